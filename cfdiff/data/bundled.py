@@ -1,0 +1,36 @@
+"""The data sets that travel with cfdiff."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cfdiff.errors import UserError
+
+BUNDLED = ("malaria-cells", "pneumoniamnist")
+
+
+def datasets_root() -> Path:
+    """The folder `datasets/`: inside an installed wheel, or at the top of the source tree."""
+    package = Path(__file__).resolve().parent.parent
+    in_wheel = package / "_bundled" / "datasets"
+    return in_wheel if in_wheel.is_dir() else package.parent / "datasets"
+
+
+def bundled_dir(name: str) -> Path:
+    """The folder of a bundled data set (its .npz, README.md and card.json)."""
+    folder = datasets_root() / name
+    if name not in BUNDLED or not folder.is_dir():
+        raise UserError(f"There is no bundled data set {name!r}: the bundled ones are {', '.join(BUNDLED)}.")
+    return folder
+
+
+def bundled_file(name: str) -> Path:
+    """The .npz of a bundled data set."""
+    return bundled_dir(name) / f"{name}.npz"
+
+
+def card(name: str) -> dict[str, Any]:
+    """The machine-readable data card of a bundled data set."""
+    return json.loads((bundled_dir(name) / "card.json").read_text(encoding="utf-8"))

@@ -1,0 +1,105 @@
+"""`open_source`: one door to every layout of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from cfdiff.data.bundled import BUNDLED, bundled_file
+from cfdiff.data.classes import map_classes
+from cfdiff.data.npz import read_npz
+from cfdiff.data.raw import Raw
+from cfdiff.data.source import OTHER, Source, random_subset
+from cfdiff.errors import UserError
+
+
+def open_source(
+    spec: str | Path,
+    *,
+    split: str | None = None,
+    negative: str | None = None,
+    positive: str | None = None,
+    group_key: str | None = None,
+    limit: int | None = None,
+    from_label: int | None = None,
+    seed: int = 0,
+    keep_other: bool = False,
+) -> Source:
+    """Open images: a bundled name, a folder per class, a .csv manifest, a .npz or a .h5.
+
+    `split` may join several ("train-guide+val"); `negative` and `positive` name the classes; `group_key` is the
+    column that says which images belong together; `from_label` keeps one class; `limit` takes a random part,
+    spread over groups, that depends on `seed` and the ids only. Images of other classes are dropped unless
+    `keep_other`. Raises UserError for anything that cannot be read as asked.
+    """
+    raw = read_raw(spec)
+    labels, classes = map_classes(raw.labels, negative, positive, raw.name)
+    unique, counts = np.unique(raw.ids, return_counts=True)
+    if len(unique) != len(raw.ids):
+        raise UserError(
+            f"{raw.name} has the id {unique[counts.argmax()]!r} more than once: ids must be unique."
+        )
+    source = Source(
+        name=raw.name,
+        ids=raw.ids,
+        labels=labels,
+        classes=classes,
+        groups=_groups(raw, group_key),
+        splits=raw.splits,
+        shape=raw.shape,
+        dtype=np.dtype(raw.dtype),
+        reader=raw.reader,
+        mask_reader=raw.mask_reader,
+        digest=raw.digest,
+        rows=np.arange(len(raw.ids)),
+    )
+    if split is not None:
+        source = source.select(_in_splits(source, split))
+    if not keep_other:
+        source = source.select(np.flatnonzero(source.labels != OTHER))
+    if from_label is not None:
+        source = source.select(np.flatnonzero(source.labels == from_label))
+    if len(source) == 0:
+        wanted = "" if from_label is None else f" of class {classes[from_label]!r}"
+        where = "" if split is None else f" in split {split!r}"
+        raise UserError(f"{raw.name} has no image{wanted}{where}: choose another split or class.")
+    return source if limit is None else random_subset(source, limit, seed)
+
+
+def read_raw(spec: str | Path) -> Raw:
+    """Every row of a source, with class names as they stand there."""
+    if str(spec) in BUNDLED:
+        return read_npz(bundled_file(str(spec)), str(spec))
+    path = Path(spec)
+    name = path.name or path.resolve().name
+    if not path.exists():
+        raise UserError(
+            f"There is no data at {str(spec)!r}: give a folder, a .csv, .npz or .h5 file, "
+            f"or a bundled name ({', '.join(BUNDLED)})."
+        )
+    if path.suffix.lower() == ".npz":
+        return read_npz(path, name)
+    raise UserError(f"{name} is of no kind that can be read: give a folder, a .csv, .npz or .h5 file.")
+
+
+def _groups(raw: Raw, key: str | None) -> np.ndarray | None:
+    if key is None:
+        return None if raw.default_group is None else raw.columns[raw.default_group]
+    if key not in raw.columns:
+        known = ", ".join(raw.columns) or "none"
+        raise UserError(f"{raw.name} has no column {key!r} to group by: the known ones are {known}.")
+    return raw.columns[key]
+
+
+def _in_splits(source: Source, split: str) -> np.ndarray:
+    if source.splits is None:
+        raise UserError(
+            f"{source.name} has no splits, so split {split!r} cannot be chosen: leave --split out."
+        )
+    known = [str(s) for s in np.unique(source.splits)]
+    wanted = split.split("+")
+    for one in wanted:
+        if one not in known:
+            raise UserError(f"{source.name} has no split {one!r}: the known ones are {', '.join(known)}.")
+    return np.flatnonzero(np.isin(source.splits, wanted))

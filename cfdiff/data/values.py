@@ -1,0 +1,35 @@
+"""Pixel values: as stored on disk, in [0, 1], and in [-1, 1] as the networks take them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+
+def _full_scale(dtype: np.dtype | type) -> float:
+    """The value of a pixel at full brightness: 255, 65535 or 1.0."""
+    dtype = np.dtype(dtype)
+    return float(np.iinfo(dtype).max) if dtype.kind == "u" else 1.0
+
+
+def unit(images: np.ndarray) -> np.ndarray:
+    """Stored images of any shape as float32 in [0, 1]."""
+    return (images / np.float64(_full_scale(images.dtype))).astype(np.float32)
+
+
+def to_model(images: np.ndarray) -> torch.Tensor:
+    """Stored images (B, H, W, C) as a float32 tensor (B, C, H, W) in [-1, 1]."""
+    scaled = images.astype(np.float64) * (2.0 / _full_scale(images.dtype)) - 1.0
+    return torch.from_numpy(np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), dtype=np.float32))
+
+
+def to_saved(x: torch.Tensor, dtype: np.dtype | type) -> np.ndarray:
+    """A finite tensor (B, C, H, W) in [-1, 1] as images (B, H, W, C) of the given dtype.
+
+    Values outside are clamped, integers rounded half to even: the exact inverse of `to_model` for uint8 and
+    uint16.
+    """
+    dtype = np.dtype(dtype)
+    unit_range = (x.detach().float().cpu().double().clamp(-1, 1) + 1) / 2
+    images = unit_range.permute(0, 2, 3, 1).numpy() * _full_scale(dtype)
+    return np.ascontiguousarray(np.rint(images) if dtype.kind == "u" else images).astype(dtype)
