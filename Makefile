@@ -1,0 +1,44 @@
+# Every target sets itself up in .venv on a bare Linux with Python 3.11 or newer, its venv module and make.
+PYTHON ?= python3
+BIN := .venv/bin
+# What is tested is what is installed; `make CONSTRAINTS= .venv/stamp` takes the newest versions instead.
+CONSTRAINTS ?= -c constraints.txt
+
+.DELETE_ON_ERROR:
+.PHONY: demo test lint lock wheel clean
+
+demo: .venv/stamp
+	mkdir -p demo
+	$(BIN)/cfdiff translate --from negative --to positive --limit 24 --force \
+		--out demo/negative-to-positive.h5 --preview demo/negative-to-positive.png
+	$(BIN)/cfdiff translate --from positive --to negative --limit 24 --force \
+		--out demo/positive-to-negative.h5 --preview demo/positive-to-negative.png
+	@echo
+	@echo "Open demo/negative-to-positive.png and demo/positive-to-negative.png: source, counterfactual, difference."
+	@echo "The same cells, as data: demo/negative-to-positive.h5 and demo/positive-to-negative.h5 (docs/hdf5.md)."
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: .venv/stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+wheel: .venv/stamp
+	$(BIN)/python -m build --wheel --no-isolation
+
+# Write down what .venv holds now, after `make test` has passed on it.
+lock: .venv/stamp
+	$(BIN)/python .ci/lock.py > constraints.tmp
+	mv constraints.tmp constraints.txt
+	touch .venv/stamp
+
+.venv/stamp: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check $(CONSTRAINTS) -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find cfdiff tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

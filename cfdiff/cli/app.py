@@ -1,0 +1,110 @@
+"""The `cfdiff` program: its commands, imported only when one of them is used, and how it ends."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from cfdiff import __version__
+from cfdiff.errors import UserError
+
+
+class Entry(NamedTuple):
+    """Where a command lives: `attribute` of `module` is a function or a `typer.Typer`."""
+
+    module: str
+    attribute: str
+    summary: str
+    panel: str
+
+
+# The summaries stand here so that `cfdiff --help` need not import torch.
+COMMANDS = {
+    "translate": Entry(
+        "cfdiff.cli.translate", "translate", "Turn negatives into positives, or the reverse.", "Use"
+    ),
+    "data": Entry("cfdiff.cli.data", "app", "List, inspect and convert image data.", "Use"),
+    "train-diffusion": Entry(
+        "cfdiff.cli.train", "train_diffusion", "Train the diffusion model on images.", "Train"
+    ),
+    "train-classifier": Entry(
+        "cfdiff.cli.train", "train_classifier", "Train a guide, a checker or a judge.", "Train"
+    ),
+}
+
+
+class LazyCommand(TyperCommand):
+    """Stands for a command in the list of commands, and becomes it when it is called."""
+
+    def __init__(self, name: str, entry: Entry) -> None:
+        super().__init__(name, help=entry.summary, rich_help_panel=entry.panel)
+        self.entry = entry
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        return self.load().make_context(info_name, args, parent=parent, **extra)
+
+    def load(self) -> Any:
+        """Import the module and build the real command."""
+        target = getattr(importlib.import_module(self.entry.module), self.entry.attribute)
+        if not isinstance(target, typer.Typer):
+            function, target = target, _typer()
+            target.command(self.name)(function)
+        command = typer.main.get_command(target)
+        command.name = self.name
+        return command
+
+
+class LazyGroup(TyperGroup):
+    """The commands of `COMMANDS`, in that order."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return LazyCommand(cmd_name, COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
+
+
+def _typer(**options: Any) -> typer.Typer:
+    return typer.Typer(
+        add_completion=False,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        **options,
+    )
+
+
+app = _typer(cls=LazyGroup, no_args_is_help=True)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"cfdiff {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def cfdiff(
+    version: bool = typer.Option(
+        False, "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+    ),
+) -> None:
+    """What would have to change for this negative image to be a positive, and the reverse?
+
+    A diffusion model keeps the answer on the data manifold; the difference from the input explains.
+    """
+
+
+def main() -> None:
+    """Run the program; it exits with 0, with 2 for a user's mistake (one line), or with 130 for Ctrl-C."""
+    try:
+        app(prog_name="cfdiff")
+    except UserError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
