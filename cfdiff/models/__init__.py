@@ -1,0 +1,1 @@
+"""Networks and their checkpoint files: the U-Net, timm classifiers, safetensors with a config inside."""

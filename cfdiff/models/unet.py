@@ -1,0 +1,158 @@
+"""A compact U-Net of the ADM family (Dhariwal & Nichol 2021, section 3): predicts eps from (x_l, t).
+
+Residual blocks whose second group norm is scaled and shifted by the time embedding, self-attention at the low
+resolutions, residual down- and upsampling, zero-initialised outputs. Any channel count; any size that the network
+can halve (levels - 1) times.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from torch import Tensor, nn
+
+from cfdiff.errors import UserError
+
+
+class UNetConfig(BaseModel):
+    """What builds a U-Net; stored in its checkpoint."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    channels: PositiveInt = Field(1, description="Image channels.")
+    size: tuple[PositiveInt, PositiveInt] = Field((48, 48), description="Image height and width.")
+    width: PositiveInt = Field(32, description="Channels at full resolution.")
+    mult: tuple[PositiveInt, ...] = Field((1, 2, 3, 4), description="Channel multiplier of each resolution.")
+    blocks: PositiveInt = Field(1, description="Residual blocks per resolution on the way down; one more on the way up.")
+    attention: tuple[PositiveInt, ...] = Field((4, 8), description="Downsampling factors with self-attention.")
+    head_width: PositiveInt = Field(32, description="Channels per attention head.")
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+    @property
+    def factor(self) -> int:
+        """Height and width must be multiples of this."""
+        return int(2 ** (len(self.mult) - 1))
+
+
+class UNet(nn.Module):
+    """eps_theta(x, t): (B, C, H, W) in [-1, 1] plus noise and (B,) timesteps 0..T-1 -> (B, C, H, W)."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        height, width = config.size
+        if height % config.factor or width % config.factor:
+            raise UserError(
+                f"A U-Net with {len(config.mult)} resolutions needs a height and a width divisible by "
+                f"{config.factor}, but the images are {height}x{width}; give fewer multipliers (--mult) or resize the "
+                "images (cfdiff data convert --size)."
+            )
+        self.config = config
+        widths = [config.width * m for m in config.mult]
+        emb = 4 * config.width
+        self.embed = nn.Sequential(nn.Linear(config.width, emb), nn.SiLU(), nn.Linear(emb, emb))
+        self.stem = nn.Conv2d(config.channels, config.width, 3, padding=1)
+
+        def stage(c_in: int, c_out: int, factor: int, scale: str = "same") -> nn.ModuleList:
+            block = ResBlock(c_in, c_out, emb, config.dropout, scale)
+            attends = factor in config.attention
+            return nn.ModuleList([block, Attention(c_out, config.head_width) if attends else nn.Identity()])
+
+        self.down = nn.ModuleList()
+        skips, c = [config.width], config.width
+        for i, w in enumerate(widths):
+            if i:
+                self.down.append(stage(c, c, 0, "down"))
+                skips.append(c)
+            for _ in range(config.blocks):
+                self.down.append(stage(c, w, 2**i))
+                c = w
+                skips.append(c)
+        deepest = 2 ** (len(widths) - 1)
+        self.middle = nn.ModuleList([stage(c, c, deepest), stage(c, c, 0)])
+        self.up = nn.ModuleList()
+        for i, w in reversed(list(enumerate(widths))):
+            for _ in range(config.blocks + 1):
+                self.up.append(stage(c + skips.pop(), w, 2**i))
+                c = w
+            if i:
+                self.up.append(stage(c, c, 0, "up"))
+        self.head = nn.Sequential(_norm(c), nn.SiLU(), _zero(nn.Conv2d(c, config.channels, 3, padding=1)))
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """Predicted noise for x (B, C, H, W) at timesteps t (B,) int64."""
+        emb = self.embed(sinusoid(t, self.config.width))
+        h = self.stem(x.contiguous(memory_format=torch.channels_last))
+        skips = [h]
+        for block, attention in self.down:  # type: ignore[misc]
+            h = attention(block(h, emb))
+            skips.append(h)
+        for block, attention in self.middle:  # type: ignore[misc]
+            h = attention(block(h, emb))
+        for block, attention in self.up:  # type: ignore[misc]
+            if block.scale != "up":
+                h = torch.cat([h, skips.pop()], dim=1)
+            h = attention(block(h, emb))
+        return self.head(h)
+
+
+class ResBlock(nn.Module):
+    """GN-SiLU-conv, GN * (1 + scale) + shift, SiLU-conv, plus the (projected) input; may halve or double the size."""
+
+    def __init__(self, c_in: int, c_out: int, emb: int, dropout: float, scale: str = "same") -> None:
+        super().__init__()
+        self.scale = scale
+        self.norm1, self.conv1 = _norm(c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.emb = nn.Linear(emb, 2 * c_out)
+        self.norm2, self.conv2 = _norm(c_out), _zero(nn.Conv2d(c_out, c_out, 3, padding=1))
+        self.dropout = nn.Dropout(dropout)
+        self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        h = F.silu(self.norm1(x))
+        if self.scale == "down":
+            h, x = F.avg_pool2d(h, 2), F.avg_pool2d(x, 2)
+        elif self.scale == "up":
+            h, x = F.interpolate(h, scale_factor=2), F.interpolate(x, scale_factor=2)
+        scale, shift = self.emb(F.silu(emb))[:, :, None, None].chunk(2, dim=1)
+        h = self.norm2(self.conv1(h)) * (1 + scale) + shift
+        return self.skip(x) + self.conv2(self.dropout(F.silu(h)))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over all positions, residual; PyTorch picks the kernel (SDPA)."""
+
+    def __init__(self, channels: int, head_width: int) -> None:
+        super().__init__()
+        self.heads = max(1, channels // head_width)
+        self.norm, self.qkv = _norm(channels), nn.Conv2d(channels, 3 * channels, 1)
+        self.out = _zero(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, height, width = x.shape
+        qkv = self.qkv(self.norm(x)).flatten(2).view(b, 3, self.heads, c // self.heads, -1).transpose(-1, -2)
+        h = F.scaled_dot_product_attention(*qkv.unbind(1))
+        return x + self.out(h.transpose(-1, -2).reshape(b, c, height, width))
+
+
+def sinusoid(t: Tensor, width: int, max_period: float = 10_000) -> Tensor:
+    """Sinusoidal embedding of timesteps (B,) -> (B, width) float32 (Vaswani et al. 2017; Ho et al. 2020)."""
+    half = width // 2
+    freqs = torch.exp(-math.log(max_period) * torch.arange(half, device=t.device, dtype=torch.float32) / half)
+    args = t[:, None].to(torch.float32) * freqs
+    return F.pad(torch.cat([args.cos(), args.sin()], dim=1), (0, width - 2 * half))
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(math.gcd(32, channels), channels)
+
+
+def _zero(module: Any) -> Any:
+    """Zero-initialised, so that every residual branch starts as the identity."""
+    for p in module.parameters():
+        nn.init.zeros_(p)
+    return module
