@@ -1,8 +1,9 @@
 """A compact U-Net of the ADM family (Dhariwal & Nichol 2021, section 3): predicts eps from (x_l, t).
 
 Residual blocks whose second group norm is scaled and shifted by the time embedding, self-attention at the low
-resolutions, residual down- and upsampling, zero-initialised outputs. Any channel count; any size that the network
-can halve (levels - 1) times.
+resolutions, residual down- and upsampling, zero-initialised outputs. The first resolution sees patches of the image
+(pixel-unshuffle, as in simple diffusion, Hoogeboom et al. 2023), which halves the time of a step on small images.
+Any channel count; any size divisible by `UNetConfig.factor`.
 """
 
 from __future__ import annotations
@@ -25,17 +26,18 @@ class UNetConfig(BaseModel):
 
     channels: PositiveInt = Field(1, description="Image channels.")
     size: tuple[PositiveInt, PositiveInt] = Field((48, 48), description="Image height and width.")
-    width: PositiveInt = Field(32, description="Channels at full resolution.")
-    mult: tuple[PositiveInt, ...] = Field((1, 2, 3, 4), description="Channel multiplier of each resolution.")
+    patch: PositiveInt = Field(2, description="Pixels per side folded into channels at the entrance; 1 for none.")
+    width: PositiveInt = Field(64, description="Channels at the first resolution.")
+    mult: tuple[PositiveInt, ...] = Field((1, 2, 3), description="Channel multiplier of each resolution.")
     blocks: PositiveInt = Field(1, description="Residual blocks per resolution on the way down; one more on the way up.")
-    attention: tuple[PositiveInt, ...] = Field((4, 8), description="Downsampling factors with self-attention.")
+    attention: tuple[PositiveInt, ...] = Field((2, 4), description="Downsampling factors (after the patches) with self-attention.")
     head_width: PositiveInt = Field(32, description="Channels per attention head.")
     dropout: float = Field(0.0, ge=0, lt=1)
 
     @property
     def factor(self) -> int:
         """Height and width must be multiples of this."""
-        return int(2 ** (len(self.mult) - 1))
+        return int(self.patch * 2 ** (len(self.mult) - 1))
 
 
 class UNet(nn.Module):
@@ -46,7 +48,7 @@ class UNet(nn.Module):
         height, width = config.size
         if height % config.factor or width % config.factor:
             raise UserError(
-                f"A U-Net with {len(config.mult)} resolutions needs a height and a width divisible by "
+                f"A U-Net with {len(config.mult)} resolutions in patches of {config.patch} needs a height and a width divisible by "
                 f"{config.factor}, but the images are {height}x{width}; give fewer multipliers (--mult) or resize the "
                 "images (cfdiff data convert --size)."
             )
@@ -54,7 +56,8 @@ class UNet(nn.Module):
         widths = [config.width * m for m in config.mult]
         emb = 4 * config.width
         self.embed = nn.Sequential(nn.Linear(config.width, emb), nn.SiLU(), nn.Linear(emb, emb))
-        self.stem = nn.Conv2d(config.channels, config.width, 3, padding=1)
+        folded = config.channels * config.patch**2
+        self.stem = nn.Conv2d(folded, config.width, 3, padding=1)
 
         def stage(c_in: int, c_out: int, factor: int, scale: str = "same") -> nn.ModuleList:
             block = ResBlock(c_in, c_out, emb, config.dropout, scale)
@@ -80,12 +83,13 @@ class UNet(nn.Module):
                 c = w
             if i:
                 self.up.append(stage(c, c, 0, "up"))
-        self.head = nn.Sequential(_norm(c), nn.SiLU(), _zero(nn.Conv2d(c, config.channels, 3, padding=1)))
+        self.head = nn.Sequential(_norm(c), nn.SiLU(), _zero(nn.Conv2d(c, folded, 3, padding=1)))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Predicted noise for x (B, C, H, W) at timesteps t (B,) int64."""
         emb = self.embed(sinusoid(t, self.config.width))
+        x = F.pixel_unshuffle(x, self.config.patch)
         h = self.stem(x.contiguous(memory_format=torch.channels_last))
         skips = [h]
         for block, attention in self.down:  # type: ignore[misc]
@@ -97,7 +101,7 @@ class UNet(nn.Module):
             if block.scale != "up":
                 h = torch.cat([h, skips.pop()], dim=1)
             h = attention(block(h, emb))
-        return self.head(h)
+        return F.pixel_shuffle(self.head(h), self.config.patch)
 
 
 class ResBlock(nn.Module):
