@@ -66,7 +66,7 @@ def _resolve(known: list[str], negative: str | None, positive: str | None, where
             if set(by_lower) <= {a, b}:
                 return by_lower.get(a, a), by_lower.get(b, b)
     raise UserError(
-        f"{where} has the classes {', '.join(known)}: say which is which with --negative NAME --positive NAME."
+        f"{where} has the classes {', '.join(known)}: choose two with --negative NAME --positive NAME."
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cfdiff.data.malaria_card import write_card
+from cfdiff.data.raw import save_npz
 from cfdiff.errors import UserError
 
 CLASSES = ("uninfected", "parasitized")
@@ -30,9 +33,9 @@ Cells = dict[str, np.ndarray]
 
 
 def patient_of(name: str) -> str:
-    """The patient in a file name: `C133P94ThinF_IMG_..._cell_123.png` -> `C133P94`, `C12NThinF_...` -> `C12`.
+    """The patient in a file name: `C133P94ThinF_..._cell_123.png` -> `C133P94`, `C12NThinF_...` -> `C12`.
 
-    Letters after the slide number (`C37BP2`) or the patient number (`C167P128Re`) mark a smear, not a patient.
+    Letters after the slide number (`C37BP2`) or the patient number (`C167P128Re`) mark a smear, not a person.
     """
     match = re.match(r"C(\d+)[A-OQ-Z]*(?:P(\d+))?", name)
     if match is None:
@@ -92,7 +95,7 @@ def _read_folder(root: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         files = sorted((root / folder).glob("*.png"))
         if not files:
             raise UserError(
-                f"{root.name} has no {folder}/*.png: give the folder with Parasitized/ and Uninfected/."
+                f"{root.name} has no {folder}/*.png: both Parasitized/ and Uninfected/ are needed."
             )
         for file in files:
             images.append(shrink(file))
@@ -143,13 +146,37 @@ def subset(cells: Cells, keep: np.ndarray) -> Cells:
     return {key: array if key == "classes" else array[keep] for key, array in cells.items()}
 
 
-def build(source: Path, out: Path, everything: bool = False, quotas: Mapping[str, int] = QUOTAS) -> Path:
-    """Write the cells of `source` and return the .npz: `out` itself, or `out/malaria-cells.npz` with its card."""
+def patients_in(card: Path) -> list[str]:
+    """The patients that a card.json lists."""
+    try:
+        return json.loads(card.read_text(encoding="utf-8"))["patients"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{card.name} is not a card.json with a list of patients: give the one built here."
+        ) from error
+
+
+def build(
+    source: Path,
+    out: Path,
+    everything: bool = False,
+    quotas: Mapping[str, int] = QUOTAS,
+    patients: list[str] | None = None,
+) -> Path:
+    """Write the cells of `source`: to `out` if that is a .npz, else to `out/malaria-cells.npz` with its card.
+
+    `patients` takes exactly these instead of choosing by quota. The same cells give the same bytes. Returns
+    the path of the .npz.
+    """
     cells = read_cells(source)
     part = cells if everything else bundled_part(cells, quotas)
+    if patients is not None:
+        part = subset(cells, np.isin(cells["patient"], patients))
     path = out if out.suffix == ".npz" else out / "malaria-cells.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, **part)
+    save_npz(path, part)
+    if path != out:
+        write_card(path, part, healthy_patients(cells), dict(quotas))
     return path
 
 
@@ -167,10 +194,12 @@ def main() -> None:
         parser.add_argument(
             f"--{split}", type=int, default=quota, metavar="N", help=f"at most N cells ({quota})"
         )
+    parser.add_argument("--patients", type=Path, metavar="CARD", help="exactly the patients of a card.json")
     args = parser.parse_args()
     quotas = {split: getattr(args, split.replace("-", "_")) for split in QUOTAS}
     try:
-        print(build(args.source, args.out, args.all, quotas))
+        patients = None if args.patients is None else patients_in(args.patients)
+        print(build(args.source, args.out, args.all, quotas, patients))
     except UserError as error:
         parser.exit(2, f"Error: {error}\n")
 

@@ -16,8 +16,10 @@ MEDMNIST_SPLITS = ("train", "val", "test")
 GROUP_KEYS = ("patient", "group")
 
 
-def read_npz(path: Path, name: str) -> Raw:
+def read_npz(path: Path, name: str, classes: list[str] | None = None) -> Raw:
     """All images of a .npz, held in memory in their stored dtype.
+
+    `classes` names the integer labels of a file that does not name them itself.
 
     `images` (N, H, W) or (N, H, W, C); `labels` (N,) or (N, 1), integers or names, `classes` may name the
     integers; `id` or `name` become ids, `split` splits, `masks` (N, H, W) or bit-packed (N, H, W / 8) masks.
@@ -32,7 +34,8 @@ def read_npz(path: Path, name: str) -> Raw:
                 f"'images' and 'labels', or the MedMNIST keys 'train_images', 'train_labels' and so on."
             )
     images = as_images(arrays.pop("images"), name)
-    labels = class_names(arrays.pop("labels"), arrays.pop("classes", None), name)
+    names = arrays.pop("classes", None if classes is None else np.array(classes))
+    labels = class_names(arrays.pop("labels"), names, name)
     masks = arrays.pop("masks", None)
     if len(labels) != len(images):
         raise UserError(f"{name} has {len(images)} images but {len(labels)} labels: there must be one each.")
@@ -108,9 +111,7 @@ def as_images(images: np.ndarray, name: str) -> np.ndarray:
 def check_layout(shape: tuple[int, ...], dtype: np.dtype, name: str) -> None:
     """Raise UserError unless (N, H, W, C) with 1 or 3 channels, not empty, of a pixel type we know."""
     if len(shape) != 4 or shape[3] not in (1, 3):
-        raise UserError(
-            f"{name} has images of shape {tuple(shape)}: expected (N, H, W) for gray, (N, H, W, 3) for colour."
-        )
+        raise UserError(f"{name} has images of shape {tuple(shape)}: (N, H, W) or (N, H, W, 3) is needed.")
     if 0 in shape:
         raise UserError(f"{name} is empty: its images have shape {tuple(shape)}.")
     if dtype not in (np.uint8, np.uint16) and dtype.kind != "f":

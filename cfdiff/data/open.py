@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cfdiff.data.bundled import BUNDLED, bundled_file
+from cfdiff.data.bundled import BUNDLED, bundled_file, card
 from cfdiff.data.classes import map_classes
 from cfdiff.data.npz import read_npz
 from cfdiff.data.raw import Raw
@@ -28,8 +28,8 @@ def open_source(
 ) -> Source:
     """Open images: a bundled name, a folder per class, a .csv manifest, a .npz or a .h5.
 
-    `split` may join several ("train-guide+val"); `negative` and `positive` name the classes; `group_key` is the
-    column that says which images belong together; `from_label` keeps one class; `limit` takes a random part,
+    `split` may join several ("train-guide+val"); `negative` and `positive` name the classes; `group_key` is
+    the column that says which images belong together; `from_label` keeps one class; `limit` takes a random part,
     spread over groups, that depends on `seed` and the ids only. Images of other classes are dropped unless
     `keep_other`. Raises UserError for anything that cannot be read as asked.
     """
@@ -70,7 +70,7 @@ def open_source(
 def read_raw(spec: str | Path) -> Raw:
     """Every row of a source, with class names as they stand there."""
     if str(spec) in BUNDLED:
-        return read_npz(bundled_file(str(spec)), str(spec))
+        return read_npz(bundled_file(str(spec)), str(spec), card(str(spec))["classes"])
     path = Path(spec)
     name = path.name or path.resolve().name
     if not path.exists():

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import os
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from cfdiff.data.source import Reader
+from cfdiff.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,3 +47,20 @@ def numbered_if_repeated(names: np.ndarray) -> np.ndarray:
         seen[name] = seen.get(name, 0) + 1
         unique.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
     return np.array(unique)
+
+
+def save_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a compressed .npz, beside and then renamed, with fixed dates: equal arrays give equal bytes."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(path.name + ".part")
+        with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+            for key, array in arrays.items():
+                buffer = io.BytesIO()
+                np.lib.format.write_array(buffer, np.asarray(array), allow_pickle=False)
+                entry = zipfile.ZipInfo(f"{key}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(entry, buffer.getvalue(), compresslevel=9)
+        os.replace(beside, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): choose another place.") from error
