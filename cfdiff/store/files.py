@@ -1,0 +1,72 @@
+"""Files that are there whole or not at all, also after a power cut."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cfdiff.errors import UserError
+
+
+def parts_dir(out: Path) -> Path:
+    """The folder beside `out` that holds the parts of an unfinished run."""
+    return out.with_name(out.name + ".parts")
+
+
+def check_output(path: Path, force: bool = False) -> None:
+    """Raise UserError now, before hours of computation, if `path` could not be written at the end.
+
+    A file that exists is refused unless `force`; where parts lie beside it, RunParts decides instead,
+    because it knows whether they are those of this very run.
+    """
+    folder = path.parent
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give --out the name of a file in it, such as {path / 'run.h5'}")
+    if not folder.is_dir():
+        raise UserError(f"cannot write {path}: {folder} is no existing folder; create it or change --out")
+    if path.exists() and not force and not parts_dir(path).exists():
+        raise UserError(f"{path} exists already: choose another --out, or replace it with --force")
+    probe = temporary(path)
+    try:
+        probe.touch()  # asks the file system itself: a mode bit says nothing of read-only mounts and quotas
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"cannot write in {folder} ({error.strerror}): choose another --out") from error
+
+
+def temporary(path: Path) -> Path:
+    """A name beside `path` that no other process uses."""
+    return path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+@contextmanager
+def atomic(path: Path, *, through: Path | None = None) -> Iterator[Path]:
+    """Yield a temporary name to write to; at the end it is fsynced and renamed to `path`.
+
+    `through` is the folder of the temporary file (same file system), by default that of `path`. After an
+    exception the temporary file is removed and `path` is as it was; an OSError becomes a UserError.
+    """
+    scratch = temporary((through or path.parent) / path.name)
+    try:
+        yield scratch
+        sync(scratch)
+        os.replace(scratch, path)
+        sync(path.parent)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path} ({error.strerror or error}): free space or mend it, then run again"
+        ) from error
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's names, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,258 @@
+"""A run in parts: each finished batch is one file, so that a killed run loses one batch and can be shared.
+
+    with RunParts(out, settings, n, part_size) as parts:
+        for start, stop in parts.todo():
+            parts.write(start, {...})
+        parts.join(attrs)
+
+Any number of processes may run this at once with the same arguments; each comes to the end when the file is
+finished. The joined bytes do not depend on who computed what, in which order, or after which interruptions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from cfdiff import __version__
+from cfdiff.errors import UserError
+from cfdiff.store.claims import Claims
+from cfdiff.store.files import atomic, check_output, parts_dir, sync, temporary
+from cfdiff.store.result import encode_settings, is_result_of, write_attributes
+from cfdiff.store.schema import FORMAT_VERSION, check_arrays, create_dataset
+
+_POLL = 0.2  # seconds between looks at what other processes have finished
+_DIGEST = hashlib.sha256().digest_size
+
+
+class RunParts:
+    """The parts of one run over `n` images, `part_size` a part, in `<out>.parts/`.
+
+    `settings` (JSON values) is everything that the result depends on. Parts that lie there from the same
+    settings are used; from other settings they raise a UserError that names what differs, or are thrown away
+    with `force`. A finished `out` raises a UserError unless `force`; it is replaced at the very end.
+    """
+
+    def __init__(
+        self, out: str | Path, settings: dict[str, Any], n: int, part_size: int, *, force: bool = False
+    ) -> None:
+        self.out = Path(out)
+        self.settings = settings
+        self.n = n
+        self.part_size = part_size
+        self.folder = parts_dir(self.out)
+        self.claims = Claims(self.folder)
+        self._good: set[int] = set()  # starts of the parts that were found whole
+        self._record = {
+            "settings": json.loads(encode_settings(settings)),
+            "images": n,
+            "part size": part_size,
+            "cfdiff version": __version__,
+            "format version": FORMAT_VERSION,
+        }
+        check_output(self.out, force)
+        if self.out.exists() and not force and not self._joined():
+            raise UserError(f"{self.out} exists already: choose another --out, or replace it with --force")
+        self._enter(force)
+        # Killed after the join and before the clearing up, or another process has just finished.
+        self.finished = not force and self._joined()
+        if self.finished:
+            self._clear()
+
+    def __enter__(self) -> RunParts:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.claims.close()
+
+    def missing(self) -> list[tuple[int, int]]:
+        """The (start, stop) ranges of images of which no whole part is there, in order."""
+        try:
+            present = set(os.listdir(self.folder))
+        except FileNotFoundError:  # joined, by this process or another
+            return []
+        return [
+            (start, min(start + self.part_size, self.n))
+            for start in range(0, self.n, self.part_size)
+            if _name(start) not in present or not self._whole(start)
+        ]
+
+    def todo(self) -> Iterator[tuple[int, int]]:
+        """Claim and yield the missing ranges, one at a time, until none is missing.
+
+        Waits for ranges that other processes have claimed and takes over those of processes that die.
+        """
+        while pending := self.missing():
+            idle = True
+            for start, stop in pending:
+                if not self.claims.take(_claim(start)):
+                    continue
+                try:
+                    if not self._whole(
+                        start
+                    ):  # or another process finished it between the look and the claim
+                        idle = False
+                        yield start, stop
+                finally:
+                    self.claims.release(_claim(start))
+            if idle:
+                time.sleep(_POLL)
+
+    def write(self, start: int, arrays: dict[str, np.ndarray]) -> None:
+        """Store the arrays of the images from `start` on (names, types and shapes of schema.SCHEMA)."""
+        count = min(self.part_size, self.n - start)
+        if start % self.part_size or count <= 0:
+            raise ValueError(f"no part starts at {start} (parts of {self.part_size} images, {self.n} images)")
+        checked = check_arrays(arrays, count)
+        with atomic(self.folder / _name(start)) as scratch:
+            with h5py.File(scratch, "w", locking=False) as file:
+                for name, array in checked.items():
+                    create_dataset(file, name, array, count)[:] = _storable(array)
+            # HDF5 ignores what follows its own end: the digest tells a whole part from a damaged one.
+            digest = hashlib.sha256(scratch.read_bytes()).digest()
+            with scratch.open("ab") as end:
+                end.write(digest)
+        self._good.add(start)
+
+    def join(self, attrs: dict[str, Any]) -> Path:
+        """Make `out` from the parts, in order and one part in memory at a time, and remove them.
+
+        `attrs` are the further root attributes: `seed`, `models` (name -> sha256) and `direction` must be
+        among them. Exactly one process joins; the others return when the file is there.
+        """
+        while self.folder.is_dir():
+            if self.claims.take("join"):
+                try:
+                    self._join(attrs)
+                finally:
+                    self.claims.release("join")
+            else:
+                time.sleep(_POLL)
+        if not self.out.exists():
+            raise UserError(f"{self.folder} was removed while the run was going on: run the command again")
+        self.finished = True
+        return self.out
+
+    def _join(self, attrs: dict[str, Any]) -> None:
+        if gaps := self.missing():
+            raise ValueError(f"{len(gaps)} parts are missing, the first at image {gaps[0][0]}")
+        if not self.folder.is_dir():
+            return
+        # The scratch file lies with the parts, so that nothing unfinished is ever seen beside `out`.
+        with atomic(self.out, through=self.folder) as scratch, h5py.File(scratch, "w", locking=False) as file:
+            write_attributes(file, self.settings, attrs)
+            for start in range(0, self.n, self.part_size):
+                with h5py.File(self.folder / _name(start), "r", locking=False) as part:
+                    _append(file, part, start, self.n)
+        self._clear()
+
+    def _joined(self) -> bool:
+        return is_result_of(self.out, self.settings, self.n)
+
+    def _enter(self, force: bool) -> None:
+        """Make the folder and state the settings in it, or find it there with the same ones."""
+        record = self.folder / "settings.json"
+        while True:
+            try:
+                self.folder.mkdir(exist_ok=True)
+            except OSError as error:
+                raise UserError(
+                    f"cannot make {self.folder} ({error.strerror}): choose another --out"
+                ) from error
+            if not self.claims.take("settings"):
+                time.sleep(_POLL)
+                continue
+            try:
+                if not record.exists():
+                    with atomic(record) as scratch:
+                        scratch.write_text(json.dumps(self._record, indent=1, sort_keys=True) + "\n")
+                    return
+                if self._same(record, force):
+                    return
+                self._clear()
+            finally:
+                self.claims.release("settings")
+
+    def _same(self, record: Path, force: bool) -> bool:
+        """Whether the parts come from these settings; False if they are others and may be thrown away."""
+        try:
+            other = json.loads(record.read_text())
+        except ValueError:
+            other = {}
+        if other == self._record:
+            return True
+        changes = "; ".join(_changes(other, self._record)) if other else "its settings.json is damaged"
+        if not force:
+            raise UserError(
+                f"{self.folder} holds an unfinished run with other settings ({changes}): repeat those to "
+                "finish it, start anew with --force, or choose another --out"
+            )
+        if self.claims.others():
+            raise UserError(
+                f"another process is at work in {self.folder} with other settings ({changes}): stop it, "
+                "or choose another --out"
+            )
+        return False
+
+    def _clear(self) -> None:
+        """Remove the folder; for other processes it is gone at one instant."""
+        grave = temporary(self.folder)
+        try:
+            os.rename(self.folder, grave)
+        except FileNotFoundError:
+            return
+        sync(self.out.parent)
+        shutil.rmtree(grave)
+
+    def _whole(self, start: int) -> bool:
+        """Whether the part is there undamaged; each is read once a process."""
+        if start not in self._good:
+            try:
+                data = (self.folder / _name(start)).read_bytes()
+            except FileNotFoundError:
+                return False
+            if hashlib.sha256(data[:-_DIGEST]).digest() != data[-_DIGEST:]:
+                return False
+            self._good.add(start)
+        return True
+
+
+def _name(start: int) -> str:
+    return f"part-{start:08d}.h5"
+
+
+def _claim(start: int) -> str:
+    return f"part-{start:08d}"
+
+
+def _storable(array: np.ndarray) -> np.ndarray:
+    return array.astype(object) if array.dtype.kind == "U" else array
+
+
+def _append(file: h5py.File, part: h5py.File, start: int, n: int) -> None:
+    """Copy the rows of one part to where they belong in the joined file."""
+    names: list[str] = []
+    part.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    for name in names:
+        values = part[name].asstr()[:] if h5py.check_string_dtype(part[name].dtype) else part[name][:]
+        target = file[name] if name in file else create_dataset(file, name, values, n)
+        target[start : start + len(values)] = values
+
+
+def _changes(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Each setting that differs: its dotted name, its value there and its value now."""
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from _changes(before, after, "" if key == "settings" and not prefix else f"{prefix}{key}.")
+        elif before != after:
+            yield f"{prefix}{key} was {json.dumps(before)}, now {json.dumps(after)}"

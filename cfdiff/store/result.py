@@ -1,0 +1,155 @@
+"""The finished result file: its attributes, and how to read it without loading it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from cfdiff import __version__
+from cfdiff.errors import UserError
+from cfdiff.store.schema import FORMAT, FORMAT_VERSION, SCHEMA
+
+_REQUIRED = ("seed", "models", "direction")
+
+
+class Result:
+    """A finished run, read lazily: `result.source[3]` reads one image. Use it in a `with` statement.
+
+    Images are (H, W, C) in the type of the source; `difference` is counterfactual - source in [0, 1] units.
+    """
+
+    def __init__(self, file: h5py.File, path: Path) -> None:
+        self.path = path
+        self._file = file
+
+    def __enter__(self) -> Result:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return int(self._file["id"].shape[0])
+
+    def __contains__(self, name: str) -> bool:
+        return name in SCHEMA and name in self._file
+
+    def __getitem__(self, name: str) -> Any:
+        """The data set `name` of schema.SCHEMA, read when it is indexed; strings come as str."""
+        if name not in self:
+            raise UserError(f"{self.path.name} has no data set {name}: it has {', '.join(self.names)}")
+        dataset = self._file[name]
+        return dataset.asstr() if SCHEMA[name].dtype == "string" else dataset
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    @property
+    def names(self) -> list[str]:
+        """The data sets that the file holds, in the schema's order."""
+        return [name for name in SCHEMA if name in self._file]
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """The root attributes; those stored as JSON (command, models, ...) come as dicts and lists."""
+        return {key: _decode(value) for key, value in self._file.attrs.items()}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The resolved settings of the command that made the file."""
+        return json.loads(self._file.attrs["command"])
+
+    @property
+    def source(self) -> Any:
+        """(N, H, W, C), the images as read."""
+        return self["source"]
+
+    @property
+    def counterfactual(self) -> Any:
+        """(N, H, W, C), the guided outputs in the type of the source."""
+        return self["counterfactual"]
+
+    @property
+    def difference(self) -> Any:
+        """(N, H, W, C) float16, counterfactual - source in [0, 1] units."""
+        return self["difference"]
+
+    def prob(self, model: str) -> np.ndarray:
+        """(N, 2, K) float32: what `model` ("judge" or "checker") gives each class before and after."""
+        return self[f"prob/{model}"][:]
+
+
+def open_result(path: str | Path) -> Result:
+    """Open a finished result file. Raises UserError if it is missing, damaged, no result, or too new."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: give the .h5 file of a finished run")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise UserError(
+            f"{path} is no HDF5 file or is damaged: run the command that made it again"
+        ) from error
+    problem = _problem(file)
+    if problem:
+        file.close()
+        raise UserError(f"{path} {problem}")
+    return Result(file, path)
+
+
+def _problem(file: h5py.File) -> str | None:
+    if file.attrs.get("format") != FORMAT:
+        return "is not a cfdiff result: give a file that cfdiff translate wrote"
+    version = int(file.attrs.get("format_version", 0))
+    if not 1 <= version <= FORMAT_VERSION:
+        return f"has format version {version}, newer than {FORMAT_VERSION}: install a newer cfdiff to read it"
+    if not file.attrs.get("complete", False):
+        return "is not complete: run the command that makes it again"
+    return None
+
+
+def is_result_of(path: Path, settings: dict[str, Any], n: int) -> bool:
+    """Whether `path` is the finished result of these settings on `n` images, by this version."""
+    if not path.is_file():
+        return False
+    try:
+        with open_result(path) as result:
+            same = result.attrs["cfdiff_version"] == __version__ and len(result) == n
+            return same and encode_settings(result.settings) == encode_settings(settings)
+    except UserError:
+        return False
+
+
+def encode_settings(settings: dict[str, Any]) -> str:
+    """Settings as JSON; equal settings give equal text."""
+    return json.dumps(settings, sort_keys=True)
+
+
+def write_attributes(file: h5py.File, settings: dict[str, Any], attrs: dict[str, Any]) -> None:
+    """Write the root attributes of schema 1; dicts, lists and None are stored as JSON."""
+    if missing := [key for key in _REQUIRED if key not in attrs]:
+        raise ValueError(f"root attributes are missing: {', '.join(missing)}")
+    own = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "cfdiff_version": __version__,
+        "command": encode_settings(settings),
+        "complete": True,
+    }
+    for key, value in sorted({**attrs, **own}.items()):
+        plain = isinstance(value, str | int | float | np.generic)
+        file.attrs[key] = value if plain else json.dumps(value, sort_keys=True)
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        with suppress(ValueError):
+            return json.loads(value)
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,108 @@
+"""Schema 1 of the result file: every data set it may hold, with its type, axes, units and meaning.
+
+N images of H x W pixels and C channels, K classes (index 1 is the positive class). Raise FORMAT_VERSION when
+a reader of the old layout would misread the new one, and describe the change in docs/hdf5.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+FORMAT = "cfdiff"
+FORMAT_VERSION = 1
+IMAGE_DTYPES = ("uint8", "uint16", "float32")
+_VECTOR_CHUNK = 4096
+
+
+class Field(NamedTuple):
+    """One data set. `dtype` "image" is that of the images read; "string" is variable-length UTF-8."""
+
+    axes: tuple[str, ...]
+    dtype: str
+    units: str
+    description: str
+    required: bool = False
+
+
+_IMAGE = ("N", "H", "W", "C")
+_STAGES = "before and after (axis 1), per class (axis 2; 1 is positive)"
+_CODES = "class index"
+
+SCHEMA: dict[str, Field] = {
+    "id": Field(("N",), "string", "", "relative path or key of the image in its source", True),
+    "group": Field(("N",), "string", "", "patient or slide of the image"),
+    "label": Field(("N",), "int8", _CODES, "class before: 0 negative, 1 positive, -1 unknown", True),
+    "target": Field(("N",), "int8", _CODES, "class asked for: 0 negative, 1 positive", True),
+    "source": Field(_IMAGE, "image", "stored value", "the image as read", True),
+    "counterfactual": Field(_IMAGE, "image", "stored value", "the guided output as written", True),
+    "difference": Field(
+        _IMAGE, "float16", "fraction of the full range", "counterfactual - source, signed", True
+    ),
+    "factual": Field(_IMAGE, "image", "stored value", "the unguided reconstruction of the same image"),
+    "mask": Field(("N", "H", "W"), "bool", "", "where the image was allowed to change"),
+    "prob/checker": Field(("N", "2", "K"), "float32", "probability", f"checker, {_STAGES}"),
+    "prob/judge": Field(("N", "2", "K"), "float32", "probability", f"independent judge, {_STAGES}"),
+    "flipped": Field(("N",), "bool", "", "the judge sees the target class afterwards"),
+    "status": Field(("N",), "string", "", "ok, not flipped, or quarantined and why"),
+    "guidance/ratio": Field(("N",), "float32", "1", "clamp of the guidance by the network's norm, as used"),
+    "guidance/depth": Field(("N",), "float32", "fraction of T", "how far up the image was encoded"),
+    "guidance/alpha_bar": Field(
+        ("N",), "float32", "1", "alpha_bar at that depth: comparable across schedules"
+    ),
+    "guidance/retries": Field(("N",), "int16", "1", "rungs of the retry ladder that were climbed"),
+    "guidance/network_calls": Field(("N",), "int32", "1", "calls of the diffusion network for this image"),
+    "guidance/guide_calls": Field(("N",), "int32", "1", "gradients of guides taken for this image"),
+}
+
+
+def check_arrays(arrays: dict[str, Any], count: int) -> dict[str, np.ndarray]:
+    """The arrays of `count` images in the schema's order and types.
+
+    Raises ValueError for unknown, missing or misshapen arrays and TypeError for types that do not fit: these
+    are mistakes of the program, not of its user.
+    """
+    if unknown := sorted(set(arrays) - set(SCHEMA)):
+        raise ValueError(f"not in the schema: {', '.join(unknown)}")
+    if missing := [name for name, field in SCHEMA.items() if field.required and name not in arrays]:
+        raise ValueError(f"missing: {', '.join(missing)}")
+    checked = {name: _check(name, arrays[name]) for name in SCHEMA if name in arrays}
+    sizes: dict[str, int] = {"N": count, "2": 2}
+    for name, array in checked.items():
+        for axis, size in zip(SCHEMA[name].axes, array.shape, strict=True):
+            if sizes.setdefault(axis, size) != size:
+                raise ValueError(f"{name} has shape {array.shape}: axis {axis} should be {sizes[axis]}")
+    return checked
+
+
+def _check(name: str, values: Any) -> np.ndarray:
+    field, array = SCHEMA[name], np.asarray(values)
+    if array.ndim != len(field.axes):
+        raise ValueError(f"{name} has shape {array.shape} instead of ({', '.join(field.axes)})")
+    if field.dtype == "string":
+        return array.astype(str)
+    if field.dtype == "image":
+        if array.dtype.name not in IMAGE_DTYPES:
+            raise TypeError(f"{name} is {array.dtype}, not one of {', '.join(IMAGE_DTYPES)}")
+        return array
+    return array.astype(field.dtype, casting="same_kind")
+
+
+def create_dataset(file: h5py.File, name: str, like: np.ndarray, n: int) -> h5py.Dataset:
+    """An empty data set for `n` images whose rows look like those of `like`; images get one chunk each."""
+    field = SCHEMA[name]
+    row = like.shape[1:]
+    dataset = file.create_dataset(
+        name,
+        shape=(n, *row),
+        dtype=h5py.string_dtype() if field.dtype == "string" else like.dtype,
+        chunks=(1, *row) if len(row) >= 2 and "H" in field.axes else (max(1, min(n, _VECTOR_CHUNK)), *row),
+        compression="gzip",
+        shuffle=True,
+        track_times=False,
+    )
+    dataset.attrs["description"] = field.description
+    dataset.attrs["units"] = field.units
+    return dataset

@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cfdiff.errors import UserError
+from cfdiff.store import RunParts, check_output, open_result
+
+TOY = Path(__file__).with_name("toy.py")
+
+
+def _toy() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("toy", TOY)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+toy = _toy()
+STARTS = list(range(0, toy.N, toy.PART))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    out = tmp_path_factory.mktemp("undisturbed") / "run.h5"
+    assert toy.run(out) == STARTS
+    return out.read_bytes()
+
+
+def _start(out: Path, pause: float = 0.0, hang_at: int = toy.N) -> subprocess.Popen[str]:
+    command = [sys.executable, str(TOY), str(out), str(pause), str(hang_at)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def _wait_for(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.005)
+
+
+def test_the_joined_file_holds_what_was_written_and_the_parts_are_gone(tmp_path: Path) -> None:
+    out = tmp_path / "run.h5"
+    toy.run(out)
+    expected = toy.batch(0, toy.N)
+    with h5py.File(out) as file:
+        for name, values in expected.items():
+            stored = file[name].asstr()[:] if values.dtype.kind == "U" else file[name][:]
+            np.testing.assert_array_equal(stored, values.astype(stored.dtype))
+        assert file["source"].chunks == (1, toy.SIZE, toy.SIZE, 1)
+        assert file["source"].compression == "gzip" and file["source"].shuffle
+        assert file["difference"].dtype == np.float16
+        assert file["prob/judge"].attrs["units"] == "probability"
+        assert file.attrs["complete"] and file.attrs["format"] == "cfdiff"
+        assert json.loads(file.attrs["command"]) == toy.SETTINGS
+    assert os.listdir(tmp_path) == ["run.h5"]
+
+
+@settings(max_examples=15, deadline=None)
+@given(order=st.permutations(STARTS), stops=st.lists(st.integers(1, 5), max_size=4))
+def test_order_and_interruptions_do_not_change_a_byte(
+    tmp_path_factory: pytest.TempPathFactory, undisturbed: bytes, order: list[int], stops: list[int]
+) -> None:
+    out = tmp_path_factory.mktemp("disturbed") / "run.h5"
+    with RunParts(out, toy.SETTINGS, toy.N, toy.PART) as parts:
+        for start in order[:2]:
+            parts.write(start, toy.batch(start, min(start + toy.PART, toy.N)))
+    for stop in stops:
+        with pytest.raises(ZeroDivisionError), RunParts(out, toy.SETTINGS, toy.N, toy.PART) as parts:
+            for count, (start, end) in enumerate(parts.todo()):
+                if count == stop:
+                    break
+                parts.write(start, toy.batch(start, end))
+            raise ZeroDivisionError
+    toy.run(out)
+    assert out.read_bytes() == undisturbed
+
+
+def test_a_resumed_run_computes_only_what_is_missing(tmp_path: Path) -> None:
+    out = tmp_path / "run.h5"
+    with RunParts(out, toy.SETTINGS, toy.N, toy.PART) as parts:
+        parts.write(8, toy.batch(8, 12))
+        assert (8, 12) not in parts.missing() and parts.missing()[-1] == (20, 23)
+    assert toy.run(out) == [start for start in STARTS if start != 8]
+
+
+@pytest.mark.parametrize("part", [0, 2, 5])
+def test_kill_9_while_computing_and_the_same_command_again_give_the_same_file(
+    tmp_path: Path, undisturbed: bytes, part: int
+) -> None:
+    out = tmp_path / "run.h5"
+    worker = _start(out, hang_at=part * toy.PART)
+    _wait_for(tmp_path / "run.h5.parts" / f"part-{part * toy.PART:08d}.lock")
+    worker.send_signal(signal.SIGKILL)  # not reaped yet: a zombie must count as dead
+    assert not out.exists()
+    assert toy.run(out) == STARTS[part:]
+    worker.communicate()
+    assert out.read_bytes() == undisturbed
+
+
+def test_kill_9_again_and_again_at_any_moment_ends_in_the_same_file(
+    tmp_path: Path, undisturbed: bytes
+) -> None:
+    out, moment = tmp_path / "run.h5", np.random.default_rng(0)
+    for _ in range(6):
+        worker = _start(out, pause=0.01)
+        while worker.poll() is None and not out.exists() and not (tmp_path / "run.h5.parts").exists():
+            time.sleep(0.001)
+        time.sleep(moment.uniform(0, 0.1))
+        worker.kill()
+        worker.communicate()
+        if out.exists():
+            break
+    if not out.exists() or (tmp_path / "run.h5.parts").exists():
+        toy.run(out)
+    assert out.read_bytes() == undisturbed
+    assert not [name for name in os.listdir(tmp_path) if name.endswith(".parts")]
+
+
+def test_killed_between_the_join_and_the_clearing_up_the_same_command_only_clears_up(
+    tmp_path: Path, undisturbed: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run.h5"
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(RunParts, "_clear", _interrupt)
+        toy.run(out)
+    assert out.exists() and (tmp_path / "run.h5.parts").is_dir()
+    assert toy.run(out) == []
+    assert out.read_bytes() == undisturbed and os.listdir(tmp_path) == ["run.h5"]
+
+
+def _interrupt(self: RunParts) -> None:
+    raise KeyboardInterrupt
+
+
+def test_processes_share_the_parts_and_do_each_of_them_once(tmp_path: Path, undisturbed: bytes) -> None:
+    out = tmp_path / "run.h5"
+    with RunParts(out, toy.SETTINGS, toy.N, toy.PART) as parts:
+        assert parts.claims.take("part-00000000")  # holds the others up until both have begun
+        workers = [_start(out, pause=0.02) for _ in range(2)]
+        assert [worker.stdout.readline() for worker in workers if worker.stdout] == ["begun\n"] * 2
+        while len(parts.missing()) > 1:
+            time.sleep(0.01)
+    computed = [int(start) for worker in workers for start in worker.communicate()[0].split()]
+    assert [worker.returncode for worker in workers] == [0, 0]
+    assert sorted(computed) == STARTS
+    assert out.read_bytes() == undisturbed
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "flipped bit", "text"])
+def test_a_damaged_part_is_computed_again(tmp_path: Path, undisturbed: bytes, damage: str) -> None:
+    out = tmp_path / "run.h5"
+    with RunParts(out, toy.SETTINGS, toy.N, toy.PART) as parts:
+        for start in STARTS:
+            parts.write(start, toy.batch(start, min(start + toy.PART, toy.N)))
+    part = tmp_path / "run.h5.parts" / "part-00000004.h5"
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 1
+    part.write_bytes(
+        {"truncated": data[: len(data) // 2], "empty": b"", "text": b"?"}.get(damage, bytes(data))
+    )
+    assert toy.run(out) == [4]
+    assert out.read_bytes() == undisturbed
+
+
+def test_a_part_is_an_hdf5_file_of_its_own(tmp_path: Path) -> None:
+    with RunParts(tmp_path / "run.h5", toy.SETTINGS, toy.N, toy.PART) as parts:
+        parts.write(4, toy.batch(4, 8))
+        with h5py.File(parts.folder / "part-00000004.h5") as part:
+            np.testing.assert_array_equal(part["source"][:], toy.batch(4, 8)["source"])
+
+
+def test_other_settings_are_refused_and_the_differing_ones_named(tmp_path: Path) -> None:
+    out = tmp_path / "run.h5"
+    with RunParts(out, toy.SETTINGS, toy.N, toy.PART) as parts:
+        parts.write(0, toy.batch(0, 4))
+    other = {**toy.SETTINGS, "guides": {"scale": 5.0}}
+    with pytest.raises(UserError, match=r"\(guides.scale was 20.0, now 5.0\).*--force") as caught:
+        RunParts(out, other, toy.N, toy.PART)
+    assert "steps" not in str(caught.value)
+    with pytest.raises(UserError, match="images was 23, now 24; part size was 4, now 8"):
+        RunParts(out, toy.SETTINGS, 24, 8)
+    with RunParts(out, other, toy.N, toy.PART, force=True) as parts:
+        assert len(parts.missing()) == len(STARTS)
+
+
+def test_force_does_not_throw_away_the_parts_of_a_live_process(tmp_path: Path) -> None:
+    out = tmp_path / "run.h5"
+    worker = _start(out, hang_at=0)
+    _wait_for(tmp_path / "run.h5.parts" / "part-00000000.lock")
+    with pytest.raises(UserError, match="another process is at work"):
+        RunParts(out, {"steps": 1}, toy.N, toy.PART, force=True)
+    worker.kill()
+    worker.communicate()
+
+
+def test_a_finished_file_is_replaced_only_with_force_and_only_at_the_end(tmp_path: Path) -> None:
+    out = tmp_path / "run.h5"
+    out.write_bytes(b"old")
+    with pytest.raises(UserError, match="exists already.*--force"):
+        RunParts(out, toy.SETTINGS, toy.N, toy.PART)
+    assert os.listdir(tmp_path) == ["run.h5"]
+    with RunParts(out, toy.SETTINGS, toy.N, toy.PART, force=True) as parts:
+        parts.write(0, toy.batch(0, 4))
+        assert out.read_bytes() == b"old"
+    assert toy.run(out, force=True) == STARTS[1:]  # the same command again goes on where it stopped
+    with open_result(out) as result:
+        assert len(result) == toy.N
+
+
+def test_a_claim_of_another_host_is_kept_while_it_shows_life_and_taken_over_after(tmp_path: Path) -> None:
+    with RunParts(tmp_path / "run.h5", toy.SETTINGS, toy.N, toy.PART) as parts:
+        lock = parts.folder / "part-00000000.lock"
+        lock.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": "1"}))
+        assert not parts.claims.take("part-00000000")
+        parts.claims.patience = 0.0
+        os.utime(lock, ns=(1, 1))
+        assert not parts.claims.take("part-00000000")  # it moved since the last look
+        assert parts.claims.take("part-00000000")
+
+
+def test_a_held_claim_shows_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cfdiff.store.claims.Claims.beat", 0.01)
+    with RunParts(tmp_path / "run.h5", toy.SETTINGS, toy.N, toy.PART) as parts:
+        assert parts.claims.take("part-00000000")
+        lock = parts.folder / "part-00000000.lock"
+        os.utime(lock, ns=(1, 1))
+        while lock.stat().st_mtime_ns == 1:
+            time.sleep(0.01)
+
+
+def test_a_part_may_not_be_written_with_arrays_that_the_schema_does_not_know(tmp_path: Path) -> None:
+    arrays = toy.batch(0, 4)
+    with RunParts(tmp_path / "run.h5", toy.SETTINGS, toy.N, toy.PART) as parts:
+        with pytest.raises(ValueError, match="not in the schema: extra"):
+            parts.write(0, {**arrays, "extra": arrays["label"]})
+        with pytest.raises(ValueError, match="missing: target"):
+            parts.write(0, {name: array for name, array in arrays.items() if name != "target"})
+        with pytest.raises(ValueError, match="axis N should be 4"):
+            parts.write(0, {**arrays, "flipped": arrays["flipped"][:3]})
+        with pytest.raises(TypeError, match="int64"):
+            parts.write(0, {**arrays, "source": arrays["source"].astype(np.int64)})
+        with pytest.raises(ValueError, match="no part starts at 3"):
+            parts.write(3, arrays)
+        assert len(parts.missing()) == len(STARTS)
+
+
+def test_join_refuses_while_parts_are_missing(tmp_path: Path) -> None:
+    refused = pytest.raises(ValueError, match="6 parts are missing")
+    with RunParts(tmp_path / "run.h5", toy.SETTINGS, toy.N, toy.PART) as parts, refused:
+        parts.join(toy.ATTRS)
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no existing folder"):
+        check_output(tmp_path / "missing" / "run.h5")
+    with pytest.raises(UserError, match="is a folder"):
+        check_output(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="no existing folder"):
+        check_output(tmp_path / "file" / "run.h5")
+    with pytest.raises(UserError, match="exists already"):
+        check_output(tmp_path / "file")
+    check_output(tmp_path / "file", force=True)
+    with pytest.raises(UserError, match="cannot write in /proc"):
+        check_output(Path("/proc/run.h5"))
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_images_keep_the_type_they_came_in(tmp_path: Path, dtype: str) -> None:
+    out = tmp_path / "run.h5"
+    with RunParts(out, toy.SETTINGS, 5, 5) as parts:
+        parts.write(0, toy.batch(0, 5, dtype))
+        parts.join(toy.ATTRS)
+    with open_result(out) as result:
+        assert result.source.dtype == dtype and result.counterfactual.dtype == dtype
