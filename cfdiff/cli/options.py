@@ -1,0 +1,88 @@
+"""Turns a settings model into a typer command: one option a field, plus --config."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import types
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from cfdiff.errors import UserError
+from cfdiff.workflows.settings import S, resolve
+
+Run = Callable[[Any], None]
+
+
+def command(model: type[S], doc: str, names: dict[str, str] | None = None) -> Callable[[Run], Callable[..., None]]:
+    """A decorator: `run(settings)` becomes a function that typer can make a command of.
+
+    `names` gives an option another spelling, as typer writes it ("--noisy/--clean").
+    """
+
+    def decorate(run: Run) -> Callable[..., None]:
+        def function(config: Path | None = None, **options: Any) -> None:
+            given = {k: _parse(model, k, v) for k, v in options.items() if v is not None}
+            run(resolve(model, config, given))
+
+        parameters = [_config_parameter()]
+        for name, field in model.model_fields.items():
+            parameters.append(_parameter(name, field, (names or {}).get(name)))
+        function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        function.__annotations__ = {p.name: p.annotation for p in parameters}
+        function.__name__ = run.__name__
+        function.__doc__ = doc
+        return function
+
+    return decorate
+
+
+def _config_parameter() -> inspect.Parameter:
+    annotation = Annotated[Optional[Path], typer.Option(help="TOML file with any of these settings.")]  # noqa: UP045
+    return inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _parameter(name: str, field: Any, spelling: str | None) -> inspect.Parameter:
+    kind, choices = _plain(field.annotation)
+    default = field.get_default(call_default_factory=True)
+    text = field.description or name.replace("_", " ").capitalize() + "."
+    if choices:
+        text += f" One of {', '.join(choices)}."
+    if default is not None and default != {} and kind is not bool:
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        text += f" [default: {shown}]"
+    flag = spelling or "--" + name.replace("_", "-")
+    # The command line is applied over the config file, so an option that is not given must be None, not its default.
+    option = typer.Option(flag, help=text.replace("[", "\\["), show_default=False)
+    annotation = Annotated[Optional[kind], option]  # type: ignore[valid-type]  # noqa: UP045
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _plain(annotation: Any) -> tuple[type, list[str]]:
+    """The type typer parses, and the choices where the field has some."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        inner = [a for a in typing.get_args(annotation) if a is not type(None)]
+        return _plain(inner[0]) if len(inner) == 1 else (str, [])
+    if typing.get_origin(annotation) is Annotated:
+        return _plain(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) is typing.Literal:
+        return str, [str(a) for a in typing.get_args(annotation)]
+    return (annotation, []) if annotation in (int, float, bool, str, Path) else (str, [])
+
+
+def _parse(model: type[S], name: str, value: Any) -> Any:
+    """Comma lists for tuples, JSON for tables."""
+    annotation = model.model_fields[name].annotation
+    origin = typing.get_origin(annotation)
+    if origin is tuple and isinstance(value, str):
+        return tuple(v.strip() for v in value.split(","))
+    if origin is dict and isinstance(value, str):
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError as error:
+            raise UserError(f"--{name.replace('_', '-')} wants a JSON object, not {value!r}.") from error
+    return value

@@ -1,0 +1,24 @@
+"""cfdiff train-diffusion and train-classifier."""
+
+from __future__ import annotations
+
+from cfdiff.cli.options import command
+from cfdiff.workflows.settings import ClassifierSettings, DiffusionSettings
+
+
+@command(DiffusionSettings, "Train the diffusion model; the same command again continues where it stopped.")
+def train_diffusion(settings: DiffusionSettings) -> None:
+    from cfdiff.workflows.train_diffusion import train_diffusion as run
+
+    run(settings)
+
+
+@command(
+    ClassifierSettings,
+    "Train a guide (--noisy, the default) or a checker or judge (--clean) with any timm model.",
+    names={"noisy": "--noisy/--clean", "half": "--half/--full"},
+)
+def train_classifier(settings: ClassifierSettings) -> None:
+    from cfdiff.workflows.train_classifier import train_classifier as run
+
+    run(settings)

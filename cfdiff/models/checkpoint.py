@@ -1,0 +1,115 @@
+"""Model files: safetensors with everything that builds and describes the model inside.
+
+The metadata of the file holds `format`, `kind` (diffusion, noisy-classifier, clean-classifier), the network's config,
+the noise schedule, the data it was trained on and how. Pickles are refused: opening one can run any code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from cfdiff import __version__
+from cfdiff.errors import UserError
+from cfdiff.models.classifier import Classifier, ClassifierConfig
+from cfdiff.models.unet import UNet, UNetConfig
+
+FORMAT = "cfdiff-model-1"
+KINDS = ("diffusion", "noisy-classifier", "clean-classifier")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a model file says of itself."""
+
+    kind: str
+    config: dict[str, Any]
+    schedule: dict[str, Any] | None
+    data: dict[str, Any]
+    training: dict[str, Any]
+    version: str = __version__
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network in eval mode with its card, the sha256 of its file, and a name for messages."""
+
+    net: nn.Module
+    card: Card
+    sha256: str
+    name: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of the images it takes."""
+        return (*self.net.config.size, self.net.config.channels)  # type: ignore[union-attr, return-value]
+
+
+def save_model(path: Path, net: nn.Module, card: Card, half: bool = True) -> None:
+    """Write `net` and its card to `path` at once or not at all; floating-point tensors in float16 if `half`."""
+    tensors = {
+        k: (v.half() if half and v.is_floating_point() else v).detach().cpu().contiguous()
+        for k, v in net.state_dict().items()
+    }
+    metadata = {"format": FORMAT, "card": json.dumps(card.__dict__, sort_keys=True)}
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(save(tensors, metadata))
+    os.replace(temporary, path)
+
+
+def load_model(path: str | Path, kind: str | None = None, device: str | torch.device = "cpu") -> Model:
+    """Build the network of a model file in eval mode, float32, on `device`.
+
+    Raises:
+        UserError: the file is missing, no safetensors, not ours, damaged, or not of the `kind` wanted.
+    """
+    path = Path(path)
+    card = read_card(path)
+    if kind is not None and card.kind != kind:
+        raise UserError(f"{path.name} is a {card.kind} model, but a {kind} model is needed here.")
+    try:
+        net: nn.Module
+        if card.kind == "diffusion":
+            net = UNet(UNetConfig(**card.config))
+        else:
+            net = Classifier(ClassifierConfig(**card.config))
+        with safe_open(path, "pt") as file:
+            net.load_state_dict({k: file.get_tensor(k) for k in file.keys()})  # noqa: SIM118
+    except (ValidationError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{path.name} is damaged: its weights do not fit its config; train or copy it again.") from error
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Model(net.float().eval().requires_grad_(False).to(device), card, sha256, path.stem)
+
+
+def read_card(path: Path) -> Card:
+    """The card of a model file, without its weights."""
+    if not path.is_file():
+        raise UserError(f"There is no model file {path.name!r}: give a .safetensors file made by cfdiff train-….")
+    with open(path, "rb") as raw:
+        head = raw.read(4)
+    if head[:2] == b"PK" or head[:1] == b"\x80":
+        raise UserError(
+            f"{path.name} is a pickled checkpoint, which can run any code when opened: it is refused; "
+            "give a .safetensors file made by cfdiff train-…."
+        )
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        if metadata.get("format") != FORMAT:
+            raise UserError(f"{path.name} was not made by cfdiff: give a .safetensors file made by cfdiff train-….")
+        card = Card(**json.loads(metadata["card"]))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path.name} is no readable model file: it is truncated or damaged; copy it again.") from error
+    if card.kind not in KINDS:
+        raise UserError(f"{path.name} holds a model of unknown kind {card.kind!r}: it needs a newer cfdiff.")
+    return card

@@ -1,0 +1,118 @@
+"""The settings of every command: one validated model each, which a TOML file can hold and a result stores.
+
+No torch here, so that `--help` stays quick.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+
+from cfdiff.errors import UserError
+
+S = TypeVar("S", bound="Settings")
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown names are an error, and the object never changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSettings(Settings):
+    """Which images."""
+
+    data: str = Field("malaria-cells", description="Bundled name, folder per class, .csv, .npz or .h5.")
+    negative: str | None = Field(None, description="Class name of the negatives, where it is not a known one.")
+    positive: str | None = Field(None, description="Class name of the positives.")
+    group_key: str | None = Field(None, description="Array or column that says which images belong together.")
+
+
+class TrainSettings(DataSettings):
+    """What both trainings share."""
+
+    split: str | None = Field(None, description="Split to train on [default: the data's own].")
+    val_split: str | None = Field(None, description="Split to validate on [default: the data's own, or a tenth of the groups].")
+    out: Path | None = Field(None, description="Folder for the model, log, samples and state.")
+    steps: PositiveInt = Field(20_000, description="Optimizer steps.")
+    max_minutes: PositiveFloat | None = Field(None, description="Stop after this time; the rate falls to zero by then.")
+    batch_size: PositiveInt = Field(64, description="Images a step, over all processes.")
+    accumulate: PositiveInt = Field(1, description="Split each batch into this many passes.")
+    lr: PositiveFloat = Field(1e-3, description="Highest learning rate (AdamW).")
+    weight_decay: NonNegativeFloat = 0.01
+    warmup: NonNegativeInt = Field(200, description="Steps of linear warm-up; a cosine to zero follows.")
+    clip: PositiveFloat = Field(1.0, description="Largest gradient norm.")
+    ema: float = Field(0.999, ge=0, lt=1, description="Decay of the averaged weights, which are what is saved.")
+    augment: Literal["none", "flip", "dihedral"] = Field("dihedral", description="Random flips, or flips and quarter turns.")
+    precision: Literal["no", "bf16", "fp16"] = Field("no", description="Autocast of the network.")
+    eval_every: PositiveInt = Field(1000, description="Steps between validations, samples and checkpoints.")
+    val_limit: PositiveInt = Field(512, description="Images of a validation.")
+    half: bool = Field(True, description="Save the weights in float16.")
+    device: str = Field("auto", description="auto, cpu, cuda or mps.")
+    threads: PositiveInt | None = Field(None, description="CPU threads [default: all].")
+    seed: int = 0
+    force: bool = Field(False, description="Start anew where the folder holds another training.")
+
+
+class DiffusionSettings(TrainSettings):
+    """cfdiff train-diffusion."""
+
+    schedule: Literal["linear", "cosine"] = Field("cosine", description="Noise schedule.")
+    T: PositiveInt = Field(1000, description="Noising steps.")
+    patch: PositiveInt = Field(2, description="Pixels per side folded into channels at the entrance.")
+    width: PositiveInt = Field(48, description="Channels at the first resolution.")
+    mult: tuple[PositiveInt, ...] = Field((1, 2, 3), description="Channel multiplier of each resolution.")
+    blocks: PositiveInt = Field(1, description="Residual blocks per resolution.")
+    attention: tuple[PositiveInt, ...] = Field((2, 4), description="Downsampling factors with self-attention.")
+    dropout: float = Field(0.0, ge=0, lt=1)
+    level_power: PositiveFloat = Field(1.0, description="Levels are drawn as T u^power: above 1 dwells at low noise.")
+    ema: float = Field(0.9995, ge=0, lt=1, description="Decay of the averaged weights, which are what is saved.")
+
+
+class ClassifierSettings(TrainSettings):
+    """cfdiff train-classifier."""
+
+    noisy: bool = Field(True, description="--noisy trains a guide (sees x_l), --clean a checker or judge.")
+    arch: str = Field("resnet14t", description="Any timm model.")
+    kwargs: dict[str, Any] = Field(default_factory=dict, description="JSON: further arguments of timm.create_model.")
+    upsample: PositiveInt = Field(1, description="Enlarge the images before the network.")
+    pretrained: Path | None = Field(None, description="Local safetensors file with timm weights.")
+    schedule: Literal["linear", "cosine"] = Field("cosine", description="Noise schedule of the guide.")
+    T: PositiveInt = Field(1000, description="Noising steps.")
+    level_power: PositiveFloat = Field(2.0, description="The guide's levels are drawn as T u^power.")
+    clean_share: float = Field(0.1, ge=0, le=1, description="Share of the guide's images at level 0.")
+    gain: float = Field(0.1, ge=0, lt=1, description="Random brightness: pixel values times 1 +- gain.")
+    shift: NonNegativeInt = Field(2, description="Random shift in pixels.")
+    noise: NonNegativeFloat = Field(0.0, description="Clean training: random noise up to this sigma ([-1, 1] units).")
+    smoothing: float = Field(0.05, ge=0, lt=1, description="Label smoothing.")
+    lr: PositiveFloat = Field(2e-3, description="Highest learning rate (AdamW).")
+    weight_decay: NonNegativeFloat = 0.05
+
+
+def resolve(model: type[S], config: Path | None, given: dict[str, Any]) -> S:
+    """Defaults, then the TOML file, then what the command line gives.
+
+    Raises:
+        UserError: an unreadable file, an unknown name or an unfit value, said in one sentence.
+    """
+    values: dict[str, Any] = {}
+    if config is not None:
+        try:
+            values = tomllib.loads(config.read_text())
+        except OSError as error:
+            raise UserError(f"The config file {config.name!r} cannot be read: {error.strerror}.") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"The config file {config.name!r} is no valid TOML: {error}.") from error
+    try:
+        return model(**{**values, **given})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        if first["type"] == "extra_forbidden":
+            where = "" if config is None else f" in {config.name}"
+            known = ", ".join(sorted(model.model_fields))
+            raise UserError(f"There is no setting {name!r}{where}: the known ones are {known}.") from error
+        raise UserError(f"The setting {name} = {first['input']!r} is not possible: {first['msg'].lower()}.") from error
