@@ -31,22 +31,29 @@ KNOWN_PAIRS = (
 
 
 def map_classes(
-    names: np.ndarray, negative: str | None, positive: str | None, where: str
+    names: np.ndarray,
+    negative: str | None,
+    positive: str | None,
+    where: str,
+    stated: tuple[str, ...] | None = None,
 ) -> tuple[np.ndarray, tuple[str, str]]:
     """Labels (N,) int8 (0 negative, 1 positive, -1 other) and the names of (negative, positive).
 
-    Names on the command line win; otherwise one or two classes are mapped where their names are a known
+    Names on the command line win, then the two classes that the file itself names in the order of their
+    integers (`stated`); otherwise one or two classes are mapped where their names are a known
     pair. Anything else is the user's to decide: UserError lists the classes.
     """
-    known = [str(name) for name in np.unique(names)]
-    pair = _resolve(known, negative, positive, where)
+    known = [str(name) for name in np.unique(names if stated is None else [*names, *stated])]
+    pair = _resolve(known, negative, positive, where, stated)
     labels = np.full(len(names), OTHER, dtype=np.int8)
     labels[names == pair[0]] = NEGATIVE
     labels[names == pair[1]] = POSITIVE
     return labels, pair
 
 
-def _resolve(known: list[str], negative: str | None, positive: str | None, where: str) -> tuple[str, str]:
+def _resolve(
+    known: list[str], negative: str | None, positive: str | None, where: str, stated: tuple[str, ...] | None
+) -> tuple[str, str]:
     neg = None if negative is None else _find(negative, known, where)
     pos = None if positive is None else _find(positive, known, where)
     if neg is not None and neg == pos:
@@ -61,6 +68,8 @@ def _resolve(known: list[str], negative: str | None, positive: str | None, where
     if pos is not None and len(rest) <= 1:
         return (rest[0] if rest else f"not {pos}"), pos
     if neg is None and pos is None:
+        if stated is not None and len(stated) == 2:
+            return stated[0], stated[1]
         by_lower = {name.lower(): name for name in known}
         for a, b in KNOWN_PAIRS:
             if set(by_lower) <= {a, b}:

@@ -67,12 +67,12 @@ def read_cells(source: Path) -> Cells:
         images, labels, names = _read_npz(source)
     order = np.argsort(names)
     names = names[order]
-    patients = np.array([patient_of(name) for name in names])
+    patients = np.array([patient_of(name) for name in names.tolist()])
     return {
         "images": images[order],
         "labels": labels[order].astype(np.uint8),
         "patient": patients,
-        "field": np.array([field_of(name) for name in names]),
+        "field": np.array([field_of(name) for name in names.tolist()]),
         "name": names,
         "split": np.array([split_of(patient) for patient in patients]),
         "classes": np.array(CLASSES),

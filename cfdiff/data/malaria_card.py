@@ -41,7 +41,7 @@ def write_card(npz: Path, cells: dict[str, np.ndarray], healthy: set[str], quota
 
 
 def brightness(images: np.ndarray) -> float:
-    """The mean over cells of the mean over each cell's pixels that are not black background; NaN for no cell."""
+    """The mean over cells of the mean over a cell's pixels that are not black; NaN where there is no cell."""
     flat = images.reshape(len(images), -1).astype(np.float64)
     return float((flat.sum(1) / np.maximum((flat > 0).sum(1), 1)).mean()) if len(flat) else float("nan")
 

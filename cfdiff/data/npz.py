@@ -37,8 +37,7 @@ def read_npz(path: Path, name: str, classes: list[str] | None = None) -> Raw:
     names = arrays.pop("classes", None if classes is None else np.array(classes))
     labels = class_names(arrays.pop("labels"), names, name)
     masks = arrays.pop("masks", None)
-    if len(labels) != len(images):
-        raise UserError(f"{name} has {len(images)} images but {len(labels)} labels: there must be one each.")
+    check_labels(labels, len(images), name)
     if masks is not None:
         masks = as_masks(masks, images.shape, name)
     columns = columns_of(arrays, len(images))
@@ -53,6 +52,7 @@ def read_npz(path: Path, name: str, classes: list[str] | None = None) -> Raw:
         mask_reader=None if masks is None else lambda rows: masks[rows],
         digest=lambda: file_sha256(path),
         columns=columns,
+        stated_classes=None if names is None else tuple(names.astype(str).tolist()),
         default_group=next((key for key in GROUP_KEYS if key in columns), None),
     )
 
@@ -64,7 +64,8 @@ def _load(path: Path, name: str) -> dict[str, np.ndarray]:
                 raise UserError(
                     f"{name} is a single .npy array: save images and labels with np.savez_compressed."
                 )
-            return {key: file[key] for key in file.files}
+            loaded = {key: file[key] for key in file.files}
+                return {key: array for key, array in loaded.items() if isinstance(array, np.ndarray)}
     except ValueError as error:
         if "allow_pickle" in str(error):
             raise UserError(
@@ -153,6 +154,12 @@ def class_names(labels: np.ndarray, classes: np.ndarray | None, name: str) -> np
             )
         return classes.astype(str)[labels]
     return as_text(labels)
+
+
+def check_labels(labels: np.ndarray, n: int, name: str) -> None:
+    """Raise UserError unless there is one label per image."""
+    if len(labels) != n:
+        raise UserError(f"{name} has {n} images but {len(labels)} labels: there must be one for each.")
 
 
 def as_text(values: np.ndarray) -> np.ndarray:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from cfdiff.data.bundled import BUNDLED, bundled_file, card
 from cfdiff.data.classes import map_classes
+from cfdiff.data.fit import Fit
+from cfdiff.data.folder import read_folder
+from cfdiff.data.hdf5 import read_h5
+from cfdiff.data.manifest import read_manifest
 from cfdiff.data.npz import read_npz
 from cfdiff.data.raw import Raw
 from cfdiff.data.source import OTHER, Source, random_subset
@@ -25,20 +30,22 @@ def open_source(
     from_label: int | None = None,
     seed: int = 0,
     keep_other: bool = False,
+    fit: Fit | None = None,
 ) -> Source:
     """Open images: a bundled name, a folder per class, a .csv manifest, a .npz or a .h5.
 
-    `split` may join several ("train-guide+val"); `negative` and `positive` name the classes; `group_key` is
-    the column that says which images belong together; `from_label` keeps one class; `limit` takes a random part,
-    spread over groups, that depends on `seed` and the ids only. Images of other classes are dropped unless
-    `keep_other`. Raises UserError for anything that cannot be read as asked.
+    `split` may join several ("train-guide+val"). `negative` and `positive` name the classes; images of other
+    classes are dropped unless `keep_other`. `group_key` is the column that says which images belong
+    together. `from_label` keeps one class. `limit` takes a random part, spread over groups, that depends on
+    `seed` and the ids only. `fit` changes size or channels while reading. Raises UserError for anything that
+    cannot be read as asked.
     """
-    raw = read_raw(spec)
-    labels, classes = map_classes(raw.labels, negative, positive, raw.name)
+    raw = read_raw(spec, fit)
+    labels, classes = map_classes(raw.labels, negative, positive, raw.name, raw.stated_classes)
     unique, counts = np.unique(raw.ids, return_counts=True)
     if len(unique) != len(raw.ids):
         raise UserError(
-            f"{raw.name} has the id {unique[counts.argmax()]!r} more than once: ids must be unique."
+            f"{raw.name} has the id {str(unique[counts.argmax()])!r} more than once: ids must be unique."
         )
     source = Source(
         name=raw.name,
@@ -67,10 +74,10 @@ def open_source(
     return source if limit is None else random_subset(source, limit, seed)
 
 
-def read_raw(spec: str | Path) -> Raw:
+def read_raw(spec: str | Path, fit: Fit | None = None) -> Raw:
     """Every row of a source, with class names as they stand there."""
     if str(spec) in BUNDLED:
-        return read_npz(bundled_file(str(spec)), str(spec), card(str(spec))["classes"])
+        return _fitted(read_npz(bundled_file(str(spec)), str(spec), card(str(spec))["classes"]), fit)
     path = Path(spec)
     name = path.name or path.resolve().name
     if not path.exists():
@@ -78,9 +85,31 @@ def read_raw(spec: str | Path) -> Raw:
             f"There is no data at {str(spec)!r}: give a folder, a .csv, .npz or .h5 file, "
             f"or a bundled name ({', '.join(BUNDLED)})."
         )
-    if path.suffix.lower() == ".npz":
-        return read_npz(path, name)
+    if path.is_dir():
+        return read_folder(path, name, fit)
+    if path.stat().st_size == 0:
+        raise UserError(f"{name} is empty (0 bytes): copy it again.")
+    kind = path.suffix.lower()
+    if kind == ".csv":
+        return read_manifest(path, name, fit)
+    if kind == ".npz":
+        return _fitted(read_npz(path, name), fit)
+    if kind in (".h5", ".hdf5"):
+        return _fitted(read_h5(path, name), fit)
     raise UserError(f"{name} is of no kind that can be read: give a folder, a .csv, .npz or .h5 file.")
+
+
+def _fitted(raw: Raw, fit: Fit | None) -> Raw:
+    """A source of one array, whose images pass through `fit`. (Files do so while they are read.)"""
+    if fit is None:
+        return raw
+    masks = raw.mask_reader
+    return replace(
+        raw,
+        shape=fit.shape(raw.shape),
+        reader=lambda rows: np.stack([fit.image(image) for image in raw.reader(rows)]),
+        mask_reader=None if masks is None else lambda rows: np.stack([fit.mask(m) for m in masks(rows)]),
+    )
 
 
 def _groups(raw: Raw, key: str | None) -> np.ndarray | None:

@@ -18,7 +18,10 @@ from cfdiff.errors import UserError
 
 @dataclass(frozen=True, eq=False)
 class Raw:
-    """All rows of a file or folder. `labels` are class names (N,) str; `columns` may serve as groups."""
+    """All rows of a file or folder. `labels` are class names (N,) str; `columns` may serve as groups.
+
+    `stated_classes` are the names that the file itself gives to the integers 0, 1, ...
+    """
 
     name: str
     ids: np.ndarray
@@ -31,6 +34,7 @@ class Raw:
     mask_reader: Reader | None = None
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     default_group: str | None = None
+    stated_classes: tuple[str, ...] | None = None
 
 
 def file_sha256(path: Path) -> str:
