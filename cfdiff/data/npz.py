@@ -65,7 +65,7 @@ def _load(path: Path, name: str) -> dict[str, np.ndarray]:
                     f"{name} is a single .npy array: save images and labels with np.savez_compressed."
                 )
             loaded = {key: file[key] for key in file.files}
-                return {key: array for key, array in loaded.items() if isinstance(array, np.ndarray)}
+            return {key: array for key, array in loaded.items() if isinstance(array, np.ndarray)}
     except ValueError as error:
         if "allow_pickle" in str(error):
             raise UserError(
