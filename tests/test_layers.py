@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import cfdiff
+
+ROOT = Path(cfdiff.__file__).parent
+# What each part of the package may import besides itself; `errors` and the package itself are open to all.
+ALLOWED = {
+    "cli": {"workflows", "engine", "models", "figures", "data", "store"},
+    "workflows": {"engine", "models", "figures", "data", "store"},
+    "figures": {"data", "store"},
+    "models": {"data", "store"},
+    "engine": set(),
+    "data": set(),
+    "store": set(),
+    "errors": set(),
+    "__init__": set(),
+    "__main__": {"cli"},
+}
+WITHOUT_TORCH = ("store", "figures", "data", "cli/app")
+WITH_TORCH = ("data/values",)  # images to and from the network's tensors
+
+
+def _modules() -> list[Path]:
+    return sorted(path for path in ROOT.rglob("*.py") if "_bundled" not in path.parts)
+
+
+def _imports(path: Path) -> set[str]:
+    """The dotted names that a module imports anywhere, from `cfdiff.x` and others."""
+    package = ("cfdiff", *path.relative_to(ROOT).parent.parts)
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) + 1 - node.level]) if node.level else ""
+            stem = ".".join(part for part in (base, node.module) if part)
+            found |= {f"{stem}.{alias.name}" for alias in node.names} if stem == "cfdiff" else {stem}
+    return found
+
+
+def _part(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def test_imports_go_down_only() -> None:
+    wrong = []
+    for path in _modules():
+        part = _part(path)
+        for name in _imports(path):
+            target = name.split(".")[1] if name.startswith("cfdiff.") else None
+            inside = target is not None and ((ROOT / target).is_dir() or (ROOT / f"{target}.py").is_file())
+            if inside and target not in {part, "errors", *ALLOWED[part]}:
+                wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert not wrong
+
+
+def test_every_part_of_the_package_has_a_place_in_the_layers() -> None:
+    assert {_part(path) for path in _modules()} <= set(ALLOWED)
+
+
+def test_the_light_parts_do_not_import_torch() -> None:
+    wrong = []
+    for path in _modules():
+        name = path.relative_to(ROOT).with_suffix("").as_posix()
+        light = name.startswith(WITHOUT_TORCH) and name not in WITH_TORCH
+        if light and any(module.split(".")[0] == "torch" for module in _imports(path)):
+            wrong.append(name)
+    assert not wrong
+
+
+def test_only_the_store_and_the_readers_know_hdf5() -> None:
+    users = {
+        _part(path) for path in _modules() if any(name.split(".")[0] == "h5py" for name in _imports(path))
+    }
+    assert users <= {"store", "data"}
