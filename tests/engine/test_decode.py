@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cfdiff.engine import (
+    Ddim,
+    Ddpm,
+    DpmSolver2M,
+    Guidance,
+    NoiseSource,
+    NoisyGuide,
+    Step,
+    decode,
+    encode_ddim,
+    encode_fixed_point,
+    encode_noise,
+    make_tau,
+    x0_from_eps,
+)
+
+SOLVERS = {
+    "ddim": Ddim(),
+    "ddim-eta": Ddim(0.6),
+    "ddpm-beta": Ddpm("beta"),
+    "ddpm-beta-tilde": Ddpm("beta_tilde"),
+    "2m": DpmSolver2M(),
+}
+ENCODERS = {
+    "ddim": encode_ddim,
+    "fixed-point": encode_fixed_point,
+    "noise": lambda *args: encode_noise(*args, NoiseSource(5, ids(len(args[2])))),
+}
+
+
+def ids(n: int) -> list[str]:
+    return [f"image-{i}" for i in range(n)]
+
+
+def guidance_to(toy, target: torch.Tensor, **options) -> Guidance:
+    defaults = {"scale": 3.0, "ratio": 0.5}
+    return Guidance(toy.schedule, [NoisyGuide(toy.log_prob)], target=target, **{**defaults, **options})
+
+
+def translate(toy, x0, tau, *, solver=SOLVERS["ddim"], encoder=encode_ddim, seed=0, names=None, **options):
+    """Encode and decode; the options are decode's."""
+    trajectory = encoder(toy.schedule, toy.eps, x0, tau)
+    noise = NoiseSource(seed, names or ids(len(x0)))
+    return decode(toy.schedule, toy.eps, trajectory, solver=solver, noise=noise, **options)
+
+
+@given(
+    st.data(),
+    st.floats(0.005, 1),
+    st.sampled_from(["uniform", "quadratic", "logsnr"]),
+    st.sampled_from(sorted(SOLVERS)),
+    st.sampled_from(sorted(ENCODERS)),
+    st.booleans(),
+)
+def test_anchored_decode_without_guidance_returns_the_input(
+    mixture, data, depth: float, spacing: str, solver: str, encoder: str, clip: bool
+) -> None:
+    """For every S, depth, spacing, solver and inversion: bit for bit."""
+    steps = data.draw(st.integers(1, min(40, mixture.schedule.level_of(depth))))
+    x0 = mixture.sample(3)
+    tau = make_tau(mixture.schedule, depth, steps, spacing)
+    options = {"solver": SOLVERS[solver], "encoder": ENCODERS[encoder], "clip": clip}
+    assert torch.equal(translate(mixture, x0, tau, **options), x0)
+
+
+@pytest.mark.parametrize("steps", range(1, 201, 7))
+def test_anchored_decode_with_scale_0_returns_the_input_for_every_number_of_steps(mixture, steps) -> None:
+    x0 = mixture.sample(2)
+    guidance = guidance_to(mixture, torch.tensor([1, 0]), scale=0.0)
+    assert torch.equal(translate(mixture, x0, make_tau(mixture.schedule, 1, steps), guidance=guidance), x0)
+
+
+def test_a_tiny_change_of_the_start_stays_tiny_so_the_anchor_is_no_accident(mixture) -> None:
+    """The identity is not a copy: the loop runs the network and would carry any deviation down."""
+    x0 = mixture.sample(3)
+    tau = make_tau(mixture.schedule, 0.6, 20)
+    trajectory = encode_ddim(mixture.schedule, mixture.eps, x0, tau)
+    calls = []
+
+    def nudged(x, level):
+        calls.append(level)
+        return mixture.eps(x, level) + 1e-4
+
+    moved = (decode(mixture.schedule, nudged, trajectory, solver=Ddim()) - x0).abs()
+    assert 1e-6 < float(moved.max()) < 1e-2
+    assert calls == tau[-2:0:-1], "eps^e_S is reused, so the first call is at tau_(S-1)"
+
+
+@pytest.mark.parametrize("solver", sorted(SOLVERS))
+@pytest.mark.parametrize("clip", [False, True])
+@pytest.mark.parametrize("anchored", [False, True])
+def test_guidance_changes_the_output_towards_the_target(mixture, solver, clip, anchored) -> None:
+    x0 = mixture.sample(8)
+    target = (mixture.clean_log_prob(x0).argmax(1) == 0).long()
+    tau = make_tau(mixture.schedule, 0.6, 40)
+    options = {"solver": SOLVERS[solver], "clip": clip, "anchored": anchored}
+    guided = translate(mixture, x0, tau, guidance=guidance_to(mixture, target), **options)
+    unguided = translate(mixture, x0, tau, **options)
+
+    change = guided - unguided
+    towards_positive = (change * mixture.positive.mean).sum((1, 2, 3))
+    assert change.abs().amax((1, 2, 3)).min() > 1e-2
+    assert torch.equal(towards_positive > 0, target == 1)
+
+
+@pytest.mark.parametrize("solver", sorted(SOLVERS))
+@pytest.mark.parametrize("anchored", [False, True])
+def test_outside_the_mask_the_output_is_the_input_bit_for_bit(mixture, solver: str, anchored: bool) -> None:
+    x0 = mixture.sample(4)
+    mask = torch.tensor([[[1.0, 0.0], [0.5, 0.0]]]).expand(4, 1, 2, 2)
+    guidance = guidance_to(mixture, torch.tensor([1, 1, 0, 0]))
+    tau = make_tau(mixture.schedule, 0.6, 20)
+    options = {"solver": SOLVERS[solver], "anchored": anchored, "mask": mask}
+    y = translate(mixture, x0, tau, guidance=guidance, **options)
+    assert torch.equal(y[mask == 0], x0[mask == 0])
+    assert (y[mask > 0] != x0[mask > 0]).all()
+
+
+def test_an_empty_mask_keeps_even_a_plain_guided_decode_at_the_input(mixture) -> None:
+    x0 = mixture.sample(4)
+    options = {"guidance": guidance_to(mixture, torch.tensor([1, 1, 0, 0])), "mask": torch.zeros(4, 1, 2, 2)}
+    tau = make_tau(mixture.schedule, 0.6, 20)
+    assert torch.equal(translate(mixture, x0, tau, anchored=False, **options), x0)
+
+
+@pytest.mark.parametrize("solver", sorted(SOLVERS))
+def test_an_image_alone_in_a_batch_of_7_and_in_a_batch_of_32_agrees(mixture, solver: str) -> None:
+    x0 = mixture.sample(32)
+    target = (torch.arange(32) < 16).long()
+    tau = make_tau(mixture.schedule, 0.6, 8)
+
+    def run(rows: slice) -> torch.Tensor:
+        guidance = guidance_to(mixture, target[rows], checker=mixture.clean_log_prob, confidence=0.9)
+        options = {"guidance": guidance, "solver": SOLVERS[solver], "encoder": ENCODERS["ddim"], "clip": True}
+        return translate(mixture, x0[rows], tau, names=ids(32)[rows], **options)
+
+    together = run(slice(0, 32))
+    sevens = torch.cat([run(slice(i, min(i + 7, 32))) for i in range(0, 32, 7)])
+    alone = torch.cat([run(slice(i, i + 1)) for i in range(32)])
+    torch.testing.assert_close(sevens, together, atol=1e-5, rtol=0)
+    torch.testing.assert_close(alone, together, atol=1e-5, rtol=0)
+
+
+def test_network_and_guide_get_the_same_level_and_the_callback_sees_the_same_path(mixture) -> None:
+    x0 = mixture.sample(2)
+    tau = make_tau(mixture.schedule, 0.6, 9, "quadratic")
+    trajectory = encode_ddim(mixture.schedule, mixture.eps, x0, tau)
+    network, guide, steps = [], [], []
+
+    def denoise(x, level):
+        network.append(level)
+        return mixture.eps(x, level)
+
+    def log_prob(x, level):
+        guide.append(level)
+        return mixture.log_prob(x, level)
+
+    guidance = Guidance(mixture.schedule, [NoisyGuide(log_prob)], 1.0, 0.5, torch.tensor([1, 0]))
+    y = decode(mixture.schedule, denoise, trajectory, solver=Ddim(), guidance=guidance, callback=steps.append)
+    assert guide == [tau[-1], *network] == tau[:0:-1]
+    assert [(s.index, s.level_from, s.level_to) for s in steps] == [
+        (9 - i, tau[i], tau[i - 1]) for i in range(9, 0, -1)
+    ]
+    assert torch.equal(steps[-1].x, y)
+    assert all(isinstance(s, Step) and s.ratio.shape == s.active.shape == (2,) for s in steps)
+    assert torch.equal(steps[0].eps, trajectory.eps_at(9))
+    assert all(s.active.all() and (s.ratio > 0).all() for s in steps)
+
+
+def test_clipping_bounds_x0_hat_and_derives_eps_again(mixture) -> None:
+    x0 = 3 * mixture.sample(4)
+    trajectory = encode_ddim(mixture.schedule, mixture.eps, x0, make_tau(mixture.schedule, 0.6, 10))
+    starts, steps = [trajectory.x[-1]], []
+
+    def keep(step: Step) -> None:
+        steps.append(step)
+        starts.append(step.x)
+
+    y = decode(
+        mixture.schedule, mixture.eps, trajectory, solver=Ddim(), anchored=False, clip=True, callback=keep
+    )
+    assert y.abs().max() <= 1 + 1e-6
+    for x, step in zip(starts, steps, strict=False):
+        guided_x0 = x0_from_eps(mixture.schedule, x, step.level_from, step.eps_guided)
+        assert guided_x0.abs().max() < 1 + 1e-5
+
+
+def test_plain_and_anchored_decode_agree_where_the_path_was_the_networks_own(gaussian) -> None:
+    """A path that plain decode walks has no residual, so guiding from it gives the same either way."""
+    tau = make_tau(gaussian.schedule, 0.5, 20)
+    x0 = gaussian.sample(3)
+    trajectory = encode_fixed_point(gaussian.schedule, gaussian.eps, x0, tau, iterations=60)
+    options = {"solver": Ddim(), "guidance": None}
+    plain, anchored = (
+        decode(gaussian.schedule, gaussian.eps, trajectory, anchored=a, **options) for a in (False, True)
+    )
+    torch.testing.assert_close(plain, anchored, atol=1e-4, rtol=0)
+
+
+def test_a_decode_leaves_the_trajectory_as_it_was(mixture) -> None:
+    x0 = mixture.sample(2)
+    trajectory = encode_ddim(mixture.schedule, mixture.eps, x0, [0, 40, 80])
+    before = [x.clone() for x in trajectory.x]
+    guidance = guidance_to(mixture, torch.tensor([1, 0]))
+    for solver in SOLVERS.values():
+        options = {"solver": solver, "noise": NoiseSource(0, ids(2))}
+        decode(mixture.schedule, mixture.eps, trajectory, guidance=guidance, clip=True, **options)
+    assert all(torch.equal(a, b) for a, b in zip(before, trajectory.x, strict=True))
