@@ -17,15 +17,11 @@ def save(image: np.ndarray, path: Path, **options: object) -> None:
     Image.fromarray(image).save(path, **options)
 
 
-def test_a_folder_per_class_gives_relative_ids_and_the_stored_pixels(
-    folder: Path, pixels: np.ndarray
-) -> None:
+def test_a_folder_per_class_gives_relative_ids_and_the_stored_pixels(folder: Path, pixels: np.ndarray) -> None:
     source = open_source(folder)
     assert source.name == "cells"
     assert source.classes == ("healthy", "diseased")
-    assert source.ids.tolist() == [f"diseased/{i}.png" for i in (3, 4, 5)] + [
-        f"healthy/{i}.png" for i in (0, 1, 2)
-    ]
+    assert source.ids.tolist() == [f"diseased/{i}.png" for i in (3, 4, 5)] + [f"healthy/{i}.png" for i in (0, 1, 2)]
     assert source.labels.tolist() == [1, 1, 1, 0, 0, 0]
     np.testing.assert_array_equal(source.read([0, 5])[..., 0], pixels[[3, 2]])
 
@@ -94,9 +90,7 @@ def test_images_of_two_sizes_are_an_error_that_names_both_files_and_sizes(folder
 
 def test_gray_and_colour_in_one_source_are_an_error_that_names_both(folder: Path) -> None:
     save(np.zeros((5, 7, 3), np.uint8), folder / "healthy" / "rgb.png")
-    with pytest.raises(
-        UserError, match=r"1 channel of uint8 but healthy/rgb.png is 5x7 with 3 channels of uint8"
-    ):
+    with pytest.raises(UserError, match=r"1 channel of uint8 but healthy/rgb.png is 5x7 with 3 channels of uint8"):
         open_source(folder)
 
 

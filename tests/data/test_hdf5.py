@@ -20,9 +20,7 @@ def save(path: Path, **arrays: object) -> Path:
 
 
 def test_images_are_read_by_index_in_any_order(tmp_path: Path, pixels: np.ndarray) -> None:
-    source = open_source(
-        save(tmp_path / "a.h5", images=pixels, labels=LABELS, slide=["s"] * 6), group_key="slide"
-    )
+    source = open_source(save(tmp_path / "a.h5", images=pixels, labels=LABELS, slide=["s"] * 6), group_key="slide")
     np.testing.assert_array_equal(source.read([4, 0, 4])[..., 0], pixels[[4, 0, 4]])
     assert source.groups.tolist() == ["s"] * 6
     assert source.labels.tolist() == LABELS.tolist()
@@ -48,9 +46,7 @@ def test_patchcamelyon_images_without_labels_say_which_file_is_missing(tmp_path:
 
 
 def test_masks_and_names_of_classes_are_taken_from_the_file(tmp_path: Path, pixels: np.ndarray) -> None:
-    path = save(
-        tmp_path / "m.h5", images=pixels, labels=LABELS, masks=pixels > 99, classes=["fine", "cracked"]
-    )
+    path = save(tmp_path / "m.h5", images=pixels, labels=LABELS, masks=pixels > 99, classes=["fine", "cracked"])
     source = open_source(path)
     assert source.classes == ("fine", "cracked")
     np.testing.assert_array_equal(source.read_masks([5, 2]), pixels[[5, 2]] > 99)

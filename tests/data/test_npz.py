@@ -75,9 +75,7 @@ def test_masks_are_read_plain_or_bit_packed(tmp_path: Path, pixels: np.ndarray) 
         np.testing.assert_array_equal(read, masks[[5, 1]])
 
 
-def test_repeated_names_are_numbered_but_repeated_ids_are_an_error(
-    tmp_path: Path, pixels: np.ndarray
-) -> None:
+def test_repeated_names_are_numbered_but_repeated_ids_are_an_error(tmp_path: Path, pixels: np.ndarray) -> None:
     twice = np.array(["a", "b", "a", "c", "d", "e"])
     named = open_source(save(tmp_path / "n.npz", images=pixels, labels=LABELS, name=twice))
     assert named.ids.tolist() == ["a", "b", "a#2", "c", "d", "e"]
@@ -124,9 +122,7 @@ def test_pickled_objects_are_refused(tmp_path: Path, pixels: np.ndarray) -> None
 
 
 @pytest.mark.parametrize("kept", [0, 10, 0.5, 0.98])
-def test_a_file_cut_short_anywhere_is_one_clear_error(
-    tmp_path: Path, pixels: np.ndarray, kept: float
-) -> None:
+def test_a_file_cut_short_anywhere_is_one_clear_error(tmp_path: Path, pixels: np.ndarray, kept: float) -> None:
     path = tmp_path / "cut.npz"
     np.savez_compressed(path, images=pixels, labels=LABELS)
     content = path.read_bytes()

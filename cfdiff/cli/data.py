@@ -1,0 +1,168 @@
+"""`cfdiff data`: list, inspect and convert images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cfdiff.data import bundled, malaria, open_source
+from cfdiff.data.convert import convert as convert_source
+from cfdiff.data.fit import Fit
+from cfdiff.data.sheet import contact_sheet
+from cfdiff.data.summary import summarise
+
+app = typer.Typer(no_args_is_help=True, help="List, inspect and convert image data.")
+
+SourceArgument = Annotated[
+    str, typer.Argument(metavar="SOURCE", help="Bundled name, folder, .csv, .npz or .h5.", show_default=False)
+]
+Split = Annotated[str | None, typer.Option(metavar="NAME", help="Only this split; join several with +.")]
+Negative = Annotated[str | None, typer.Option(metavar="CLASS", help="The class that is negative.")]
+Positive = Annotated[str | None, typer.Option(metavar="CLASS", help="The class that is positive.")]
+GroupKey = Annotated[str | None, typer.Option(metavar="COLUMN", help="Which images belong together.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+
+
+@app.command("ls")
+def ls(as_json: AsJson = False) -> None:
+    """List the bundled data sets."""
+    cards = [bundled.card(name) for name in bundled.BUNDLED]
+    if as_json:
+        typer.echo(json.dumps(cards, indent=2))
+        return
+    console = Console()
+    for card in cards:
+        negative, positive = card["classes"]
+        console.print(f"[bold]{card['name']}[/bold]  {card['title']}", highlight=False)
+        console.print(f"{card['n']:,} images, {_shape(card['image_shape'], card['dtype'])}", highlight=False)
+        counts = _table("split", f"{negative} (negative)", f"{positive} (positive)")
+        for split, row in card["counts"].items():
+            counts.add_row(split, f"{row[negative]:,}", f"{row[positive]:,}")
+        console.print(counts)
+        console.print(f"licence: {card['licence']}\ncite: {card['citation']}\n", highlight=False)
+
+
+@app.command("inspect")
+def inspect(
+    source: SourceArgument,
+    split: Split = None,
+    negative: Negative = None,
+    positive: Positive = None,
+    group_key: GroupKey = None,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="OUT.png", help="Write a contact sheet of both classes.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count images by class, split and group; show sizes, pixel values and exact copies."""
+    opened = open_source(
+        source, split=split, negative=negative, positive=positive, group_key=group_key, keep_other=True
+    )
+    summary = summarise(opened)
+    written = None if sheet is None else contact_sheet(opened, sheet)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+        return
+    _print(summary, Console())
+    if written is not None:
+        typer.echo(f"contact sheet: {written}")
+
+
+@app.command("convert")
+def convert(
+    source: SourceArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT.npz", help="The .npz to write.", show_default=False)],
+    size: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Scale the shorter side to N and cut the centre.")
+    ] = None,
+    gray: Annotated[bool, typer.Option("--gray", help="Turn colour into gray.")] = False,
+    rgb: Annotated[bool, typer.Option("--rgb", help="Turn gray into RGB.")] = False,
+    split: Split = None,
+    negative: Negative = None,
+    positive: Positive = None,
+    group_key: GroupKey = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="A random part of N images.")] = None,
+    seed: Annotated[int, typer.Option(help="Which random part.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.npz.")] = False,
+) -> None:
+    """Write any readable data as one .npz; with --size, --gray or --rgb the images may differ before."""
+    if gray and rgb:
+        raise typer.BadParameter("--gray and --rgb exclude each other")
+    channels = 1 if gray else 3 if rgb else None
+    opened = open_source(
+        source,
+        split=split,
+        negative=negative,
+        positive=positive,
+        group_key=group_key,
+        limit=limit,
+        seed=seed,
+        fit=Fit(size, channels),
+    )
+    written = convert_source(opened, out, force)
+    typer.echo(f"{written}: {len(opened):,} images, {_shape(opened.shape, opened.dtype)}")
+
+
+@app.command("build-malaria")
+def build_malaria(
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="Folder with Parasitized/ and Uninfected/, or a .npz.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the .npz and its card, or a .npz.")],
+    everything: Annotated[bool, typer.Option("--all", help="Every cell, not the bundled part.")] = False,
+    patients: Annotated[
+        Path | None, typer.Option(metavar="CARD", help="Exactly the patients that a card.json lists.")
+    ] = None,
+) -> None:
+    """Build the bundled malaria cells, or all of them, from the original images."""
+    names = None if patients is None else malaria.patients_in(patients)
+    typer.echo(malaria.build(source, out, everything, patients=names))
+
+
+def _print(summary: dict[str, Any], console: Console) -> None:
+    """The summary as text and two tables."""
+    negative, positive = summary["classes"]
+    shape = _shape(summary["shape"], summary["dtype"])
+    console.print(
+        f"[bold]{summary['name']}[/bold]: {summary['n']:,} images, {shape}; "
+        f"negative = {negative}, positive = {positive}{'; with masks' if summary['masks'] else ''}"
+    )
+    classes = list(next(iter(summary["counts"].values())))
+    counts = _table("split", *classes, "all")
+    for split, row in summary["counts"].items():
+        counts.add_row(split, *(f"{row[c]:,}" for c in classes), f"{sum(row.values()):,}")
+    console.print(counts)
+    values = _table("class", "pixel range", "mean, in [0, 1]", "std, in [0, 1]")
+    for name, v in summary["values"].items():
+        values.add_row(name, f"{v['range'][0]:g} to {v['range'][1]:g}", f"{v['mean']:.4f}", f"{v['std']:.4f}")
+    console.print(values)
+    groups = summary["groups"]
+    if groups is not None:
+        console.print(
+            f"groups: {groups['n']:,}, of {groups['smallest']} to {groups['largest']} images "
+            f"(median {groups['median']:g}); {groups['only_negative']} all negative, "
+            f"{groups['only_positive']} all positive, {groups['in_several_splits']} in more than one split"
+        )
+    copies = summary["duplicates"]
+    console.print(
+        f"exact copies: {copies['images']} images in {copies['sets']} sets; across splits "
+        f"{copies['across_splits']}, labels {copies['across_labels']}, groups {copies['across_groups']}"
+    )
+    console.print(f"fingerprint: {summary['fingerprint']}", soft_wrap=True)
+
+
+def _table(first: str, *numbers: str) -> Table:
+    """A table of numbers, with names in the first column."""
+    table = Table(first)
+    for heading in numbers:
+        table.add_column(heading, justify="right")
+    return table
+
+
+def _shape(shape: Any, dtype: Any) -> str:
+    return f"{shape[0]}x{shape[1]} {'gray' if shape[2] == 1 else 'RGB'} {dtype}"

@@ -1,0 +1,124 @@
+"""What is in a source: counts, groups, pixel values and exact copies, found in one pass over the images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from typing import Any
+
+import numpy as np
+
+from cfdiff.data.source import NEGATIVE, OTHER, POSITIVE, Source
+
+BATCH = 256
+
+
+def summarise(source: Source) -> dict[str, Any]:
+    """A summary that json can write; values are in [0, 1] units but `range`, which is as stored."""
+    values, duplicates = _scan(source)
+    return {
+        "name": source.name,
+        "n": len(source),
+        "shape": list(source.shape),
+        "dtype": str(source.dtype),
+        "classes": list(source.classes),
+        "counts": _counts(source),
+        "groups": _groups(source),
+        "values": values,
+        "duplicates": duplicates,
+        "masks": source.mask_reader is not None,
+        "fingerprint": source.fingerprint,
+    }
+
+
+def class_of(source: Source, label: int) -> str:
+    """The name of a label: one of the two classes, or "other"."""
+    return "other" if label == OTHER else source.classes[label]
+
+
+def _present(source: Source) -> list[int]:
+    """Both labels, and "other" where it occurs."""
+    return [NEGATIVE, POSITIVE] + ([OTHER] if np.any(source.labels == OTHER) else [])
+
+
+def _counts(source: Source) -> dict[str, dict[str, int]]:
+    """Split -> class -> images; a source without splits has the one split "all"."""
+    splits = np.full(len(source), "all") if source.splits is None else source.splits
+    return {
+        split: {
+            class_of(source, label): int(np.sum((splits == split) & (source.labels == label)))
+            for label in _present(source)
+        }
+        for split in sorted(set(splits.tolist()), key=_split_order)
+    }
+
+
+def _split_order(split: str) -> tuple[int, str]:
+    """Training splits first, then validation, then the rest."""
+    return (0 if split.startswith("train") else 1 if split.startswith("val") else 2), split
+
+
+def _groups(source: Source) -> dict[str, Any] | None:
+    """How many groups, how large, of which classes, and how many stand in more than one split."""
+    if source.groups is None:
+        return None
+    classes_of: dict[str, set[int]] = defaultdict(set)
+    for group, label in zip(source.groups.tolist(), source.labels.tolist(), strict=True):
+        classes_of[group].add(label)
+    sizes = list(Counter(source.groups.tolist()).values())
+    splits_of: dict[str, set[str]] = defaultdict(set)
+    if source.splits is not None:
+        for group, split in zip(source.groups.tolist(), source.splits.tolist(), strict=True):
+            splits_of[group].add(split)
+    return {
+        "n": len(sizes),
+        "smallest": min(sizes),
+        "median": float(np.median(sizes)),
+        "largest": max(sizes),
+        "only_negative": sum(labels == {NEGATIVE} for labels in classes_of.values()),
+        "only_positive": sum(labels == {POSITIVE} for labels in classes_of.values()),
+        "in_several_splits": sum(len(splits) > 1 for splits in splits_of.values()),
+    }
+
+
+def _scan(source: Source) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
+    """Per class the range, mean and standard deviation of all pixels; and the exact copies."""
+    full = np.iinfo(source.dtype).max if source.dtype.kind == "u" else 1
+    sums: dict[int, np.ndarray] = defaultdict(lambda: np.zeros(3))
+    ranges: dict[int, tuple[float, float]] = {}
+    rows_of: dict[bytes, list[int]] = defaultdict(list)
+    for start in range(0, len(source), BATCH):
+        rows = np.arange(start, min(start + BATCH, len(source)))
+        images = source.read(rows)
+        for row, image in zip(rows.tolist(), images, strict=True):
+            rows_of[hashlib.sha256(image.tobytes()).digest()[:16]].append(row)
+        for label in np.unique(source.labels[rows]).tolist():
+            pixels = images[source.labels[rows] == label].astype(np.float64)
+            sums[label] += (pixels.size, pixels.sum() / full, np.square(pixels / full).sum())
+            low, high = ranges.get(label, (np.inf, -np.inf))
+            ranges[label] = min(low, float(pixels.min())), max(high, float(pixels.max()))
+    values = {}
+    for label in (label for label in _present(source) if label in ranges):
+        count, total, squares = sums[label]
+        mean = total / count
+        values[class_of(source, label)] = {
+            "range": list(ranges[label]),
+            "mean": mean,
+            "std": float(np.sqrt(max(squares / count - mean**2, 0.0))),
+        }
+    return values, _copies(source, [rows for rows in rows_of.values() if len(rows) > 1])
+
+
+def _copies(source: Source, sets: list[list[int]]) -> dict[str, int]:
+    """Images with an exact copy, and how many sets of copies cross splits, labels or groups."""
+
+    def crossing(values: np.ndarray | None) -> int:
+        return 0 if values is None else sum(len(np.unique(values[rows])) > 1 for rows in sets)
+
+    return {
+        "images": sum(len(rows) for rows in sets),
+        "sets": len(sets),
+        "across_splits": crossing(source.splits),
+        "across_labels": crossing(source.labels),
+        "across_groups": crossing(source.groups),
+    }

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from cfdiff.cli.data import app
+from cfdiff.data import open_source
+from cfdiff.errors import UserError
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    images = np.random.default_rng(0).integers(0, 256, (6, 6, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "d.npz", images=images, labels=np.array(["NORM", "TUM", "MUC"] * 2), slide=np.arange(6) // 3)
+    return tmp_path / "d.npz"
+
+
+def run(*args: object) -> str:
+    result = runner.invoke(app, [str(arg) for arg in args], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_ls_shows_both_bundled_sets_with_counts_and_licence() -> None:
+    text = run("ls")
+    for expected in ("malaria-cells", "7,089", "48x48", "no licence stated", "pneumoniamnist", "CC BY 4.0"):
+        assert expected in text
+    assert [card["name"] for card in json.loads(run("ls", "--json"))] == ["malaria-cells", "pneumoniamnist"]
+
+
+def test_inspect_prints_counts_values_and_groups_and_writes_the_sheet(path: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.png"
+    text = run("inspect", path, "--negative", "NORM", "--positive", "TUM", "--group-key", "slide", "--sheet", sheet)
+    for expected in ("6 images", "6x8 RGB uint8", "NORM", "TUM", "other", "groups: 2", "exact copies: 0"):
+        assert expected in text
+    assert sheet.read_bytes().startswith(b"\x89PNG")
+
+
+def test_inspect_as_json_is_json_and_nothing_else(path: Path) -> None:
+    summary = json.loads(run("inspect", path, "--negative", "NORM", "--positive", "TUM", "--json"))
+    assert summary["n"] == 6
+    assert summary["counts"] == {"all": {"NORM": 2, "TUM": 2, "other": 2}}
+
+
+def test_convert_resizes_turns_gray_and_drops_other_classes(path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.npz"
+    text = run("convert", path, out, "--size", 4, "--gray", "--negative", "NORM", "--positive", "TUM")
+    assert "4 images, 4x4 gray uint8" in text
+    assert open_source(out).classes == ("NORM", "TUM")
+
+
+def test_gray_and_rgb_together_are_refused(path: Path, tmp_path: Path) -> None:
+    result = runner.invoke(app, ["convert", str(path), str(tmp_path / "o.npz"), "--gray", "--rgb"])
+    assert result.exit_code == 2
+
+
+def test_a_mistake_reaches_the_main_program_as_a_user_error() -> None:
+    with pytest.raises(UserError, match="There is no data at 'nowhere'"):
+        runner.invoke(app, ["inspect", "nowhere"], catch_exceptions=False)
