@@ -24,16 +24,10 @@ class Entry(NamedTuple):
 
 # The summaries stand here so that `cfdiff --help` need not import torch.
 COMMANDS = {
-    "translate": Entry(
-        "cfdiff.cli.translate", "translate", "Turn negatives into positives, or the reverse.", "Use"
-    ),
+    "translate": Entry("cfdiff.cli.translate", "translate", "Turn negatives into positives, or the reverse.", "Use"),
     "data": Entry("cfdiff.cli.data", "app", "List, inspect and convert image data.", "Use"),
-    "train-diffusion": Entry(
-        "cfdiff.cli.train", "train_diffusion", "Train the diffusion model on images.", "Train"
-    ),
-    "train-classifier": Entry(
-        "cfdiff.cli.train", "train_classifier", "Train a guide, a checker or a judge.", "Train"
-    ),
+    "train-diffusion": Entry("cfdiff.cli.train", "train_diffusion", "Train the diffusion model on images.", "Train"),
+    "train-classifier": Entry("cfdiff.cli.train", "train_classifier", "Train a guide, a checker or a judge.", "Train"),
 }
 
 

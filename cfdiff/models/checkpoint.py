@@ -52,7 +52,8 @@ class Model:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(H, W, C) of the images it takes."""
-        return (*self.net.config.size, self.net.config.channels)  # type: ignore[union-attr, return-value]
+        config: Any = self.net.config
+        return (config.size[0], config.size[1], config.channels)
 
 
 def save_model(path: Path, net: nn.Module, card: Card, half: bool = True) -> None:
@@ -86,7 +87,9 @@ def load_model(path: str | Path, kind: str | None = None, device: str | torch.de
         with safe_open(path, "pt") as file:
             net.load_state_dict({k: file.get_tensor(k) for k in file.keys()})  # noqa: SIM118
     except (ValidationError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{path.name} is damaged: its weights do not fit its config; train or copy it again.") from error
+        raise UserError(
+            f"{path.name} is damaged: its weights do not fit its config; train or copy it again."
+        ) from error
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     return Model(net.float().eval().requires_grad_(False).to(device), card, sha256, path.stem)
 

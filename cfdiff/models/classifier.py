@@ -74,9 +74,14 @@ def load_pretrained(model: Classifier, path: str) -> int:
     try:
         given = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} is no readable safetensors file ({error}): give timm weights saved as safetensors.") from error
+        raise UserError(
+            f"{path} is no readable safetensors file ({error}): give timm weights saved as safetensors."
+        ) from error
     own = model.net.state_dict()
-    stem = next((k for k, v in own.items() if v.ndim == 4 and v.shape[1] == model.config.channels + model.config.noisy), None)
+    stem = next(
+        (k for k, v in own.items() if v.ndim == 4 and v.shape[1] == model.config.channels + model.config.noisy),
+        None,
+    )
     if stem in given and given[stem].ndim == 4 and given[stem].shape[1:2] != own[stem].shape[1:2]:
         mean = given[stem].sum(1, keepdim=True) / model.config.channels
         planes = [mean] * model.config.channels + [torch.zeros_like(mean)] * model.config.noisy

@@ -29,9 +29,13 @@ class UNetConfig(BaseModel):
     patch: PositiveInt = Field(2, description="Pixels per side folded into channels at the entrance; 1 for none.")
     width: PositiveInt = Field(64, description="Channels at the first resolution.")
     mult: tuple[PositiveInt, ...] = Field((1, 2, 3), description="Channel multiplier of each resolution.")
-    blocks: PositiveInt = Field(1, description="Residual blocks per resolution on the way down; one more on the way up.")
-    attention: tuple[PositiveInt, ...] = Field((2, 4), description="Downsampling factors (after the patches) with self-attention.")
-    head_width: PositiveInt = Field(32, description="Channels per attention head.")
+    blocks: PositiveInt = Field(
+        1, description="Residual blocks per resolution on the way down; one more on the way up."
+    )
+    attention: tuple[PositiveInt, ...] = Field(
+        (2, 4), description="Downsampling factors (after the patches) with self-attention."
+    )
+    head_width: PositiveInt = Field(default=32, description="Channels per attention head.")
     dropout: float = Field(0.0, ge=0, lt=1)
 
     @property

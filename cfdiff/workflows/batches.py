@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,14 @@ class Batches:
     """
 
     def __init__(
-        self, source: Source, batch_size: int, seed: int, *, balance: bool = False, rank: int = 0, world: int = 1
+        self,
+        source: Source,
+        batch_size: int,
+        seed: int,
+        *,
+        balance: bool = False,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         self.source, self.seed, self.rank, self.world = source, seed, rank, world
         pools = [np.flatnonzero(source.labels == k) for k in (0, 1)] if balance else [np.arange(len(source))]
@@ -66,12 +74,16 @@ def augment(x: Tensor, kind: str, shift: int = 0, gain: float = 0.0) -> Tensor:
     """
     n, _, height, width = x.shape
     if kind != "none":
-        turns = torch.randint(0, 4, (n,)) if kind == "dihedral" and height == width else torch.zeros(n, dtype=torch.int64)
+        turns = (
+            torch.randint(0, 4, (n,)) if kind == "dihedral" and height == width else torch.zeros(n, dtype=torch.int64)
+        )
         mirror = torch.rand(n) < 0.5
-        x = torch.stack([
-            torch.rot90(image.flip(-1) if m else image, int(k), (-2, -1))
-            for image, m, k in zip(x, mirror.tolist(), turns.tolist(), strict=True)
-        ])
+        x = torch.stack(
+            [
+                torch.rot90(image.flip(-1) if m else image, int(k), (-2, -1))
+                for image, m, k in zip(x, mirror.tolist(), turns.tolist(), strict=True)
+            ]
+        )
     if shift:
         padded = F.pad(x, (shift,) * 4, mode="replicate")
         offsets = torch.randint(0, 2 * shift + 1, (n, 2)).tolist()
@@ -91,7 +103,7 @@ def draw_levels(n: int, T: int, power: float, clean_share: float = 0.0) -> Tenso
 
 def train_and_validation(s: TrainSettings) -> tuple[Source, Source]:
     """The two sources of a training: named splits, the data's own, or a tenth of the groups held out."""
-    options = {"negative": s.negative, "positive": s.positive, "group_key": s.group_key}
+    options: dict[str, Any] = {"negative": s.negative, "positive": s.positive, "group_key": s.group_key}
     whole = open_source(s.data, **options)
     known = [] if whole.splits is None else [str(k) for k in np.unique(whole.splits)]
     split = s.split or next((k for k in ("train", "train-guide") if k in known), None)

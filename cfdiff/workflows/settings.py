@@ -9,7 +9,16 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
 
 from cfdiff.errors import UserError
 
@@ -35,7 +44,9 @@ class TrainSettings(DataSettings):
     """What both trainings share."""
 
     split: str | None = Field(None, description="Split to train on [default: the data's own].")
-    val_split: str | None = Field(None, description="Split to validate on [default: the data's own, or a tenth of the groups].")
+    val_split: str | None = Field(
+        None, description="Split to validate on [default: the data's own, or a tenth of the groups]."
+    )
     out: Path | None = Field(None, description="Folder for the model, log, samples and state.")
     steps: PositiveInt = Field(20_000, description="Optimizer steps.")
     max_minutes: PositiveFloat | None = Field(None, description="Stop after this time; the rate falls to zero by then.")
@@ -46,7 +57,9 @@ class TrainSettings(DataSettings):
     warmup: NonNegativeInt = Field(200, description="Steps of linear warm-up; a cosine to zero follows.")
     clip: PositiveFloat = Field(1.0, description="Largest gradient norm.")
     ema: float = Field(0.999, ge=0, lt=1, description="Decay of the averaged weights, which are what is saved.")
-    augment: Literal["none", "flip", "dihedral"] = Field("dihedral", description="Random flips, or flips and quarter turns.")
+    augment: Literal["none", "flip", "dihedral"] = Field(
+        "dihedral", description="Random flips, or flips and quarter turns."
+    )
     precision: Literal["no", "bf16", "fp16"] = Field("no", description="Autocast of the network.")
     eval_every: PositiveInt = Field(1000, description="Steps between validations, samples and checkpoints.")
     val_limit: PositiveInt = Field(512, description="Images of a validation.")
@@ -90,6 +103,67 @@ class ClassifierSettings(TrainSettings):
     smoothing: float = Field(0.05, ge=0, lt=1, description="Label smoothing.")
     lr: PositiveFloat = Field(2e-3, description="Highest learning rate (AdamW).")
     weight_decay: NonNegativeFloat = 0.05
+
+
+class EditSettings(Settings):
+    """How an image is edited: shared by translate and everything that edits."""
+
+    weights: str | None = Field(
+        None, description="Bundled name or folder with the four models [default: those of --data]."
+    )
+    diffusion: Path | None = Field(None, description="Model file of the diffusion model.")
+    guide: Path | None = Field(None, description="Model file of the noise-aware guide.")
+    checker: Path | None = Field(None, description="Model file of the clean checker.")
+    judge: Path | None = Field(None, description="Model file of the independent judge.")
+    depth: float = Field(0.3, gt=0, le=1, description="How far up the noise levels, a fraction of T.")
+    steps: PositiveInt = Field(20, description="Levels of tau up to depth: S up, S down.")
+    spacing: Literal["uniform", "quadratic", "logsnr"] = Field("uniform", description="Spacing of tau.")
+    guides: Literal["both", "noisy", "clean"] = Field(
+        "both", description="The guide on x_l, the checker on the x0 estimate, or their sum."
+    )
+    exact: bool = Field(False, description="Clean gradient through the U-Net (slow) instead of the cheap Tweedie form.")
+    scale: NonNegativeFloat = Field(20.0, description="Guidance scale; 0 returns the input.")
+    ratio: PositiveFloat | None = Field(0.3, description="Guidance is at most this fraction of the network's own norm.")
+    target: float = Field(0.95, gt=0, le=1, description="The checker's confidence at which an edit is enough.")
+    closed_loop: bool = Field(True, description="Stop guiding a sample of which the checker is sure.")
+    retries: NonNegativeInt = Field(
+        4,
+        description="Rungs of the ladder for images that do not flip: 1.5 x ratio each, the last two deeper.",
+    )
+    inversion: Literal["ddim", "fixed-point", "noise"] = Field("ddim", description="How the image is encoded.")
+    anchored: bool = Field(True, description="Add the residual of the unguided path back: no guidance, no change.")
+    solver: Literal["ddim", "ddpm", "dpm++"] = Field("ddim", description="Solver of the decode.")
+    eta: float = Field(0.0, ge=0, le=1, description="Noise of DDIM; 0 is deterministic.")
+    clip: bool = Field(False, description="Clip the x0 estimate while decoding.")
+    mask: Literal["none", "auto", "data"] = Field(
+        "none", description="Where to edit: anywhere, where a first pass changes most, or the data's masks."
+    )
+    mask_share: float = Field(0.15, gt=0, le=1, description="Share of pixels of --mask auto, before it is dilated.")
+    batch_size: PositiveInt = Field(32, description="Images at once; also the unit of crash safety.")
+    precision: Literal["no", "bf16", "fp16"] = Field("no", description="Autocast of the diffusion network.")
+    device: str = Field("auto", description="auto, cpu, cuda or mps.")
+    threads: PositiveInt | None = Field(None, description="CPU threads [default: all].")
+    seed: int = 0
+
+
+class TranslateSettings(EditSettings, DataSettings):
+    """cfdiff translate."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    from_: str = Field(
+        "negative",
+        alias="from",
+        description="Class to start from: negative, positive or its name in the data.",
+    )
+    to: str | None = Field(None, description="Class to end in [default: the other].")
+    split: str | None = Field(None, description="Split to take images from [default: test where there is one].")
+    limit: PositiveInt | None = Field(None, description="At most this many images, spread over the groups.")
+    factual: bool = Field(False, description="Store the unguided reconstruction too.")
+    out: Path | None = Field(None, description="Result file [default: runs/FROM-to-TO.h5].")
+    preview: Path | None = Field(None, description="Picture of some results (.png, .pdf, .svg).")
+    json_: bool = Field(False, alias="json", description="Print the summary as JSON.")
+    force: bool = Field(False, description="Replace an existing result.")
 
 
 def resolve(model: type[S], config: Path | None, given: dict[str, Any]) -> S:

@@ -30,7 +30,12 @@ def train_classifier(s: ClassifierSettings) -> dict[str, Any]:
     accelerator, out = start(s, f"{'guide' if s.noisy else 'checker'}-{train.name}")
     height, width, channels = train.shape
     config = ClassifierConfig(
-        arch=s.arch, kwargs=s.kwargs, channels=channels, size=(height, width), upsample=s.upsample, noisy=s.noisy
+        arch=s.arch,
+        kwargs=s.kwargs,
+        channels=channels,
+        size=(height, width),
+        upsample=s.upsample,
+        noisy=s.noisy,
     )
     schedule = NoiseSchedule.from_config({"name": s.schedule, "T": s.T})
     torch.manual_seed(s.seed)
@@ -39,8 +44,12 @@ def train_classifier(s: ClassifierSettings) -> dict[str, Any]:
         load_pretrained(net, str(s.pretrained))
     trainer = Trainer(s, out, accelerator, net)
     batches = Batches(
-        train, s.batch_size // s.accumulate, s.seed,
-        balance=True, rank=accelerator.process_index, world=accelerator.num_processes,
+        train,
+        s.batch_size // s.accumulate,
+        s.seed,
+        balance=True,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
     )
     device = accelerator.device
 
@@ -65,10 +74,17 @@ def train_classifier(s: ClassifierSettings) -> dict[str, Any]:
     def card(facts: dict[str, Any]) -> Card:
         groups = [] if train.groups is None else sorted({str(g) for g in train.groups})
         data = {
-            "name": train.name, "fingerprint": train.fingerprint, "split": s.split, "images": len(train),
-            "classes": list(train.classes), "groups": groups,
+            "name": train.name,
+            "fingerprint": train.fingerprint,
+            "split": s.split,
+            "images": len(train),
+            "classes": list(train.classes),
+            "groups": groups,
         }
-        told = {"settings": s.model_dump(mode="json", exclude={"out", "force", "data", "pretrained"}), **facts}
+        told = {
+            "settings": s.model_dump(mode="json", exclude={"out", "force", "data", "pretrained"}),
+            **facts,
+        }
         kind = "noisy-classifier" if s.noisy else "clean-classifier"
         return Card(kind, config.model_dump(mode="json"), schedule.config if s.noisy else None, data, told)
 

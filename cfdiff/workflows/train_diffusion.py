@@ -25,14 +25,24 @@ def train_diffusion(s: DiffusionSettings) -> dict[str, Any]:
     accelerator, out = start(s, f"diffusion-{train.name}")
     height, width, channels = train.shape
     config = UNetConfig(
-        channels=channels, size=(height, width), patch=s.patch, width=s.width, mult=s.mult,
-        blocks=s.blocks, attention=s.attention, dropout=s.dropout,
+        channels=channels,
+        size=(height, width),
+        patch=s.patch,
+        width=s.width,
+        mult=s.mult,
+        blocks=s.blocks,
+        attention=s.attention,
+        dropout=s.dropout,
     )
     schedule = NoiseSchedule.from_config({"name": s.schedule, "T": s.T})
     torch.manual_seed(s.seed)
     trainer = Trainer(s, out, accelerator, UNet(config))
     batches = Batches(
-        train, s.batch_size // s.accumulate, s.seed, rank=accelerator.process_index, world=accelerator.num_processes
+        train,
+        s.batch_size // s.accumulate,
+        s.seed,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
     )
     device = accelerator.device
 
@@ -40,7 +50,7 @@ def train_diffusion(s: DiffusionSettings) -> dict[str, Any]:
         x0, _ = batches.read(step)
         x0 = augment(x0, s.augment).to(device)
         levels = draw_levels(len(x0), s.T, s.level_power).to(device)
-        return l_simple(schedule, lambda x, l: net(x, l - 1), x0, levels, torch.randn_like(x0)).mean()
+        return l_simple(schedule, lambda x, level: net(x, level - 1), x0, levels, torch.randn_like(x0)).mean()
 
     images = to_model(validation.read(range(len(validation))))
 
@@ -64,10 +74,16 @@ def validate(net: nn.Module, schedule: NoiseSchedule, images: Tensor, batch: int
     generator = torch.Generator().manual_seed(0)
     levels = (torch.arange(len(images)) * 997 % schedule.T) + 1
     noise = torch.randn(images.shape, generator=generator).to(images.device)
-    losses = torch.cat([
-        l_simple(schedule, lambda x, l: net(x, l - 1), x0, l.to(images.device), e).cpu()
-        for x0, l, e in zip(images.split(batch), levels.split(batch), noise.split(batch), strict=True)
-    ])
+    losses = torch.cat(
+        [
+            l_simple(schedule, lambda x, level: net(x, level - 1), x0, l.to(images.device), e).cpu()
+            for x0, l, e in zip(images.split(batch), levels.split(batch), noise.split(batch), strict=True)
+        ]
+    )
     bucket = (levels - 1) * BUCKETS // schedule.T
-    by_level = {f"{k * schedule.T // BUCKETS}+": float(losses[bucket == k].mean()) for k in range(BUCKETS) if (bucket == k).any()}
+    by_level = {
+        f"{k * schedule.T // BUCKETS}+": float(losses[bucket == k].mean())
+        for k in range(BUCKETS)
+        if (bucket == k).any()
+    }
     return {"val_loss": float(losses.mean()), "val_loss_by_level": by_level}

@@ -30,7 +30,17 @@ from cfdiff.workflows.settings import TrainSettings
 Loss = Callable[[nn.Module, int], Tensor]
 Evaluate = Callable[[nn.Module, int], dict[str, Any]]
 LINE_SECONDS = 30  # between lines of progress where no terminal shows a bar
-FREE = {"out", "force", "max_minutes", "device", "threads", "eval_every", "val_limit", "half", "config"}  # may change on resume
+FREE = {
+    "out",
+    "force",
+    "max_minutes",
+    "device",
+    "threads",
+    "eval_every",
+    "val_limit",
+    "half",
+    "config",
+}  # may change on resume
 
 
 class Trainer:
@@ -61,7 +71,9 @@ class Trainer:
                 progress.update(task, completed=self.step, text=text)
                 if not self.console.is_terminal and time.monotonic() - last_line > LINE_SECONDS:
                     last_line = time.monotonic()
-                    self.console.print(f"step {self.step}/{s.steps}  {text}  {self.elapsed / 60:.1f} min  ETA {self._eta():.0f} min")
+                    self.console.print(
+                        f"step {self.step}/{s.steps}  {text}  {self.elapsed / 60:.1f} min  ETA {self._eta():.0f} min"
+                    )
                 if self.step % s.eval_every == 0 or self._share() >= 1:
                     figures = self._checkpoint(evaluate, card, running)
         return figures
@@ -113,7 +125,13 @@ class Trainer:
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
     def _progress(self) -> Progress:
-        columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"), TimeRemainingColumn())
+        columns = (
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(),
+        )
         return Progress(*columns, console=self.console, disable=not self.console.is_terminal)
 
     def _checkpoint(self, evaluate: Evaluate, card: Callable[[dict[str, Any]], Card], loss: float) -> dict[str, Any]:
@@ -122,8 +140,18 @@ class Trainer:
         figures: dict[str, Any] = {}
         if self.accelerator.is_main_process:
             clock = time.monotonic()
-            figures = {"step": self.step, "minutes": round(self.elapsed / 60, 2), "loss": loss, **evaluate(self.ema, self.step)}
-            facts = {"steps": self.step, "images": self.images, "minutes": round(self.elapsed / 60, 1), "validation": figures}
+            figures = {
+                "step": self.step,
+                "minutes": round(self.elapsed / 60, 2),
+                "loss": loss,
+                **evaluate(self.ema, self.step),
+            }
+            facts = {
+                "steps": self.step,
+                "images": self.images,
+                "minutes": round(self.elapsed / 60, 1),
+                "validation": figures,
+            }
             save_model(self.out / "model.safetensors", self.ema, card(facts), half=self.s.half)
             with open(self.out / "log.jsonl", "a") as log:
                 log.write(json.dumps({**figures, "evaluation_seconds": round(time.monotonic() - clock, 1)}) + "\n")
@@ -136,7 +164,9 @@ class Trainer:
     def _save_state(self) -> None:
         state = {
             "settings": self._identity(),
-            "step": self.step, "elapsed": self.elapsed, "images": self.images,
+            "step": self.step,
+            "elapsed": self.elapsed,
+            "images": self.images,
             "net": self.accelerator.unwrap_model(self.net).state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -184,7 +214,9 @@ def start(s: TrainSettings, default_out: str) -> tuple[Accelerator, Path]:
         (out / ".writable").unlink()
     except OSError as error:
         raise UserError(f"The folder {str(out)!r} cannot be written ({error.strerror}): give another --out.") from error
-    accelerator = Accelerator(mixed_precision=s.precision, gradient_accumulation_steps=s.accumulate, cpu=s.device == "cpu")
+    accelerator = Accelerator(
+        mixed_precision=s.precision, gradient_accumulation_steps=s.accumulate, cpu=s.device == "cpu"
+    )
     if s.device != "auto" and accelerator.device.type != s.device.split(":")[0]:
         raise UserError(f"The device {s.device!r} is not there; this machine has {accelerator.device.type!r}.")
     if (s.batch_size % (s.accumulate * accelerator.num_processes)) != 0:

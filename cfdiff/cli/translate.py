@@ -1,0 +1,68 @@
+"""cfdiff translate."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from cfdiff.cli.options import command
+from cfdiff.workflows.settings import TranslateSettings
+
+DOC = """Turn negatives into positives, or the reverse.
+
+Runs on the bundled cells with no option. The result is one HDF5 file; a run that was stopped continues when the same
+command is given again."""
+
+
+@command(
+    TranslateSettings,
+    DOC,
+    names={
+        "from_": "--from",
+        "json_": "--json",
+        "anchored": "--anchored/--plain",
+        "closed_loop": "--closed-loop/--open-loop",
+        "exact": "--exact/--cheap",
+    },
+)
+def translate(settings: TranslateSettings) -> None:
+    from cfdiff.workflows.translate import translate as run
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("translating", total=None)
+        figures = run(settings, lambda done, n: bar.update(task, completed=done, total=n))
+    if settings.json_:
+        print(json.dumps(figures))
+    else:
+        Console().print(table(figures))
+
+
+def table(figures: dict[str, Any]) -> Table:
+    """The summary as one reads it."""
+    shown = Table(title=figures["direction"], show_header=False, title_justify="left")
+    shown.add_row("result", figures["result"])
+    shown.add_row("images", str(figures["images"]))
+    for who in ("judge", "checker"):
+        if f"flipped_{who}" in figures:
+            low, high = figures[f"flipped_{who}_95"]
+            before = figures[f"target_before_{who}"]
+            value = f"{figures[f'flipped_{who}']:.1%}  (95 % interval {low:.1%} to {high:.1%}; before {before:.1%})"
+            shown.add_row(f"seen as the target by the {who}", value)
+    low, high = figures["mean_abs_difference_95"]
+    shown.add_row(
+        "mean |difference|",
+        f"{figures['mean_abs_difference']:.4f}  (95 % interval {low:.4f} to {high:.4f}; 1 is the full range)",
+    )
+    shown.add_row("retried", f"{figures['retried']:.1%}")
+    shown.add_row(
+        "calls an image",
+        f"{figures['network_calls']:.1f} of the diffusion network, {figures['guide_calls']:.1f} guided steps",
+    )
+    if figures["seconds_per_image"] is not None:
+        shown.add_row("seconds an image", f"{figures['seconds_per_image']:.2f}")
+    return shown

@@ -1,0 +1,58 @@
+"""The figures of a finished result: all samples, from the saved values."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cfdiff.data.values import unit
+from cfdiff.store import open_result
+
+
+def wilson(hits: int, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """95 % interval of a proportion (Wilson 1927), in [0, 1]."""
+    if n == 0:
+        return 0.0, 1.0
+    p, z2n = hits / n, z * z / n
+    centre = (p + z2n / 2) / (1 + z2n)
+    half = z / (1 + z2n) * math.sqrt(p * (1 - p) / n + z2n / (4 * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def mean_interval(values: np.ndarray, z: float = 1.959964) -> tuple[float, float]:
+    """Normal 95 % interval of a mean."""
+    half = z * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else float("nan")
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
+def summarise(path: Path, batch: int = 256) -> dict[str, Any]:
+    """Images, flips by judge and checker with intervals, mean |difference| in [0, 1] units, calls an image."""
+    with open_result(path) as r:
+        n, target = len(r), r["target"][:]
+        change = np.concatenate(
+            [
+                np.abs(unit(r.counterfactual[i : i + batch]) - unit(r.source[i : i + batch])).mean(axis=(1, 2, 3))
+                for i in range(0, n, batch)
+            ]
+        )
+        figures: dict[str, Any] = {
+            "result": path.name,
+            "direction": r.attrs["direction"],
+            "images": n,
+            "mean_abs_difference": float(change.mean()),
+            "mean_abs_difference_95": mean_interval(change),
+            "network_calls": float(r["guidance/network_calls"][:].mean()),
+            "guide_calls": float(r["guidance/guide_calls"][:].mean()),
+            "retried": float((r["guidance/retries"][:] > 0).mean()),
+        }
+        for who in ("judge", "checker"):
+            if f"prob/{who}" in r:
+                p = r.prob(who)[np.arange(n), :, target]
+                flipped = p[:, 1] > 0.5
+                figures[f"flipped_{who}"] = float(flipped.mean())
+                figures[f"flipped_{who}_95"] = wilson(int(flipped.sum()), n)
+                figures[f"target_before_{who}"] = float((p[:, 0] > 0.5).mean())
+        return figures
