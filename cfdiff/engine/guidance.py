@@ -87,9 +87,7 @@ class TweedieGuide:
         return grad_log_prob(self.log_prob_clean, x0_hat, target) / signal
 
     def _x0_hat(self, x: Tensor, level: int) -> Tensor:
-        assert self.denoise is not None, (
-            "the exact gradient passes through the denoiser: TweedieGuide(denoise=...)"
-        )
+        assert self.denoise is not None, "the exact gradient passes through the denoiser: TweedieGuide(denoise=...)"
         return x0_from_eps(self.schedule, x, level, self.denoise(x, level).to(x.dtype))
 
 

@@ -88,8 +88,8 @@ def count_posterior(logits: Tensor, k: int) -> Tensor:
 
 
 def count_gradient(logits: Tensor, k: int) -> Tensor:
-    """d log P(K = k) / d logits = q - p, (n,) float64."""
-    return count_posterior(logits, k) - torch.sigmoid(logits.double())
+    """d log P(K = k) / d logits = q - p, (n,) float64, without a graph of its own."""
+    return count_posterior(logits, k) - torch.sigmoid(logits.detach().double())
 
 
 def _log_probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:

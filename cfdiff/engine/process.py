@@ -37,9 +37,7 @@ def eps_from_x0(schedule: NoiseSchedule, x: Tensor, level: int | Tensor, x0: Ten
     return (x - signal * x0) / noise
 
 
-def posterior_coefficients(
-    schedule: NoiseSchedule, level: int | Tensor, like: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def posterior_coefficients(schedule: NoiseSchedule, level: int | Tensor, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(c_0, c_x, beta~) of q(x_{l-1} | x_l, x_0) = N(c_0 x_0 + c_x x_l, beta~)  (Ho et al. 2020, eq. 7).
 
     c_0 = sqrt(ab_{l-1}) beta_l / (1 - ab_l),  c_x = sqrt(a_l) (1 - ab_{l-1}) / (1 - ab_l),

@@ -183,9 +183,7 @@ def test_clipping_bounds_x0_hat_and_derives_eps_again(mixture) -> None:
         steps.append(step)
         starts.append(step.x)
 
-    y = decode(
-        mixture.schedule, mixture.eps, trajectory, solver=Ddim(), anchored=False, clip=True, callback=keep
-    )
+    y = decode(mixture.schedule, mixture.eps, trajectory, solver=Ddim(), anchored=False, clip=True, callback=keep)
     assert y.abs().max() <= 1 + 1e-6
     for x, step in zip(starts, steps, strict=False):
         guided_x0 = x0_from_eps(mixture.schedule, x, step.level_from, step.eps_guided)

@@ -72,10 +72,7 @@ def test_the_error_of_a_ddim_round_trip_falls_with_the_number_of_steps(mixture) 
 
 @pytest.mark.parametrize("steps", [10, 20, 40])
 def test_the_fixed_point_round_trip_is_much_closer_than_ddims(mixture, steps: int) -> None:
-    assert (
-        round_trip_error(mixture, encode_fixed_point, steps)
-        < round_trip_error(mixture, encode_ddim, steps) / 4
-    )
+    assert round_trip_error(mixture, encode_fixed_point, steps) < round_trip_error(mixture, encode_ddim, steps) / 4
 
 
 def test_fixed_point_with_no_iteration_is_ddim(mixture, x0) -> None:

@@ -75,9 +75,7 @@ def test_every_parametrisation_converts_into_every_other(schedule: NoiseSchedule
         "v": signal * eps - noise * x0,
         "mu": posterior(schedule, x0, x, LEVELS)[0],
     }
-    torch.testing.assert_close(
-        convert(schedule, x, LEVELS, truth[from_], from_, to), truth[to], atol=1e-8, rtol=0
-    )
+    torch.testing.assert_close(convert(schedule, x, LEVELS, truth[from_], from_, to), truth[to], atol=1e-8, rtol=0)
 
 
 def test_mu_in_eps_is_equation_11_of_ddpm(schedule: NoiseSchedule, drawn) -> None:

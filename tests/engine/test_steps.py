@@ -85,9 +85,7 @@ def test_2m_converges_to_the_exact_flow_of_a_gaussian_faster_than_ddim(gaussian)
     assert second[0] / second[2] > 8
 
 
-@pytest.mark.parametrize(
-    "solver", [Ddim(), Ddim(0.5), Ddim(1), Ddpm("beta"), Ddpm("beta_tilde"), DpmSolver2M()]
-)
+@pytest.mark.parametrize("solver", [Ddim(), Ddim(0.5), Ddim(1), Ddpm("beta"), Ddpm("beta_tilde"), DpmSolver2M()])
 def test_every_solver_samples_the_gaussians_marginal(gaussian, solver) -> None:
     g = torch.Generator().manual_seed(1)
     x_T = torch.randn((3000, 1, 2, 2), generator=g)
