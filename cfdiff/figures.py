@@ -55,7 +55,7 @@ def panel(
     """
     out = Path(out)
     if out.suffix.lower() not in FORMATS:
-        raise UserError(f"cannot draw {out.name}: end its name in {', '.join(FORMATS)}")
+        raise UserError(f"Cannot draw {out.name}: end its name in {', '.join(FORMATS)}.")
     n, height, width = source.shape[:3]
     low, high = _window(source)
     change = difference.astype(np.float32).mean(axis=-1)

@@ -25,6 +25,7 @@ class Claims:
 
     beat = 10.0  # seconds between signs of life
     patience = 60.0  # seconds without one before another host's claim is stale
+    grace = 2.0  # seconds in which a new claim must say whose it is
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -93,7 +94,7 @@ class Claims:
         if seen != changed:
             self._seen[name] = (changed, time.monotonic())
             return None
-        return text if time.monotonic() - since > self.patience else None
+        return text if time.monotonic() - since > (self.patience if owner else self.grace) else None
 
     def _bury(self, name: str) -> bool:
         """Remove the claim `name` if it is stale."""

@@ -24,17 +24,17 @@ def check_output(path: Path, force: bool = False) -> None:
     """
     folder = path.parent
     if path.is_dir():
-        raise UserError(f"{path} is a folder: give --out the name of a file in it, such as {path / 'run.h5'}")
+        raise UserError(f"{path} is a folder: give --out the name of a file in it, such as {path / 'run.h5'}.")
     if not folder.is_dir():
-        raise UserError(f"cannot write {path}: {folder} is no existing folder; create it or change --out")
+        raise UserError(f"Cannot write {path}: {folder} is no existing folder; create it or change --out.")
     if path.exists() and not force and not parts_dir(path).exists():
-        raise UserError(f"{path} exists already: choose another --out, or replace it with --force")
+        raise UserError(f"{path} exists already: choose another --out, or replace it with --force.")
     probe = temporary(path)
     try:
         probe.touch()  # asks the file system itself: a mode bit says nothing of read-only mounts and quotas
         probe.unlink()
     except OSError as error:
-        raise UserError(f"cannot write in {folder} ({error.strerror}): choose another --out") from error
+        raise UserError(f"Cannot write in {folder} ({error.strerror}): choose another --out.") from error
 
 
 def temporary(path: Path) -> Path:
@@ -57,7 +57,7 @@ def atomic(path: Path, *, through: Path | None = None) -> Iterator[Path]:
         sync(path.parent)
     except OSError as error:
         raise UserError(
-            f"cannot write {path} ({error.strerror or error}): free space or mend it, then run again"
+            f"Cannot write {path} ({error.strerror or error}): free space or mend it, then run again."
         ) from error
     finally:
         scratch.unlink(missing_ok=True)

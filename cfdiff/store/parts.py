@@ -61,7 +61,7 @@ class RunParts:
         }
         check_output(self.out, force)
         if self.out.exists() and not force and not self._joined():
-            raise UserError(f"{self.out} exists already: choose another --out, or replace it with --force")
+            raise UserError(f"{self.out} exists already: choose another --out, or replace it with --force.")
         self._enter(force)
         # Killed after the join and before the clearing up, or another process has just finished.
         self.finished = not force and self._joined()
@@ -97,9 +97,7 @@ class RunParts:
                 if not self.claims.take(_claim(start)):
                     continue
                 try:
-                    if not self._whole(
-                        start
-                    ):  # or another process finished it between the look and the claim
+                    if not self._whole(start):  # or another process finished it between the look and the claim
                         idle = False
                         yield start, stop
                 finally:
@@ -138,7 +136,7 @@ class RunParts:
             else:
                 time.sleep(_POLL)
         if not self.out.exists():
-            raise UserError(f"{self.folder} was removed while the run was going on: run the command again")
+            raise UserError(f"{self.folder} was removed while the run was going on: run the command again.")
         self.finished = True
         return self.out
 
@@ -165,9 +163,7 @@ class RunParts:
             try:
                 self.folder.mkdir(exist_ok=True)
             except OSError as error:
-                raise UserError(
-                    f"cannot make {self.folder} ({error.strerror}): choose another --out"
-                ) from error
+                raise UserError(f"Cannot make {self.folder} ({error.strerror}): choose another --out.") from error
             if not self.claims.take("settings"):
                 time.sleep(_POLL)
                 continue
@@ -194,12 +190,12 @@ class RunParts:
         if not force:
             raise UserError(
                 f"{self.folder} holds an unfinished run with other settings ({changes}): repeat those to "
-                "finish it, start anew with --force, or choose another --out"
+                "finish it, start anew with --force, or choose another --out."
             )
         if self.claims.others():
             raise UserError(
-                f"another process is at work in {self.folder} with other settings ({changes}): stop it, "
-                "or choose another --out"
+                f"Another process is at work in {self.folder} with other settings ({changes}): stop it, "
+                "or choose another --out."
             )
         return False
 

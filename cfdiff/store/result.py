@@ -43,7 +43,7 @@ class Result:
     def __getitem__(self, name: str) -> Any:
         """The data set `name` of schema.SCHEMA, read when it is indexed; strings come as str."""
         if name not in self:
-            raise UserError(f"{self.path.name} has no data set {name}: it has {', '.join(self.names)}")
+            raise UserError(f"{self.path.name} has no data set {name}: it has {', '.join(self.names)}.")
         dataset = self._file[name]
         return dataset.asstr() if SCHEMA[name].dtype == "string" else dataset
 
@@ -90,17 +90,15 @@ def open_result(path: str | Path) -> Result:
     """Open a finished result file. Raises UserError if it is missing, damaged, no result, or too new."""
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path} does not exist: give the .h5 file of a finished run")
+        raise UserError(f"{path} does not exist: give the .h5 file of a finished run.")
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise UserError(
-            f"{path} is no HDF5 file or is damaged: run the command that made it again"
-        ) from error
+        raise UserError(f"{path} is no HDF5 file or is damaged: run the command that made it again.") from error
     problem = _problem(file)
     if problem:
         file.close()
-        raise UserError(f"{path} {problem}")
+        raise UserError(f"{path} {problem}.")
     return Result(file, path)
 
 

@@ -38,9 +38,7 @@ SCHEMA: dict[str, Field] = {
     "target": Field(("N",), "int8", _CODES, "class asked for: 0 negative, 1 positive", True),
     "source": Field(_IMAGE, "image", "stored value", "the image as read", True),
     "counterfactual": Field(_IMAGE, "image", "stored value", "the guided output as written", True),
-    "difference": Field(
-        _IMAGE, "float16", "fraction of the full range", "counterfactual - source, signed", True
-    ),
+    "difference": Field(_IMAGE, "float16", "fraction of the full range", "counterfactual - source, signed", True),
     "factual": Field(_IMAGE, "image", "stored value", "the unguided reconstruction of the same image"),
     "mask": Field(("N", "H", "W"), "bool", "", "where the image was allowed to change"),
     "prob/checker": Field(("N", "2", "K"), "float32", "probability", f"checker, {_STAGES}"),
@@ -49,9 +47,7 @@ SCHEMA: dict[str, Field] = {
     "status": Field(("N",), "string", "", "ok, not flipped, or quarantined and why"),
     "guidance/ratio": Field(("N",), "float32", "1", "clamp of the guidance by the network's norm, as used"),
     "guidance/depth": Field(("N",), "float32", "fraction of T", "how far up the image was encoded"),
-    "guidance/alpha_bar": Field(
-        ("N",), "float32", "1", "alpha_bar at that depth: comparable across schedules"
-    ),
+    "guidance/alpha_bar": Field(("N",), "float32", "1", "alpha_bar at that depth: comparable across schedules"),
     "guidance/retries": Field(("N",), "int16", "1", "rungs of the retry ladder that were climbed"),
     "guidance/network_calls": Field(("N",), "int32", "1", "calls of the diffusion network for this image"),
     "guidance/guide_calls": Field(("N",), "int32", "1", "gradients of guides taken for this image"),

@@ -76,9 +76,7 @@ def test_a_file_that_is_no_finished_result_is_refused_in_one_sentence(run: Path,
 
 def test_every_data_set_of_the_schema_is_described_in_the_documentation() -> None:
     page = (Path(__file__).parents[2] / "docs" / "hdf5.md").read_text()
-    documented = re.findall(
-        r"^\| `([^`]+)` \| `([^`]+)` \| ([^|]*) \| ([^|]*) \| ([^|]*) \|$", page, re.MULTILINE
-    )
+    documented = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \| ([^|]*) \| ([^|]*) \| ([^|]*) \|$", page, re.MULTILINE)
     expected = [
         (name, f"({', '.join(field.axes)})", field.dtype, field.units, field.description)
         for name, field in SCHEMA.items()
