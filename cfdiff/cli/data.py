@@ -16,7 +16,7 @@ from cfdiff.data.fit import Fit
 from cfdiff.data.sheet import contact_sheet
 from cfdiff.data.summary import summarise
 
-app = typer.Typer(no_args_is_help=True, help="List, inspect and convert image data.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="List, inspect and convert image data.")
 
 SourceArgument = Annotated[
     str, typer.Argument(metavar="SOURCE", help="Bundled name, folder, .csv, .npz or .h5.", show_default=False)

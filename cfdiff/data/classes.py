@@ -57,9 +57,7 @@ def _resolve(
     neg = None if negative is None else _find(negative, known, where)
     pos = None if positive is None else _find(positive, known, where)
     if neg is not None and neg == pos:
-        raise UserError(
-            f"--negative and --positive both name the class {neg!r} of {where}: name two classes."
-        )
+        raise UserError(f"--negative and --positive both name the class {neg!r} of {where}: name two classes.")
     if neg is not None and pos is not None:
         return neg, pos
     rest = [name for name in known if name not in (neg, pos)]
@@ -74,9 +72,7 @@ def _resolve(
         for a, b in KNOWN_PAIRS:
             if set(by_lower) <= {a, b}:
                 return by_lower.get(a, a), by_lower.get(b, b)
-    raise UserError(
-        f"{where} has the classes {', '.join(known)}: choose two with --negative NAME --positive NAME."
-    )
+    raise UserError(f"{where} has the classes {', '.join(known)}: choose two with --negative NAME --positive NAME.")
 
 
 def _find(wanted: str, known: list[str], where: str) -> str:

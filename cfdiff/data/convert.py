@@ -19,9 +19,7 @@ def convert(source: Source, out: Path, force: bool = False) -> Path:
     The images are held in memory. What is written reads back as the same source.
     """
     if out.suffix.lower() != ".npz":
-        raise UserError(
-            f"{out.name} is no .npz: the output of convert is always one, name it {out.stem}.npz."
-        )
+        raise UserError(f"{out.name} is no .npz: the output of convert is always one, name it {out.stem}.npz.")
     if out.exists() and not force:
         raise UserError(f"{out.name} exists already: choose another name or overwrite it with --force.")
     if np.any(source.labels == OTHER):

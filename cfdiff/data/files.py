@@ -105,9 +105,7 @@ def decode(path: Path) -> np.ndarray:
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise _unreadable(path, error) from error
     if dtype == np.uint16 and (pixels.min() < 0 or pixels.max() > 65535):
-        raise UserError(
-            f"{path.name} has pixels beyond 16 bits: save it with 8 or 16 bits, or as float in [0, 1]."
-        )
+        raise UserError(f"{path.name} has pixels beyond 16 bits: save it with 8 or 16 bits, or as float in [0, 1].")
     return pixels.astype(dtype).reshape(*pixels.shape[:2], channels)
 
 

@@ -41,9 +41,7 @@ def read_h5(path: Path, name: str) -> Raw:
     arrays |= _beside(path, name)
     labels = arrays.pop("labels", arrays.pop("y", None))
     if labels is None:
-        raise UserError(
-            f"{name} has no 'labels' or 'y', and there is no file {_partner(path, 'y.h5').name} beside it."
-        )
+        raise UserError(f"{name} has no 'labels' or 'y', and there is no file {_partner(path, 'y.h5').name} beside it.")
     stated = arrays.pop("classes", None)
     names = class_names(labels, stated, name)
     check_labels(names, n, name)
@@ -73,7 +71,7 @@ def read_h5(path: Path, name: str) -> Raw:
 
 
 def _small_arrays(path: Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, tuple]]:
-    """Every dataset but the images and masks, and the shape and dtype of all."""
+    """Labels, class names and every other dataset of one value a row; the shape and dtype of all."""
     arrays, shapes = {}, {}
     try:
         with h5py.File(path, "r") as file:
@@ -81,7 +79,9 @@ def _small_arrays(path: Path, name: str) -> tuple[dict[str, np.ndarray], dict[st
                 if not isinstance(item, h5py.Dataset):
                     continue
                 shapes[key] = (item.shape, item.dtype)
-                if key not in ("images", "x", "masks"):
+                # Feature matrices and the like may be larger than memory, and no column is made of them.
+                a_column = item.ndim > 0 and item.size == item.shape[0]
+                if a_column or key in ("labels", "y"):
                     arrays[key] = item.asstr()[...] if h5py.check_string_dtype(item.dtype) else item[...]
     except OSError as error:
         raise _unreadable(name) from error

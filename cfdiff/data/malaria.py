@@ -84,9 +84,7 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             return file["images"], file["labels"], file["name"]
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{path.name} is not a .npz of malaria cells (images, labels, name): {error}."
-        ) from error
+        raise UserError(f"{path.name} is not a .npz of malaria cells (images, labels, name): {error}.") from error
 
 
 def _read_folder(root: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -94,9 +92,7 @@ def _read_folder(root: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for label, folder in enumerate(FOLDERS):
         files = sorted((root / folder).glob("*.png"))
         if not files:
-            raise UserError(
-                f"{root.name} has no {folder}/*.png: both Parasitized/ and Uninfected/ are needed."
-            )
+            raise UserError(f"{root.name} has no {folder}/*.png: both Parasitized/ and Uninfected/ are needed.")
         for file in files:
             images.append(shrink(file))
             labels.append(label)
@@ -151,9 +147,7 @@ def patients_in(card: Path) -> list[str]:
     try:
         return json.loads(card.read_text(encoding="utf-8"))["patients"]
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{card.name} is not a card.json with a list of patients: give the one built here."
-        ) from error
+        raise UserError(f"{card.name} is not a card.json with a list of patients: give the one built here.") from error
 
 
 def build(
@@ -182,18 +176,12 @@ def build(
 
 def main() -> None:
     """The command line of `python -m cfdiff.data.malaria`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m cfdiff.data.malaria", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument(
-        "source", type=Path, help="folder with Parasitized/ and Uninfected/, or a .npz of cells"
-    )
+    parser = argparse.ArgumentParser(prog="python -m cfdiff.data.malaria", description=__doc__.splitlines()[0])
+    parser.add_argument("source", type=Path, help="folder with Parasitized/ and Uninfected/, or a .npz of cells")
     parser.add_argument("out", type=Path, help="folder for malaria-cells.npz and its card, or a .npz")
     parser.add_argument("--all", action="store_true", help="every cell, not the bundled part")
     for split, quota in QUOTAS.items():
-        parser.add_argument(
-            f"--{split}", type=int, default=quota, metavar="N", help=f"at most N cells ({quota})"
-        )
+        parser.add_argument(f"--{split}", type=int, default=quota, metavar="N", help=f"at most N cells ({quota})")
     parser.add_argument("--patients", type=Path, metavar="CARD", help="exactly the patients of a card.json")
     args = parser.parse_args()
     quotas = {split: getattr(args, split.replace("-", "_")) for split in QUOTAS}

@@ -67,9 +67,7 @@ def read_columns(path: Path, name: str) -> dict[str, np.ndarray]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.reader(file) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(
-            f"{name} is not a readable CSV in UTF-8: save it again as comma-separated text."
-        ) from error
+        raise UserError(f"{name} is not a readable CSV in UTF-8: save it again as comma-separated text.") from error
     if not rows:
         raise UserError(f"{name} is empty: its first line must name the columns, at least path,label.")
     head = [column.strip() for column in rows[0]]

@@ -61,9 +61,7 @@ def _load(path: Path, name: str) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
-                raise UserError(
-                    f"{name} is a single .npy array: save images and labels with np.savez_compressed."
-                )
+                raise UserError(f"{name} is a single .npy array: save images and labels with np.savez_compressed.")
             loaded = {key: file[key] for key in file.files}
             return {key: array for key, array in loaded.items() if isinstance(array, np.ndarray)}
     except ValueError as error:
@@ -72,22 +70,16 @@ def _load(path: Path, name: str) -> dict[str, np.ndarray]:
                 f"{name} holds pickled Python objects, which are refused because they can run code: "
                 f"save plain arrays with np.savez_compressed."
             ) from error
-        raise UserError(
-            f"{name} is not a readable .npz ({error}): it may be truncated, copy it again."
-        ) from error
+        raise UserError(f"{name} is not a readable .npz ({error}): it may be truncated, copy it again.") from error
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError) as error:
-        raise UserError(
-            f"{name} is not a readable .npz: it may be truncated or corrupt, copy it again."
-        ) from error
+        raise UserError(f"{name} is not a readable .npz: it may be truncated or corrupt, copy it again.") from error
 
 
 def _join_medmnist(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
     parts = [s for s in MEDMNIST_SPLITS if f"{s}_images" in arrays]
     for s in parts:
         if f"{s}_labels" not in arrays or len(arrays[f"{s}_labels"]) != len(arrays[f"{s}_images"]):
-            raise UserError(
-                f"{name} needs one label per image in '{s}_labels': it is missing or has another length."
-            )
+            raise UserError(f"{name} needs one label per image in '{s}_labels': it is missing or has another length.")
     sizes = [len(arrays[f"{s}_images"]) for s in parts]
     joined = {
         "images": np.concatenate([arrays[f"{s}_images"] for s in parts]),
@@ -126,9 +118,7 @@ def as_masks(masks: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray
         return np.unpackbits(masks, axis=-1, count=w).astype(bool)
     if masks.shape in ((n, h, w), (n, h, w, 1)):
         return masks.reshape(n, h, w) != 0
-    raise UserError(
-        f"{name} has masks of shape {masks.shape} for images of {h}x{w}: one mask per image is needed."
-    )
+    raise UserError(f"{name} has masks of shape {masks.shape} for images of {h}x{w}: one mask per image is needed.")
 
 
 def class_names(labels: np.ndarray, classes: np.ndarray | None, name: str) -> np.ndarray:
@@ -138,9 +128,7 @@ def class_names(labels: np.ndarray, classes: np.ndarray | None, name: str) -> np
     elif labels.ndim > 1 and labels.size == len(labels):
         labels = labels.reshape(len(labels))
     if labels.ndim != 1:
-        raise UserError(
-            f"{name} has labels of shape {labels.shape}: one class per image is needed, shape (N,)."
-        )
+        raise UserError(f"{name} has labels of shape {labels.shape}: one class per image is needed, shape (N,).")
     if labels.dtype.kind == "f":
         if not np.array_equal(labels, np.rint(labels)):
             raise UserError(f"{name} has labels that are not whole numbers: store a class per image, 0 or 1.")
@@ -169,11 +157,7 @@ def as_text(values: np.ndarray) -> np.ndarray:
 
 def columns_of(arrays: dict[str, np.ndarray], n: int) -> dict[str, np.ndarray]:
     """The one-dimensional arrays with an entry per image, as str."""
-    return {
-        key: as_text(a.reshape(n))
-        for key, a in arrays.items()
-        if a.ndim in (1, 2) and a.shape[0] == n == a.size
-    }
+    return {key: as_text(a.reshape(n)) for key, a in arrays.items() if a.ndim in (1, 2) and a.shape[0] == n == a.size}
 
 
 def row_ids(columns: dict[str, np.ndarray], n: int) -> np.ndarray:

@@ -44,9 +44,7 @@ def open_source(
     labels, classes = map_classes(raw.labels, negative, positive, raw.name, raw.stated_classes)
     unique, counts = np.unique(raw.ids, return_counts=True)
     if len(unique) != len(raw.ids):
-        raise UserError(
-            f"{raw.name} has the id {str(unique[counts.argmax()])!r} more than once: ids must be unique."
-        )
+        raise UserError(f"{raw.name} has the id {str(unique[counts.argmax()])!r} more than once: ids must be unique.")
     source = Source(
         name=raw.name,
         ids=raw.ids,
@@ -123,9 +121,7 @@ def _groups(raw: Raw, key: str | None) -> np.ndarray | None:
 
 def _in_splits(source: Source, split: str) -> np.ndarray:
     if source.splits is None:
-        raise UserError(
-            f"{source.name} has no splits, so split {split!r} cannot be chosen: leave --split out."
-        )
+        raise UserError(f"{source.name} has no splits, so split {split!r} cannot be chosen: leave --split out.")
     known = [str(s) for s in np.unique(source.splits)]
     wanted = split.split("+")
     for one in wanted:

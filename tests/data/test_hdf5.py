@@ -84,3 +84,9 @@ def test_a_truncated_or_foreign_file_is_one_clear_error(tmp_path: Path, pixels: 
 def test_files_without_what_is_needed_are_one_clear_error(tmp_path: Path, arrays: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         open_source(save(tmp_path / "a.h5", **arrays))
+
+
+def test_matrices_beside_the_images_are_no_columns(tmp_path: Path, pixels: np.ndarray) -> None:
+    path = save(tmp_path / "a.h5", images=pixels, labels=LABELS, features=np.zeros((6, 9)), slide=np.arange(6))
+    with pytest.raises(UserError, match="the known ones are slide"):
+        open_source(path, group_key="features")
