@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -259,6 +260,25 @@ def test_a_part_may_not_be_written_with_arrays_that_the_schema_does_not_know(tmp
         with pytest.raises(ValueError, match="no part starts at 3"):
             parts.write(3, arrays)
         assert len(parts.missing()) == len(STARTS)
+
+
+def test_exactly_one_joins_and_the_others_return_when_the_file_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, joined, real = tmp_path / "run.h5", [], RunParts._join
+
+    def join(self: RunParts, attrs: dict[str, object]) -> None:
+        joined.append(self)
+        time.sleep(0.05)
+        real(self, attrs)
+
+    monkeypatch.setattr(RunParts, "_join", join)
+    shares = [RunParts(out, toy.SETTINGS, toy.N, toy.PART) for _ in range(3)]
+    for start in STARTS:
+        shares[0].write(start, toy.batch(start, min(start + toy.PART, toy.N)))
+    with ThreadPoolExecutor() as pool:
+        assert list(pool.map(lambda parts: parts.join(toy.ATTRS), shares)) == [out] * 3
+    assert len(joined) == 1
 
 
 def test_join_refuses_while_parts_are_missing(tmp_path: Path) -> None:
