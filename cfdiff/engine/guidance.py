@@ -147,9 +147,9 @@ class Guidance:
 
         _, noise = self.schedule.signal_noise(level, x)
         g_norm, eps_norm = noise * _norm(g), _norm(eps)
-        k = torch.as_tensor(self.scale).to(x).expand(len(x))
+        k = _per_sample(self.scale, x)
         if self.ratio is not None:
-            clamp = torch.as_tensor(self.ratio).to(x) * eps_norm / g_norm.clamp_min(_TINY)
+            clamp = _per_sample(self.ratio, x) * eps_norm / g_norm.clamp_min(_TINY)
             k = torch.minimum(k, clamp)
         k = torch.where(active & (g_norm > 0), k, 0)  # also where scale is inf: inf * 0 is no strength
         eps_guided = eps - (k * noise).view(-1, *[1] * (x.ndim - 1)) * g
@@ -162,7 +162,7 @@ class Guidance:
 
     def _active(self, x0_hat: Tensor) -> Tensor:
         """(B,) bool: strength asked for, and the checker not yet sure of the target."""
-        active = torch.as_tensor(self.scale).to(x0_hat).expand(len(x0_hat)) > 0
+        active = _per_sample(self.scale, x0_hat) > 0
         if self.checker is None:
             return active
         with torch.autocast(x0_hat.device.type, enabled=False):
@@ -179,6 +179,11 @@ def grad_log_prob(log_prob: Callable[[Tensor], Tensor], x: Tensor, target: Tenso
 
 
 _TINY = torch.finfo(torch.float32).tiny
+
+
+def _per_sample(value: float | Tensor, like: Tensor) -> Tensor:
+    """(B,) of a number, or of one for each sample."""
+    return value.to(like) if isinstance(value, Tensor) else like.new_full((len(like),), value)
 
 
 def _norm(x: Tensor) -> Tensor:
