@@ -72,7 +72,5 @@ def test_the_light_parts_do_not_import_torch() -> None:
 
 
 def test_only_the_store_and_the_readers_know_hdf5() -> None:
-    users = {
-        _part(path) for path in _modules() if any(name.split(".")[0] == "h5py" for name in _imports(path))
-    }
+    users = {_part(path) for path in _modules() if any(name.split(".")[0] == "h5py" for name in _imports(path))}
     assert users <= {"store", "data"}

@@ -70,16 +70,12 @@ def test_the_installed_package_is_the_wheel_and_not_the_checkout(installed: Path
     assert str(ROOT) not in searched
 
 
-def test_the_installed_program_lists_the_bundled_data_from_any_folder(
-    installed: Path, tmp_path: Path
-) -> None:
+def test_the_installed_program_lists_the_bundled_data_from_any_folder(installed: Path, tmp_path: Path) -> None:
     listed = _run(installed / "cfdiff", "data", "ls", "--json", cwd=tmp_path)
     assert "malaria-cells" in listed and "pneumoniamnist" in listed
 
 
-def test_the_installed_program_translates_bundled_cells_from_any_folder(
-    installed: Path, tmp_path: Path
-) -> None:
+def test_the_installed_program_translates_bundled_cells_from_any_folder(installed: Path, tmp_path: Path) -> None:
     command = ["translate", "--from", "negative", "--to", "positive", "--limit", "2", "--out", "run.h5"]
     _run(installed / "cfdiff", *command, cwd=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["run.h5"]

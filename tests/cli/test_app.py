@@ -76,9 +76,7 @@ def test_options_reach_a_command_and_a_command_of_a_group(
     assert seen == [7, "ls"]
 
 
-def test_an_unknown_command_or_option_is_exit_code_2(
-    commands: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unknown_command_or_option_is_exit_code_2(commands: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     commands.one = lambda: None
     assert _exit_code(monkeypatch, "nonsense") == 2
     assert _exit_code(monkeypatch, "one", "--nonsense") == 2
