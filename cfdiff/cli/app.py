@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cfdiff import __version__
+from cfdiff.cli.memory import keep_freed_memory
 from cfdiff.errors import UserError
 
 
@@ -95,6 +96,7 @@ def cfdiff(
 
 def main() -> None:
     """Run the program; it exits with 0, with 2 for a user's mistake (one line), or with 130 for Ctrl-C."""
+    keep_freed_memory()
     try:
         app(prog_name="cfdiff")
     except UserError as error:
