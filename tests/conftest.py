@@ -1,0 +1,156 @@
+"""A toy world for whole runs: 16x16 images, healthy or with a bright spot, and four small models trained on them.
+
+The models are trained for some seconds, once a session: real files, real networks with batch norm, and a guide,
+checker and judge that know a spot when they see one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cfdiff.data.values import to_model
+from cfdiff.engine import NoiseSchedule
+from cfdiff.models.checkpoint import Card, save_model
+from cfdiff.models.classifier import Classifier, ClassifierConfig
+from cfdiff.models.unet import UNet, UNetConfig
+from cfdiff.workflows.settings import TranslateSettings
+
+SIZE, T = 16, 100
+CLASSES = ("healthy", "sick")
+SCHEDULE = NoiseSchedule.cosine(T)
+TINY = {"channels": [8, 16, 16, 16], "stem_width": 8}
+
+
+def toy_images(n: int, seed: int, size: int = SIZE, channels: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """n images (n, size, size, channels) float64 in [0, 1], half with a bright spot; labels; masks of the spots."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 2
+    y, x = np.mgrid[:size, :size]
+    centre = rng.uniform(4, size - 4, (2, n, 1, 1))
+    distance = (y - centre[0]) ** 2 + (x - centre[1]) ** 2
+    slope = rng.normal(0, 0.008, (2, n, 1, 1))
+    plane = 0.4 + slope[0] * (y - size / 2) + slope[1] * (x - size / 2) + rng.normal(0, 0.02, (n, size, size))
+    images = plane + 0.45 * labels[:, None, None] * np.exp(-distance / 6)
+    tint = np.linspace(1, 0.8, channels)
+    return (images[..., None] * tint).clip(0, 1), labels, distance < 25
+
+
+def stored(images: np.ndarray, dtype: str) -> np.ndarray:
+    """Images in [0, 1] as a file holds them."""
+    if dtype == "float32":
+        return images.astype(np.float32)
+    return np.rint(images * np.iinfo(dtype).max).astype(dtype)
+
+
+def write_npz(path: Path, n: int, *, seed: int = 1, dtype: str = "uint8", **changes: Any) -> Path:
+    """A .npz of toy images with ids, patients and masks; `changes` replace or (None) remove arrays."""
+    shape = {key: changes.pop(key) for key in ("size", "channels") if key in changes}
+    images, labels, masks = toy_images(n, seed, **shape)
+    arrays = {
+        "images": stored(images, dtype),
+        "labels": np.array(CLASSES)[labels],
+        "id": np.array([f"cell/{i:03d}.png" for i in range(n)]),
+        "patient": np.array([f"P{i // 6}" for i in range(n)]),
+        "masks": masks,
+    }
+    np.savez(path, **{key: value for key, value in (arrays | changes).items() if value is not None})
+    return path
+
+
+def save_unet(path: Path, net: UNet, schedule: NoiseSchedule = SCHEDULE) -> Path:
+    card = Card("diffusion", net.config.model_dump(), schedule.config, {"classes": list(CLASSES)}, {})
+    save_model(path, net, card)
+    return path
+
+
+def save_classifier(
+    path: Path,
+    net: Classifier,
+    schedule: NoiseSchedule = SCHEDULE,
+    classes: tuple[str, ...] = CLASSES,
+    training: dict[str, Any] | None = None,
+) -> Path:
+    noisy = net.config.noisy
+    kind = "noisy-classifier" if noisy else "clean-classifier"
+    card = Card(kind, net.config.model_dump(), schedule.config if noisy else None, {"classes": list(classes)}, {})
+    card.training.update(training or {})
+    save_model(path, net, card)
+    return path
+
+
+def toy_unet(size: int = SIZE, channels: int = 1) -> UNet:
+    torch.manual_seed(0)
+    return UNet(UNetConfig(channels=channels, size=(size, size), width=8, mult=(1, 2), attention=()))
+
+
+def toy_classifier(seed: int, noisy: bool = False, size: int = SIZE, channels: int = 1) -> Classifier:
+    torch.manual_seed(seed)
+    config = ClassifierConfig(arch="resnet10t", kwargs=TINY, channels=channels, size=(size, size), noisy=noisy)
+    return Classifier(config)
+
+
+def train_models(folder: Path, channels: int = 1, steps: int = 200) -> Path:
+    """The four files of a `--weights` folder."""
+    folder.mkdir()
+    images, labels, _ = toy_images(256, seed=0, channels=channels)
+    x0, y = to_model(stored(images, "uint8")), torch.from_numpy(labels)
+    unet = toy_unet(channels=channels)
+    parts = {"guide": toy_classifier(1, True, channels=channels)}
+    parts |= {name: toy_classifier(seed, channels=channels) for name, seed in (("checker", 2), ("judge", 3))}
+    for name, net in {"diffusion": unet, **parts}.items():
+        g = torch.Generator().manual_seed(len(name))
+        net.train()
+        optimizer = torch.optim.AdamW(net.parameters(), 4e-3)
+        for _ in range(steps if name == "diffusion" else steps // 2):
+            rows = torch.randint(len(x0), (16,), generator=g)
+            levels = torch.randint(1, T + 1 if name == "diffusion" else T // 2, (16,), generator=g)
+            signal, noise = SCHEDULE.signal_noise(levels, x0)
+            eps = torch.randn(x0[rows].shape, generator=g)
+            x = signal * x0[rows] + noise * eps
+            if name == "diffusion":
+                loss = F.mse_loss(unet(x, levels - 1), eps)
+            else:
+                clean = x0[rows] + 0.05 * eps
+                logits = net(x, SCHEDULE.log_snr(levels)) if name == "guide" else net(clean)
+                loss = F.cross_entropy(logits, y[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        net.eval()
+    save_unet(folder / "diffusion.safetensors", unet)
+    for name, net in parts.items():
+        save_classifier(folder / f"{name}.safetensors", net)
+    return folder
+
+
+@dataclass(frozen=True)
+class Toy:
+    """Data and models on disk, and settings for a quick run on them."""
+
+    data: Path
+    weights: Path
+
+    def settings(self, out: Path, **changes: Any) -> TranslateSettings:
+        quick = {"data": str(self.data), "weights": str(self.weights), "out": out, "device": "cpu"}
+        return TranslateSettings(**{**quick, "steps": 6, "depth": 0.4, "retries": 2, "batch_size": 8, **changes})
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    """48 images (24 healthy) of 8 patients, gray and 8-bit, with their models."""
+    folder = tmp_path_factory.mktemp("toy")
+    return Toy(write_npz(folder / "toy.npz", 48), train_models(folder / "weights"))
+
+
+@pytest.fixture(scope="session")
+def toy_rgb(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    """The same in colour."""
+    folder = tmp_path_factory.mktemp("toy-rgb")
+    return Toy(write_npz(folder / "toy.npz", 16, channels=3), train_models(folder / "weights", channels=3, steps=60))
