@@ -141,7 +141,7 @@ class Editor:
             clip=self.s.clip,
             noise=NoiseSource(self.s.seed, ids),
         )
-        return to_saved(x, images.dtype)
+        return as_saved(images, path.x[0], x)
 
     def edit(self, images: np.ndarray, ids: Sequence[str], target: int, masks: np.ndarray | None = None) -> Edits:
         """Edit (B, H, W, C) stored images to class `target`; only those that do not flip climb the ladder.
@@ -181,10 +181,13 @@ class Editor:
                 mask = changed_region(x - here.x[0], self.s.mask_share)
                 x, more = self.decode(here, names, goals, rung.ratio, mask)
                 guided, passes = guided + more, 2
+            guide_calls = guided.numpy().astype(np.int32)
             best.network_calls[pending] += passes * (here.steps - 1)
-            best.guide_calls[pending] += guided.numpy().astype(np.int32)
+            best.guide_calls[pending] += guide_calls
+            if self.s.exact and self.s.guides != "noisy":  # each exact gradient passes through the network once more
+                best.network_calls[pending] += guide_calls
 
-            saved = to_saved(x, images.dtype)
+            saved = as_saved(images[pending], here.x[0], x)
             accepted = self._keep(best, score, pending, saved, target, rung, k, mask)
             pending = pending[~accepted]
         return best
@@ -242,12 +245,21 @@ class Editor:
 
 
 def changed_region(change: Tensor, share: float, blur: int = 3, grow: int = 3) -> Tensor:
-    """(B, 1, H, W) float mask in [0, 1] of the `share` most changed pixels of (B, C, H, W), dilated, with a soft edge."""
+    """(B, 1, H, W) mask in [0, 1] of the `share` most changed pixels of (B, C, H, W), dilated, with a soft edge."""
     size = change.abs().mean(1, keepdim=True)
     size = F.avg_pool2d(size, blur, 1, blur // 2)
     threshold = size.flatten(1).quantile(1 - share, dim=1).view(-1, 1, 1, 1)
     mask = F.max_pool2d((size >= threshold).float(), grow, 1, grow // 2)
     return F.avg_pool2d(mask, blur, 1, blur // 2)
+
+
+def as_saved(images: np.ndarray, x0: Tensor, x: Tensor) -> np.ndarray:
+    """The edit x (B, C, H, W) of x0 in the type of `images` (B, H, W, C); where it changed nothing, their own bytes.
+
+    uint8 and uint16 come back from [-1, 1] exactly anyway; float32 does not.
+    """
+    same = (x == x0).permute(0, 2, 3, 1).cpu().numpy()
+    return np.where(same, images, to_saved(x, images.dtype))
 
 
 def mean_change(source: np.ndarray, counterfactual: np.ndarray) -> np.ndarray:
