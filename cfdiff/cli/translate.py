@@ -53,11 +53,9 @@ def table(figures: dict[str, Any]) -> Table:
             before = figures[f"target_before_{who}"]
             value = f"{figures[f'flipped_{who}']:.1%}  (95 % interval {low:.1%} to {high:.1%}; before {before:.1%})"
             shown.add_row(f"seen as the target by the {who}", value)
-    low, high = figures["mean_abs_difference_95"]
-    shown.add_row(
-        "mean |difference|",
-        f"{figures['mean_abs_difference']:.4f}  (95 % interval {low:.4f} to {high:.4f}; 1 is the full range)",
-    )
+    interval = figures["mean_abs_difference_95"]  # None for a single image
+    between = "" if interval is None else f"95 % interval {interval[0]:.4f} to {interval[1]:.4f}; "
+    shown.add_row("mean |difference|", f"{figures['mean_abs_difference']:.4f}  ({between}1 is the full range)")
     shown.add_row("retried", f"{figures['retried']:.1%}")
     shown.add_row(
         "calls an image",

@@ -109,8 +109,8 @@ def _path(s: EditSettings, data: str, part: str) -> Path | None:
     if weights is None:
         if part == "diffusion":
             raise UserError(
-                f"cfdiff has no weights for {Path(data).name!r}: name yours with --diffusion, --guide, --checker and --judge, "
-                "or with --weights, a folder that holds them."
+                f"cfdiff has no weights for {Path(data).name!r}: name yours with --diffusion, --guide, --checker and "
+                "--judge, or with --weights, a folder that holds them."
             )
         return None
     if not Path(weights).is_dir():
@@ -141,8 +141,9 @@ def _check_fit(cast: Cast, source: Source) -> None:
             )
     if cast.guide is not None and not NoiseSchedule.from_config(cast.guide.card.schedule or {}).same_as(cast.schedule):
         raise UserError(
-            f"The guide {cast.guide.name!r} was trained on the noise schedule {_schedule(cast.guide)}, the diffusion model "
-            f"{cast.diffusion.name!r} on {_schedule(cast.diffusion)}: train a guide with --schedule and --t of the diffusion model."
+            f"The guide {cast.guide.name!r} was trained on the noise schedule {_schedule(cast.guide)}, the diffusion "
+            f"model {cast.diffusion.name!r} on {_schedule(cast.diffusion)}: train a guide with that --schedule "
+            "and --T."
         )
     if cast.judge is not None and cast.judge.sha256 in (cast.hashes.get("guide"), cast.hashes.get("checker")):
         raise UserError(
@@ -157,7 +158,7 @@ def _check_needs(cast: Cast, s: EditSettings) -> None:
         raise UserError(f"--guides {s.guides} needs a checker: name one with --checker, or use --guides noisy.")
     if cast.checker is None and (s.closed_loop or s.retries):
         raise UserError(
-            "The closed loop and the retries need a checker: name one with --checker, or use --no-closed-loop --retries 0."
+            "The closed loop and the retries need a checker: name one with --checker, or use --open-loop --retries 0."
         )
 
 

@@ -22,9 +22,11 @@ def wilson(hits: int, n: int, z: float = 1.959964) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def mean_interval(values: np.ndarray, z: float = 1.959964) -> tuple[float, float]:
-    """Normal 95 % interval of a mean."""
-    half = z * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else float("nan")
+def mean_interval(values: np.ndarray, z: float = 1.959964) -> tuple[float, float] | None:
+    """Normal 95 % interval of a mean; None for a single value."""
+    if len(values) < 2:
+        return None
+    half = z * float(values.std(ddof=1)) / math.sqrt(len(values))
     return float(values.mean()) - half, float(values.mean()) + half
 
 

@@ -48,13 +48,16 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> dict[st
         UserError: data, models, settings or output are not usable; said before anything is computed.
     """
     source, target = select_images(s)
-    out = s.out or Path("runs") / f"{source.classes[1 - target]}-to-{source.classes[target]}.h5"
-    if s.out is None:
-        out.parent.mkdir(exist_ok=True)
-    check_output(out, s.force)
+    out = s.out or _default_out(source, target)
+    if s.out is not None:
+        check_output(out, s.force)
     _check_preview(s.preview)
+    _check_masks(s, source)
     cast = load_cast(s, s.data, source)
+    _check_preview_models(s, cast)
     editor = Editor(cast, s)
+    if s.out is None:
+        _make_folder(out.parent)
     settings = resolved(s, source)
     started, fresh = time.monotonic(), 0
     with RunParts(out, {**settings, "models": cast.hashes}, len(source), s.batch_size, force=s.force) as parts:
@@ -107,8 +110,6 @@ def translate_batch(
     images = source.read(rows)
     ids = [str(i) for i in source.ids[rows]]
     masks = source.read_masks(rows) if s.mask == "data" else None
-    if s.mask == "data" and masks is None:
-        raise UserError(f"{source.name} has no masks, which --mask data needs: use --mask auto or none.")
     edits = editor.edit(images, ids, target, masks)
     arrays = {
         "id": np.array(ids),
@@ -176,8 +177,6 @@ def preview(result: Path, out: Path, count: int = 24) -> Path:
     with open_result(result) as r:
         rows = np.unique(np.linspace(0, len(r) - 1, min(count, len(r))).round().astype(int))
         who = "judge" if "prob/judge" in r else "checker"
-        if f"prob/{who}" not in r:
-            raise UserError("A preview shows probabilities, and this run has neither judge nor checker: name one.")
         p = r.prob(who)[rows, :, 1]
         classes = r.settings["classes"]
         read = {name: np.stack([r[name][i] for i in rows]) for name in ("source", "counterfactual", "difference")}
@@ -202,6 +201,28 @@ def _schedule(schedule: NoiseSchedule) -> dict[str, Any]:
 def _alpha_bar(schedule: NoiseSchedule, depth: np.ndarray) -> np.ndarray:
     levels = [schedule.level_of(float(d)) for d in depth]
     return schedule.alpha_bar[levels].numpy().astype(np.float32)
+
+
+def _default_out(source: Source, target: int) -> Path:
+    words = f"{source.classes[1 - target]}-to-{source.classes[target]}"
+    return Path("runs") / f"{words.replace('/', '-')}.h5"
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"Cannot make the folder {folder} here ({error.strerror}): choose another --out.") from error
+
+
+def _check_masks(s: TranslateSettings, source: Source) -> None:
+    if s.mask == "data" and source.mask_reader is None:
+        raise UserError(f"{source.name} has no masks, which --mask data needs: use --mask auto or none.")
+
+
+def _check_preview_models(s: TranslateSettings, cast: Cast) -> None:
+    if s.preview is not None and cast.judge is None and cast.checker is None:
+        raise UserError("A preview shows probabilities, and there is neither judge nor checker: name one with --judge.")
 
 
 def _check_preview(path: Path | None) -> None:
