@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cfdiff.cli import app as program
+from cfdiff.cli.translate import table
+from cfdiff.store import open_result
+from cfdiff.workflows.settings import TranslateSettings
+
+
+@pytest.fixture
+def cfdiff(
+    toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Run `cfdiff translate` on the toys; what it prints."""
+
+    def run(*arguments: Any) -> str:
+        usual = ["--data", toy.data, "--weights", toy.weights, "--out", tmp_path / "run.h5", "--device", "cpu"]
+        monkeypatch.setattr(sys, "argv", ["cfdiff", "translate", *map(str, [*usual, *arguments])])
+        with pytest.raises(SystemExit) as ended:
+            program.main()
+        printed = capsys.readouterr()
+        assert ended.value.code == 0, printed.err
+        return printed.out
+
+    return run
+
+
+def test_the_command_line_wins_over_the_config_file_and_both_over_the_defaults(
+    cfdiff: Callable[..., str], tmp_path: Path
+) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text('from = "sick"\nsteps = 5\nscale = 3.5\nlimit = 2\nretries = 0\nclosed_loop = false\n')
+    cfdiff("--config", config, "--steps", 4)
+    with open_result(tmp_path / "run.h5") as r:
+        s = r.settings
+        assert (s["from"], s["steps"], s["scale"], s["closed_loop"]) == ("sick", 4, 3.5, False)
+        assert s["ratio"] == TranslateSettings().ratio and s["command"] == "translate"
+        assert len(r) == 2 and r.attrs["direction"] == "positive (sick) -> negative (healthy)"
+        assert set(r["guidance/network_calls"][:]) == {4 + 1 + 3}
+
+
+def test_every_setting_but_places_is_in_the_result(cfdiff: Callable[..., str], tmp_path: Path) -> None:
+    cfdiff("--limit", 1, "--steps", 3, "--retries", 0)
+    places = {"out", "preview", "force", "json", "device", "threads"}
+    places |= {"weights", "diffusion", "guide", "checker", "judge"}
+    names = {field.alias or name for name, field in TranslateSettings.model_fields.items()}
+    with open_result(tmp_path / "run.h5") as r:
+        assert names - places <= set(r.settings)
+        assert set(r.settings) - names == {"command", "data_sha256", "classes", "models"}
+
+
+def test_json_is_one_object_that_any_parser_reads(cfdiff: Callable[..., str]) -> None:
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    for limit in (1, 3):
+        printed = cfdiff("--limit", limit, "--steps", 3, "--json", "--force")
+        figures = json.loads(printed, parse_constant=refuse)
+        assert figures["images"] == limit and 0 <= figures["flipped_judge"] <= 1
+        assert figures["seconds_per_image"] > 0
+
+
+def test_the_table_says_what_the_summary_holds(cfdiff: Callable[..., str], tmp_path: Path) -> None:
+    printed = cfdiff("--limit", 3, "--steps", 3, "--preview", tmp_path / "run.png")
+    for words in ("seen as the target by the judge", "by the checker", "mean |difference|", "retried", "seconds"):
+        assert words in printed
+    assert (tmp_path / "run.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_one_image_has_no_interval_in_the_table() -> None:
+    figures = {
+        "direction": "a -> b",
+        "result": "run.h5",
+        "images": 1,
+        "mean_abs_difference": 0.01,
+        "mean_abs_difference_95": None,
+        "retried": 0.0,
+        "network_calls": 8.0,
+        "guide_calls": 3.0,
+        "seconds_per_image": None,
+    }
+    cells = list(table(figures).columns[1].cells)
+    assert "0.0100  (1 is the full range)" in cells and "nan" not in " ".join(map(str, cells))
