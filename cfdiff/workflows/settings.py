@@ -180,6 +180,9 @@ def resolve(model: type[S], config: Path | None, given: dict[str, Any]) -> S:
             raise UserError(f"The config file {config.name!r} cannot be read: {error.strerror}.") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"The config file {config.name!r} is no valid TOML: {error}.") from error
+    fields = model.model_fields
+    names = {field.alias: name for name, field in fields.items() if field.alias}  # "from" -> "from_"
+    values = {names.get(key, key): value for key, value in values.items()}
     try:
         return model(**{**values, **given})
     except ValidationError as error:
@@ -187,6 +190,6 @@ def resolve(model: type[S], config: Path | None, given: dict[str, Any]) -> S:
         name = str(first["loc"][0]) if first["loc"] else "settings"
         if first["type"] == "extra_forbidden":
             where = "" if config is None else f" in {config.name}"
-            known = ", ".join(sorted(model.model_fields))
+            known = ", ".join(sorted(field.alias or name for name, field in fields.items()))
             raise UserError(f"There is no setting {name!r}{where}: the known ones are {known}.") from error
         raise UserError(f"The setting {name} = {first['input']!r} is not possible: {first['msg'].lower()}.") from error
