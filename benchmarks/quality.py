@@ -94,7 +94,7 @@ def _table(rows: list[dict[str, Any]], options: argparse.Namespace) -> Table:
     table = Table("variant", *COLUMNS, title=f"quality, seed {options.seed}, 95 % intervals", title_justify="left")
     for row in rows:
         seconds = row["seconds_per_image"]
-        low, high = row["mean_abs_difference_95"]
+        low, high = row["mean_abs_difference_95"] or (float("nan"),) * 2
         table.add_row(
             row["variant"],
             row["direction"].split(" ")[0] + " \N{RIGHTWARDS ARROW}",
