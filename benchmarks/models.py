@@ -1,9 +1,9 @@
-"""How good are the shipped models on patients they never saw? Accuracy of the classifiers, error of the diffusion model.
+"""How good are the shipped models on unseen patients? Accuracy of the classifiers, error of the diffusion model.
 
     python benchmarks/models.py [--split test] [--data malaria-cells] [--weights malaria-cells] [--json OUT]
 
-Balanced accuracy (mean of the two classes') with a 95 % interval from 1,000 bootstrap draws of whole patients; the guide at
-every noise level shown, one noise draw an image, seed 0. Chance is 50 %.
+Balanced accuracy (mean of the two classes') with a 95 % interval from 1,000 bootstrap draws of whole patients;
+the guide at every noise level shown, one noise draw an image, seed 0. Chance is 50 %.
 """
 
 from __future__ import annotations

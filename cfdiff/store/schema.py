@@ -50,7 +50,7 @@ SCHEMA: dict[str, Field] = {
     "guidance/alpha_bar": Field(("N",), "float32", "1", "alpha_bar at that depth: comparable across schedules"),
     "guidance/retries": Field(("N",), "int16", "1", "rungs of the retry ladder that were climbed"),
     "guidance/network_calls": Field(("N",), "int32", "1", "calls of the diffusion network for this image"),
-    "guidance/guide_calls": Field(("N",), "int32", "1", "steps in which guides were asked for a gradient for this image"),
+    "guidance/guide_calls": Field(("N",), "int32", "1", "steps in which the guides steered this image"),
 }
 
 

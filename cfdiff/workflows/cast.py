@@ -156,8 +156,8 @@ def _check_needs(cast: Cast, s: EditSettings) -> None:
         raise UserError(f"--guides {s.guides} needs a guide: name one with --guide, or use --guides clean.")
     if s.guides in ("both", "noisy") and cast.guide_max_level == 0:
         raise UserError(
-            f"The guide {cast.guide and cast.guide.name!r} was at chance at every noise level when it was validated, so it cannot "
-            "steer: train it longer, or use --guides clean."
+            "The guide was at chance at every noise level when it was validated, so it cannot steer: "
+            "train it longer, or use --guides clean."
         )
     if cast.checker is None and s.guides in ("both", "clean"):
         raise UserError(f"--guides {s.guides} needs a checker: name one with --checker, or use --guides noisy.")
