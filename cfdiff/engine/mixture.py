@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -24,8 +25,11 @@ from cfdiff.errors import UserError
 
 
 def wanted_count(n: int, mix: float) -> int:
-    """k = floor(mix n + 1/2): how many of n instances are to be positive for the fraction `mix` in [0, 1]."""
-    return math.floor(mix * n + 0.5)
+    """k = floor(mix n + 1/2): how many of n instances are to be positive for the fraction `mix` in [0, 1].
+
+    `mix` is the decimal that it prints as: 0.29 of 50 is 14.5, and so 15, though the float falls a hair short.
+    """
+    return math.floor(Fraction(repr(float(mix))) * n + Fraction(1, 2))
 
 
 def free_count(k: int, n: int, frozen: Sequence[bool] | Tensor) -> int:

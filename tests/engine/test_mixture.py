@@ -99,7 +99,17 @@ def test_an_impossible_count_is_a_users_mistake() -> None:
 
 @pytest.mark.parametrize(
     ("n", "mix", "k"),
-    [(10, 0, 0), (10, 1, 10), (10, 0.25, 3), (5, 0.3, 2), (7, 0.5, 4), (3, 0.1, 0), (0, 0.5, 0)],
+    [
+        (10, 0, 0),
+        (10, 1, 10),
+        (10, 0.25, 3),
+        (5, 0.3, 2),
+        (7, 0.5, 4),
+        (3, 0.1, 0),
+        (0, 0.5, 0),
+        (50, 0.29, 15),
+        (9, 1e-05, 0),
+    ],
 )
 def test_the_wanted_count_rounds_half_up(n: int, mix: float, k: int) -> None:
     assert wanted_count(n, mix) == k
