@@ -62,8 +62,8 @@ def _parameter(name: str, field: Any, spelling: str | None) -> inspect.Parameter
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def _plain(annotation: Any) -> tuple[type, list[str]]:
-    """The type typer parses, and the choices where the field has some."""
+def _plain(annotation: Any) -> tuple[Any, list[str]]:
+    """The type typer parses, and the choices where the field has some; a tuple of fixed length takes as many values."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         inner = [a for a in typing.get_args(annotation) if a is not type(None)]
         return _plain(inner[0]) if len(inner) == 1 else (str, [])
@@ -71,6 +71,8 @@ def _plain(annotation: Any) -> tuple[type, list[str]]:
         return _plain(typing.get_args(annotation)[0])
     if typing.get_origin(annotation) is typing.Literal:
         return str, [str(a) for a in typing.get_args(annotation)]
+    if typing.get_origin(annotation) is tuple and Ellipsis not in typing.get_args(annotation):
+        return tuple[tuple(_plain(a)[0] for a in typing.get_args(annotation))], []  # type: ignore[misc]
     return (annotation, []) if annotation in (int, float, bool, str, Path) else (str, [])
 
 
