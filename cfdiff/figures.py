@@ -57,7 +57,7 @@ def panel(
     if out.suffix.lower() not in FORMATS:
         raise UserError(f"Cannot draw {out.name}: end its name in {', '.join(FORMATS)}.")
     n, height, width = source.shape[:3]
-    low, high = _window(source)
+    low, high = window(source)
     change = difference.astype(np.float32).mean(axis=-1)
     limit = _nice(float(np.quantile(np.abs(change), 0.999)))
     if flipped is None:
@@ -91,7 +91,7 @@ def panel(
     for index in range(n):
         x0 = left + (index % columns) * (block + _BETWEEN)
         y0 = top + (index // columns) * row
-        images = (_shown(source[index], low, high), _shown(counterfactual[index], low, high), change[index])
+        images = (shown(source[index], low, high), shown(counterfactual[index], low, high), change[index])
         for place, image in enumerate(images):
             x = x0 + place * (side + _GAP)
             limits = (-limit, limit) if place == 2 else (0.0, 1.0)
@@ -124,7 +124,7 @@ def panel(
         6,
     )
     text(page / 2, start + 0.275 + 0.105, numbers, 6)
-    return _save(figure, out)
+    return save(figure, out)
 
 
 def _draw(ax: Axes, image: np.ndarray, colours: str, limits: tuple[float, float]) -> None:
@@ -136,7 +136,7 @@ def _draw(ax: Axes, image: np.ndarray, colours: str, limits: tuple[float, float]
         spine.set_color("0.6")
 
 
-def _window(source: np.ndarray) -> tuple[float, float]:
+def window(source: np.ndarray) -> tuple[float, float]:
     """The values shown as black and as white."""
     if source.dtype == np.uint8:
         return 0.0, 255.0
@@ -144,10 +144,10 @@ def _window(source: np.ndarray) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-6))
 
 
-def _shown(image: np.ndarray, low: float, high: float) -> np.ndarray:
+def shown(image: np.ndarray, low: float, high: float) -> np.ndarray:
     """(H, W) or (H, W, 3), 0 black and 1 white."""
-    shown = np.clip((image.astype(np.float64) - low) / (high - low), 0, 1)
-    return shown if shown.shape[-1] == 3 else shown.mean(axis=-1)
+    grey = np.clip((image.astype(np.float64) - low) / (high - low), 0, 1)
+    return grey if grey.shape[-1] == 3 else grey.mean(axis=-1)
 
 
 def _nice(value: float) -> float:
@@ -163,7 +163,7 @@ def _short(name: str, inches: float) -> str:
     return name if len(name) <= most else "\N{HORIZONTAL ELLIPSIS}" + name[1 - most :]
 
 
-def _save(figure: Figure, out: Path) -> Path:
+def save(figure: Figure, out: Path) -> Path:
     """Write the figure whole or not at all, with no date in it, and with fonts that journals accept."""
     suffix = out.suffix.lower()
     dateless = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(suffix)

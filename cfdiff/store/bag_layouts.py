@@ -1,0 +1,102 @@
+"""The layouts in which CLAM, torchmil and plain numpy read bags of features."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from cfdiff.store.files import atomic
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureBag:
+    """One bag for a MIL tool.
+
+    Attributes:
+        name: of its files.
+        case: patient, slide or draw that it was made from.
+        features: (n, D) float32.
+        grid: (n, 2) int32, column and row of a square sheet. Cells have no place in a slide; it only tells them apart.
+        labels: (n,) int8 instance labels after the edit; the bag is positive if one of them is.
+        edited: (n,) bool.
+        requested: the mix asked for.
+    """
+
+    name: str
+    case: str
+    features: np.ndarray
+    grid: np.ndarray
+    labels: np.ndarray
+    edited: np.ndarray
+    requested: float
+
+    @property
+    def label(self) -> int:
+        """1 if any instance is positive (the standard assumption of MIL)."""
+        return int((self.labels == 1).any())
+
+
+def write_clam(folder: Path, bag: FeatureBag, pixels: tuple[int, int]) -> None:
+    """`h5_files/NAME.h5` with `features` (n, D) float32 and `coords` (n, 2) int32 in pixels, as CLAM writes them."""
+    path = _place(folder, "h5_files", f"{bag.name}.h5")
+    with atomic(path) as scratch, h5py.File(scratch, "w", locking=False) as file:
+        file.create_dataset("features", data=bag.features.astype(np.float32), track_times=False)
+        coords = bag.grid * np.array([pixels[1], pixels[0]])
+        file.create_dataset("coords", data=coords.astype(np.int32), track_times=False)
+
+
+def write_torchmil(folder: Path, bag: FeatureBag) -> None:
+    """A .npy each in `features`, `labels`, `inst_labels`, `coords`: torchmil.datasets.ProcessedMILDataset.
+
+    Coordinates count cells, so that its default distance of 1.5 joins the eight neighbours.
+    """
+    arrays = {
+        "features": bag.features.astype(np.float32),
+        "labels": np.array([bag.label], dtype=np.int64),
+        "inst_labels": bag.labels.astype(np.int64),
+        "coords": bag.grid.astype(np.int32),
+    }
+    for name, array in arrays.items():
+        with atomic(_place(folder, name, f"{bag.name}.npy")) as scratch, scratch.open("wb") as file:
+            np.save(file, array)
+
+
+def write_npz(folder: Path, bag: FeatureBag) -> None:
+    """One .npz a bag with everything."""
+    with atomic(_place(folder, ".", f"{bag.name}.npz")) as scratch, scratch.open("wb") as file:
+        np.savez_compressed(
+            file,
+            features=bag.features.astype(np.float32),
+            coords=bag.grid.astype(np.int32),
+            labels=bag.labels,
+            edited=bag.edited,
+            label=np.int64(bag.label),
+            requested=np.float64(bag.requested),
+        )
+
+
+def write_table(folder: Path, bags: Sequence[FeatureBag]) -> None:
+    """`dataset.csv` in the columns that CLAM reads (case_id, slide_id, label), and the mix of each bag."""
+    with atomic(folder / "dataset.csv") as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["case_id", "slide_id", "label", "requested", "positives", "instances"])
+        for bag in bags:
+            positives = int((bag.labels == 1).sum())
+            writer.writerow([bag.case, bag.name, bag.label, f"{bag.requested:.10g}", positives, len(bag.labels)])
+
+
+def square(n: int) -> np.ndarray:
+    """(n, 2) int32: column and row of n places on a square sheet, row by row."""
+    columns = int(np.ceil(np.sqrt(n)))
+    place = np.arange(n, dtype=np.int32)
+    return np.stack([place % columns, place // columns], axis=1)
+
+
+def _place(folder: Path, part: str, name: str) -> Path:
+    (folder / part).mkdir(parents=True, exist_ok=True)
+    return folder / part / name

@@ -1,0 +1,263 @@
+"""The bag file: how it is written, resumed and read. What it holds is in bag_schema."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from cfdiff import __version__
+from cfdiff.errors import UserError
+from cfdiff.store.bag_schema import FORMAT, FORMAT_VERSION, SCHEMA
+from cfdiff.store.files import atomic
+from cfdiff.store.parts import RunParts
+from cfdiff.store.result import encode_settings, is_result_of
+from cfdiff.store.schema import Field
+
+_VECTOR_CHUNK = 4096
+
+ImageStream = tuple[tuple[int, ...], np.dtype, Iterable[np.ndarray]]
+"""Shape of the whole, type, and the images in pieces."""
+
+
+def sha256_of(image: np.ndarray) -> str:
+    """sha256 (hex) of an image's pixels, C order."""
+    return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
+
+
+class BagParts(RunParts):
+    """A bag run in progress: `<out>.parts/` holds a run in parts (RunParts) for each round of translations.
+
+    It is entered, refused and resumed as any run; only what it consists of and how it is joined differ.
+    """
+
+    def __init__(self, out: str | Path, settings: dict[str, Any], *, force: bool = False) -> None:
+        self._write: Callable[[Path], None] | None = None
+        super().__init__(out, settings, 0, 1, force=force)
+
+    def round(self, name: str, settings: dict[str, Any], n: int, part_size: int) -> tuple[Path, RunParts | None]:
+        """The file of one round of `n` translations, and its parts; None where it is finished already."""
+        path = self.folder / f"{name}.h5"
+        while not is_result_of(path, settings, n):
+            try:
+                return path, RunParts(path, settings, n, part_size)
+            except UserError:
+                if not is_result_of(path, settings, n):  # not finished by another process between the two looks
+                    raise
+        return path, None
+
+    def finish(self, write: Callable[[Path], None]) -> Path:
+        """Make `out` by `write`, in exactly one process, and remove the parts."""
+        self._write = write
+        return self.join({})
+
+    def _join(self, attrs: dict[str, Any]) -> None:
+        if not self.folder.is_dir():
+            return
+        assert self._write is not None
+        with atomic(self.out, through=self.folder) as scratch:
+            self._write(scratch)
+        self._clear()
+
+    def _joined(self) -> bool:
+        if not self.out.is_file():
+            return False
+        try:
+            with open_bags(self.out) as bags:
+                same = bags.attrs["cfdiff_version"] == __version__
+                return same and encode_settings(bags.settings) == encode_settings(self.settings)
+        except UserError:
+            return False
+
+
+def write_bags(
+    path: Path,
+    settings: dict[str, Any],
+    attrs: dict[str, Any],
+    arrays: dict[str, np.ndarray],
+    images: dict[str, ImageStream],
+) -> None:
+    """Write a bag file: `arrays` whole, `images` as a stream. Names, types and axes are those of SCHEMA."""
+    given = set(arrays) | set(images)
+    if unknown := sorted(given - set(SCHEMA)):
+        raise ValueError(f"not in the schema: {', '.join(unknown)}")
+    if missing := [name for name, field in SCHEMA.items() if field.required and name not in given]:
+        raise ValueError(f"missing: {', '.join(missing)}")
+    own = {"format": FORMAT, "format_version": FORMAT_VERSION, "cfdiff_version": __version__, "complete": True}
+    with h5py.File(path, "w", locking=False) as file:
+        for key, value in sorted({**attrs, **own, "command": encode_settings(settings)}.items()):
+            plain = isinstance(value, str | int | float | np.generic)
+            file.attrs[key] = value if plain else json.dumps(value, sort_keys=True)
+        for name, field in SCHEMA.items():
+            if name in arrays:
+                _array(file, name, field, np.asarray(arrays[name]))
+            elif name in images:
+                _stream(file, name, field, images[name])
+
+
+def _array(file: h5py.File, name: str, field: Field, values: np.ndarray) -> None:
+    if values.ndim != len(field.axes):
+        raise ValueError(f"{name} has shape {values.shape} instead of ({', '.join(field.axes)})")
+    string = field.dtype == "string"
+    values = values.astype(str).astype(object) if string else values.astype(field.dtype, casting="same_kind")
+    dtype = h5py.string_dtype() if string else values.dtype
+    dataset = _create(file, name, field, values.shape, dtype, min(len(values), _VECTOR_CHUNK))
+    if len(values):
+        dataset[:] = values
+
+
+def _stream(file: h5py.File, name: str, field: Field, stream: ImageStream) -> None:
+    shape, dtype, pieces = stream
+    dataset = _create(file, name, field, shape, dtype, 1)
+    start = 0
+    for piece in pieces:
+        dataset[start : start + len(piece)] = piece
+        start += len(piece)
+    if start != shape[0]:
+        raise ValueError(f"{name} got {start} images instead of {shape[0]}")
+
+
+def _create(file: h5py.File, name: str, field: Field, shape: tuple[int, ...], dtype: Any, rows: int) -> h5py.Dataset:
+    """An empty data set in chunks of `rows`; one without rows cannot be chunked."""
+    packed = {"chunks": (rows, *shape[1:]), "compression": "gzip", "shuffle": True} if shape[0] else {}
+    dataset = file.create_dataset(name, shape, dtype, track_times=False, **packed)
+    dataset.attrs["description"] = field.description
+    dataset.attrs["units"] = field.units
+    return dataset
+
+
+@dataclass(frozen=True, eq=False)
+class BagView:
+    """One bag at one mix, in memory; rows follow the bag's instances.
+
+    Attributes:
+        name, requested, planned, achieved, achieved_by_labels, before, target, wanted: as in SCHEMA.
+        ids: (n,) str.
+        label_before, label: (n,) int8 class before and after.
+        edited, sham: (n,) bool.
+        source, image: (n, H, W, C), before and after.
+        prob: "judge" and "checker" -> (n, 2 stages, 2 classes) float32, those that the run had.
+    """
+
+    name: str
+    requested: float
+    wanted: int
+    planned: float
+    before: float
+    achieved: float | None
+    achieved_by_labels: float | None
+    target: int
+    ids: np.ndarray
+    label_before: np.ndarray
+    label: np.ndarray
+    edited: np.ndarray
+    sham: np.ndarray
+    source: np.ndarray
+    image: np.ndarray
+    prob: dict[str, np.ndarray]
+
+
+class Bags:
+    """A finished bag file, read lazily: `bags[j]` reads one bag at one mix. Use it in a `with` statement."""
+
+    def __init__(self, file: h5py.File, path: Path) -> None:
+        self.path, self._file = path, file
+
+    def __enter__(self) -> Bags:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        """J, the number of pairs of a bag and a mix."""
+        return int(self._file["mix/bag"].shape[0])
+
+    def __contains__(self, name: str) -> bool:
+        return name in SCHEMA and name in self._file
+
+    def read(self, name: str, where: Any = slice(None)) -> np.ndarray:
+        """A data set of SCHEMA, or part of it; strings come as str."""
+        dataset = self._file[name]
+        return dataset.asstr()[where] if SCHEMA[name].dtype == "string" else dataset[where]
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """The root attributes, as stored (`command` and `models` are JSON)."""
+        return {key: v.item() if isinstance(v, np.generic) else v for key, v in self._file.attrs.items()}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The resolved settings of the run."""
+        return json.loads(self._file.attrs["command"])
+
+    def rows(self, j: int) -> slice:
+        """The rows of bag and mix j in row/* and prob/*."""
+        start, stop = self._file["mix/offset"][j : j + 2].tolist()
+        return slice(start, stop)
+
+    def __getitem__(self, j: int) -> BagView:
+        if not 0 <= j < len(self):
+            raise IndexError(j)
+        rows = self.rows(j)
+        instance, edit = self.read("row/instance", rows), self.read("row/edit", rows)
+        first, last = int(instance.min()), int(instance.max()) + 1
+        of = {k: self.read(f"instance/{k}", slice(first, last))[instance - first] for k in ("id", "source", "label")}
+        source = self.images("source", of["source"])
+        image = source.copy()
+        image[edit >= 0] = self.images("counterfactual", edit[edit >= 0])
+        one = {k: self.read(f"mix/{k}", j) for k in ("requested", "wanted", "planned", "before", "target")}
+        bag = int(self.read("mix/bag", j))
+        return BagView(
+            name=str(self.read("bag/name", slice(bag, bag + 1))[0]),
+            requested=float(one["requested"]),
+            wanted=int(one["wanted"]),
+            planned=float(one["planned"]),
+            before=float(one["before"]),
+            achieved=self._optional("mix/achieved", j),
+            achieved_by_labels=self._optional("mix/achieved_by_labels", j),
+            target=int(one["target"]),
+            ids=of["id"],
+            label_before=of["label"],
+            label=self.read("row/label", rows),
+            edited=self.read("row/edited", rows),
+            sham=self.read("row/sham", rows),
+            source=source,
+            image=image,
+            prob={k: self.read(f"prob/{k}", rows) for k in ("judge", "checker") if f"prob/{k}" in self},
+        )
+
+    def images(self, name: str, index: np.ndarray) -> np.ndarray:
+        """Images of `source`, `counterfactual` or `difference` in any order, with repeats."""
+        unique, back = np.unique(index, return_inverse=True)
+        dataset = self._file[name]
+        if len(unique) == 0:
+            return np.empty((0, *dataset.shape[1:]), dataset.dtype)
+        return dataset[unique][back]
+
+    def _optional(self, name: str, j: int) -> float | None:
+        return float(self._file[name][j]) if name in self else None
+
+
+def open_bags(path: str | Path) -> Bags:
+    """Open a finished bag file. Raises UserError if it is missing, damaged, none, or too new."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: give the .h5 file of a finished cfdiff bag.")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise UserError(f"{path} is no HDF5 file or is damaged: run cfdiff bag again.") from error
+    if file.attrs.get("format") != FORMAT or not file.attrs.get("complete", False):
+        file.close()
+        raise UserError(f"{path} is no finished bag file: give a file that cfdiff bag wrote.")
+    if int(file.attrs["format_version"]) > FORMAT_VERSION:
+        file.close()
+        raise UserError(f"{path} is newer than this program can read: install a newer cfdiff.")
+    return Bags(file, path)
