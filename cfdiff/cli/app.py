@@ -26,6 +26,7 @@ class Entry(NamedTuple):
 # The summaries stand here so that `cfdiff --help` need not import torch.
 COMMANDS = {
     "translate": Entry("cfdiff.cli.translate", "translate", "Turn negatives into positives, or the reverse.", "Use"),
+    "bag": Entry("cfdiff.cli.bag", "bag", "Give bags of instances a chosen fraction of positives.", "Use"),
     "data": Entry("cfdiff.cli.data", "app", "List, inspect and convert image data.", "Use"),
     "train-diffusion": Entry("cfdiff.cli.train", "train_diffusion", "Train the diffusion model on images.", "Train"),
     "train-classifier": Entry("cfdiff.cli.train", "train_classifier", "Train a guide, a checker or a judge.", "Train"),

@@ -1,0 +1,154 @@
+"""cfdiff bag: bags of a controlled mixture, into one HDF5 file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cfdiff.data.values import unit
+from cfdiff.errors import UserError
+from cfdiff.figures_bag import contact_sheets, dose_response
+from cfdiff.store.bags import BagParts, Bags, open_bags
+from cfdiff.store.files import check_output
+from cfdiff.workflows.bag_export import check_export, export_bags
+from cfdiff.workflows.bag_file import write_bag_file
+from cfdiff.workflows.bag_instance import Progress, edit_instances
+from cfdiff.workflows.bag_joint import edit_jointly
+from cfdiff.workflows.bag_settings import BagSettings
+from cfdiff.workflows.bag_setup import Setup, set_up
+from cfdiff.workflows.summary import mean_interval, wilson
+
+DEFAULT_OUT = Path("runs") / "bags.h5"
+
+
+def bag(s: BagSettings, progress: Progress | None = None) -> dict[str, Any]:
+    """Run (or continue) a bag run; returns the summary of the finished file.
+
+    Raises:
+        UserError: data, models, settings, mixes or output are not usable; said before anything is computed.
+    """
+    out = s.out or DEFAULT_OUT
+    if s.out is not None:
+        check_output(out, s.force)
+    setup = set_up(s)
+    exporter = check_export(s, setup)
+    if s.out is None:
+        out.parent.mkdir(exist_ok=True)
+    started = time.monotonic()
+    with BagParts(out, setup.settings, force=s.force) as parts:
+        if not parts.finished:
+            _compute(setup, parts, progress)
+    seconds = (time.monotonic() - started) / len(setup.goals)
+    if s.preview is not None:
+        draw(out, s.preview)
+    if exporter is not None:
+        export_bags(out, *exporter)
+    return {**summarise_bags(out), "seconds_per_bag": seconds}
+
+
+def _compute(setup: Setup, parts: BagParts, progress: Progress | None) -> None:
+    try:
+        edit = edit_jointly if setup.s.mode == "joint" else edit_instances
+        done = edit(setup, parts, progress)
+        parts.finish(lambda path: write_bag_file(path, setup, done))
+    except (OSError, UserError):
+        if not parts.out.exists() or parts.folder.exists():
+            raise
+        # Another process has finished the same run and cleared the parts away under this one.
+
+
+def draw(result: Path, folder: Path) -> list[Path]:
+    """A contact sheet for each bag and mix and, where there are several mixes, the dose-response plot."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"Cannot make the folder {folder} ({error.strerror}): choose another --preview.") from error
+    with open_bags(result) as bags:
+        classes = tuple(bags.settings["classes"])
+        drawn = contact_sheets(bags, classes, folder)
+        if len(np.unique(bags.read("mix/requested"))) > 1:
+            drawn.append(dose_response(*dose(bags), positive=classes[1], out=folder / "dose-response.png"))
+    return drawn
+
+
+def dose(bags: Bags) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(J,) of every bag and mix: the requested mix, the achieved one, and the judge's mean probability of positive."""
+    p = bags.read("prob/judge")[:, 1, 1]
+    mean = np.array([p[bags.rows(j)].mean() for j in range(len(bags))])
+    return bags.read("mix/requested"), bags.read("mix/achieved"), mean
+
+
+def summarise_bags(path: Path, batch: int = 256) -> dict[str, Any]:
+    """Counts and ratios of a bag file, with 95 % intervals over bags and mixes; differences in [0, 1] units."""
+    with open_bags(path) as bags:
+        size = np.diff(bags.read("mix/offset"))
+        planned, requested = bags.read("mix/planned"), bags.read("mix/requested")
+        edited, edit = bags.read("row/edited"), bags.read("row/edit")
+        real, edits = np.unique(edit[edited]), bags.read("edit/used")
+        change = _change(bags, real, batch)
+        sham = np.unique(edit[bags.read("row/sham")])
+        figures: dict[str, Any] = {
+            "result": path.name,
+            "bags": len(bags.read("bag/name")),
+            "bags_and_mixes": len(bags),
+            "instances": len(bags.read("instance/id")),
+            "mode": bags.settings["mode"],
+            "translated": len(real),
+            "shams": len(sham),
+            "replaced_failures": int((~edits).sum()),
+            "mean_rounding": float(np.abs(planned - requested).mean()),
+            "mean_abs_difference": float(change.mean()) if len(change) else None,
+            "mean_abs_difference_sham": float(_change(bags, sham, batch).mean()) if len(sham) else None,
+            "changed_outside_edits": _changed_outside(bags),
+        }
+        for name in ("achieved", "achieved_by_labels", "achieved_by_checker"):
+            if f"mix/{name}" in bags:
+                off = np.abs(bags.read(f"mix/{name}") - planned)
+                exact = int((np.rint(off * size) == 0).sum())
+                figures[name] = {
+                    "mean_off_planned": float(off.mean()),
+                    "mean_off_planned_95": mean_interval(off),
+                    "mean_off_requested": float(np.abs(bags.read(f"mix/{name}") - requested).mean()),
+                    "exact": exact / len(off),
+                    "exact_95": wilson(exact, len(off)),
+                }
+        if "prob/judge" in bags:
+            figures |= _judge(bags, edited)
+        return figures
+
+
+def _change(bags: Bags, edits: np.ndarray, batch: int) -> np.ndarray:
+    """(len(edits),) mean |difference| of saved images."""
+    source = bags.read("edit/source")
+    parts = []
+    for i in range(0, len(edits), batch):
+        here = edits[i : i + batch]
+        after, before = bags.images("counterfactual", here), bags.images("source", source[here])
+        parts.append(np.abs(unit(after) - unit(before)).mean(axis=(1, 2, 3)))
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def _changed_outside(bags: Bags) -> int:
+    """Rows that are no edit and whose sha256 is not that of their source: always 0."""
+    alone = bags.read("row/edit") < 0
+    own = bags.read("instance/sha256")[bags.read("row/instance")]
+    return int((bags.read("row/sha256")[alone] != own[alone]).sum())
+
+
+def _judge(bags: Bags, edited: np.ndarray) -> dict[str, Any]:
+    """The judge's own error on real instances, which bounds what it can confirm, and its word on the edited ones."""
+    instances, first = np.unique(bags.read("row/instance"), return_index=True)
+    assert len(instances) == len(bags.read("instance/id")), "every bag has a mix"
+    known = bags.read("instance/label_from") == "data"
+    seen = bags.read("prob/judge")[first, 0, 1] > 0.5
+    wrong = (seen != (bags.read("instance/label") == 1))[known]
+    p = bags.read("prob/judge")[:, 1, 1] > 0.5
+    agreed = p[edited] == (bags.read("row/label")[edited] == 1)
+    return {
+        "judge_error_on_real": float(wrong.mean()) if len(wrong) else None,
+        "flipped_judge": float(agreed.mean()) if len(agreed) else None,
+        "flipped_judge_95": wilson(int(agreed.sum()), len(agreed)),
+    }

@@ -1,0 +1,146 @@
+"""--export: features of every bag for MIL tools, from the judge or from a timm model that the user names."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cfdiff.data.values import to_model
+from cfdiff.errors import UserError
+from cfdiff.figures_bag import file_names
+from cfdiff.models.classifier import Classifier
+from cfdiff.store.bag_layouts import FeatureBag, square, write_clam, write_npz, write_table, write_torchmil
+from cfdiff.store.bags import Bags, open_bags
+from cfdiff.store.files import atomic
+from cfdiff.workflows.bag_settings import BagSettings
+from cfdiff.workflows.bag_setup import Setup
+
+Extract = Callable[[Tensor], Tensor]
+"""Images (B, C, H, W) in [-1, 1] -> features (B, D)."""
+
+
+def check_export(s: BagSettings, setup: Setup) -> tuple[str, Path, Extract] | None:
+    """The layout, folder and features asked for; None for none.
+
+    Raises:
+        UserError: the folder holds something or cannot be made, or there is no such model or weights.
+    """
+    if s.export is None:
+        return None
+    kind, folder = s.export
+    if folder.is_file() or not folder.resolve().parent.is_dir():
+        raise UserError(f"--export cannot make the folder {folder}: name one in an existing folder.")
+    if folder.is_dir() and any(folder.iterdir()) and not s.force:
+        raise UserError(f"--export would write into {folder}, which is not empty: name another, or use --force.")
+    device = setup.cast.device
+    if s.features is not None:
+        return kind, folder, _timm(s.features, s.feature_weights, setup.source.shape[2], device)
+    assert setup.cast.judge is not None
+    judge = setup.cast.judge.net
+    assert isinstance(judge, Classifier)
+    net = copy.deepcopy(judge)
+    net.net.reset_classifier(0)
+    return kind, folder, lambda x: net(x.to(device)).float()
+
+
+def export_bags(result: Path, kind: str, folder: Path, extract: Extract) -> list[FeatureBag]:
+    """Write every bag and mix of a bag file in the layout of `kind`; each image passes the network once."""
+    folder.mkdir(exist_ok=True)
+    with open_bags(result) as bags:
+        before, after = _features(bags, "source", extract), _features(bags, "counterfactual", extract)
+        names, cases = file_names(bags), bags.read("bag/name")
+        pixels = bags.images("source", np.array([0])).shape[1:3]
+        written = []
+        for j, name in enumerate(names):
+            rows = bags.rows(j)
+            edit, instance = bags.read("row/edit", rows), bags.read("row/instance", rows)
+            features = before[bags.read("instance/source")[instance]]
+            if len(after):
+                features = np.where(edit[:, None] >= 0, after[edit], features)
+            bag = FeatureBag(
+                name=name,
+                case=str(cases[bags.read("mix/bag")[j]]),
+                features=features.astype(np.float32),
+                grid=square(len(edit)),
+                labels=bags.read("row/label", rows),
+                edited=bags.read("row/edited", rows),
+                requested=float(bags.read("mix/requested", j)),
+            )
+            if kind == "clam":
+                write_clam(folder, bag, pixels)
+                _write_pt(folder, bag)
+            elif kind == "torchmil":
+                write_torchmil(folder, bag)
+            else:
+                write_npz(folder, bag)
+            written.append(dataclasses.replace(bag, features=features[:0]))  # the table needs no features
+    write_table(folder, written)
+    return written
+
+
+def _write_pt(folder: Path, bag: FeatureBag) -> None:
+    """`pt_files/NAME.pt`: what CLAM trains on."""
+    (folder / "pt_files").mkdir(exist_ok=True)
+    with atomic(folder / "pt_files" / f"{bag.name}.pt") as scratch:
+        torch.save(torch.from_numpy(bag.features), scratch)
+
+
+@torch.no_grad()
+def _features(bags: Bags, name: str, extract: Extract, batch: int = 128) -> np.ndarray:
+    """(images of `name`, D) float32."""
+    n = len(bags.read("edit/used")) if name == "counterfactual" else int(bags.read("instance/source").max()) + 1
+    parts = [
+        extract(to_model(bags.images(name, np.arange(i, min(i + batch, n))))).cpu().numpy() for i in range(0, n, batch)
+    ]
+    return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
+
+
+def _timm(name: str, weights: Path | None, channels: int, device: torch.device) -> Extract:
+    """A timm model without its head; images are enlarged to its size and normalised as it was trained."""
+    import timm
+
+    if channels not in (1, 3):
+        raise UserError(f"--features takes images of 1 or 3 channels, not {channels}: leave it out to use the judge.")
+    if name.split(".")[0] not in timm.list_models():
+        raise UserError(f"timm knows no model {name!r} for --features: timm.list_models() lists the known ones.")
+    try:
+        net = timm.create_model(name, pretrained=weights is None, num_classes=0)
+    except Exception as error:  # timm passes on whatever the download raises
+        raise UserError(
+            f"The weights of {name!r} cannot be had ({type(error).__name__}): give a local safetensors file with "
+            "--feature-weights."
+        ) from error
+    if weights is not None:
+        _load(net, weights, name)
+    config = timm.data.resolve_model_data_config(net)
+    size = config["input_size"][1:]
+    mean, std = (torch.tensor(config[k]).view(1, 3, 1, 1).to(device) for k in ("mean", "std"))
+    net = net.eval().requires_grad_(False).to(device)
+
+    def extract(x: Tensor) -> Tensor:
+        x = ((x.to(device) + 1) / 2).expand(-1, 3, -1, -1)
+        x = F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=True)
+        return net((x - mean) / std).float()
+
+    return extract
+
+
+def _load(net: nn.Module, weights: Path, name: str) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        given = load_file(weights)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"--feature-weights {weights.name} is no readable safetensors file: give one.") from error
+    own = net.state_dict()
+    if any(key not in given or given[key].shape != value.shape for key, value in own.items()):
+        raise UserError(f"--feature-weights {weights.name} does not fit {name!r}: give weights of that timm model.")
+    net.load_state_dict({key: given[key] for key in own})
