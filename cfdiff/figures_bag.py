@@ -63,7 +63,9 @@ def contact_sheet(view: BagView, classes: tuple[str, ...], out: Path) -> Path:
                 colour = SHAM if view.sham[i] else TO_POSITIVE if view.label[i] else TO_NEGATIVE
                 x, y = place % columns * (width + 1), place // columns * (height + 1)
                 ax.add_patch(
-                    Rectangle((x - 0.5, y - 0.5), width, height, fill=False, ec=colour, lw=_line(side, columns))
+                    Rectangle(
+                        (x - 0.5, y - 0.5), width, height, fill=False, ec=colour, lw=_line(side, columns), clip_on=False
+                    )
                 )
         x = (left + side / 2) / _WIDTH
         figure.text(x, 1 - 0.53 / total, ("before", "after")[k], ha="center", va="center", fontsize=7)
