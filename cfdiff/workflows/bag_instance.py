@@ -161,7 +161,8 @@ def edit_arrays(
     cast: Cast, images: np.ndarray, ids: list[str], labels: np.ndarray, target: int, edits: Edits
 ) -> dict[str, np.ndarray]:
     """What is stored of edits to one class."""
-    levels = [cast.schedule.level_of(float(depth)) for depth in edits.depth]
+    # Depth 0 is an image that never left level 0: frozen in a jointly edited bag.
+    levels = [cast.schedule.level_of(float(depth)) if depth else 0 for depth in edits.depth]
     return {
         "id": np.array(ids),
         "label": labels,
