@@ -55,7 +55,7 @@ def write_torchmil(folder: Path, bag: FeatureBag) -> None:
 
     Coordinates count cells, so that its default distance of 1.5 joins the eight neighbours.
     """
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "features": bag.features.astype(np.float32),
         "labels": np.array([bag.label], dtype=np.int64),
         "inst_labels": bag.labels.astype(np.int64),

@@ -41,6 +41,9 @@ class BagParts(RunParts):
         self._write: Callable[[Path], None] | None = None
         super().__init__(out, settings, 0, 1, force=force)
 
+    def __enter__(self) -> BagParts:
+        return self
+
     def round(self, name: str, settings: dict[str, Any], n: int, part_size: int) -> tuple[Path, RunParts | None]:
         """The file of one round of `n` translations, and its parts; None where it is finished already."""
         path = self.folder / f"{name}.h5"
@@ -66,14 +69,19 @@ class BagParts(RunParts):
         self._clear()
 
     def _joined(self) -> bool:
-        if not self.out.is_file():
-            return False
-        try:
-            with open_bags(self.out) as bags:
-                same = bags.attrs["cfdiff_version"] == __version__
-                return same and encode_settings(bags.settings) == encode_settings(self.settings)
-        except UserError:
-            return False
+        return is_bags_of(self.out, self.settings)
+
+
+def is_bags_of(path: Path, settings: dict[str, Any]) -> bool:
+    """Whether `path` is the finished bag file of these settings, by this version."""
+    if not path.is_file():
+        return False
+    try:
+        with open_bags(path) as bags:
+            same = bags.attrs["cfdiff_version"] == __version__
+            return same and encode_settings(bags.settings) == encode_settings(settings)
+    except UserError:
+        return False
 
 
 def write_bags(

@@ -11,7 +11,7 @@ import numpy as np
 from cfdiff.data.values import unit
 from cfdiff.errors import UserError
 from cfdiff.figures_bag import contact_sheets, dose_response
-from cfdiff.store.bags import BagParts, Bags, open_bags
+from cfdiff.store.bags import BagParts, Bags, is_bags_of, open_bags
 from cfdiff.store.files import check_output
 from cfdiff.workflows.bag_export import check_export, export_bags
 from cfdiff.workflows.bag_file import write_bag_file
@@ -27,20 +27,25 @@ DEFAULT_OUT = Path("runs") / "bags.h5"
 def bag(s: BagSettings, progress: Progress | None = None) -> dict[str, Any]:
     """Run (or continue) a bag run; returns the summary of the finished file.
 
+    A file that these settings have made already is not made again where a preview or an export of it is asked for.
+
     Raises:
         UserError: data, models, settings, mixes or output are not usable; said before anything is computed.
     """
     out = s.out or DEFAULT_OUT
-    if s.out is not None:
+    reads = s.preview is not None or s.export is not None
+    if s.out is not None and not (reads and out.is_file()):
         check_output(out, s.force)
+    _check_preview(s.preview)
     setup = set_up(s)
     exporter = check_export(s, setup)
     if s.out is None:
-        out.parent.mkdir(exist_ok=True)
+        _make(out.parent, "--out")
     started = time.monotonic()
-    with BagParts(out, setup.settings, force=s.force) as parts:
-        if not parts.finished:
-            _compute(setup, parts, progress)
+    if s.force or not (reads and is_bags_of(out, setup.settings)):
+        with BagParts(out, setup.settings, force=s.force) as parts:
+            if not parts.finished:
+                _compute(setup, parts, progress)
     seconds = (time.monotonic() - started) / len(setup.goals)
     if s.preview is not None:
         draw(out, s.preview)
@@ -62,16 +67,25 @@ def _compute(setup: Setup, parts: BagParts, progress: Progress | None) -> None:
 
 def draw(result: Path, folder: Path) -> list[Path]:
     """A contact sheet for each bag and mix and, where there are several mixes, the dose-response plot."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"Cannot make the folder {folder} ({error.strerror}): choose another --preview.") from error
+    _make(folder, "--preview")
     with open_bags(result) as bags:
         classes = tuple(bags.settings["classes"])
         drawn = contact_sheets(bags, classes, folder)
         if len(np.unique(bags.read("mix/requested"))) > 1:
             drawn.append(dose_response(*dose(bags), positive=classes[1], out=folder / "dose-response.png"))
     return drawn
+
+
+def _check_preview(folder: Path | None) -> None:
+    if folder is not None and (folder.is_file() or not folder.resolve().parent.is_dir()):
+        raise UserError(f"--preview cannot make the folder {folder}: name one in an existing folder.")
+
+
+def _make(folder: Path, option: str) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"Cannot make the folder {folder} ({error.strerror}): choose another {option}.") from error
 
 
 def dose(bags: Bags) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +47,8 @@ def check_export(s: BagSettings, setup: Setup) -> tuple[str, Path, Extract] | No
     judge = setup.cast.judge.net
     assert isinstance(judge, Classifier)
     net = copy.deepcopy(judge)
-    net.net.reset_classifier(0)
+    cut: Any = net.net
+    cut.reset_classifier(0)
     return kind, folder, lambda x: net(x.to(device)).float()
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cfdiff.store import open_result
-from cfdiff.store.bags import sha256_of, write_bags
+from cfdiff.store.bags import ImageStream, sha256_of, write_bags
 from cfdiff.workflows.bag_instance import Done, root_attributes
 from cfdiff.workflows.bag_setup import Setup, prob_of
 
@@ -90,7 +91,7 @@ def write_bag_file(path: Path, setup: Setup, done: Done) -> None:
         **{f"edit/{name}": edits[f"guidance/{name}"] for name in _COPIED},
     }
     shape = source.shape
-    images = {
+    images: dict[str, ImageStream] = {
         "source": ((len(pool), *shape), source.dtype, _read(setup, pool)),
         "counterfactual": ((len(used), *shape), source.dtype, _edited(done, "counterfactual")),
         "difference": ((len(used), *shape), np.dtype(np.float16), _edited(done, "difference")),
@@ -124,7 +125,12 @@ def _edits(done: Done) -> dict[str, np.ndarray]:
             status = result["status"][:] if "status" in result else np.full(len(result), "")
             columns.setdefault("status", []).append(status[keep])
     found = {name: np.concatenate(parts) for name, parts in columns.items()}
-    empty = {"id": "U1", "target": np.int8, "status": "U1", **{f"guidance/{n}": np.float32 for n in _COPIED[:3]}}
+    empty: dict[str, Any] = {
+        "id": "U1",
+        "target": np.int8,
+        "status": "U1",
+        **{f"guidance/{n}": np.float32 for n in _COPIED[:3]},
+    }
     empty |= {f"guidance/{n}": np.int16 for n in _COPIED[3:]}
     for name, dtype in empty.items():
         found.setdefault(name, np.empty(0, dtype))

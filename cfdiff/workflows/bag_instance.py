@@ -126,7 +126,7 @@ def _round(
         with run:
             for start, stop in run.todo():
                 run.write(start, edit_items(setup, items[start:stop], flip, sham))
-                report(run, len(items), name, progress)
+                report(run, len(items), "translating", progress)
             run.join(root_attributes(setup))
     return path
 

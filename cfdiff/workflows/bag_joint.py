@@ -19,6 +19,7 @@ from cfdiff.store import open_result
 from cfdiff.store.bags import BagParts
 from cfdiff.workflows.bag_instance import Done, Progress, edit_arrays, report, root_attributes
 from cfdiff.workflows.bag_plan import Goal
+from cfdiff.workflows.bag_settings import BagSettings
 from cfdiff.workflows.bag_setup import Setup
 from cfdiff.workflows.cast import Cast, probabilities
 from cfdiff.workflows.edit import Editor, Edits, as_saved
@@ -80,6 +81,8 @@ def joint_arrays(setup: Setup, editor: JointEditor, goal: Goal) -> dict[str, np.
 
 class JointEditor(Editor):
     """Edits a whole bag to a count."""
+
+    s: BagSettings
 
     def edit_bag(
         self, images: np.ndarray, ids: list[str], labels: np.ndarray, frozen: np.ndarray, k: int
