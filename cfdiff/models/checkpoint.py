@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,9 @@ from torch import nn
 
 from cfdiff import __version__
 from cfdiff.errors import UserError
-from cfdiff.models.classifier import Classifier, ClassifierConfig
+from cfdiff.models.classifier import Classifier, ClassifierConfig, refuse_pickle
 from cfdiff.models.unet import UNet, UNetConfig
+from cfdiff.store.files import atomic
 
 FORMAT = "cfdiff-model-1"
 KINDS = ("diffusion", "noisy-classifier", "clean-classifier")
@@ -30,7 +30,16 @@ KINDS = ("diffusion", "noisy-classifier", "clean-classifier")
 
 @dataclass(frozen=True)
 class Card:
-    """What a model file says of itself."""
+    """What a model file says of itself.
+
+    Attributes:
+        kind: one of `KINDS`.
+        config: what builds the network.
+        schedule: what builds its noise schedule; None for a clean classifier.
+        data: name, fingerprint, split, val_split, images, classes and groups (patients) it learned from.
+        training: settings, steps, minutes, the last validation.
+        version: of cfdiff, when it was made.
+    """
 
     kind: str
     config: dict[str, Any]
@@ -62,10 +71,9 @@ def save_model(path: Path, net: nn.Module, card: Card, half: bool = True) -> Non
         k: (v.half() if half and v.is_floating_point() else v).detach().cpu().contiguous()
         for k, v in net.state_dict().items()
     }
-    metadata = {"format": FORMAT, "card": json.dumps(card.__dict__, sort_keys=True)}
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(save(tensors, metadata))
-    os.replace(temporary, path)
+    metadata = {"format": FORMAT, "card": json.dumps(asdict(card), sort_keys=True)}
+    with atomic(path) as scratch:
+        scratch.write_bytes(save(tensors, metadata))
 
 
 def load_model(path: str | Path, kind: str | None = None, device: str | torch.device = "cpu") -> Model:
@@ -86,7 +94,7 @@ def load_model(path: str | Path, kind: str | None = None, device: str | torch.de
             net = Classifier(ClassifierConfig(**card.config))
         with safe_open(path, "pt") as file:
             net.load_state_dict({k: file.get_tensor(k) for k in file.keys()})  # noqa: SIM118
-    except (ValidationError, RuntimeError, SafetensorError) as error:
+    except (ValidationError, TypeError, RuntimeError, SafetensorError) as error:
         raise UserError(
             f"{path.name} is damaged: its weights do not fit its config; train or copy it again."
         ) from error
@@ -95,22 +103,19 @@ def load_model(path: str | Path, kind: str | None = None, device: str | torch.de
 
 
 def read_card(path: Path) -> Card:
-    """The card of a model file, without its weights."""
-    if not path.is_file():
-        raise UserError(f"There is no model file {path.name!r}: give a .safetensors file made by cfdiff train-….")
-    with open(path, "rb") as raw:
-        head = raw.read(4)
-    if head[:2] == b"PK" or head[:1] == b"\x80":
-        raise UserError(
-            f"{path.name} is a pickled checkpoint, which can run any code when opened: it is refused; "
-            "give a .safetensors file made by cfdiff train-…."
-        )
+    """The card of a model file, without its weights; entries of a newer cfdiff are passed over.
+
+    Raises:
+        UserError: the file is missing, a pickle, truncated, or not made by cfdiff.
+    """
+    refuse_pickle(path)
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
         if metadata.get("format") != FORMAT:
             raise UserError(f"{path.name} was not made by cfdiff: give a .safetensors file made by cfdiff train-….")
-        card = Card(**json.loads(metadata["card"]))
+        told = json.loads(metadata["card"])
+        card = Card(**{f.name: told[f.name] for f in fields(Card) if f.name in told})
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path.name} is no readable model file: it is truncated or damaged; copy it again.") from error
     if card.kind not in KINDS:

@@ -7,6 +7,7 @@ log-SNR of the level. A clean one is a checker or a judge.
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from cfdiff.errors import UserError
 
 LOG_SNR_SPAN = 10.0
 """|log-SNR| at which the noise-level plane saturates at +-1."""
+BUILD_ERRORS = (TypeError, AssertionError, ValueError, RuntimeError, KeyError, IndexError, AttributeError)
+"""What timm's models raise at arguments or sizes that they cannot take."""
 
 
 class ClassifierConfig(BaseModel):
@@ -41,16 +44,21 @@ class Classifier(nn.Module):
         import timm  # two seconds of import, which a U-Net alone need not pay
 
         _check_arch(config.arch, timm.list_models())
+        if config.kwargs.get("pretrained"):
+            raise UserError(
+                'The argument "pretrained" would download weights: save them as a safetensors file and name it with '
+                "--pretrained."
+            )
         self.config = config
         try:
             self.net = timm.create_model(
                 config.arch, in_chans=config.channels + config.noisy, num_classes=2, **config.kwargs
             )
-        except (TypeError, AssertionError, ValueError, RuntimeError) as error:
+        except BUILD_ERRORS as error:
             raise UserError(
-                f"timm cannot build {config.arch!r} with {config.kwargs or 'no further arguments'}: {error}"
+                f"timm cannot build {config.arch!r} with {config.kwargs or 'no further arguments'}: {_said(error)}."
             ) from error
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, log_snr: Tensor | None = None) -> Tensor:
         """Logits (B, 2); `log_snr` is (B,) for a noisy classifier (+inf for a clean image), None for a clean one."""
@@ -62,35 +70,95 @@ class Classifier(nn.Module):
         return self.net(x.contiguous(memory_format=torch.channels_last))
 
 
-def load_pretrained(model: Classifier, path: str) -> int:
+def build_classifier(config: ClassifierConfig) -> Classifier:
+    """A new classifier that is known to take its images; its config may have gained `img_size`.
+
+    Models that are made for one image size (most transformers) are told this one.
+
+    Raises:
+        UserError: timm has no such model, or it cannot take images of this size.
+    """
+    net = Classifier(config)
+    problem = _trial(net)
+    if problem is None:
+        return net
+    height, width = (side * config.upsample for side in config.size)
+    try:
+        if "img_size" not in config.kwargs:
+            told = config.model_copy(update={"kwargs": {**config.kwargs, "img_size": (height, width)}})
+            net = Classifier(told)
+            if _trial(net) is None:
+                return net
+    except UserError:
+        pass  # it takes no such argument; the first problem says more
+    raise UserError(
+        f"timm's {config.arch!r} cannot take images of {height}x{width} pixels ({problem}): "
+        "enlarge them with --upsample, or choose another --arch."
+    )
+
+
+def load_pretrained(model: Classifier, path: str | Path) -> int:
     """Copy the tensors of a local safetensors file that fit by name and shape; how many did.
 
     The input convolution is adapted where only its channel count differs: the mean over the input channels, scaled
     so that the response to an all-equal input stays the same, and zero for the noise-level plane.
+
+    Raises:
+        UserError: the file is missing, no safetensors, or of another model.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    path = Path(path)
+    refuse_pickle(path)
     try:
         given = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise UserError(
-            f"{path} is no readable safetensors file ({error}): give timm weights saved as safetensors."
-        ) from error
-    own = model.net.state_dict()
-    stem = next(
-        (k for k, v in own.items() if v.ndim == 4 and v.shape[1] == model.config.channels + model.config.noisy),
-        None,
-    )
-    if stem in given and given[stem].ndim == 4 and given[stem].shape[1:2] != own[stem].shape[1:2]:
-        mean = given[stem].sum(1, keepdim=True) / model.config.channels
-        planes = [mean] * model.config.channels + [torch.zeros_like(mean)] * model.config.noisy
+        raise UserError(f"{path.name} is no readable safetensors file: save timm weights as safetensors.") from error
+    own, config = model.net.state_dict(), model.config
+    stem = next((k for k, v in own.items() if v.ndim == 4 and v.shape[1] == config.channels + config.noisy), None)
+    if stem in given and given[stem].ndim == 4 and given[stem].shape[1] != own[stem].shape[1]:
+        mean = given[stem].sum(1, keepdim=True) / config.channels
+        planes = [mean] * config.channels + [torch.zeros_like(mean)] * config.noisy
         given[stem] = torch.cat(planes, dim=1)
     fitting = {k: v for k, v in given.items() if k in own and v.shape == own[k].shape}
     if not fitting:
-        raise UserError(f"{path} holds no tensor that fits {model.config.arch!r}: give weights of that timm model.")
+        raise UserError(f"{path.name} holds no tensor that fits {config.arch!r}: give weights of that timm model.")
     model.net.load_state_dict(fitting, strict=False)
     return len(fitting)
+
+
+def refuse_pickle(path: Path) -> None:
+    """Raise UserError for a file that is missing, or a pickle (plain, or zipped by torch.save)."""
+    if not path.is_file():
+        raise UserError(f"There is no model file {path.name!r}: give a .safetensors file.")
+    with open(path, "rb") as raw:
+        head = raw.read(9)
+    # A safetensors file begins with the length of its JSON header, which may happen to be a pickle's first bytes.
+    if head[8:] != b"{" and (head[:2] == b"PK" or head[:1] == b"\x80"):
+        raise UserError(
+            f"{path.name} is a pickled checkpoint, which can run any code when opened: it is refused; "
+            "give a .safetensors file."
+        )
+
+
+@torch.no_grad()
+def _trial(model: Classifier) -> str | None:
+    """What goes wrong with an image of the config's size, or None."""
+    config = model.config
+    training, x = model.training, torch.zeros(1, config.channels, *config.size)
+    try:
+        logits = model.eval()(x, torch.zeros(1) if config.noisy else None)
+    except BUILD_ERRORS as error:
+        return _said(error)
+    finally:
+        model.train(training)
+    return None if logits.shape == (1, 2) and bool(logits.isfinite().all()) else "its output is no pair of logits"
+
+
+def _said(error: Exception) -> str:
+    """The first line of an exception's message, without its full stop."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")
 
 
 def _check_arch(arch: str, known: list[str]) -> None:

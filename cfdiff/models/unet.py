@@ -9,6 +9,7 @@ Any channel count; any size divisible by `UNetConfig.factor`.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -52,9 +53,9 @@ class UNet(nn.Module):
         height, width = config.size
         if height % config.factor or width % config.factor:
             raise UserError(
-                f"A U-Net with {len(config.mult)} resolutions in patches of {config.patch} needs a height and a width divisible by "
-                f"{config.factor}, but the images are {height}x{width}; give fewer multipliers (--mult) or resize the "
-                "images (cfdiff data convert --size)."
+                f"A U-Net with {len(config.mult)} resolutions in patches of {config.patch} needs a height and a width "
+                f"divisible by {config.factor}, but the images are {height}x{width}; give fewer multipliers (--mult), "
+                "smaller patches (--patch) or resize the images (cfdiff data convert --size)."
             )
         self.config = config
         widths = [config.width * m for m in config.mult]
@@ -88,7 +89,7 @@ class UNet(nn.Module):
             if i:
                 self.up.append(stage(c, c, 0, "up"))
         self.head = nn.Sequential(_norm(c), nn.SiLU(), _zero(nn.Conv2d(c, folded, 3, padding=1)))
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Predicted noise for x (B, C, H, W) at timesteps t (B,) int64."""
@@ -96,12 +97,13 @@ class UNet(nn.Module):
         x = F.pixel_unshuffle(x, self.config.patch)
         h = self.stem(x.contiguous(memory_format=torch.channels_last))
         skips = [h]
-        for block, attention in self.down:  # type: ignore[misc]
+        down, middle, up = _pairs(self.down), _pairs(self.middle), _pairs(self.up)
+        for block, attention in down:
             h = attention(block(h, emb))
             skips.append(h)
-        for block, attention in self.middle:  # type: ignore[misc]
+        for block, attention in middle:
             h = attention(block(h, emb))
-        for block, attention in self.up:  # type: ignore[misc]
+        for block, attention in up:
             if block.scale != "up":
                 h = torch.cat([h, skips.pop()], dim=1)
             h = attention(block(h, emb))
@@ -136,7 +138,8 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, head_width: int) -> None:
         super().__init__()
-        self.heads = max(1, channels // head_width)
+        wanted = max(1, channels // head_width)
+        self.heads = next(n for n in range(wanted, 0, -1) if channels % n == 0)
         self.norm, self.qkv = _norm(channels), nn.Conv2d(channels, 3 * channels, 1)
         self.out = _zero(nn.Conv2d(channels, channels, 1))
 
@@ -153,6 +156,11 @@ def sinusoid(t: Tensor, width: int, max_period: float = 10_000) -> Tensor:
     freqs = torch.exp(-math.log(max_period) * torch.arange(half, device=t.device, dtype=torch.float32) / half)
     args = t[:, None].to(torch.float32) * freqs
     return F.pad(torch.cat([args.cos(), args.sin()], dim=1), (0, width - 2 * half))
+
+
+def _pairs(stages: nn.ModuleList) -> Iterable[Any]:
+    """The (block, attention) of each stage, whose types a ModuleList does not tell."""
+    return stages
 
 
 def _norm(channels: int) -> nn.GroupNorm:
