@@ -1,4 +1,4 @@
-"""Turns a settings model into a typer command: one option a field, plus --config."""
+"""Turns a settings model into a typer command: one option a field, in the field's panel of --help, plus --config."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from cfdiff.errors import UserError
-from cfdiff.workflows.settings import S, resolve
+from cfdiff.workflows.settings import S, Settings, resolve
 
 Run = Callable[[Any], None]
 
@@ -31,7 +31,7 @@ def command(model: type[S], doc: str, names: dict[str, str] | None = None) -> Ca
 
         parameters = [_config_parameter()]
         for name, field in model.model_fields.items():
-            parameters.append(_parameter(name, field, (names or {}).get(name)))
+            parameters.append(_parameter(name, field, (names or {}).get(name), panel_of(model, name)))
         function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         function.__annotations__ = {p.name: p.annotation for p in parameters}
         function.__name__ = run.__name__
@@ -46,7 +46,16 @@ def _config_parameter() -> inspect.Parameter:
     return inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def _parameter(name: str, field: Any, spelling: str | None) -> inspect.Parameter:
+def panel_of(model: type[Settings], name: str) -> str | None:
+    """The panel of `--help` for a field: `Field(..., json_schema_extra={"panel": "Data"})`, there or in a parent."""
+    for owner in model.__mro__:
+        field = getattr(owner, "model_fields", {}).get(name)
+        if field is not None and isinstance(field.json_schema_extra, dict) and "panel" in field.json_schema_extra:
+            return str(field.json_schema_extra["panel"])
+    return None
+
+
+def _parameter(name: str, field: Any, spelling: str | None, panel: str | None) -> inspect.Parameter:
     kind, choices = _plain(field.annotation)
     default = field.get_default(call_default_factory=True)
     text = field.description or name.replace("_", " ").capitalize() + "."
@@ -57,7 +66,7 @@ def _parameter(name: str, field: Any, spelling: str | None) -> inspect.Parameter
         text += f" [default: {shown}]"
     flag = spelling or "--" + name.replace("_", "-")
     # The command line is applied over the config file, so an option that is not given must be None, not its default.
-    option = typer.Option(flag, help=text.replace("[", "\\["), show_default=False)
+    option = typer.Option(flag, help=text.replace("[", "\\["), show_default=False, rich_help_panel=panel)
     annotation = Annotated[Optional[kind], option]  # type: ignore[valid-type]  # noqa: UP045
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 

@@ -6,7 +6,11 @@ from cfdiff.cli.options import command
 from cfdiff.workflows.settings import ClassifierSettings, DiffusionSettings
 
 
-@command(DiffusionSettings, "Train the diffusion model; the same command again continues where it stopped.")
+@command(
+    DiffusionSettings,
+    "Train the diffusion model; the same command again continues where it stopped.",
+    names={"half": "--half/--full"},
+)
 def train_diffusion(settings: DiffusionSettings) -> None:
     from cfdiff.workflows.train_diffusion import train_diffusion as run
 
@@ -16,7 +20,7 @@ def train_diffusion(settings: DiffusionSettings) -> None:
 @command(
     ClassifierSettings,
     "Train a guide (--noisy, the default) or a checker or judge (--clean) with any timm model.",
-    names={"noisy": "--noisy/--clean", "half": "--half/--full"},
+    names={"noisy": "--noisy/--clean", "half": "--half/--full", "calibrate": "--calibrate"},
 )
 def train_classifier(settings: ClassifierSettings) -> None:
     from cfdiff.workflows.train_classifier import train_classifier as run

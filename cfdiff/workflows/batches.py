@@ -1,28 +1,67 @@
-"""Training batches as a function of (seed, step): stopping and resuming changes nothing."""
+"""Training batches and their random numbers as functions of (seed, step): stopping and resuming changes nothing."""
 
 from __future__ import annotations
 
-import hashlib
-from typing import Any
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from cfdiff.data.open import open_source
 from cfdiff.data.source import Source
 from cfdiff.data.values import to_model
-from cfdiff.errors import UserError
-from cfdiff.workflows.settings import TrainSettings
+from cfdiff.engine.noise import seed_of
 
 CACHE_BYTES = 2 << 30
+"""Sources up to this size are kept in memory; larger ones are read batch by batch."""
+
+
+class Draws:
+    """The random numbers of one batch; `rows` are the ones that this pass of this process asks for.
+
+    They are drawn for the whole batch and then cut, so that neither --accumulate nor the number of processes changes
+    a training by more than rounding.
+    """
+
+    def __init__(self, seed: int, size: int, rows: slice, device: torch.device | str = "cpu") -> None:
+        self.size, self.rows, self.device = size, rows, torch.device(device)
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """(b, *shape) float32 in [0, 1)."""
+        return torch.rand(self.size, *shape, generator=self.generator, device=self.device)[self.rows]
+
+    def normal(self, *shape: int) -> Tensor:
+        """(b, *shape) float32, standard normal."""
+        return torch.randn(self.size, *shape, generator=self.generator, device=self.device)[self.rows]
+
+    def integers(self, low: int, high: int, *shape: int) -> Tensor:
+        """(b, *shape) int64 in low..high."""
+        size = (self.size, *shape)
+        return torch.randint(low, high + 1, size, generator=self.generator, device=self.device)[self.rows]
+
+    def stratified(self) -> Tensor:
+        """(b,) float32 in [0, 1): one in every 1/B of the interval, in random order."""
+        place = torch.randperm(self.size, generator=self.generator, device=self.device)
+        jitter = torch.rand(self.size, generator=self.generator, device=self.device)
+        return ((place + jitter) / self.size)[self.rows]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One pass's share of a batch: images (b, C, H, W) in [-1, 1], labels (b,) int64, and its random numbers."""
+
+    images: Tensor
+    labels: Tensor
+    draws: Draws
 
 
 class Batches:
     """Endless shuffled passes over a source; with `balance`, half of every batch is positive.
 
-    Each process of `world` gets its own slice of every batch.
+    A batch is cut into `accumulate` passes, and each pass into the shares of `world` processes.
     """
 
     def __init__(
@@ -32,90 +71,74 @@ class Batches:
         seed: int,
         *,
         balance: bool = False,
+        accumulate: int = 1,
         rank: int = 0,
         world: int = 1,
+        device: torch.device | str = "cpu",
     ) -> None:
-        self.source, self.seed, self.rank, self.world = source, seed, rank, world
-        pools = [np.flatnonzero(source.labels == k) for k in (0, 1)] if balance else [np.arange(len(source))]
-        self.pools = pools
+        self.source, self.batch_size, self.seed, self.device = source, batch_size, seed, device
+        self.rank, self.world, self.cuts = rank, world, accumulate * world
+        self.pools = [np.flatnonzero(source.labels == k) for k in (0, 1)] if balance else [np.arange(len(source))]
         self.shares = [batch_size - batch_size // 2, batch_size // 2] if balance else [batch_size]
         size = len(source) * int(np.prod(source.shape)) * source.dtype.itemsize
         self.cache = source.read(np.arange(len(source))) if size <= CACHE_BYTES else None
-        self.permutations: dict[tuple[int, int], np.ndarray] = {}
+        self._shuffled = lru_cache(maxsize=8)(self._shuffle)
 
     def indices(self, step: int) -> np.ndarray:
-        """The rows of the whole batch of `step`."""
-        parts = []
-        for pool, share in enumerate(self.shares):
-            position = np.arange(step * share, (step + 1) * share)
-            parts.append([self._row(pool, p) for p in position.tolist()])
-        return np.concatenate(parts).astype(np.int64)
+        """(B,) the rows of the whole batch of `step`."""
+        return np.concatenate([self._rows(pool, step * n, n) for pool, n in enumerate(self.shares)])
 
-    def read(self, step: int) -> tuple[Tensor, Tensor]:
-        """This process's images (B, C, H, W) in [-1, 1] and labels (B,) int64."""
-        rows = self.indices(step)[self.rank :: self.world]
-        images = self.source.read(rows) if self.cache is None else self.cache[rows]
-        return to_model(images), torch.from_numpy(self.source.labels[rows].astype(np.int64))
+    def read(self, step: int, part: int = 0) -> Batch:
+        """This process's share of pass `part` of the batch of `step`."""
+        mine = slice(part * self.world + self.rank, None, self.cuts)
+        rows = self.indices(step)[mine]
+        images = to_model(self.source.read(rows) if self.cache is None else self.cache[rows])
+        labels = torch.from_numpy(self.source.labels[rows].astype(np.int64))
+        draws = Draws(seed_of(self.seed, f"batch/{step}"), self.batch_size, mine, self.device)
+        return Batch(images.to(self.device), labels.to(self.device), draws)
 
-    def _row(self, pool: int, position: int) -> int:
-        epoch, at = divmod(position, len(self.pools[pool]))
-        key = (pool, epoch)
-        if key not in self.permutations:
-            self.permutations = {k: v for k, v in self.permutations.items() if k[1] >= epoch - 1}
-            rng = np.random.default_rng([self.seed, pool, epoch])
-            self.permutations[key] = rng.permutation(self.pools[pool])
-        return int(self.permutations[key][at])
+    def _rows(self, pool: int, start: int, n: int) -> np.ndarray:
+        epochs, places = np.divmod(np.arange(start, start + n), len(self.pools[pool]))
+        return np.array([self._shuffled(pool, e)[i] for e, i in zip(epochs.tolist(), places.tolist(), strict=True)])
+
+    def _shuffle(self, pool: int, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, pool, epoch]).permutation(self.pools[pool])
 
 
-def augment(x: Tensor, kind: str, shift: int = 0, gain: float = 0.0) -> Tensor:
-    """Random flips ("flip") or flips and quarter turns ("dihedral"), shifts and brightness of (B, C, H, W) in [-1, 1].
+def augment(
+    x: Tensor, draws: Draws, kind: Literal["none", "flip", "dihedral"], shift: int = 0, gain: float = 0.0
+) -> Tensor:
+    """Random flips, shifts and brightness of images (b, C, H, W) in [-1, 1].
 
-    Quarter turns need square images; brightness multiplies [0, 1] values, so that a black background stays black.
+    Args:
+        kind: "flip" mirrors left and right; "dihedral" takes one of the eight symmetries of a square (of the four
+            of a rectangle).
+        shift: up to this many pixels either way; the border is repeated.
+        gain: multiplies [0, 1] values by 1 +- gain, so that a black background stays black.
     """
-    n, _, height, width = x.shape
+    _, channels, height, width = x.shape
     if kind != "none":
-        turns = (
-            torch.randint(0, 4, (n,)) if kind == "dihedral" and height == width else torch.zeros(n, dtype=torch.int64)
-        )
-        mirror = torch.rand(n) < 0.5
-        x = torch.stack(
-            [
-                torch.rot90(image.flip(-1) if m else image, int(k), (-2, -1))
-                for image, m, k in zip(x, mirror.tolist(), turns.tolist(), strict=True)
-            ]
-        )
+        coins = (draws.uniform(3) < 0.5)[:, :, None, None, None]
+        x = torch.where(coins[:, 0], x.flip(-1), x)
+        if kind == "dihedral":
+            x = torch.where(coins[:, 1], x.flip(-2), x)
+            x = torch.where(coins[:, 2], x.transpose(-1, -2), x) if height == width else x
     if shift:
-        padded = F.pad(x, (shift,) * 4, mode="replicate")
-        offsets = torch.randint(0, 2 * shift + 1, (n, 2)).tolist()
-        x = torch.stack([p[:, i : i + height, j : j + width] for p, (i, j) in zip(padded, offsets, strict=True)])
+        down, right = draws.integers(-shift, shift, 2).unbind(1)
+        rows = (torch.arange(height, device=x.device) + down[:, None]).clamp(0, height - 1)
+        columns = (torch.arange(width, device=x.device) + right[:, None]).clamp(0, width - 1)
+        x = x.gather(2, rows[:, None, :, None].expand(-1, channels, -1, width))
+        x = x.gather(3, columns[:, None, None, :].expand(-1, channels, height, -1))
     if gain:
-        factor = 1 + gain * (2 * torch.rand(n, 1, 1, 1) - 1)
-        x = ((x + 1) * factor - 1).clamp(max=1)
+        x = ((x + 1) * (1 + gain * (2 * draws.uniform(1, 1, 1) - 1)) - 1).clamp(max=1)
     return x
 
 
-def draw_levels(n: int, T: int, power: float, clean_share: float = 0.0) -> Tensor:
-    """(n,) int64 levels in 1..T as T u^power, stratified over the batch; a share of them at level 0."""
-    u = (torch.randperm(n) + torch.rand(n)) / n
-    levels = (T * u**power).long().clamp(max=T - 1) + 1
-    return torch.where(torch.rand(n) < clean_share, 0, levels)
+def draw_levels(draws: Draws, T: int, power: float, clean_share: float = 0.0) -> Tensor:
+    """(b,) int64 levels in 1..T as T u^power, u stratified over the batch; a share of them is level 0 instead.
 
-
-def train_and_validation(s: TrainSettings) -> tuple[Source, Source]:
-    """The two sources of a training: named splits, the data's own, or a tenth of the groups held out."""
-    options: dict[str, Any] = {"negative": s.negative, "positive": s.positive, "group_key": s.group_key}
-    whole = open_source(s.data, **options)
-    known = [] if whole.splits is None else [str(k) for k in np.unique(whole.splits)]
-    split = s.split or next((k for k in ("train", "train-guide") if k in known), None)
-    val_split = s.val_split or next((k for k in ("val", "valid", "validation") if k in known), None)
-    train = whole if split is None else open_source(s.data, split=split, **options)
-    if val_split is not None and val_split != split:
-        return train, open_source(s.data, split=val_split, limit=s.val_limit, **options)
-    units = train.ids if train.groups is None else train.groups
-    held = np.array([int(hashlib.sha256(f"val/{u}".encode()).hexdigest()[:8], 16) % 10 == 0 for u in units])
-    if held.all() or not held.any():
-        raise UserError(
-            f"{train.name} has too few images or groups to hold a tenth out for validation: name one with --val-split."
-        )
-    validation = train.select(np.flatnonzero(held)[: s.val_limit])
-    return train.select(np.flatnonzero(~held)), validation
+    Stratified, because the loss differs by orders of magnitude between levels, and an even spread keeps that out of
+    the variance of the gradient (Kingma et al. 2021, appendix I.1).
+    """
+    levels = (T * draws.stratified() ** power).long().clamp(max=T - 1) + 1
+    return torch.where(draws.uniform() < clean_share, 0, levels)

@@ -5,6 +5,7 @@ No torch here, so that `--help` stays quick.
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -25,6 +26,14 @@ from cfdiff.errors import UserError
 S = TypeVar("S", bound="Settings")
 
 
+# The panel of `--help` that a field stands in: Field(..., json_schema_extra=DATA). An override keeps its parent's.
+DATA: dict[str, Any] = {"panel": "Data"}
+MODEL: dict[str, Any] = {"panel": "Model"}
+OPTIMISATION: dict[str, Any] = {"panel": "Optimisation"}
+OUTPUT: dict[str, Any] = {"panel": "Output"}
+RUN: dict[str, Any] = {"panel": "Run"}
+
+
 class Settings(BaseModel):
     """Base of all settings: unknown names are an error, and the object never changes."""
 
@@ -34,75 +43,147 @@ class Settings(BaseModel):
 class DataSettings(Settings):
     """Which images."""
 
-    data: str = Field("malaria-cells", description="Bundled name, folder per class, .csv, .npz or .h5.")
-    negative: str | None = Field(None, description="Class name of the negatives, where it is not a known one.")
-    positive: str | None = Field(None, description="Class name of the positives.")
-    group_key: str | None = Field(None, description="Array or column that says which images belong together.")
+    data: str = Field(
+        "malaria-cells", description="Bundled name, folder per class, .csv, .npz or .h5.", json_schema_extra=DATA
+    )
+    negative: str | None = Field(
+        None, description="Class name of the negatives, where it is not a known one.", json_schema_extra=DATA
+    )
+    positive: str | None = Field(None, description="Class name of the positives.", json_schema_extra=DATA)
+    group_key: str | None = Field(
+        None, description="Array or column that says which images belong together.", json_schema_extra=DATA
+    )
 
 
 class TrainSettings(DataSettings):
     """What both trainings share."""
 
-    split: str | None = Field(None, description="Split to train on [default: the data's own].")
+    split: str | None = Field(
+        None,
+        description="Split to train on [default: train or train-guide where there is one, else all].",
+        json_schema_extra=DATA,
+    )
     val_split: str | None = Field(
-        None, description="Split to validate on [default: the data's own, or a tenth of the groups]."
+        None,
+        description="Split to validate on [default: the data's own, or a tenth of the groups].",
+        json_schema_extra=DATA,
     )
-    out: Path | None = Field(None, description="Folder for the model, log, samples and state.")
-    steps: PositiveInt = Field(20_000, description="Optimizer steps.")
-    max_minutes: PositiveFloat | None = Field(None, description="Stop after this time; the rate falls to zero by then.")
-    batch_size: PositiveInt = Field(64, description="Images a step, over all processes.")
-    accumulate: PositiveInt = Field(1, description="Split each batch into this many passes.")
-    lr: PositiveFloat = Field(1e-3, description="Highest learning rate (AdamW).")
-    weight_decay: NonNegativeFloat = 0.01
-    warmup: NonNegativeInt = Field(200, description="Steps of linear warm-up; a cosine to zero follows.")
-    clip: PositiveFloat = Field(1.0, description="Largest gradient norm.")
-    ema: float = Field(0.999, ge=0, lt=1, description="Decay of the averaged weights, which are what is saved.")
+    out: Path | None = Field(
+        None,
+        description="Folder for the model, log, samples and state [default: runs/ROLE-DATA].",
+        json_schema_extra=OUTPUT,
+    )
+    steps: PositiveInt = Field(20_000, description="Optimiser steps.", json_schema_extra=OPTIMISATION)
+    max_minutes: PositiveFloat | None = Field(
+        None, description="Stop after this time; the rate falls to zero by then.", json_schema_extra=OPTIMISATION
+    )
+    batch_size: PositiveInt = Field(
+        64, description="Images a step, over all processes.", json_schema_extra=OPTIMISATION
+    )
+    accumulate: PositiveInt = Field(
+        1, description="Split each batch into this many passes.", json_schema_extra=OPTIMISATION
+    )
+    lr: PositiveFloat = Field(1e-3, description="Highest learning rate (AdamW).", json_schema_extra=OPTIMISATION)
+    weight_decay: NonNegativeFloat = Field(0.01, description="Weight decay (AdamW).", json_schema_extra=OPTIMISATION)
+    warmup: NonNegativeInt = Field(
+        200, description="Steps of linear warm-up; a cosine to zero follows.", json_schema_extra=OPTIMISATION
+    )
+    clip: PositiveFloat = Field(1.0, description="Largest gradient norm.", json_schema_extra=OPTIMISATION)
+    ema: float = Field(
+        0.999,
+        ge=0,
+        lt=1,
+        description="Decay of the averaged weights, which are what is saved.",
+        json_schema_extra=OPTIMISATION,
+    )
     augment: Literal["none", "flip", "dihedral"] = Field(
-        "dihedral", description="Random flips, or flips and quarter turns."
+        "dihedral", description="Random flips, or flips and quarter turns.", json_schema_extra=OPTIMISATION
     )
-    precision: Literal["no", "bf16", "fp16"] = Field("no", description="Autocast of the network.")
-    eval_every: PositiveInt = Field(1000, description="Steps between validations, samples and checkpoints.")
-    val_limit: PositiveInt = Field(512, description="Images of a validation.")
-    half: bool = Field(True, description="Save the weights in float16.")
-    device: str = Field("auto", description="auto, cpu, cuda or mps.")
-    threads: PositiveInt | None = Field(None, description="CPU threads [default: all].")
-    seed: int = 0
-    force: bool = Field(False, description="Start anew where the folder holds another training.")
+    precision: Literal["no", "bf16", "fp16"] = Field(
+        "no", description="Autocast of the network.", json_schema_extra=RUN
+    )
+    eval_every: PositiveInt = Field(
+        500, description="Steps between validations, samples and saved models.", json_schema_extra=OUTPUT
+    )
+    val_limit: PositiveInt = Field(512, description="Images of a validation.", json_schema_extra=OUTPUT)
+    half: bool = Field(True, description="Save the weights in float16.", json_schema_extra=OUTPUT)
+    device: str = Field("auto", description="auto, cpu, cuda or mps.", json_schema_extra=RUN)
+    threads: PositiveInt | None = Field(None, description="CPU threads [default: all].", json_schema_extra=RUN)
+    seed: int = Field(0, description="Of the initial weights, the batches and the noise.", json_schema_extra=RUN)
+    force: bool = Field(
+        False, description="Start anew where the folder holds another training.", json_schema_extra=OUTPUT
+    )
 
 
 class DiffusionSettings(TrainSettings):
     """cfdiff train-diffusion."""
 
-    schedule: Literal["linear", "cosine"] = Field("cosine", description="Noise schedule.")
-    T: PositiveInt = Field(1000, description="Noising steps.")
-    patch: PositiveInt = Field(2, description="Pixels per side folded into channels at the entrance.")
-    width: PositiveInt = Field(48, description="Channels at the first resolution.")
-    mult: tuple[PositiveInt, ...] = Field((1, 2, 3), description="Channel multiplier of each resolution.")
-    blocks: PositiveInt = Field(1, description="Residual blocks per resolution.")
-    attention: tuple[PositiveInt, ...] = Field((2, 4), description="Downsampling factors with self-attention.")
-    dropout: float = Field(0.0, ge=0, lt=1)
-    level_power: PositiveFloat = Field(1.0, description="Levels are drawn as T u^power: above 1 dwells at low noise.")
-    ema: float = Field(0.9995, ge=0, lt=1, description="Decay of the averaged weights, which are what is saved.")
+    schedule: Literal["linear", "cosine"] = Field("cosine", description="Noise schedule.", json_schema_extra=MODEL)
+    T: PositiveInt = Field(1000, description="Noising steps.", json_schema_extra=MODEL)
+    patch: PositiveInt = Field(
+        2, description="Pixels per side folded into channels at the entrance.", json_schema_extra=MODEL
+    )
+    width: PositiveInt = Field(48, description="Channels at the first resolution.", json_schema_extra=MODEL)
+    mult: tuple[PositiveInt, ...] = Field(
+        (1, 2, 3), description="Channel multiplier of each resolution.", json_schema_extra=MODEL
+    )
+    blocks: PositiveInt = Field(1, description="Residual blocks per resolution.", json_schema_extra=MODEL)
+    attention: tuple[PositiveInt, ...] = Field(
+        (2, 4), description="Downsampling factors with self-attention.", json_schema_extra=MODEL
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout in the residual blocks.", json_schema_extra=MODEL)
+    val_limit: PositiveInt = Field(256, description="Images of a validation.", json_schema_extra=OUTPUT)
+    level_power: PositiveFloat = Field(
+        1.0, description="Levels are drawn as T u^power: above 1 dwells at low noise.", json_schema_extra=OPTIMISATION
+    )
+    ema: float = Field(
+        0.9995,
+        ge=0,
+        lt=1,
+        description="Decay of the averaged weights, which are what is saved.",
+        json_schema_extra=OPTIMISATION,
+    )
 
 
 class ClassifierSettings(TrainSettings):
     """cfdiff train-classifier."""
 
-    noisy: bool = Field(True, description="--noisy trains a guide (sees x_l), --clean a checker or judge.")
-    arch: str = Field("resnet14t", description="Any timm model.")
-    kwargs: dict[str, Any] = Field(default_factory=dict, description="JSON: further arguments of timm.create_model.")
-    upsample: PositiveInt = Field(1, description="Enlarge the images before the network.")
-    pretrained: Path | None = Field(None, description="Local safetensors file with timm weights.")
-    schedule: Literal["linear", "cosine"] = Field("cosine", description="Noise schedule of the guide.")
-    T: PositiveInt = Field(1000, description="Noising steps.")
-    level_power: PositiveFloat = Field(2.0, description="The guide's levels are drawn as T u^power.")
-    clean_share: float = Field(0.1, ge=0, le=1, description="Share of the guide's images at level 0.")
-    gain: float = Field(0.1, ge=0, lt=1, description="Random brightness: pixel values times 1 +- gain.")
-    shift: NonNegativeInt = Field(2, description="Random shift in pixels.")
-    noise: NonNegativeFloat = Field(0.0, description="Clean training: random noise up to this sigma ([-1, 1] units).")
-    smoothing: float = Field(0.05, ge=0, lt=1, description="Label smoothing.")
-    lr: PositiveFloat = Field(2e-3, description="Highest learning rate (AdamW).")
-    weight_decay: NonNegativeFloat = 0.05
+    noisy: bool = Field(
+        True, description="--noisy trains a guide (sees x_l), --clean a checker or judge.", json_schema_extra=MODEL
+    )
+    arch: str = Field("resnet14t", description="Any timm model.", json_schema_extra=MODEL)
+    kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="JSON: further arguments of timm.create_model.", json_schema_extra=MODEL
+    )
+    upsample: PositiveInt = Field(1, description="Enlarge the images before the network.", json_schema_extra=MODEL)
+    pretrained: Path | None = Field(
+        None, description="Local safetensors file with timm weights.", json_schema_extra=MODEL
+    )
+    schedule: Literal["linear", "cosine"] = Field(
+        "cosine", description="Noise schedule of the guide.", json_schema_extra=MODEL
+    )
+    T: PositiveInt = Field(1000, description="Noising steps.", json_schema_extra=MODEL)
+    level_power: PositiveFloat = Field(
+        2.0, description="The guide's levels are drawn as T u^power.", json_schema_extra=OPTIMISATION
+    )
+    clean_share: float = Field(
+        0.1, ge=0, le=1, description="Share of the guide's images at level 0.", json_schema_extra=OPTIMISATION
+    )
+    gain: float = Field(
+        0.1, ge=0, lt=1, description="Random brightness: pixel values times 1 +- gain.", json_schema_extra=OPTIMISATION
+    )
+    shift: NonNegativeInt = Field(2, description="Random shift in pixels.", json_schema_extra=OPTIMISATION)
+    noise: NonNegativeFloat = Field(
+        0.0,
+        description="Clean training: random noise up to this sigma ([-1, 1] units).",
+        json_schema_extra=OPTIMISATION,
+    )
+    calibrate: bool = Field(
+        False, description="Fit a temperature at each noise level on the validation images.", json_schema_extra=OUTPUT
+    )
+    smoothing: float = Field(0.05, ge=0, lt=1, description="Label smoothing.", json_schema_extra=OPTIMISATION)
+    lr: PositiveFloat = Field(2e-3, description="Highest learning rate (AdamW).", json_schema_extra=OPTIMISATION)
+    weight_decay: NonNegativeFloat = Field(0.05, description="Weight decay (AdamW).", json_schema_extra=OPTIMISATION)
 
 
 class EditSettings(Settings):
@@ -190,6 +271,8 @@ def resolve(model: type[S], config: Path | None, given: dict[str, Any]) -> S:
         name = str(first["loc"][0]) if first["loc"] else "settings"
         if first["type"] == "extra_forbidden":
             where = "" if config is None else f" in {config.name}"
-            known = ", ".join(sorted(field.alias or name for name, field in fields.items()))
-            raise UserError(f"There is no setting {name!r}{where}: the known ones are {known}.") from error
+            known = sorted(field.alias or name for name, field in fields.items())
+            close = difflib.get_close_matches(name.replace("-", "_"), known)
+            hint = f"did you mean {', '.join(close)}?" if close else f"the known ones are {', '.join(known)}."
+            raise UserError(f"There is no setting {name!r}{where}: {hint}") from error
         raise UserError(f"The setting {name} = {first['input']!r} is not possible: {first['msg'].lower()}.") from error

@@ -12,11 +12,13 @@ from cfdiff.data.source import require_both_classes
 from cfdiff.data.values import to_model
 from cfdiff.engine.process import q_sample
 from cfdiff.engine.schedule import NoiseSchedule
+from cfdiff.models.calibration import temperatures
 from cfdiff.models.checkpoint import Card
-from cfdiff.models.classifier import Classifier, ClassifierConfig, load_pretrained
-from cfdiff.workflows.batches import Batches, augment, draw_levels, train_and_validation
+from cfdiff.models.classifier import ClassifierConfig, build_classifier, load_pretrained
+from cfdiff.workflows.batches import augment, draw_levels
 from cfdiff.workflows.settings import ClassifierSettings
-from cfdiff.workflows.trainer import Trainer, start
+from cfdiff.workflows.trainer import Trainer
+from cfdiff.workflows.training_data import open_training_data
 
 SHOWN_DEPTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7)
 """Depths (fractions of T) at which a guide's validation accuracy is reported."""
@@ -24,11 +26,10 @@ SHOWN_DEPTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7)
 
 def train_classifier(s: ClassifierSettings) -> dict[str, Any]:
     """Train (or continue) and write the model to `s.out`; returns the last validation."""
-    train, validation = train_and_validation(s)
-    require_both_classes(train)
-    require_both_classes(validation)
-    accelerator, out = start(s, f"{'guide' if s.noisy else 'checker'}-{train.name}")
-    height, width, channels = train.shape
+    data = open_training_data(s)
+    require_both_classes(data.train)
+    require_both_classes(data.validation)
+    height, width, channels = data.train.shape
     config = ClassifierConfig(
         arch=s.arch,
         kwargs=s.kwargs,
@@ -39,82 +40,79 @@ def train_classifier(s: ClassifierSettings) -> dict[str, Any]:
     )
     schedule = NoiseSchedule.from_config({"name": s.schedule, "T": s.T})
     torch.manual_seed(s.seed)
-    net = Classifier(config)
-    if s.pretrained is not None:
-        load_pretrained(net, str(s.pretrained))
-    trainer = Trainer(s, out, accelerator, net)
-    batches = Batches(
-        train,
-        s.batch_size // s.accumulate,
-        s.seed,
-        balance=True,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-    )
-    device = accelerator.device
+    net = build_classifier(config)
+    taken = load_pretrained(net, s.pretrained) if s.pretrained is not None else None
+    role = "guide" if s.noisy else "judge" if "judge" in data.split else "checker"
+    trainer = Trainer(s, data, net, role)
+    if taken is not None:
+        trainer.console.print(f"{taken} of {len(net.net.state_dict())} tensors start from the pretrained weights.")
+    batches = trainer.batches(balance=True)
 
-    def loss(net: nn.Module, step: int) -> Tensor:
-        x0, y = batches.read(step)
-        x0 = augment(x0, s.augment, s.shift, s.gain).to(device)
+    def loss(net: nn.Module, step: int, part: int) -> Tensor:
+        batch = batches.read(step, part)
+        x0 = augment(batch.images, batch.draws, s.augment, s.shift, s.gain)
+        noise = batch.draws.normal(channels, height, width)
         if s.noisy:
-            levels = draw_levels(len(x0), s.T, s.level_power, s.clean_share)
-            x = q_sample(schedule, x0, levels.to(device), torch.randn_like(x0))
-            logits = net(x, schedule.log_snr(levels).to(device))
+            levels = draw_levels(batch.draws, s.T, s.level_power, s.clean_share)
+            log_snr = schedule.log_snr(levels.cpu()).float().to(x0.device)
+            logits = net(q_sample(schedule, x0, levels, noise), log_snr)
         else:
-            sigma = s.noise * torch.rand(len(x0), 1, 1, 1, device=device)
-            logits = net(x0 + sigma * torch.randn_like(x0))
-        return F.cross_entropy(logits.float(), y.to(device), label_smoothing=s.smoothing)
+            logits = net(x0 + s.noise * batch.draws.uniform(1, 1, 1) * noise)
+        return F.cross_entropy(logits.float(), batch.labels, label_smoothing=s.smoothing)
 
-    images = to_model(validation.read(range(len(validation)))).to(device)
-    labels = torch.from_numpy(validation.labels.astype("int64")).to(device)
+    images = to_model(data.validation.read(range(len(data.validation)))).to(trainer.device)
+    labels = torch.from_numpy(data.validation.labels.astype("int64")).to(trainer.device)
 
     def evaluate(net: nn.Module, step: int) -> dict[str, Any]:
-        return validate(net, schedule if s.noisy else None, images, labels)
+        return validate(net, schedule if s.noisy else None, images, labels, calibrate=s.calibrate)
 
-    def card(facts: dict[str, Any]) -> Card:
-        groups = [] if train.groups is None else sorted({str(g) for g in train.groups})
-        data = {
-            "name": train.name,
-            "fingerprint": train.fingerprint,
-            "split": s.split,
-            "images": len(train),
-            "classes": list(train.classes),
-            "groups": groups,
-        }
-        told = {
-            "settings": s.model_dump(mode="json", exclude={"out", "force", "data", "pretrained"}),
-            **facts,
-        }
-        kind = "noisy-classifier" if s.noisy else "clean-classifier"
-        return Card(kind, config.model_dump(mode="json"), schedule.config if s.noisy else None, data, told)
-
-    return trainer.run(loss, evaluate, card)
+    kind = "noisy-classifier" if s.noisy else "clean-classifier"
+    noised = schedule.config if s.noisy else None
+    return trainer.run(loss, evaluate, Card(kind, net.config.model_dump(mode="json"), noised, data.card, {}))
 
 
 @torch.no_grad()
 def validate(
-    net: nn.Module, schedule: NoiseSchedule | None, images: Tensor, labels: Tensor, batch: int = 128
+    net: nn.Module,
+    schedule: NoiseSchedule | None,
+    images: Tensor,
+    labels: Tensor,
+    batch: int = 128,
+    calibrate: bool = False,
 ) -> dict[str, Any]:
-    """Balanced accuracy and cross-entropy; for a guide (`schedule` given) the accuracy at each of `SHOWN_DEPTHS`."""
+    """Balanced accuracy and cross-entropy on clean images, with fixed noise at each of `SHOWN_DEPTHS` for a guide.
 
-    def logits_at(level: int | None) -> Tensor:
-        out = []
+    Args:
+        schedule: the guide's; None for a clean classifier.
+        images: (N, C, H, W) in [-1, 1].
+        labels: (N,) int64.
+        calibrate: add `calibration`, the temperature at each level.
+    """
+
+    def logits_at(level: int) -> Tensor:
+        if schedule is None:
+            return torch.cat([net(x0).float() for x0 in images.split(batch)])
         generator = torch.Generator().manual_seed(0)
+        out = []
         for x0 in images.split(batch):
-            if schedule is None or level is None:
-                out.append(net(x0))
-                continue
             noise = torch.randn(x0.shape, generator=generator).to(x0.device)
-            x = q_sample(schedule, x0, level, noise) if level else x0
-            out.append(net(x, schedule.log_snr(level).expand(len(x0)).to(x0.device)))
-        return torch.cat(out).float()
+            log_snr = schedule.log_snr(level).float().expand(len(x0)).to(x0.device)
+            out.append(net(q_sample(schedule, x0, level, noise), log_snr).float())
+        return torch.cat(out)
 
     def accuracy(logits: Tensor) -> float:
         right = (logits.argmax(1) == labels).float()
         return float(torch.stack([right[labels == k].mean() for k in (0, 1)]).mean())
 
-    if schedule is None:
-        logits = logits_at(None)
-        return {"val_accuracy": accuracy(logits), "val_loss": float(F.cross_entropy(logits, labels))}
-    by_level = {str(round(d * schedule.T)): accuracy(logits_at(round(d * schedule.T))) for d in SHOWN_DEPTHS}
-    return {"val_accuracy": by_level["0"], "val_accuracy_by_level": by_level}
+    depths = SHOWN_DEPTHS if schedule is not None else (0.0,)
+    levels = [round(d * (schedule.T if schedule is not None else 1)) for d in depths]
+    logits = {level: logits_at(level) for level in levels}
+    figures: dict[str, Any] = {
+        "val_accuracy": accuracy(logits[0]),
+        "val_loss": float(F.cross_entropy(logits[0], labels)),
+    }
+    if schedule is not None:
+        figures["val_accuracy_by_level"] = {str(level): accuracy(at) for level, at in logits.items()}
+    if calibrate:
+        figures["calibration"] = temperatures(logits, labels)
+    return figures
