@@ -132,7 +132,7 @@ class DiffusionSettings(TrainSettings):
         (2, 4), description="Downsampling factors with self-attention.", json_schema_extra=MODEL
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout in the residual blocks.", json_schema_extra=MODEL)
-    val_limit: PositiveInt = Field(256, description="Images of a validation.", json_schema_extra=OUTPUT)
+    val_limit: PositiveInt = Field(192, description="Images of a validation.", json_schema_extra=OUTPUT)
     level_power: PositiveFloat = Field(
         1.0, description="Levels are drawn as T u^power: above 1 dwells at low noise.", json_schema_extra=OPTIMISATION
     )

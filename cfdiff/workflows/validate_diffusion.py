@@ -30,8 +30,8 @@ from cfdiff.models.unet import UNetConfig
 from cfdiff.store.files import atomic
 
 BUCKETS = 10
-VLB_IMAGES, VLB_LEVELS = 24, 10
-SAMPLES, SAMPLE_STEPS = 16, 25
+VLB_IMAGES, VLB_LEVELS = 16, 10
+SAMPLES, SAMPLE_STEPS = 16, 20
 LARGE = 64
 """Samples smaller than this are enlarged by a whole number."""
 

@@ -96,11 +96,11 @@ def test_pretrained_weights_are_taken_by_name_and_the_noise_plane_starts_at_zero
 
 def test_bits_per_dim_from_a_few_levels_is_near_the_whole_bound() -> None:
     torch.manual_seed(0)
-    net = UNet(UNetConfig(size=(8, 8), width=8, mult=(1,), attention=())).eval()
+    net = UNet(UNetConfig(size=(16, 16), width=8, mult=(1,), attention=())).eval()
     schedule = NoiseSchedule.linear(60)
-    images = to_model(np.random.default_rng(0).integers(0, 256, (24, 8, 8, 1), dtype=np.uint8))
+    images = to_model(np.random.default_rng(0).integers(0, 256, (16, 16, 16, 1), dtype=np.uint8))
     quick = bits_per_dim(net, schedule, images, np.dtype(np.uint8))["bits_per_dim"]
-    source = NoiseSource(1, map(str, range(24)))
+    source = NoiseSource(1, map(str, range(16)))
     whole = vlb(schedule, lambda x, level: net(x, level - 1), images, source)
     full = float(whole.prior.mean() + whole.terms.mean(0).sum())
     assert quick == pytest.approx(full, rel=0.05)
