@@ -78,6 +78,8 @@ def main() -> None:
                 if options.json:
                     options.json.write_text(json.dumps(_report(options, rows), indent=1) + "\n")
     console.print(_table(rows, options))
+    if options.markdown:
+        print("\n".join(_markdown(rows)))
 
 
 def _line(row: dict[str, Any]) -> dict[str, Any]:
@@ -108,6 +110,27 @@ def _table(rows: list[dict[str, Any]], options: argparse.Namespace) -> Table:
     return table
 
 
+def _markdown(rows: list[dict[str, Any]]) -> list[str]:
+    """The table as it stands in the README and docs/quality.md."""
+    lines = ["| " + " | ".join(("setting", *COLUMNS)) + " |", "|" + "---|" * (len(COLUMNS) + 1)]
+    for row in rows:
+        low, high = row["mean_abs_difference_95"] or (float("nan"),) * 2
+        cells = (
+            row["variant"],
+            "negative \N{RIGHTWARDS ARROW} positive"
+            if row["direction"].startswith("negative")
+            else "positive \N{RIGHTWARDS ARROW} negative",
+            str(row["images"]),
+            _share(row, "judge"),
+            _share(row, "checker"),
+            f"{row['mean_abs_difference']:.4f} ({low:.4f}-{high:.4f})",
+            f"{row['network_calls']:.0f}",
+            "-" if row["seconds_per_image"] is None else f"{row['seconds_per_image']:.2f}",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
 def _share(row: dict[str, Any], who: str) -> str:
     low, high = row[f"flipped_{who}_95"]
     return f"{row[f'flipped_{who}']:.1%} ({low:.1%}-{high:.1%})"
@@ -124,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for the result files [default: none are kept]")
     parser.add_argument("--preview", action="store_true", help="a picture beside each result that is kept")
+    parser.add_argument("--markdown", action="store_true", help="print the table as markdown too")
     parser.add_argument("--json", type=Path, help="write all figures here")
     return parser
 

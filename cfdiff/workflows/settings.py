@@ -31,6 +31,8 @@ DATA: dict[str, Any] = {"panel": "Data"}
 MODEL: dict[str, Any] = {"panel": "Model"}
 OPTIMISATION: dict[str, Any] = {"panel": "Optimisation"}
 OUTPUT: dict[str, Any] = {"panel": "Output"}
+PATH: dict[str, Any] = {"panel": "Noise path"}
+GUIDANCE: dict[str, Any] = {"panel": "Guidance"}
 RUN: dict[str, Any] = {"panel": "Run"}
 
 
@@ -164,10 +166,10 @@ class ClassifierSettings(TrainSettings):
     )
     T: PositiveInt = Field(1000, description="Noising steps.", json_schema_extra=MODEL)
     level_power: PositiveFloat = Field(
-        2.0, description="The guide's levels are drawn as T u^power.", json_schema_extra=OPTIMISATION
+        3.0, description="The guide's levels are drawn as T u^power.", json_schema_extra=OPTIMISATION
     )
     clean_share: float = Field(
-        0.1, ge=0, le=1, description="Share of the guide's images at level 0.", json_schema_extra=OPTIMISATION
+        0.2, ge=0, le=1, description="Share of the guide's images at level 0.", json_schema_extra=OPTIMISATION
     )
     gain: float = Field(
         0.1, ge=0, lt=1, description="Random brightness: pixel values times 1 +- gain.", json_schema_extra=OPTIMISATION
@@ -190,41 +192,80 @@ class EditSettings(Settings):
     """How an image is edited: shared by translate and everything that edits."""
 
     weights: str | None = Field(
-        None, description="Bundled name or folder with the four models [default: those of --data]."
+        None,
+        json_schema_extra=MODEL,
+        description="Bundled name or folder with the four models [default: those of --data].",
     )
-    diffusion: Path | None = Field(None, description="Model file of the diffusion model.")
-    guide: Path | None = Field(None, description="Model file of the noise-aware guide.")
-    checker: Path | None = Field(None, description="Model file of the clean checker.")
-    judge: Path | None = Field(None, description="Model file of the independent judge.")
-    depth: float = Field(0.3, gt=0, le=1, description="How far up the noise levels, a fraction of T.")
-    steps: PositiveInt = Field(20, description="Levels of tau up to depth: S up, S down.")
-    spacing: Literal["uniform", "quadratic", "logsnr"] = Field("uniform", description="Spacing of tau.")
+    diffusion: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the diffusion model.")
+    guide: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the noise-aware guide.")
+    checker: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the clean checker.")
+    judge: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the independent judge.")
+    depth: float = Field(
+        0.4, gt=0, le=1, json_schema_extra=PATH, description="How far up the noise levels, a fraction of T."
+    )
+    steps: PositiveInt = Field(15, json_schema_extra=PATH, description="Levels of tau up to depth: S up, S down.")
+    spacing: Literal["uniform", "quadratic", "logsnr"] = Field(
+        "uniform", json_schema_extra=PATH, description="Spacing of tau."
+    )
     guides: Literal["both", "noisy", "clean"] = Field(
-        "both", description="The guide on x_l, the checker on the x0 estimate, or their sum."
+        "both",
+        json_schema_extra=GUIDANCE,
+        description="The guide on x_l, the checker on the x0 estimate, or their sum.",
     )
-    exact: bool = Field(False, description="Clean gradient through the U-Net (slow) instead of the cheap Tweedie form.")
-    scale: NonNegativeFloat = Field(20.0, description="Guidance scale; 0 returns the input.")
-    ratio: PositiveFloat | None = Field(0.3, description="Guidance is at most this fraction of the network's own norm.")
-    target: float = Field(0.95, gt=0, le=1, description="The checker's confidence at which an edit is enough.")
-    closed_loop: bool = Field(True, description="Stop guiding a sample of which the checker is sure.")
+    exact: bool = Field(
+        False,
+        json_schema_extra=GUIDANCE,
+        description="Clean gradient through the U-Net (slow) instead of the cheap Tweedie form.",
+    )
+    scale: NonNegativeFloat = Field(
+        20.0, json_schema_extra=GUIDANCE, description="Guidance scale; 0 returns the input."
+    )
+    ratio: PositiveFloat | None = Field(
+        0.3, json_schema_extra=GUIDANCE, description="Guidance is at most this fraction of the network's own norm."
+    )
+    target: float = Field(
+        0.95, gt=0, le=1, json_schema_extra=GUIDANCE, description="The checker's confidence at which an edit is enough."
+    )
+    closed_loop: bool = Field(
+        True, json_schema_extra=GUIDANCE, description="Stop guiding a sample of which the checker is sure."
+    )
     retries: NonNegativeInt = Field(
         4,
+        json_schema_extra=GUIDANCE,
         description="Rungs of the ladder for images that do not flip: 1.5 x ratio each, the last two deeper.",
     )
-    inversion: Literal["ddim", "fixed-point", "noise"] = Field("ddim", description="How the image is encoded.")
-    anchored: bool = Field(True, description="Add the residual of the unguided path back: no guidance, no change.")
-    solver: Literal["ddim", "ddpm", "dpm++"] = Field("ddim", description="Solver of the decode.")
-    eta: float = Field(0.0, ge=0, le=1, description="Noise of DDIM; 0 is deterministic.")
-    clip: bool = Field(False, description="Clip the x0 estimate while decoding.")
-    mask: Literal["none", "auto", "data"] = Field(
-        "none", description="Where to edit: anywhere, where a first pass changes most, or the data's masks."
+    inversion: Literal["ddim", "fixed-point", "noise"] = Field(
+        "ddim", json_schema_extra=PATH, description="How the image is encoded."
     )
-    mask_share: float = Field(0.15, gt=0, le=1, description="Share of pixels of --mask auto, before it is dilated.")
-    batch_size: PositiveInt = Field(32, description="Images at once; also the unit of crash safety.")
-    precision: Literal["no", "bf16", "fp16"] = Field("no", description="Autocast of the diffusion network.")
-    device: str = Field("auto", description="auto, cpu, cuda or mps.")
-    threads: PositiveInt | None = Field(None, description="CPU threads [default: all].")
-    seed: int = 0
+    anchored: bool = Field(
+        True, json_schema_extra=PATH, description="Add the residual of the unguided path back: no guidance, no change."
+    )
+    solver: Literal["ddim", "ddpm", "dpm++"] = Field(
+        "ddim", json_schema_extra=PATH, description="Solver of the decode."
+    )
+    eta: float = Field(0.0, ge=0, le=1, json_schema_extra=PATH, description="Noise of DDIM; 0 is deterministic.")
+    clip: bool = Field(False, json_schema_extra=PATH, description="Clip the x0 estimate while decoding.")
+    mask: Literal["none", "auto", "data"] = Field(
+        "none",
+        json_schema_extra=GUIDANCE,
+        description="Where to edit: anywhere, where a first pass changes most, or the data's masks.",
+    )
+    mask_share: float = Field(
+        0.15,
+        gt=0,
+        le=1,
+        json_schema_extra=GUIDANCE,
+        description="Share of pixels of --mask auto, before it is dilated.",
+    )
+    batch_size: PositiveInt = Field(
+        32, json_schema_extra=RUN, description="Images at once; also the unit of crash safety."
+    )
+    precision: Literal["no", "bf16", "fp16"] = Field(
+        "no", json_schema_extra=RUN, description="Autocast of the diffusion network."
+    )
+    device: str = Field("auto", json_schema_extra=RUN, description="auto, cpu, cuda or mps.")
+    threads: PositiveInt | None = Field(None, json_schema_extra=RUN, description="CPU threads [default: all].")
+    seed: int = Field(0, json_schema_extra=RUN, description="Of every image's noise, and of --limit.")
 
 
 class TranslateSettings(EditSettings, DataSettings):
@@ -235,16 +276,23 @@ class TranslateSettings(EditSettings, DataSettings):
     from_: str = Field(
         "negative",
         alias="from",
+        json_schema_extra=DATA,
         description="Class to start from: negative, positive or its name in the data.",
     )
-    to: str | None = Field(None, description="Class to end in [default: the other].")
-    split: str | None = Field(None, description="Split to take images from [default: test where there is one].")
-    limit: PositiveInt | None = Field(None, description="At most this many images, spread over the groups.")
-    factual: bool = Field(False, description="Store the unguided reconstruction too.")
-    out: Path | None = Field(None, description="Result file [default: runs/FROM-to-TO.h5].")
-    preview: Path | None = Field(None, description="Picture of some results (.png, .pdf, .svg).")
-    json_: bool = Field(False, alias="json", description="Print the summary as JSON.")
-    force: bool = Field(False, description="Replace an existing result.")
+    to: str | None = Field(None, json_schema_extra=DATA, description="Class to end in [default: the other].")
+    split: str | None = Field(
+        None, json_schema_extra=DATA, description="Split to take images from [default: test where there is one]."
+    )
+    limit: PositiveInt | None = Field(
+        None, json_schema_extra=DATA, description="At most this many images, spread over the groups."
+    )
+    factual: bool = Field(False, json_schema_extra=OUTPUT, description="Store the unguided reconstruction too.")
+    out: Path | None = Field(None, json_schema_extra=OUTPUT, description="Result file [default: runs/FROM-to-TO.h5].")
+    preview: Path | None = Field(
+        None, json_schema_extra=OUTPUT, description="Picture of some results (.png, .pdf, .svg)."
+    )
+    json_: bool = Field(False, alias="json", json_schema_extra=OUTPUT, description="Print the summary as JSON.")
+    force: bool = Field(False, json_schema_extra=OUTPUT, description="Replace an existing result.")
 
 
 def resolve(model: type[S], config: Path | None, given: dict[str, Any]) -> S:
