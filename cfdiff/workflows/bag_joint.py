@@ -15,13 +15,14 @@ from cfdiff.engine import Guidance, Guide, NoiseSource, decode
 from cfdiff.engine.joint import JointGuide, JointTweedieGuide, chunked, exact_count, join_paths
 from cfdiff.engine.mixture import free_count
 from cfdiff.errors import UserError
+from cfdiff.models.calibration import temperature_at
 from cfdiff.store import open_result
 from cfdiff.store.bags import BagParts
 from cfdiff.workflows.bag_instance import Done, Progress, edit_arrays, report, root_attributes
 from cfdiff.workflows.bag_plan import Goal
 from cfdiff.workflows.bag_settings import BagSettings
 from cfdiff.workflows.bag_setup import Setup
-from cfdiff.workflows.cast import Cast, probabilities
+from cfdiff.workflows.cast import probabilities
 from cfdiff.workflows.edit import Editor, Edits, as_saved
 
 
@@ -166,12 +167,14 @@ class JointEditor(Editor):
         cast, s, count = self.cast, self.s, exact_count(k)
         guides: list[Guide] = []
         if s.guides in ("both", "noisy"):
+            assert cast.guide is not None
+            training = cast.guide.card.training
             guides.append(
                 JointGuide(
                     cast.guide_log_prob,
                     count,
                     s.batch_size,
-                    temperature=lambda level: temperature_at(cast, level),
+                    temperature=lambda level: temperature_at(training, level),
                     max_level=cast.guide_max_level,
                 )
             )
@@ -247,16 +250,6 @@ def settle(z: np.ndarray, labels: np.ndarray, p: np.ndarray, k: int, stuck: np.n
     order = np.lexsort((np.arange(len(z)), -nearness, labels != goal))
     z[order[may[order]][: abs(short)]] = goal
     return z
-
-
-def temperature_at(cast: Cast, level: int) -> float:
-    """The guide's calibration temperature, interpolated between the levels its card names; 1 where it names none."""
-    assert cast.guide is not None
-    table = cast.guide.card.training.get("validation", {}).get("temperature_by_level", {})
-    if not table:
-        return 1.0
-    levels = sorted(table, key=int)
-    return float(np.interp(level, [int(known) for known in levels], [table[known] for known in levels]))
 
 
 def take(edits: Edits, rows: np.ndarray) -> Edits:

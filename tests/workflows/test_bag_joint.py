@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from cfdiff.store.bags import open_bags
 from cfdiff.workflows.bag import bag
-from cfdiff.workflows.bag_joint import settle, temperature_at
+from cfdiff.workflows.bag_joint import settle
 from cfdiff.workflows.bag_settings import BagSettings
-from cfdiff.workflows.bag_setup import set_up
 
 settings.register_profile("joint", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("joint")
@@ -76,12 +75,3 @@ def test_frozen_instances_stay_and_the_others_reach_the_count(toy: Any, tmp_path
         assert frozen.sum() == 4 and not (view.edited | view.sham)[frozen].any()
         assert (view.image[frozen] == view.source[frozen]).all()
         assert (view.label == 1).sum() == 4
-
-
-def test_the_temperature_of_the_guide_is_read_from_its_card(toy: Any) -> None:
-    cast = set_up(joint(toy)).cast
-    assert cast.guide is not None
-    assert temperature_at(cast, 7) == 1.0
-    cast.guide.card.training["validation"] = {"temperature_by_level": {"0": 1.0, "10": 2.0}}
-    assert temperature_at(cast, 5) == 1.5
-    assert temperature_at(cast, 60) == 2.0
