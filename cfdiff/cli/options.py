@@ -87,8 +87,9 @@ def _plain(annotation: Any) -> tuple[Any, list[str]]:
 
 def _parse(model: type[S], name: str, value: Any) -> Any:
     """Comma lists for tuples, JSON for tables."""
-    annotation = model.model_fields[name].annotation
-    origin = typing.get_origin(annotation)
+    annotation: Any = model.model_fields[name].annotation
+    kinds = (annotation, *typing.get_args(annotation))  # `X | None` is a tuple or a table if X is
+    origin = next((o for o in map(typing.get_origin, kinds) if o in (tuple, dict)), None)
     if origin is tuple and isinstance(value, str):
         return tuple(v.strip() for v in value.split(","))
     if origin is dict and isinstance(value, str):

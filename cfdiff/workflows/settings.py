@@ -126,8 +126,10 @@ class DiffusionSettings(TrainSettings):
         2, description="Pixels per side folded into channels at the entrance.", json_schema_extra=MODEL
     )
     width: PositiveInt = Field(48, description="Channels at the first resolution.", json_schema_extra=MODEL)
-    mult: tuple[PositiveInt, ...] = Field(
-        (1, 2, 3), description="Channel multiplier of each resolution.", json_schema_extra=MODEL
+    mult: tuple[PositiveInt, ...] | None = Field(
+        None,
+        description="Channel multiplier of each resolution [default: 1,2,3, or as far as the size can be halved].",
+        json_schema_extra=MODEL,
     )
     blocks: PositiveInt = Field(1, description="Residual blocks per resolution.", json_schema_extra=MODEL)
     attention: tuple[PositiveInt, ...] = Field(

@@ -28,7 +28,7 @@ def train_diffusion(s: DiffusionSettings) -> dict[str, Any]:
         size=(height, width),
         patch=s.patch,
         width=s.width,
-        mult=s.mult,
+        mult=s.mult or default_mult(data.train.shape, s.patch),
         blocks=s.blocks,
         attention=s.attention,
         dropout=s.dropout,
@@ -54,3 +54,11 @@ def train_diffusion(s: DiffusionSettings) -> dict[str, Any]:
     return trainer.run(
         loss, evaluate, Card("diffusion", config.model_dump(mode="json"), schedule.config, data.card, {})
     )
+
+
+def default_mult(shape: tuple[int, int, int], patch: int) -> tuple[int, ...]:
+    """(1, 2, 3), or the part of it for which an (H, W, C) image can be halved: 28x28 in patches of 2 gives (1, 2)."""
+    halvings = 0
+    while halvings < 2 and all(side % (patch * 2 ** (halvings + 1)) == 0 for side in shape[:2]):
+        halvings += 1
+    return (1, 2, 3)[: halvings + 1]

@@ -16,7 +16,7 @@ from cfdiff.models.checkpoint import load_model
 from cfdiff.models.unet import UNet, UNetConfig
 from cfdiff.workflows.settings import ClassifierSettings, DiffusionSettings
 from cfdiff.workflows.train_classifier import train_classifier
-from cfdiff.workflows.train_diffusion import train_diffusion
+from cfdiff.workflows.train_diffusion import default_mult, train_diffusion
 from cfdiff.workflows.validate_diffusion import bits_per_dim
 
 TINY = {"channels": [8, 16, 16, 16], "stem_width": 8}
@@ -105,3 +105,9 @@ def test_bits_per_dim_from_a_few_levels_is_near_the_whole_bound() -> None:
     full = float(whole.prior.mean() + whole.terms.mean(0).sum())
     assert quick == pytest.approx(full, rel=0.05)
     assert bits_per_dim(net, schedule, images, np.dtype(np.float32)) == {}
+
+
+def test_the_default_u_net_halves_the_images_as_often_as_their_size_allows() -> None:
+    assert default_mult((48, 48, 1), 2) == (1, 2, 3)
+    assert default_mult((28, 28, 1), 2) == (1, 2)
+    assert default_mult((30, 64, 3), 2) == (1,)
