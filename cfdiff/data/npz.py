@@ -80,6 +80,10 @@ def _join_medmnist(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.nda
     for s in parts:
         if f"{s}_labels" not in arrays or len(arrays[f"{s}_labels"]) != len(arrays[f"{s}_images"]):
             raise UserError(f"{name} needs one label per image in '{s}_labels': it is missing or has another length.")
+    shapes = {s: arrays[f"{s}_images"].shape[1:] for s in parts}
+    if len(set(shapes.values())) > 1:
+        shown = ", ".join(f"{s} {shape}" for s, shape in shapes.items())
+        raise UserError(f"{name} has splits with images of different shapes ({shown}): give them one size.")
     sizes = [len(arrays[f"{s}_images"]) for s in parts]
     joined = {
         "images": np.concatenate([arrays[f"{s}_images"] for s in parts]),
@@ -123,6 +127,8 @@ def as_masks(masks: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray
 
 def class_names(labels: np.ndarray, classes: np.ndarray | None, name: str) -> np.ndarray:
     """Labels (N,) or (N, 1), integers, booleans or strings, as class names (N,) str."""
+    if classes is not None and classes.ndim != 1:
+        raise UserError(f"{name} has 'classes' of shape {classes.shape}: one name per label is needed, shape (K,).")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     elif labels.ndim > 1 and labels.size == len(labels):

@@ -44,7 +44,7 @@ SCHEMA: dict[str, Field] = {
     "prob/checker": Field(("N", "2", "K"), "float32", "probability", f"checker, {_STAGES}"),
     "prob/judge": Field(("N", "2", "K"), "float32", "probability", f"independent judge, {_STAGES}"),
     "flipped": Field(("N",), "bool", "", "the judge sees the target class afterwards"),
-    "status": Field(("N",), "string", "", "ok, not flipped, or quarantined and why"),
+    "status": Field(("N",), "string", "", "ok, or not flipped"),
     "guidance/ratio": Field(("N",), "float32", "1", "clamp of the guidance by the network's norm, as used"),
     "guidance/depth": Field(("N",), "float32", "fraction of T", "how far up the image was encoded"),
     "guidance/alpha_bar": Field(("N",), "float32", "1", "alpha_bar at that depth: comparable across schedules"),

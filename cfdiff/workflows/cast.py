@@ -115,12 +115,16 @@ def _path(s: EditSettings, data: str, part: str) -> Path | None:
         return None
     if not Path(weights).is_dir():
         return weights_file(weights, part)
-    path = Path(weights) / f"{part}.safetensors"
-    if not path.exists() and part == "diffusion":
+    # Models laid side by side, or the folders that the trainings wrote.
+    for path in (Path(weights) / f"{part}.safetensors", Path(weights) / part / "model.safetensors"):
+        if path.exists():
+            return path
+    if part == "diffusion":
         raise UserError(
-            f"The folder {weights} holds no {path.name}: it should hold {', '.join(f'{p}.safetensors' for p in PARTS)}."
+            f"The folder {weights} holds no diffusion.safetensors and no diffusion/model.safetensors: "
+            f"it should hold {', '.join(PARTS)}."
         )
-    return path if path.exists() else None
+    return None
 
 
 def _check_fit(cast: Cast, source: Source) -> None:

@@ -49,6 +49,8 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> dict[st
     """
     source, target = select_images(s)
     out = s.out or _default_out(source, target)
+    if Path(s.data).exists() and out.exists() and out.samefile(s.data):
+        raise UserError(f"--out {out} is the file that the images come from: choose another --out.")
     if s.out is not None:
         check_output(out, s.force)
     _check_preview(s.preview)

@@ -40,7 +40,7 @@ def cfdiff(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("train-diffusion --data odd.npz", "divisible by 8, but the images are 18x18"),
+        ("train-diffusion --data odd.npz --mult 1,2,3", "divisible by 8, but the images are 18x18"),
         ("train-diffusion --data fine.npz --out a-file/x", "cannot be written"),
         ("train-diffusion --data fine.npz --config typo.toml", "did you mean steps"),
         ("train-diffusion --data fine.npz --split train", "has no splits"),

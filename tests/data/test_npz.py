@@ -139,3 +139,17 @@ def test_flipped_bytes_inside_a_npz_are_one_clear_error(tmp_path: Path, pixels: 
     path.write_bytes(content)
     with pytest.raises(UserError, match="not a readable"):
         open_source(path)
+
+
+def test_splits_of_different_sizes_and_classes_that_are_no_list_are_one_sentence(tmp_path: Path) -> None:
+    labels = np.array([0, 1, 0, 1])
+    np.savez(
+        tmp_path / "sizes.npz",
+        train_images=np.zeros((4, 28, 28), np.uint8), train_labels=labels,
+        val_images=np.zeros((4, 32, 32), np.uint8), val_labels=labels,
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"different shapes \(train \(28, 28\), val \(32, 32\)\)"):
+        open_source(tmp_path / "sizes.npz")
+    np.savez(tmp_path / "classes.npz", images=np.zeros((4, 8, 8), np.uint8), labels=labels, classes=np.array("ab"))
+    with pytest.raises(UserError, match="'classes' of shape"):
+        open_source(tmp_path / "classes.npz")
