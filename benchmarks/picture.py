@@ -21,10 +21,11 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=6, help="images of each result")
     options = parser.parse_args()
     images: dict[str, list[np.ndarray]] = {"source": [], "counterfactual": [], "difference": []}
-    before, after, flipped = [], [], []
+    before, after, flipped, directions = [], [], [], []
     for path in options.results:
         with open_result(path) as r:
             classes = r.settings["classes"]
+            directions.append(r.attrs["direction"].replace("->", "\N{RIGHTWARDS ARROW}"))
             for i in np.linspace(0, len(r) - 1, options.each).round().astype(int):
                 for name, rows in images.items():
                     rows.append(r[name][i])
@@ -39,6 +40,7 @@ def main() -> None:
         after=np.array(after),
         flipped=flipped,
         classes=(classes[0], classes[1]),
+        title=", below ".join(directions),
         out=options.out,
     )
 
