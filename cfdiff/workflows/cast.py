@@ -78,8 +78,17 @@ class Cast:
 
 @torch.no_grad()
 def probabilities(model: Model, x0: Tensor, batch: int = 256) -> Tensor:
-    """p(class | x_0), (B, 2) float32 on the CPU, of images (B, C, H, W) in [-1, 1]."""
-    return torch.cat([F.softmax(model.net(part).float(), dim=1) for part in x0.split(batch)]).cpu()
+    """p(class | x_0), (B, 2) float32 on the CPU, of images (B, C, H, W) in [-1, 1].
+
+    On one CPU thread: with more, the last bit of a small matrix product depends on where its memory lies, and a verdict
+    is stored and decides retries, so it must be the same when a killed run is repeated.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return torch.cat([F.softmax(model.net(part).float(), dim=1) for part in x0.split(batch)]).cpu()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def load_cast(s: EditSettings, data: str, source: Source) -> Cast:

@@ -81,4 +81,5 @@ def test_every_data_set_of_the_schema_is_described_in_the_documentation() -> Non
         (name, f"({', '.join(field.axes)})", field.dtype, field.units, field.description)
         for name, field in SCHEMA.items()
     ]
-    assert [tuple(cell.strip() for cell in row) for row in documented] == expected
+    rows = [tuple(cell.strip() for cell in row) for row in documented]
+    assert rows[: len(expected)] == expected  # the data sets of bag files follow

@@ -165,7 +165,8 @@ def test_autocast_is_around_the_diffusion_network_only(
 def test_the_closed_loop_leaves_an_image_alone_of_which_the_checker_is_sure(
     exact_cast: Cast, exact_images: Images, edit_settings: Settings
 ) -> None:
-    images = np.concatenate([exact_images(2, 1), exact_images(2, 0)])
+    # float32, as the guides' small push on an image that is sure already may round away in 8 bits
+    images = np.concatenate([exact_images(2, 1, dtype="float32"), exact_images(2, 0, dtype="float32")])
     closed = Editor(exact_cast, edit_settings(closed_loop=True, target=0.9)).edit(images, names(4), 1)
     assert closed.counterfactual[:2].tobytes() == images[:2].tobytes()
     assert closed.guide_calls[:2].tolist() == [0, 0] and (closed.guide_calls[2:] > 0).all()

@@ -103,7 +103,8 @@ def test_a_result_does_not_depend_on_the_order_of_the_images(toy: Any, tmp_path:
 
 def test_another_seed_gives_other_noise_and_the_same_one_the_same_bytes(toy: Any, tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        translate(toy.settings(tmp_path / f"{name}.h5", eta=1.0, seed=seed, retries=0))
+        # Plain: an anchored decode takes the same noise on both paths, so most of it cancels.
+        translate(toy.settings(tmp_path / f"{name}.h5", eta=1.0, seed=seed, retries=0, anchored=False))
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
     assert (images(tmp_path / "a.h5") != images(tmp_path / "c.h5")).any()
 
