@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveInt
 
-from cfdiff.workflows.settings import DataSettings, EditSettings
+from cfdiff.workflows.settings import PLACES, DataSettings, EditSettings
 
 
 class BagSettings(EditSettings, DataSettings):
@@ -62,22 +62,5 @@ class BagSettings(EditSettings, DataSettings):
     force: bool = Field(False, description="Replace an existing result.")
 
 
-PLACES = {
-    "out",
-    "preview",
-    "export",
-    "features",
-    "feature_weights",
-    "force",
-    "json_",
-    "device",
-    "threads",
-    "data",
-    "weights",
-    "diffusion",
-    "guide",
-    "checker",
-    "judge",
-    "freeze",
-}
+BAG_PLACES = PLACES | {"export", "features", "feature_weights", "freeze"}
 """Settings that say where, not what: a result holds what they lead to (hashes, frozen instances) instead."""

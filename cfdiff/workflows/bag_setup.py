@@ -14,7 +14,7 @@ from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import Model
 from cfdiff.workflows.bag_mixes import parse_mixes
 from cfdiff.workflows.bag_plan import Bag, Goal, Instances, make_bags, make_goal, preferences, read_ids
-from cfdiff.workflows.bag_settings import PLACES, BagSettings
+from cfdiff.workflows.bag_settings import BAG_PLACES, BagSettings
 from cfdiff.workflows.cast import Cast, load_cast, probabilities
 
 POLICIES = ("uniform", "confident", "borderline")
@@ -65,7 +65,7 @@ def set_up(s: BagSettings) -> Setup:
         make_goal(b, bag, mix, instances, s.seed) for b, bag in enumerate(bags) for mix in mixes.of(bag.name, s.seed)
     ]
     settings = {
-        **s.model_dump(mode="json", exclude=PLACES, by_alias=True),
+        **s.model_dump(mode="json", exclude=BAG_PLACES, by_alias=True),
         "select": s.select if listed is None else {"ids": source.ids[listed].tolist()},
         "freeze": source.ids[frozen].tolist(),
         "command": "bag",

@@ -297,6 +297,23 @@ class TranslateSettings(EditSettings, DataSettings):
     force: bool = Field(False, json_schema_extra=OUTPUT, description="Replace an existing result.")
 
 
+PLACES = {
+    "out",
+    "preview",
+    "force",
+    "json_",
+    "device",
+    "threads",
+    "data",
+    "weights",
+    "diffusion",
+    "guide",
+    "checker",
+    "judge",
+}
+"""Settings that say where, not what: they are not part of a result, which holds hashes instead of paths."""
+
+
 def resolve(model: type[S], config: Path | None, given: dict[str, Any]) -> S:
     """Defaults, then the TOML file, then what the command line gives.
 

@@ -18,27 +18,11 @@ from cfdiff.figures import FORMATS, panel
 from cfdiff.store import RunParts, check_output, open_result
 from cfdiff.workflows.cast import Cast, load_cast, probabilities
 from cfdiff.workflows.edit import Editor
-from cfdiff.workflows.settings import TranslateSettings
+from cfdiff.workflows.settings import PLACES, TranslateSettings
 from cfdiff.workflows.summary import summarise
 
 Progress = Callable[[int, int], None]
 """(images done, images in all)."""
-
-PLACES = {
-    "out",
-    "preview",
-    "force",
-    "json_",
-    "device",
-    "threads",
-    "data",
-    "weights",
-    "diffusion",
-    "guide",
-    "checker",
-    "judge",
-}
-"""Settings that say where, not what: they are not part of a result, which holds hashes instead of paths."""
 
 
 def translate(s: TranslateSettings, progress: Progress | None = None) -> dict[str, Any]:
@@ -70,7 +54,12 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> dict[st
                 left = sum(b - a for a, b in parts.missing())
                 progress(len(source) - left, len(source))
         parts.join(
-            {"seed": s.seed, "models": cast.hashes, "direction": direction(source, target)} | _schedule(cast.schedule)
+            {
+                "seed": s.seed,
+                "models": cast.hashes,
+                "direction": direction(source, target),
+                "schedule": cast.schedule.config,
+            }
         )
     seconds = (time.monotonic() - started) / fresh if fresh else None
     if s.preview is not None:
@@ -194,10 +183,6 @@ def preview(result: Path, out: Path, count: int = 24) -> Path:
             judged_by=who,
             out=out,
         )
-
-
-def _schedule(schedule: NoiseSchedule) -> dict[str, Any]:
-    return {"schedule": schedule.config}
 
 
 def _alpha_bar(schedule: NoiseSchedule, depth: np.ndarray) -> np.ndarray:
