@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from cfdiff.cli.options import command
+from cfdiff.cli.options import EDIT_NAMES, command
 from cfdiff.workflows.bag_settings import BagSettings
 
 DOC = """Give bags of instances a chosen fraction of positives.
@@ -22,12 +22,7 @@ when the same command is given again."""
 @command(
     BagSettings,
     DOC,
-    names={
-        "json_": "--json",
-        "anchored": "--anchored/--plain",
-        "closed_loop": "--closed-loop/--open-loop",
-        "exact": "--exact/--cheap",
-    },
+    names=EDIT_NAMES,
 )
 def bag(settings: BagSettings) -> None:
     from cfdiff.workflows.bag import bag as run

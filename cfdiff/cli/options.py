@@ -6,7 +6,7 @@ import inspect
 import json
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -17,11 +17,22 @@ from cfdiff.workflows.settings import S, Settings, resolve
 
 Run = Callable[[Any], None]
 
+EDIT_NAMES = {
+    "json_": "--json",
+    "anchored": "--anchored/--plain",
+    "closed_loop": "--closed-loop/--open-loop",
+    "exact": "--exact/--cheap",
+}
+"""The spellings of the settings that every editing command shares."""
 
-def command(model: type[S], doc: str, names: dict[str, str] | None = None) -> Callable[[Run], Callable[..., None]]:
+
+def command(
+    model: type[S], doc: str, names: dict[str, str] | None = None, arguments: Collection[str] = ()
+) -> Callable[[Run], Callable[..., None]]:
     """A decorator: `run(settings)` becomes a function that typer can make a command of.
 
-    `names` gives an option another spelling, as typer writes it ("--noisy/--clean").
+    `names` gives an option another spelling, as typer writes it ("--noisy/--clean"); the fields in `arguments` are
+    given by place (`cfdiff evaluate RUN.h5`).
     """
 
     def decorate(run: Run) -> Callable[..., None]:
@@ -31,7 +42,10 @@ def command(model: type[S], doc: str, names: dict[str, str] | None = None) -> Ca
 
         parameters = [_config_parameter()]
         for name, field in model.model_fields.items():
-            parameters.append(_parameter(name, field, (names or {}).get(name), panel_of(model, name)))
+            if name in arguments:
+                parameters.append(_argument(name, field))
+            else:
+                parameters.append(_parameter(name, field, (names or {}).get(name), panel_of(model, name)))
         function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         function.__annotations__ = {p.name: p.annotation for p in parameters}
         function.__name__ = run.__name__
@@ -53,6 +67,15 @@ def panel_of(model: type[Settings], name: str) -> str | None:
         if field is not None and isinstance(field.json_schema_extra, dict) and "panel" in field.json_schema_extra:
             return str(field.json_schema_extra["panel"])
     return None
+
+
+def _argument(name: str, field: Any) -> inspect.Parameter:
+    kind = _plain(field.annotation)[0]
+    argument = typer.Argument(help=field.description, metavar=name.upper(), show_default=False)
+    if field.is_required():
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, argument])
+    annotation = Annotated[Optional[kind], argument]  # type: ignore[valid-type]  # noqa: UP045
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 def _parameter(name: str, field: Any, spelling: str | None, panel: str | None) -> inspect.Parameter:

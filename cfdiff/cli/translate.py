@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from cfdiff.cli.options import command
+from cfdiff.cli.options import EDIT_NAMES, command
 from cfdiff.workflows.settings import TranslateSettings
 
 DOC = """Turn negatives into positives, or the reverse.
@@ -21,13 +21,7 @@ command is given again."""
 @command(
     TranslateSettings,
     DOC,
-    names={
-        "from_": "--from",
-        "json_": "--json",
-        "anchored": "--anchored/--plain",
-        "closed_loop": "--closed-loop/--open-loop",
-        "exact": "--exact/--cheap",
-    },
+    names={"from_": "--from", **EDIT_NAMES},
 )
 def translate(settings: TranslateSettings) -> None:
     from cfdiff.workflows.translate import translate as run

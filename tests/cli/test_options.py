@@ -87,3 +87,17 @@ def test_help_shows_panels_defaults_and_choices(monkeypatch: pytest.MonkeyPatch)
     text = CliRunner().invoke(app, ["--help"]).output
     for word in ("Speed", "[default: 0.25]", "How large [in all]. [default: 1,2]", "One of a, b.", "[default: a]"):
         assert word in text
+
+
+def test_a_field_can_be_given_by_place_and_is_asked_for() -> None:
+    class Placed(Settings):
+        run: Path
+        other: Path | None = None
+
+    seen: list[Placed] = []
+    app = typer.Typer()
+    app.command()(command(Placed, "A toy.", arguments=("run", "other"))(seen.append))
+    assert CliRunner().invoke(app, ["a.h5"]).exit_code == 0 and seen[0] == Placed(run=Path("a.h5"))
+    assert CliRunner().invoke(app, ["a.h5", "b.h5"]).exit_code == 0 and seen[1].other == Path("b.h5")
+    missing = CliRunner().invoke(app, [])
+    assert missing.exit_code == 2 and "RUN" in missing.output
