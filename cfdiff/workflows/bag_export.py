@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 from cfdiff.data.values import to_model
 from cfdiff.errors import UserError
 from cfdiff.figures_bag import file_names
-from cfdiff.models.classifier import Classifier
 from cfdiff.store.bag_layouts import FeatureBag, square, write_clam, write_npz, write_table, write_torchmil
 from cfdiff.store.bags import Bags, open_bags
 from cfdiff.store.files import atomic
 from cfdiff.workflows.bag_settings import BagSettings
 from cfdiff.workflows.bag_setup import Setup
-
-Extract = Callable[[Tensor], Tensor]
-"""Images (B, C, H, W) in [-1, 1] -> features (B, D)."""
+from cfdiff.workflows.features import Extract, judge_features, timm_features
 
 
 def check_export(s: BagSettings, setup: Setup) -> tuple[str, Path, Extract] | None:
@@ -42,14 +34,9 @@ def check_export(s: BagSettings, setup: Setup) -> tuple[str, Path, Extract] | No
         raise UserError(f"--export would write into {folder}, which is not empty: name another, or use --force.")
     device = setup.cast.device
     if s.features is not None:
-        return kind, folder, _timm(s.features, s.feature_weights, setup.source.shape[2], device)
+        return kind, folder, timm_features(s.features, s.feature_weights, setup.source.shape[2], device)
     assert setup.cast.judge is not None
-    judge = setup.cast.judge.net
-    assert isinstance(judge, Classifier)
-    net = copy.deepcopy(judge)
-    cut: Any = net.net
-    cut.reset_classifier(0)
-    return kind, folder, lambda x: net(x.to(device)).float()
+    return kind, folder, judge_features(setup.cast.judge, device)
 
 
 def export_bags(result: Path, kind: str, folder: Path, extract: Extract) -> list[FeatureBag]:
@@ -102,47 +89,3 @@ def _features(bags: Bags, name: str, extract: Extract, batch: int = 128) -> np.n
         extract(to_model(bags.images(name, np.arange(i, min(i + batch, n))))).cpu().numpy() for i in range(0, n, batch)
     ]
     return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
-
-
-def _timm(name: str, weights: Path | None, channels: int, device: torch.device) -> Extract:
-    """A timm model without its head; images are enlarged to its size and normalised as it was trained."""
-    import timm
-
-    if channels not in (1, 3):
-        raise UserError(f"--features takes images of 1 or 3 channels, not {channels}: leave it out to use the judge.")
-    if name.split(".")[0] not in timm.list_models():
-        raise UserError(f"timm knows no model {name!r} for --features: timm.list_models() lists the known ones.")
-    try:
-        net = timm.create_model(name, pretrained=weights is None, num_classes=0)
-    except Exception as error:  # timm passes on whatever the download raises
-        raise UserError(
-            f"The weights of {name!r} cannot be had ({type(error).__name__}): give a local safetensors file with "
-            "--feature-weights."
-        ) from error
-    if weights is not None:
-        _load(net, weights, name)
-    config = timm.data.resolve_model_data_config(net)
-    size = config["input_size"][1:]
-    mean, std = (torch.tensor(config[k]).view(1, 3, 1, 1).to(device) for k in ("mean", "std"))
-    net = net.eval().requires_grad_(False).to(device)
-
-    def extract(x: Tensor) -> Tensor:
-        x = ((x.to(device) + 1) / 2).expand(-1, 3, -1, -1)
-        x = F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=True)
-        return net((x - mean) / std).float()
-
-    return extract
-
-
-def _load(net: nn.Module, weights: Path, name: str) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        given = load_file(weights)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"--feature-weights {weights.name} is no readable safetensors file: give one.") from error
-    own = net.state_dict()
-    if any(key not in given or given[key].shape != value.shape for key, value in own.items()):
-        raise UserError(f"--feature-weights {weights.name} does not fit {name!r}: give weights of that timm model.")
-    net.load_state_dict({key: given[key] for key in own})

@@ -1,0 +1,72 @@
+"""Features of images: the judge before its last layer, or any timm model that the user names."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cfdiff.errors import UserError
+from cfdiff.models.checkpoint import Model
+from cfdiff.models.classifier import Classifier
+
+Extract = Callable[[Tensor], Tensor]
+"""Images (B, C, H, W) in [-1, 1] -> features (B, D)."""
+
+
+def judge_features(judge: Model, device: torch.device) -> Extract:
+    """The judge without its last layer."""
+    assert isinstance(judge.net, Classifier)
+    net = copy.deepcopy(judge.net)
+    cut: Any = net.net
+    cut.reset_classifier(0)
+    return lambda x: net(x.to(device)).float()
+
+
+def timm_features(name: str, weights: Path | None, channels: int, device: torch.device) -> Extract:
+    """A timm model without its head; images are enlarged to its size and normalised as it was trained."""
+    import timm
+
+    if channels not in (1, 3):
+        raise UserError(f"--features takes images of 1 or 3 channels, not {channels}: leave it out to use the judge.")
+    if name.split(".")[0] not in timm.list_models():
+        raise UserError(f"timm knows no model {name!r} for --features: timm.list_models() lists the known ones.")
+    try:
+        net = timm.create_model(name, pretrained=weights is None, num_classes=0)
+    except Exception as error:  # timm passes on whatever the download raises
+        raise UserError(
+            f"The weights of {name!r} cannot be had ({type(error).__name__}): give a local safetensors file with "
+            "--feature-weights."
+        ) from error
+    if weights is not None:
+        _load(net, weights, name)
+    config = timm.data.resolve_model_data_config(net)
+    size = config["input_size"][1:]
+    mean, std = (torch.tensor(config[k]).view(1, 3, 1, 1).to(device) for k in ("mean", "std"))
+    net = net.eval().requires_grad_(False).to(device)
+
+    def extract(x: Tensor) -> Tensor:
+        x = ((x.to(device) + 1) / 2).expand(-1, 3, -1, -1)
+        x = F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=True)
+        return net((x - mean) / std).float()
+
+    return extract
+
+
+def _load(net: nn.Module, weights: Path, name: str) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        given = load_file(weights)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"--feature-weights {weights.name} is no readable safetensors file: give one.") from error
+    own = net.state_dict()
+    if any(key not in given or given[key].shape != value.shape for key, value in own.items()):
+        raise UserError(f"--feature-weights {weights.name} does not fit {name!r}: give weights of that timm model.")
+    net.load_state_dict({key: given[key] for key in own})
