@@ -21,10 +21,10 @@ import numpy as np
 
 from cfdiff.data.open import open_source
 from cfdiff.data.values import unit
+from cfdiff.metrics.intervals import mean_interval, wilson
 from cfdiff.store.bags import open_bags
 from cfdiff.workflows.bag import bag
 from cfdiff.workflows.bag_settings import BagSettings
-from cfdiff.workflows.summary import mean_interval, wilson
 
 MIXES = "0,0.1,0.3,0.5,0.9,1"
 KINDS: dict[str, dict[str, Any]] = {

@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cfdiff.data.values import unit
+from cfdiff.metrics.intervals import mean_interval, wilson
 from cfdiff.store import open_result
-
-
-def wilson(hits: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """95 % interval of a proportion (Wilson 1927), in [0, 1]."""
-    if n == 0:
-        return 0.0, 1.0
-    p, z2n = hits / n, z * z / n
-    centre = (p + z2n / 2) / (1 + z2n)
-    half = z / (1 + z2n) * math.sqrt(p * (1 - p) / n + z2n / (4 * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def mean_interval(values: np.ndarray, z: float = 1.959964) -> tuple[float, float] | None:
-    """Normal 95 % interval of a mean; None for a single value."""
-    if len(values) < 2:
-        return None
-    half = z * float(values.std(ddof=1)) / math.sqrt(len(values))
-    return float(values.mean()) - half, float(values.mean()) + half
 
 
 def summarise(path: Path, batch: int = 256) -> dict[str, Any]:
