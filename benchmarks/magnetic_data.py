@@ -51,7 +51,7 @@ def prepare(source: Path, out: Path) -> None:
         rows = arrays["split"] == name
         kinds = dict(sorted(Counter(kind[rows & (label == 1)].tolist()).items()))
         clusters = len(np.unique(arrays["cluster"][rows]))
-        print(f"{name:12s} {rows.sum():5d} crops, {clusters:3d} clusters, with a defect {label[rows].sum():4d}: {kinds}")
+        print(f"{name:12s} {rows.sum():5d} crops, {clusters:3d} clusters, {label[rows].sum():4d} defects: {kinds}")
 
 
 if __name__ == "__main__":

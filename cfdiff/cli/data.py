@@ -124,6 +124,10 @@ def build_malaria(
     typer.echo(malaria.build(source, out, everything, patients=names))
 
 
+SHOWN_GROUPS = 20
+"""How many groups the text lists; --json has all."""
+
+
 def _print(summary: dict[str, Any], console: Console) -> None:
     """The summary as text and two tables."""
     negative, positive = summary["classes"]
@@ -148,6 +152,13 @@ def _print(summary: dict[str, Any], console: Console) -> None:
             f"(median {groups['median']:g}); {groups['only_negative']} all negative, "
             f"{groups['only_positive']} all positive, {groups['in_several_splits']} in more than one split"
         )
+        largest = sorted(groups["counts"].items(), key=lambda item: (-sum(item[1].values()), item[0]))
+        by_group = _table("group", *classes, "all")
+        for name, row in largest[:SHOWN_GROUPS]:
+            by_group.add_row(name, *(f"{row[c]:,}" for c in classes), f"{sum(row.values()):,}")
+        if len(largest) > SHOWN_GROUPS:
+            by_group.add_row(f"and {len(largest) - SHOWN_GROUPS:,} smaller (--json)")
+        console.print(by_group)
     copies = summary["duplicates"]
     console.print(
         f"exact copies: {copies['images']} images in {copies['sets']} sets; across splits "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -34,3 +35,10 @@ def bundled_file(name: str) -> Path:
 def card(name: str) -> dict[str, Any]:
     """The machine-readable data card of a bundled data set."""
     return json.loads((bundled_dir(name) / "card.json").read_text(encoding="utf-8"))
+
+
+def card_sha256(data: str) -> str | None:
+    """sha256 (hex) of the data card, `card.json`, of a bundled name, or in or beside a folder or file; else None."""
+    place = bundled_dir(data) if data in BUNDLED else Path(data)
+    found = (folder / "card.json" for folder in (place, place.parent))
+    return next((hashlib.sha256(path.read_bytes()).hexdigest() for path in found if path.is_file()), None)

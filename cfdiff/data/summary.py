@@ -78,7 +78,17 @@ def _groups(source: Source) -> dict[str, Any] | None:
         "only_negative": sum(labels == {NEGATIVE} for labels in classes_of.values()),
         "only_positive": sum(labels == {POSITIVE} for labels in classes_of.values()),
         "in_several_splits": sum(len(splits) > 1 for splits in splits_of.values()),
+        "counts": _group_counts(source, source.groups),
     }
+
+
+def _group_counts(source: Source, groups: np.ndarray) -> dict[str, dict[str, int]]:
+    """Group -> class -> images, in the order of the groups' names."""
+    names, index = np.unique(groups.astype(str), return_inverse=True)
+    counts = {
+        class_of(source, k): np.bincount(index[source.labels == k], minlength=len(names)) for k in _present(source)
+    }
+    return {name: {c: int(counts[c][i]) for c in counts} for i, name in enumerate(names.tolist())}
 
 
 def _scan(source: Source) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -38,19 +38,23 @@ RATIO_STEP, DEPTH_STEP = 1.5, 1.5
 
 @dataclass(frozen=True)
 class Rung:
-    """One try: the clamp of the guidance and the depth."""
+    """One try: the scale of the guidance, its clamp and the depth."""
 
+    scale: float
     ratio: float | None
     depth: float
 
 
 def ladder(s: EditSettings) -> list[Rung]:
-    """The first try and its retries, weakest first: ratio x 1.5 each, then depth, with the last ratios again."""
+    """The first try and its retries, weakest first: ratio x 1.5 each (scale, where there is no clamp), then depth,
+    with the last strengths again."""
     deeper = min(2, s.retries // 2) if s.depth < 1 else 0
-    ratio = s.ratio
-    rungs = [Rung(ratio and ratio * RATIO_STEP**k, s.depth) for k in range(s.retries - deeper + 1)]
+    steps = [RATIO_STEP**k for k in range(s.retries - deeper + 1)]
+    rungs = [
+        Rung(s.scale * k, None, s.depth) if s.ratio is None else Rung(s.scale, s.ratio * k, s.depth) for k in steps
+    ]
     last = rungs[-deeper:] if deeper else []
-    return rungs + [Rung(rung.ratio, min(1.0, s.depth * DEPTH_STEP)) for rung in last]
+    return rungs + [replace(rung, depth=min(1.0, s.depth * DEPTH_STEP)) for rung in last]
 
 
 @dataclass
@@ -96,10 +100,13 @@ class Editor:
         path: Trajectory,
         ids: Sequence[str],
         target: Tensor,
-        ratio: float | None,
+        rung: Rung,
         mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The counterfactuals (B, C, H, W) at the end of `path`, and the guided steps that each took, (B,)."""
+        """The counterfactuals (B, C, H, W) at the end of `path`, and the guided steps that each took, (B,).
+
+        `path` is encoded to the rung's depth.
+        """
         cast, s = self.cast, self.s
         guided_steps = torch.zeros(len(target), dtype=torch.int64)
 
@@ -109,8 +116,8 @@ class Editor:
         guidance = Guidance(
             cast.schedule,
             self._guides(),
-            s.scale,
-            ratio,
+            rung.scale,
+            rung.ratio,
             target,
             checker=cast.checker_log_prob if s.closed_loop else None,
             confidence=s.target,
@@ -175,11 +182,11 @@ class Editor:
             here = path.select(np.searchsorted(path_rows, pending).tolist())
             goals = torch.full((len(pending),), target, device=device)
             mask = self._data_mask(masks, pending)
-            x, guided = self.decode(here, names, goals, rung.ratio, mask)
+            x, guided = self.decode(here, names, goals, rung, mask)
             passes = 1
             if self.s.mask == "auto":
                 mask = changed_region(x - here.x[0], self.s.mask_share)
-                x, more = self.decode(here, names, goals, rung.ratio, mask)
+                x, more = self.decode(here, names, goals, rung, mask)
                 guided, passes = guided + more, 2
             guide_calls = guided.numpy().astype(np.int32)
             best.network_calls[pending] += passes * (here.steps - 1)

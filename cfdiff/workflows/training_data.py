@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cfdiff.data.bundled import card_sha256
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source, random_subset
 from cfdiff.errors import UserError
@@ -26,6 +27,7 @@ class TrainingData:
     validation: Source
     split: str
     val_split: str
+    card_sha256: str | None = None
 
     @property
     def card(self) -> dict[str, Any]:
@@ -34,6 +36,7 @@ class TrainingData:
         return {
             "name": self.train.name,
             "fingerprint": self.train.fingerprint,
+            "card_sha256": self.card_sha256,
             "split": self.split,
             "val_split": self.val_split,
             "images": len(self.train),
@@ -64,7 +67,7 @@ def open_training_data(s: TrainSettings) -> TrainingData:
     train = whole if split is None else open_source(s.data, split=split, **options)
     if val_split is not None:
         validation = open_source(s.data, split=val_split, limit=s.val_limit, **options)
-        return TrainingData(train, validation, split or "all", val_split)
+        return TrainingData(train, validation, split or "all", val_split, card_sha256(s.data))
     held = hold_out(train)
     unit = "images" if train.groups is None else "groups"
     return TrainingData(
@@ -72,6 +75,7 @@ def open_training_data(s: TrainSettings) -> TrainingData:
         random_subset(train.select(np.flatnonzero(held)), s.val_limit, 0),
         f"{split or 'all'} but a tenth of its {unit}",
         f"a tenth of the {unit} of {split or 'all'}",
+        card_sha256(s.data),
     )
 
 

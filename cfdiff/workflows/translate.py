@@ -16,6 +16,7 @@ from cfdiff.engine import NoiseSchedule
 from cfdiff.errors import UserError
 from cfdiff.figures import FORMATS, panel
 from cfdiff.store import RunParts, check_output, open_result
+from cfdiff.store.result import is_result_of
 from cfdiff.workflows.cast import Cast, load_cast, probabilities
 from cfdiff.workflows.edit import Editor
 from cfdiff.workflows.settings import PLACES, TranslateSettings
@@ -28,6 +29,8 @@ Progress = Callable[[int, int], None]
 def translate(s: TranslateSettings, progress: Progress | None = None) -> dict[str, Any]:
     """Run (or continue) a translation; returns the summary of the finished file.
 
+    A file that these settings have made already is not made again where a preview of it is asked for.
+
     Raises:
         UserError: data, models, settings or output are not usable; said before anything is computed.
     """
@@ -35,36 +38,46 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> dict[st
     out = s.out or _default_out(source, target)
     if Path(s.data).exists() and out.exists() and out.samefile(s.data):
         raise UserError(f"--out {out} is the file that the images come from: choose another --out.")
-    if s.out is not None:
+    if s.out is not None and not (s.preview is not None and out.is_file()):
         check_output(out, s.force)
     _check_preview(s.preview)
     _check_masks(s, source)
+    source.check()
     cast = load_cast(s, s.data, source)
     _check_preview_models(s, cast)
     editor = Editor(cast, s)
     if s.out is None:
         _make_folder(out.parent)
-    settings = resolved(s, source)
-    started, fresh = time.monotonic(), 0
-    with RunParts(out, {**settings, "models": cast.hashes}, len(source), s.batch_size, force=s.force) as parts:
-        for start, stop in parts.todo():
-            parts.write(start, translate_batch(editor, s, source, np.arange(start, stop), target))
-            fresh += stop - start
-            if progress is not None:
-                left = sum(b - a for a, b in parts.missing())
-                progress(len(source) - left, len(source))
-        parts.join(
-            {
-                "seed": s.seed,
-                "models": cast.hashes,
-                "direction": direction(source, target),
-                "schedule": cast.schedule.config,
-            }
-        )
-    seconds = (time.monotonic() - started) / fresh if fresh else None
+    settings = {**resolved(s, source), "models": cast.hashes}
+    seconds = None
+    if s.force or s.preview is None or not is_result_of(out, settings, len(source)):
+        with RunParts(out, settings, len(source), s.batch_size, force=s.force) as parts:
+            seconds = _compute(parts, editor, s, source, target, progress)
     if s.preview is not None:
         preview(out, s.preview)
     return {**summarise(out), "seconds_per_image": seconds}
+
+
+def _compute(
+    parts: RunParts, editor: Editor, s: TranslateSettings, source: Source, target: int, progress: Progress | None
+) -> float | None:
+    """Fill and join the parts; seconds an image, None where all were there."""
+    started, fresh = time.monotonic(), 0
+    for start, stop in parts.todo():
+        parts.write(start, translate_batch(editor, s, source, np.arange(start, stop), target))
+        fresh += stop - start
+        if progress is not None:
+            left = sum(b - a for a, b in parts.missing())
+            progress(len(source) - left, len(source))
+    parts.join(
+        {
+            "seed": s.seed,
+            "models": editor.cast.hashes,
+            "direction": direction(source, target),
+            "schedule": editor.cast.schedule.config,
+        }
+    )
+    return (time.monotonic() - started) / fresh if fresh else None
 
 
 def select_images(s: TranslateSettings) -> tuple[Source, int]:

@@ -44,6 +44,7 @@ def test_a_summary_counts_by_split_class_and_group_and_json_can_write_it(path: P
         "only_negative": 2,
         "only_positive": 0,
         "in_several_splits": 0,
+        "counts": {"a": {"neg": 2, "pos": 0}, "b": {"neg": 1, "pos": 3}, "c": {"neg": 2, "pos": 0}},
     }
 
 

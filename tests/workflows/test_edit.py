@@ -241,6 +241,12 @@ def test_the_ladder_grows_the_ratio_and_then_the_depth(edit_settings: Settings) 
         (pytest.approx(0.45), pytest.approx(0.6)),
     ]
     assert len(ladder(edit_settings(retries=0))) == 1
+
+
+def test_without_a_clamp_the_ladder_raises_the_scale(edit_settings: Any) -> None:
+    rungs = ladder(edit_settings(ratio=None, scale=2.0, retries=2))
+    assert [(r.scale, r.ratio) for r in rungs] == [(2.0, None), (3.0, None), (3.0, None)]
+    assert len(set(rungs)) == 3
     assert [r.depth for r in ladder(edit_settings(depth=1.0, retries=2))] == [1, 1, 1]
     assert [r.ratio for r in ladder(edit_settings(ratio=None, retries=1))] == [None, None]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,14 @@ def opened(path: Path, splits: list[str] | None = None, n: int = 40, **settings:
         arrays["split"] = np.array(splits)[np.arange(n) * len(splits) // n]
     np.savez(path / "toy.npz", **arrays)
     return open_training_data(DiffusionSettings(data=str(path / "toy.npz"), **settings))
+
+
+def test_the_card_of_a_model_holds_the_hash_of_the_data_card(tmp_path: Path) -> None:
+    assert opened(tmp_path).card["card_sha256"] is None
+    (tmp_path / "card.json").write_text("{}")
+    assert opened(tmp_path).card["card_sha256"] == hashlib.sha256(b"{}").hexdigest()
+    bundled = open_training_data(DiffusionSettings(data="pneumoniamnist")).card["card_sha256"]
+    assert isinstance(bundled, str) and len(bundled) == 64
 
 
 def test_without_splits_a_tenth_of_the_groups_is_held_out(tmp_path: Path) -> None:
