@@ -11,6 +11,7 @@ import numpy as np
 from cfdiff.data.values import unit
 from cfdiff.errors import UserError
 from cfdiff.figures_bag import contact_sheets, dose_response
+from cfdiff.metrics.intervals import mean_interval, wilson
 from cfdiff.store.bags import BagParts, Bags, is_bags_of, open_bags
 from cfdiff.store.files import check_output
 from cfdiff.workflows.bag_export import check_export, export_bags
@@ -19,7 +20,6 @@ from cfdiff.workflows.bag_instance import Progress, edit_instances
 from cfdiff.workflows.bag_joint import edit_jointly
 from cfdiff.workflows.bag_settings import BagSettings
 from cfdiff.workflows.bag_setup import Setup, set_up
-from cfdiff.workflows.summary import mean_interval, wilson
 
 DEFAULT_OUT = Path("runs") / "bags.h5"
 
