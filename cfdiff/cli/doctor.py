@@ -1,0 +1,56 @@
+"""cfdiff doctor."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from cfdiff.cli.options import EDIT_NAMES, command
+from cfdiff.workflows.doctor_settings import DoctorSettings
+
+DOC = """Find what is wrong with data, models and settings, in about a minute.
+
+Each check is a line: ok, warn or fail, what was measured, and what to do. With no option it checks the bundled data and
+weights; with the options of a run it checks that run. It ends with 0, or with 1 if a line says fail."""
+
+COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+@command(DoctorSettings, DOC, names=EDIT_NAMES)
+def doctor(settings: DoctorSettings) -> None:
+    from cfdiff.workflows.doctor import doctor as run
+
+    console = Console(stderr=True)
+    columns = (TextColumn("checking {task.description}"), *Progress.get_default_columns()[1:])
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("what there is", total=None)
+        found = run(settings, lambda done, n, name: bar.update(task, completed=done, total=n, description=name))
+    if settings.json_:
+        print(json.dumps(found))
+    else:
+        _print(found, Console())
+    if found["counts"]["fail"]:
+        raise typer.Exit(1)
+
+
+def _print(found: dict[str, Any], console: Console) -> None:
+    console.print(table(found))
+    counts = found["counts"]
+    console.print(Text(f"{counts['ok']} ok, {counts['warn']} to look at, {counts['fail']} failed"))
+
+
+def table(found: dict[str, Any]) -> Table:
+    """The lines as one reads them; what to do stands under the figure."""
+    shown = Table("check", "", "found", title=f"{found['data']}, {found['images']} images", title_justify="left")
+    for line in found["lines"]:
+        text = Text(line["figure"])
+        if line["advice"]:
+            text.append(f"\n→ {line['advice']}", style="bold")
+        shown.add_row(Text(line["name"]), Text(line["status"], style=COLOURS[line["status"]]), text)
+    return shown
