@@ -48,7 +48,7 @@ def cout(
     steps: int = 50,
     original: np.ndarray | int | None = None,
 ) -> Cout:
-    """Counterfactual transition score (Khorram and Fuxin 2022, section 4; Jeanneret et al. 2023 use it too).
+    """Counterfactual transition score (Khorram and Fuxin 2022, C3LT; ACE, Jeanneret et al. 2023, uses it too).
 
     Pixels of the counterfactual replace those of the source (B, H, W, C), the most changed first. The score is
     AUPC(target) - AUPC(original): 1 where the first pixels already turn the classifier, -1 where it never doubts the

@@ -50,11 +50,11 @@ def fid(a: np.ndarray, b: np.ndarray) -> float:
 def kid(
     a: np.ndarray, b: np.ndarray, subsets: int = 100, subset_size: int | None = None, seed: int = 0
 ) -> tuple[float, float]:
-    """Kernel distance (Binkowski et al. 2018): unbiased MMD^2 with the kernel (x.y / D + 1)^3; mean and std (torchmetrics).
+    """Kernel distance (Binkowski et al. 2018): unbiased MMD^2 with the kernel (x.y / D + 1)^3, by torchmetrics.
 
-    Over `subsets` random subsets of `subset_size` images of each side, by default half of the smaller side, 1,000 at
-    most (as in the paper): with all of them every subset were the same, and std 0. It can be below 0, around which it
-    lies for images of one distribution. Needs four images on each side.
+    Mean and std over `subsets` random subsets of `subset_size` images of each side, by default half of the smaller
+    side, 1,000 at most (as in the paper): with all of them every subset were the same, and std 0. It can be below 0,
+    around which it lies for images of one distribution. Needs four images on each side.
     """
     size = min(1000, len(a) // 2, len(b) // 2) if subset_size is None else subset_size
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
@@ -76,23 +76,23 @@ def sfid(
     paired: bool = False,
     metric: Metric = fid,
 ) -> Repeated:
-    """sFID (Jeanneret et al. 2023, section 4.2): counterfactuals of one random half against real images of the other.
+    """sFID (Jeanneret et al. 2023, ACE): counterfactuals of one random half against real images of the other.
 
     Each of `repeats` times both sets are shuffled and cut into halves of n (by default half of the smaller set), and
-    FID(real half 1, counterfactual half 2) and FID(real half 2, counterfactual half 1) are taken; the mean is over
-    all of these. `paired`: real[i] is the source of cf[i], as in the paper; then both sets are shuffled alike, so that
-    no counterfactual meets its own source, to which it is trivially near. Where `real` are other images, there are no
-    pairs. Real images in two halves of the same n: `real_against_real(real, n=result.n)`.
+    FID(real half 1, counterfactual half 2) and FID(real half 2, counterfactual half 1) are averaged. `paired`: real[i]
+    is the source of cf[i], as in the paper; then both sets are shuffled alike, so that no counterfactual meets its own
+    source, to which it is trivially near. Where `real` are other images, there are no pairs. The same figure
+    for real images in two halves: `real_against_real(real, n=result.n)`.
     """
     size = min(len(real), len(cf)) // 2 if n is None else n
-    figures = []
-    for repeat in range(repeats):
-        g = np.random.default_rng([seed, repeat])
+
+    def both(g: np.random.Generator) -> float:
         order = g.permutation(len(real))
         other = order if paired else g.permutation(len(cf))
-        halves = [(order[:size], other[size : 2 * size]), (order[size : 2 * size], other[:size])]
-        figures += [metric(real[i], cf[j]) for i, j in halves]
-    return Repeated(float(np.mean(figures)), float(np.std(figures)), size)
+        first, second = slice(size), slice(size, 2 * size)
+        return (metric(real[order[first]], cf[other[second]]) + metric(real[order[second]], cf[other[first]])) / 2
+
+    return _repeat(both, size, repeats, seed)
 
 
 def against_real(
@@ -104,11 +104,11 @@ def against_real(
     and seed both have the same real images on one side, so the difference of the two figures is that of the other.
     """
     size = min(len(cf), len(real) // 2) if n is None else n
-    figures = []
-    for repeat in range(repeats):
-        g = np.random.default_rng([seed, repeat])
-        figures.append(metric(real[g.permutation(len(real))[:size]], cf[g.permutation(len(cf))[:size]]))
-    return Repeated(float(np.mean(figures)), float(np.std(figures)), size)
+
+    def once(g: np.random.Generator) -> float:
+        return metric(real[g.permutation(len(real))[:size]], cf[g.permutation(len(cf))[:size]])
+
+    return _repeat(once, size, repeats, seed)
 
 
 def real_against_real(
@@ -119,23 +119,29 @@ def real_against_real(
     n by default half of the images, which is the most.
     """
     size = len(real) // 2 if n is None else n
-    figures = []
-    for repeat in range(repeats):
-        order = np.random.default_rng([seed, repeat]).permutation(len(real))
-        figures.append(metric(real[order[:size]], real[order[size : 2 * size]]))
-    return Repeated(float(np.mean(figures)), float(np.std(figures)), size)
+
+    def once(g: np.random.Generator) -> float:
+        order = g.permutation(len(real))
+        return metric(real[order[:size]], real[order[size : 2 * size]])
+
+    return _repeat(once, size, repeats, seed)
 
 
 def cosine_similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(N,) in [-1, 1]: the cosine of each row of a (N, D) with that of b; higher is nearer. 0 if a row is all zeros.
 
-    With features of source and counterfactual this is what S3 is (Jeanneret et al. 2023), but for the network: S3 has
-    SimSiam's (Chen and He 2021). Features after a ReLU are all positive, so their cosine is high for any two images.
+    With features of source and counterfactual this is what S3 is (Jeanneret et al. 2023, ACE), but for the network: S3
+    has SimSiam's (Chen and He 2021). Features after a ReLU are never negative: their cosine is high for any two images.
     """
     return (normalize(np.asarray(a, np.float64)) * normalize(np.asarray(b, np.float64))).sum(axis=1)
+
+
+def _repeat(figure: Callable[[np.random.Generator], float], n: int, repeats: int, seed: int) -> Repeated:
+    figures = [figure(np.random.default_rng([seed, i])) for i in range(repeats)]
+    return Repeated(float(np.mean(figures)), float(np.std(figures)), n)
 
 
 def _root(features: np.ndarray) -> np.ndarray:
     """A with A^T A the covariance of features (N, D): at most D rows, because a QR keeps A^T A."""
     centred = (features - features.mean(axis=0)) / np.sqrt(len(features) - 1)
-    return np.linalg.qr(centred, mode="r") if len(features) > features.shape[1] else centred
+    return np.linalg.qr(centred).R if len(features) > features.shape[1] else centred
