@@ -204,7 +204,7 @@ class JointEditor(Editor):
         stuck, tried = frozen.copy(), np.zeros(len(labels), bool)
         while True:
             z = settle(z, labels, p[:, 1], k, stuck)
-            sure = p[np.arange(len(z)), z] >= self.s.target
+            sure = p[np.arange(len(z)), z] >= self.accept
             todo = np.flatnonzero((z != labels) & ~sure & ~tried)
             if not len(todo):
                 return z, tried

@@ -77,6 +77,7 @@ class Editor:
     def __init__(self, cast: Cast, s: EditSettings) -> None:
         self.cast, self.s = cast, s
         self.rungs = ladder(s)
+        self.accept = min(s.accept, s.target)  # the closed loop stops at `target`: more would be luck
         for rung in self.rungs:  # an impossible depth or step count is said before any computation
             self.tau(rung.depth)
 
@@ -153,9 +154,9 @@ class Editor:
     def edit(self, images: np.ndarray, ids: Sequence[str], target: int, masks: np.ndarray | None = None) -> Edits:
         """Edit (B, H, W, C) stored images to class `target`; only those that do not flip climb the ladder.
 
-        A try is accepted when the checker, on the image as saved, gives the target at least `s.target`. The rungs go
-        from weak to strong, so the first accepted try has the smallest change; where none is, the smallest change
-        that flips at all is kept, and else the try that came closest.
+        A try is accepted when the checker, on the image as saved, gives the target at least `accept`, a margin above
+        1/2 because the judge is another model. Where no rung is accepted, the smallest change that flips at all is
+        kept, and where none flips, the try that came closest.
         """
         n, device = len(images), self.cast.device
         best = Edits(
@@ -168,7 +169,7 @@ class Editor:
             np.zeros(n, np.int32),
             None if self.s.mask == "none" else np.zeros(images.shape[:3], bool),
         )
-        score = np.full(n, -np.inf)
+        score = np.full((n, 2), -np.inf)
         pending = np.arange(n)
         path, path_rows, path_depth = None, pending, None
         for k, rung in enumerate(self.rungs):
@@ -195,7 +196,7 @@ class Editor:
                 best.network_calls[pending] += guide_calls
 
             saved = as_saved(images[pending], here.x[0], x)
-            accepted = self._keep(best, score, pending, saved, target, rung, k, mask)
+            accepted = self._keep(best, score, pending, images[pending], saved, target, rung, k, mask)
             pending = pending[~accepted]
         return best
 
@@ -204,6 +205,7 @@ class Editor:
         best: Edits,
         score: np.ndarray,
         rows: np.ndarray,
+        images: np.ndarray,
         saved: np.ndarray,
         target: int,
         rung: Rung,
@@ -216,10 +218,12 @@ class Editor:
         else:
             p = probabilities(self.cast.checker, to_model(saved).to(self.cast.device)).numpy()
             hit = p[:, target]
-            accepted = hit >= self.s.target
-            # 2: accepted; 1: flips; below 1/2: how close. The first of equals stands, as it is the smallest change.
-            rank = np.where(accepted, 2.0, np.where(hit > 0.5, 1.0, hit))
-            better = rank > score[rows]
+            accepted = hit >= self.accept
+            # Flips before those that do not; among flips the smaller change, among the others the closer.
+            change = mean_change(images, saved)
+            flips = accepted | (hit > 0.5)
+            rank = np.stack([np.where(accepted, 2, flips), np.where(flips, -change, hit)], axis=1)
+            better = np.array([tuple(new) > tuple(old) for new, old in zip(rank, score[rows], strict=True)])
             score[rows[better]] = rank[better]
             assert best.checker is not None
             best.checker[rows[better]] = p[better]

@@ -203,7 +203,7 @@ class EditSettings(Settings):
     checker: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the clean checker.")
     judge: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the independent judge.")
     depth: float = Field(
-        0.4, gt=0, le=1, json_schema_extra=PATH, description="How far up the noise levels, a fraction of T."
+        0.3, gt=0, le=1, json_schema_extra=PATH, description="How far up the noise levels, a fraction of T."
     )
     steps: PositiveInt = Field(15, json_schema_extra=PATH, description="Levels of tau up to depth: S up, S down.")
     spacing: Literal["uniform", "quadratic", "logsnr"] = Field(
@@ -228,13 +228,20 @@ class EditSettings(Settings):
     target: float = Field(
         0.95, gt=0, le=1, json_schema_extra=GUIDANCE, description="The checker's confidence at which an edit is enough."
     )
+    accept: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        json_schema_extra=GUIDANCE,
+        description="The checker's confidence in the image as saved under which it is tried again, at most --target.",
+    )
     closed_loop: bool = Field(
         True, json_schema_extra=GUIDANCE, description="Stop guiding a sample of which the checker is sure."
     )
     retries: NonNegativeInt = Field(
         4,
         json_schema_extra=GUIDANCE,
-        description="Rungs of the ladder for images that do not flip: 1.5 x ratio each, the last two deeper.",
+        description="Rungs of the ladder for images below --accept: 1.5 x ratio each, the last two deeper.",
     )
     inversion: Literal["ddim", "fixed-point", "noise"] = Field(
         "ddim", json_schema_extra=PATH, description="How the image is encoded."

@@ -322,3 +322,55 @@ def test_without_a_checker_the_first_try_stands(
     edits = Editor(replace(exact_cast, checker=None), settings).edit(exact_images(2), names(2), 1)
     assert edits.checker is None and edits.retries.tolist() == [0, 0]
     assert (mean_change(exact_images(2), edits.counterfactual) > 0).all()
+
+
+def tried(editor: Editor, image: np.ndarray, tries: list[tuple[float, float]], monkeypatch: Any) -> tuple[Any, int]:
+    """Edit `image` where try k makes the checker say p and changes the pixels without meaning by a; the rungs used.
+
+    The checker's odds are exp(3.2 times the sum of the nine pixels of the patch).
+    """
+    used = []
+
+    def decode(path: Any, ids: Any, goals: Tensor, rung: Any, mask: Any = None) -> tuple[Tensor, Tensor]:
+        p, a = tries[len(used)]
+        used.append(rung)
+        x = path.x[0].clone()
+        x[:, :, 5:, 5:] += a
+        x[:, :, 1:4, 1:4] = np.log(p / (1 - p)) / 3.2 / 9
+        return x, torch.zeros(len(x), dtype=torch.int64)
+
+    monkeypatch.setattr(editor, "decode", decode)
+    return editor.edit(image, names(1), 1), len(used)
+
+
+@pytest.mark.parametrize(
+    ("tries", "kept", "used"),
+    [
+        ([(0.92, 0.5), (0.99, 0.0)], 0, 1),  # accepted at once: the ladder is for failures only
+        ([(0.7, 0.2), (0.6, 0.0), (0.8, 0.4)], 1, 3),  # none is accepted: the smallest change that flips
+        ([(0.7, 0.0), (0.92, 0.4), (0.99, 0.0)], 1, 2),  # accepted beats a smaller change that is in doubt
+        ([(0.2, 0.0), (0.4, 0.3), (0.3, 0.0)], 1, 3),  # none flips: the one that came closest
+        ([(0.4, 0.0), (0.6, 0.5), (0.3, 0.0)], 1, 3),  # a flip beats none, at any change
+    ],
+)
+def test_the_ladder_keeps_the_smallest_change_that_flips(
+    exact_cast: Cast,
+    edit_settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    tries: list[tuple[float, float]],
+    kept: int,
+    used: int,
+) -> None:
+    image = np.full((1, 8, 8, 1), 0.5, np.float32)
+    image[:, 1:4, 1:4] = 0.25
+    edits, climbed = tried(Editor(exact_cast, edit_settings(retries=2)), image, tries, monkeypatch)
+    assert climbed == used and edits.retries[0] == used - 1
+    assert edits.checker is not None and edits.checker[0, 1] == pytest.approx(tries[kept][0], abs=1e-3)
+
+
+def test_no_more_is_asked_of_the_saved_image_than_of_the_closed_loop(
+    exact_cast: Cast, edit_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.full((1, 8, 8, 1), 0.25, np.float32)
+    _, climbed = tried(Editor(exact_cast, edit_settings(retries=2, target=0.8)), image, [(0.85, 0.0)], monkeypatch)
+    assert climbed == 1
