@@ -77,8 +77,8 @@ def pooled_intervals(
     """Bootstrap 95 % intervals of the pooled AUPRC and AUROC, resampling images, or groups of them (B,).
 
     A draw would sort millions of pixels anew; so they are counted once, by image, in bins that hold equally many
-    lesion pixels: with fewer distinct lesion values than `bins` the AUPRC of a draw is exact, else (and for the AUROC)
-    a pixel is off by its bin at most. None for fewer than two groups with lesions.
+    lesion pixels: with at most `bins` distinct lesion values every draw is exact, else a pixel is off by its bin.
+    None for fewer than two groups with lesions.
     """
     members = np.arange(len(scores)) if groups is None else np.asarray(groups)
     if len(np.unique(members[masks.any(axis=(1, 2))])) < 2:
@@ -170,15 +170,16 @@ def by_size(
 
 
 def _histograms(scores: np.ndarray, masks: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lesion and other pixels of every image (B, bins) by score, from high to low."""
+    """Lesion and other pixels of every image (B, at most 2 bins + 1) by score, from high to low."""
     lesion = np.unique(scores[masks])
     edges = lesion if len(lesion) <= bins else np.unique(np.quantile(scores[masks], np.linspace(0, 1, bins)))
+    edges = np.union1d(edges, np.nextafter(edges, np.inf))  # a lesion value ties with no other than its equal
     size = len(edges) + 1
     place = np.searchsorted(edges, scores, side="right")
     count = [
         [np.bincount(p[m == part], minlength=size) for p, m in zip(place, masks, strict=True)] for part in (True, False)
     ]
-    inside, outside = np.array(count)[:, :, ::-1]
+    inside, outside = np.array(count, np.float64)[:, :, ::-1]  # floats, for which a product of matrices is quick
     return inside, outside
 
 
