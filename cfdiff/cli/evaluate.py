@@ -1,0 +1,95 @@
+"""cfdiff evaluate."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
+
+from cfdiff.cli.options import command
+from cfdiff.workflows.evaluate_settings import EvaluateSettings
+
+DOC = """Measure a finished run: valid, minimal, faithful, realistic, and in the right place?
+
+Everything is measured on the saved images, over all samples and, beside it, over those that flipped. What each figure
+means and how to read it: docs/evaluate.md."""
+ARROWS = {"higher": "↑", "lower": "↓", None: ""}
+
+
+@command(
+    EvaluateSettings,
+    DOC,
+    names={
+        "json_": "--json",
+        "faithfulness": "--faithfulness/--no-faithfulness",
+        "realism": "--realism/--no-realism",
+    },
+    arguments=("run",),
+)
+def evaluate(settings: EvaluateSettings) -> None:
+    from cfdiff.workflows.evaluate import evaluate as run
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("reading", total=None)
+        figures = run(settings, lambda what, done, n: bar.update(task, description=what, completed=done, total=n))
+    if settings.json_:
+        print(json.dumps(figures))
+    else:
+        Console().print(table(figures))
+
+
+def table(figures: dict[str, Any]) -> Table:
+    """The figures as one reads them: a group a question, with intervals; ↑ higher is better, ↓ lower."""
+    by = figures["flipped_by"]
+    edited = " edited" if "bags" in figures["sections"] else ""
+    title = escape(f"{figures['result']}: {figures['direction']}, {figures['images']}{edited} images")
+    shown = Table(title=title, title_justify="left", caption=_caption(figures), caption_justify="left", box=SIMPLE_HEAD)
+    shown.add_column("", ratio=1)
+    shown.add_column("all \\[95 % interval]", justify="right", no_wrap=True)
+    if by is not None:
+        shown.add_column(f"{figures['flipped']} flipped, by the {by}", justify="right", no_wrap=True)
+    for section in figures["sections"].values():
+        shown.add_section()
+        by_whom = f" by {section['judge']}" if "judge" in section else ""
+        shown.add_row(f"[bold]{section['question']}[/bold]{escape(by_whom)}")
+        if "not_measured" in section:
+            shown.add_row(f"not measured ({escape(section['not_measured'])})")
+        for figure in section["figures"].values():
+            share = figure.get("unit") == "share"
+            label = f"{figure['label']} {ARROWS[figure['better']]}".rstrip()
+            columns = ["all"] if by is None else ["all", "flipped"]
+            shown.add_row(escape(label), *[escape(_cell(figure[c], share, figures["images"])) for c in columns])
+    return shown
+
+
+def _cell(entry: dict[str, Any] | None, share: bool, images: int) -> str:
+    if entry is None:
+        return ""
+    if entry["value"] is None:
+        return "–"
+    between = "" if entry["low"] is None else f" [{_number(entry['low'], share)}, {_number(entry['high'], share)}]"
+    n = "" if entry["n"] == images else f"\n(n = {entry['n']})"
+    return f"{_number(entry['value'], share)}{' %' if share else ''}{between}{n}"
+
+
+def _number(value: float, share: bool) -> str:
+    if share:
+        return f"{100 * value:.1f}"
+    return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def _caption(figures: dict[str, Any]) -> str:
+    groups = figures["groups"]
+    drawn = "images" if groups is None else f"{groups} groups"
+    words = [f"Intervals: bootstrap over {drawn}; FID, KID, sFID: where 95 % of random draws lie."]
+    words.append("(n = ...): images of a figure that is not of all.")
+    where = figures["sections"].get("where", {})
+    if "rule" in where:
+        words.append(where["rule"])
+    return escape(" ".join(words))

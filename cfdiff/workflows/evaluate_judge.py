@@ -1,0 +1,111 @@
+"""Which judge measures a run, and how it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cfdiff.data.bundled import BUNDLED
+from cfdiff.data.values import to_model
+from cfdiff.errors import UserError
+from cfdiff.models.bundled import WEIGHTS, weights_file
+from cfdiff.models.checkpoint import Model, load_model
+from cfdiff.workflows.cast import probabilities
+from cfdiff.workflows.evaluate_run import Run
+from cfdiff.workflows.evaluate_settings import EvaluateSettings
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A judge at hand. `another`: it is not the one whose probabilities the file holds."""
+
+    model: Model
+    device: torch.device
+    another: bool
+
+    @property
+    def title(self) -> str:
+        """How figures name it: "judge (regnetx_002)"; another one with its file's name."""
+        arch = getattr(self.model.net.config, "arch", type(self.model.net).__name__)
+        return f"{self.model.name} ({arch})" if self.another else f"judge ({arch})"
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities (B, 2) of stored images, or of floats in [0, 1], (B, H, W, C)."""
+        return probabilities(self.model, to_model(images).to(self.device)).numpy()
+
+
+def find_judge(s: EvaluateSettings, run: Run, device: torch.device) -> Judge | None:
+    """--judge, or the one in --weights, or that of the run's bundled data; None where none of these is there.
+
+    Raises:
+        UserError: it takes other images, is one of the models that steered, or (unless --judge names it) is not the
+            one that judged the run.
+    """
+    path = s.judge or _judge_file(s.weights, run.settings["data"])
+    if path is None:
+        return None
+    model = load_model(path, "clean-classifier", device)
+    own = run.models.get("judge")
+    if s.judge is None and own is not None and model.sha256 != own:
+        raise UserError(
+            f"The judge at hand, sha256 {model.sha256[:12]}, is not the one that judged {run.path.name}, {own[:12]}: "
+            "name the run's folder with --weights, or this or another judge with --judge."
+        )
+    if model.shape != run.shape:
+        raise UserError(
+            f"The images of {run.path.name} are {_size(run.shape)}, but the judge {model.name!r} takes "
+            f"{_size(model.shape)}: name a judge that was trained on such images with --judge."
+        )
+    if model.sha256 in (run.models.get("guide"), run.models.get("checker")):
+        raise UserError(
+            "The judge is the very model that steered or checked, so its verdict means nothing: name another --judge."
+        )
+    classes = model.card.data.get("classes")
+    if classes is not None and list(run.classes) == classes[::-1]:
+        raise UserError(
+            f"To the judge {model.name!r} {classes[1]!r} is the positive class, in {run.path.name} it is the negative "
+            "one: name a judge with the run's classes."
+        )
+    return Judge(model, device, another=model.sha256 != own)
+
+
+def _judge_file(weights: str | None, data: str) -> Path | None:
+    if weights is None:
+        return weights_file(data, "judge") if data in BUNDLED and (WEIGHTS / data).is_dir() else None
+    if not Path(weights).is_dir():
+        return weights_file(weights, "judge")
+    # Models laid side by side, or the folders that the trainings wrote.
+    paths = (Path(weights) / "judge.safetensors", Path(weights) / "judge" / "model.safetensors")
+    found = next((path for path in paths if path.exists()), None)
+    if found is None:
+        raise UserError(f"The folder {weights} holds no judge.safetensors: name a judge with --judge.")
+    return found
+
+
+def need(judge: Judge | None, what: str) -> Judge:
+    """The judge; UserError where there is none for `what`."""
+    if judge is None:
+        raise UserError(f"{what} asks the judge, and none is at hand: name one with --judge or --weights.")
+    return judge
+
+
+def with_progress(images: int, progress: Callable[[int], None] | None) -> Callable[[int], None]:
+    """Counts the images that are done."""
+    done = 0
+
+    def step(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(min(done, images))
+
+    return step
+
+
+def _size(shape: tuple[int, int, int]) -> str:
+    height, width, channels = shape
+    return f"{height}x{width} with {channels} channel{'s' if channels > 1 else ''}"
