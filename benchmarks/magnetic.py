@@ -96,8 +96,9 @@ def main() -> None:
         setting, method, sigma, threshold, tried = choose(candidates, images)
         maps = method(test)
         pictures[name] = loc.difference_map(maps.raw[..., None], sigma)
-        rows.append({"method": name, "setting": setting, "sigma": sigma, "validation": tried, "validated_on": len(images.ids),
-                     **score(pictures[name], threshold, test), **of_counterfactuals(maps)})  # fmt: skip
+        rows.append({"method": name, "setting": setting, "sigma": sigma, "validation": tried,
+                     "validated_on": len(images.ids), **score(pictures[name], threshold, test),
+                     **of_counterfactuals(maps)})  # fmt: skip
         print(line(rows[-1]), flush=True)
         if options.json:
             options.json.write_text(json.dumps({"benchmark": "magnetic", "seed": 0, "rows": rows}, indent=1) + "\n")
@@ -175,9 +176,8 @@ def choose(candidates: list[tuple[str, Method]], val: Images) -> tuple[str, Meth
             tried[f"{setting}, sigma {sigma:g}"] = round(area, 4)
             if best is None or area > best[0]:
                 best = (area, setting, method, sigma, smooth)
-        print(
-            f"  {setting}: validation AUPRC {max(v for k, v in tried.items() if k.startswith(setting)):.3f}", flush=True
-        )
+        area = max(v for k, v in tried.items() if k.startswith(setting))
+        print(f"  {setting}: validation AUPRC {area:.3f}", flush=True)
     assert best is not None
     _, setting, method, sigma, smooth = best
     return setting, method, sigma, loc.best_threshold(smooth, val.masks), tried
@@ -271,10 +271,12 @@ def markdown(rows: list[dict[str, Any]]) -> list[str]:
         cells = " | ".join(cell(row, name) for name in names)
         lines.append(f"| {row['method']} | {cells} | {flipped} | {row['seconds_per_image']:.2f} |")
     for part in ("by_kind", "by_size"):
-        groups = rows[0][part]
-        lines += ["", f"| method, Dice at the threshold of validation | {' | '.join(f'{g} (n = {v['n']})' for g, v in groups.items())} |",
-                  "|" + "---|" * (len(groups) + 1)]  # fmt: skip
-        lines += [f"| {row['method']} | {' | '.join(f'{v["dice"]:.3f}' for v in row[part].values())} |" for row in rows]
+        heads = " | ".join(f"{group} (n = {v['n']})" for group, v in rows[0][part].items())
+        lines += ["", f"| method, Dice at the threshold of validation | {heads} |"]
+        lines.append("|" + "---|" * (len(rows[0][part]) + 1))
+        for row in rows:
+            cells = " | ".join(f"{v['dice']:.3f}" for v in row[part].values())
+            lines.append(f"| {row['method']} | {cells} |")
     return lines
 
 
