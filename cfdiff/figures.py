@@ -58,8 +58,8 @@ def panel(
         raise UserError(f"Cannot draw {out.name}: end its name in {', '.join(FORMATS)}.")
     n, height, width = source.shape[:3]
     low, high = window(source)
-    change = difference.astype(np.float32).mean(axis=-1)
-    limit = _nice(float(np.quantile(np.abs(change), 0.999)))
+    change = change_map(difference)
+    limit = colour_range(change)
     if flipped is None:
         flipped = (np.asarray(before) >= 0.5) != (np.asarray(after) >= 0.5)
 
@@ -144,15 +144,24 @@ def window(source: np.ndarray) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-6))
 
 
+def change_map(difference: np.ndarray) -> np.ndarray:
+    """(..., H, W) float32 of (..., H, W, C): the signed mean over the channels."""
+    return difference.astype(np.float32).mean(axis=-1)
+
+
+def colour_range(change: np.ndarray) -> float:
+    """The |difference| of full colour: a round number that holds 99.9 % of the pixels, at least 0.005."""
+    return nice(max(float(np.quantile(np.abs(change), 0.999)), 0.005))
+
+
 def shown(image: np.ndarray, low: float, high: float) -> np.ndarray:
     """(H, W) or (H, W, 3), 0 black and 1 white."""
     grey = np.clip((image.astype(np.float64) - low) / (high - low), 0, 1)
     return grey if grey.shape[-1] == 3 else grey.mean(axis=-1)
 
 
-def _nice(value: float) -> float:
-    """The next of 1, 2, 3, 5 times a power of ten, at least 0.005, so that rounding is not blown up."""
-    value = max(value, 0.005)
+def nice(value: float) -> float:
+    """The next of 1, 2, 3, 5 times a power of ten at or above a positive value."""
     power = 10.0 ** math.floor(math.log10(value))
     return next(round(step * power, 10) for step in (1, 2, 3, 5, 10) if step * power >= value * (1 - 1e-9))
 

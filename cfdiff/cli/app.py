@@ -28,6 +28,8 @@ COMMANDS = {
     "translate": Entry("cfdiff.cli.translate", "translate", "Turn negatives into positives, or the reverse.", "Use"),
     "bag": Entry("cfdiff.cli.bag", "bag", "Give bags of instances a chosen fraction of positives.", "Use"),
     "evaluate": Entry("cfdiff.cli.evaluate", "evaluate", "Measure a finished run with every figure.", "Use"),
+    "report": Entry("cfdiff.cli.report", "report", "Show a run as one HTML page.", "Use"),
+    "show": Entry("cfdiff.cli.show", "show", "Draw images of a run as a panel for a paper.", "Use"),
     "data": Entry("cfdiff.cli.data", "app", "List, inspect and convert image data.", "Use"),
     "train-diffusion": Entry("cfdiff.cli.train", "train_diffusion", "Train the diffusion model on images.", "Train"),
     "train-classifier": Entry("cfdiff.cli.train", "train_classifier", "Train a guide, a checker or a judge.", "Train"),

@@ -31,8 +31,8 @@ def command(
 ) -> Callable[[Run], Callable[..., None]]:
     """A decorator: `run(settings)` becomes a function that typer can make a command of.
 
-    `names` gives an option another spelling, as typer writes it ("--noisy/--clean"); the fields in `arguments` are
-    given by place (`cfdiff evaluate RUN.h5`).
+    `names` gives an option other spellings, as typer writes them ("--noisy/--clean", "--out -o"); the fields in
+    `arguments` are given by place (`cfdiff evaluate RUN.h5`).
     """
 
     def decorate(run: Run) -> Callable[..., None]:
@@ -89,7 +89,7 @@ def _parameter(name: str, field: Any, spelling: str | None, panel: str | None) -
         text += f" [default: {shown}]"
     flag = spelling or "--" + name.replace("_", "-")
     # The command line is applied over the config file, so an option that is not given must be None, not its default.
-    option = typer.Option(flag, help=text.replace("[", "\\["), show_default=False, rich_help_panel=panel)
+    option = typer.Option(*flag.split(), help=text.replace("[", "\\["), show_default=False, rich_help_panel=panel)
     annotation = Annotated[Optional[kind], option]  # type: ignore[valid-type]  # noqa: UP045
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 

@@ -1,0 +1,17 @@
+"""cfdiff report."""
+
+from __future__ import annotations
+
+from cfdiff.cli.options import command
+from cfdiff.workflows.report_settings import ReportSettings
+
+DOC = """Show a run as one HTML page: figures, plots, and a gallery of its images.
+
+The page holds everything and loads nothing: it can be mailed, archived and opened in any browser."""
+
+
+@command(ReportSettings, DOC, names={"out": "--out -o"}, arguments=("run",))
+def report(settings: ReportSettings) -> None:
+    from cfdiff.workflows.report import report as run
+
+    print(run(settings))

@@ -1,0 +1,101 @@
+"""What is known of every image of a result, without its pixels; and which of them to show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cfdiff.data.values import unit
+from cfdiff.store import Result
+
+EXTREMES = 24
+"""So many images are the best, the worst and the random ones."""
+_BATCH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Columns of N images.
+
+    Attributes:
+        ids: (N,) str.
+        groups: (N,) str, or None where the data has none.
+        prob: "judge" and "checker", as far as the run had them -> (N, 2) p(target) before and after.
+        change: (N,) mean |counterfactual - source| of the saved images, in [0, 1] units.
+        flipped: (N,) bool, the decider's verdict after; None without a decider.
+        retries: (N,) int, or None.
+    """
+
+    ids: np.ndarray
+    groups: np.ndarray | None
+    prob: dict[str, np.ndarray]
+    change: np.ndarray
+    flipped: np.ndarray | None
+    retries: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def decider(self) -> str | None:
+        """The judge, the checker where there is none, or None."""
+        return next(iter(self.prob), None)
+
+    @property
+    def gain(self) -> np.ndarray | None:
+        """(N,) p(target) after - before, by the decider."""
+        return None if self.decider is None else self.prob[self.decider][:, 1] - self.prob[self.decider][:, 0]
+
+    def best(self, count: int) -> np.ndarray:
+        """The rows with the highest gain, highest first; none without a decider."""
+        return self.worst(len(self))[::-1][:count]
+
+    def worst(self, count: int) -> np.ndarray:
+        """The rows with the lowest gain, lowest first; none without a decider."""
+        return np.empty(0, np.int64) if self.gain is None else np.argsort(self.gain, kind="stable")[:count]
+
+    def failed(self) -> np.ndarray:
+        """The rows that are not flipped, in file order."""
+        return np.empty(0, np.int64) if self.flipped is None else np.flatnonzero(~self.flipped)
+
+
+def read_rows(result: Result) -> Rows:
+    """Read the columns, and compute the change from the saved images in batches."""
+    n, target = len(result), result["target"][:].astype(np.int64)
+    names = [who for who in ("judge", "checker") if f"prob/{who}" in result]
+    prob = {who: result.prob(who)[np.arange(n), :, target] for who in names}
+    batches = [slice(i, i + _BATCH) for i in range(0, n, _BATCH)]
+    return Rows(
+        ids=result["id"][:],
+        groups=result["group"][:] if "group" in result else None,
+        prob=prob,
+        change=np.concatenate([mean_change(result.source[b], result.counterfactual[b]) for b in batches]),
+        flipped=prob[names[0]][:, 1] > 0.5 if names else None,
+        retries=result["guidance/retries"][:] if "guidance/retries" in result else None,
+    )
+
+
+def mean_change(source: np.ndarray, counterfactual: np.ndarray) -> np.ndarray:
+    """(B,) mean |difference| in [0, 1] units of stored images (B, H, W, C)."""
+    return np.abs(unit(counterfactual) - unit(source)).mean(axis=(1, 2, 3))
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Which images a page shows, in file order, and which of them were drawn at random from all."""
+
+    shown: np.ndarray
+    random: np.ndarray
+
+
+def select(rows: Rows, limit: int, seed: int = 0) -> Selection:
+    """All images, or `limit` of them: the random draw, the failures, the best and the worst, then more of the draw.
+
+    The random ones are drawn from all images, so that they are what one would see by chance, failures as they fall.
+    """
+    order = np.random.default_rng(seed).permutation(len(rows))
+    random = order[: min(EXTREMES, limit)]
+    wanted = np.concatenate([random, rows.failed(), rows.best(EXTREMES), rows.worst(EXTREMES), order])
+    _, first = np.unique(wanted, return_index=True)
+    return Selection(np.sort(wanted[np.sort(first)[:limit]]), random)
