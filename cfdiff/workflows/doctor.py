@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from cfdiff.workflows import doctor_classifiers as classifiers
 from cfdiff.workflows import doctor_data as data
 from cfdiff.workflows import doctor_diffusion as diffusion
@@ -83,7 +85,8 @@ def examine(context: Context, check: Check) -> list[Line]:
     if missing:
         return [Line(check.name, "warn", f"not checked: no usable {missing[0]}", "Mend what fails, then ask again.")]
     failed: list[Line] = []
-    return attempt(check.name, lambda: check.run(context), failed) or failed
+    with np.errstate(invalid="ignore"):  # a network that gives nan is a line, not a warning of numpy
+        return attempt(check.name, lambda: check.run(context), failed) or failed
 
 
 def _plain(line: Line) -> dict[str, Any]:

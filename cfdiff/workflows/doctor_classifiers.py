@@ -48,6 +48,7 @@ def _direction_line(context: Context, part: str, score: float, all_turned: bool)
 def guide_by_level(context: Context) -> list[Line]:
     """The guide's accuracy by noise level, the level where it falls to chance, and whether guidance is on beyond it.
 
+    It counts how well the guide tells the classes apart; whether it has them the right way round, `direction` says.
     Guidance is on up to the last level of the path, or of the card's validation (`Cast.guide_max_level`). Of N images
     some fall below CHANCE by luck: it is a failure where the 95 % interval lies below it, else a warning.
     """
@@ -58,6 +59,8 @@ def guide_by_level(context: Context) -> list[Line]:
     schedule = NoiseSchedule.from_config(guide.card.schedule or {})
     levels = [0, *(level for level in context.levels(context.cast.schedule.T, on) if 0 < level <= schedule.T)]
     scores = {level: noisy_accuracy(context, guide, schedule, level) for level in levels}
+    if scores[0] < INVERTED:
+        scores = {level: 1 - score for level, score in scores.items()}
     able = max((level for level, score in scores.items() if score >= CHANCE), default=-1)
     beyond = [level for level in levels if able < level <= on]
     lost = [level for level in beyond if wilson(round(scores[level] * n), n)[1] < CHANCE]

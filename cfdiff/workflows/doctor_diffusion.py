@@ -55,7 +55,7 @@ def eps_error(context: Context) -> list[Line]:
     if worse:
         advice = (
             f"At level{'s' if len(worse) > 1 else ''} {', '.join(map(str, worse))} it knows no more than the mean and "
-            "variance of each pixel: train it longer (--level-power above 1 for low levels)."
+            "variance of each pixel: train it longer (--level-power above 1 for low levels, 1 for high ones)."
         )
         return [Line("eps error", "warn", figure, advice, found)]
     return [Line("eps error", "ok", figure, values=found)]

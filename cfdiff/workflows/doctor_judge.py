@@ -43,18 +43,14 @@ def _shared(judge: Model, part: str, model: Model) -> Line:
 
 def unseen(context: Context) -> list[Line]:
     """Whether the groups of the images looked at were in a model's training: then its figures here flatter it."""
-    if context.data.groups is None:
+    lists = {part: set(groups) for part, m in context.models.items() if (groups := m.card.data.get("groups"))}
+    if context.data.groups is None or not lists:
         return []
     here = set(map(str, context.data.groups))
-    counts = {part: len(here & set(m.card.data.get("groups") or ())) for part, m in context.models.items()}
-    seen = {part: count for part, count in counts.items() if count}
+    counts = {part: len(here & groups) for part, groups in lists.items()}
     found = {part: float(count) for part, count in counts.items()}
-    if seen:
-        figure = ", ".join(
-            f"{count} of {len(here)} groups were in the training of the {p}" for p, count in seen.items()
-        )
-        advice = "The lines above flatter these models: choose a --split that they were not trained on."
+    figure = f"of {len(here)} groups, in training: " + ", ".join(f"{n} of the {part}" for part, n in counts.items())
+    if any(counts.values()):
+        advice = "The other lines flatter these models: choose a --split that they were not trained on."
         return [Line("unseen images", "warn", figure, advice, found)]
-    return [
-        Line("unseen images", "ok", f"none of {len(here)} groups is in a model's list of training groups", values=found)
-    ]
+    return [Line("unseen images", "ok", figure, values=found)]

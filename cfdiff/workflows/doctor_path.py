@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from cfdiff.data.values import to_model
 from cfdiff.engine import Guidance
 from cfdiff.engine.process import x0_from_eps
 from cfdiff.workflows.cast import load_cast, probabilities
-from cfdiff.workflows.doctor_context import Context, Line
+from cfdiff.workflows.doctor_context import Context, Line, Status
 from cfdiff.workflows.doctor_data import rounding_step
 from cfdiff.workflows.edit import Editor, mean_change
 
@@ -22,6 +22,7 @@ FEEBLE = 0.01
 """||guidance|| / ||eps|| below which guidance is lost in the network's own error."""
 ALWAYS = 0.99
 FEW_FLIPS = 0.5
+Part = Literal["judge", "checker"]
 
 
 def start(context: Context) -> list[Line]:
@@ -131,27 +132,40 @@ def trial_edit(context: Context) -> list[Line]:
         ids = [context.ids[i] for i in mine]
         done[labels == label] = editor.edit(context.stored[mine], ids, 1 - label, masks).counterfactual
     change = float(mean_change(context.stored[rows], done).mean())
+    before, after = (
+        {p: _share(context, p, images, 1 - labels) for p in ("judge", "checker") if p in context.fitting}
+        for images in (context.stored[rows], done)
+    )
     step = rounding_step(context.data.dtype)
     steps = "" if step == 0 else f", {change / step:.1f} rounding steps"
-    found: dict[str, float] = {"mean_abs_difference": change}
-    flips = {}
-    for part in ("judge", "checker"):
-        model = context.fitting.get(part)
-        if model is not None:
-            p = probabilities(model, to_model(done).to(context.device)).numpy()
-            flips[part] = float((p[np.arange(len(rows)), 1 - labels] > 0.5).mean())
-    found |= {f"flipped_{part}": share for part, share in flips.items()}
-    said = "".join(f", seen as the other class by the {part}: {share:.0%}" for part, share in flips.items())
+    said = "".join(f", the other class to the {part}: {share:.0%}" for part, share in after.items())
     figure = f"{len(rows)} images, mean |difference| {change:.4f}{steps}{said}"
-    if change == 0 and s.scale > 0:
-        return [Line("trial edit", "fail", figure, "Nothing was changed: see the line on guidance.", found)]
-    if change < step / 4 and s.scale > 0:
-        advice = "The change is no larger than rounding: raise --scale and --ratio, or save the images as uint16."
-        return [Line("trial edit", "warn", figure, advice, found)]
-    if flips and s.scale > 0 and min(flips.values()) < FEW_FLIPS:
-        advice = "Few flip at the first try: raise --ratio, --scale or --depth, or let cfdiff tune find them."
-        return [Line("trial edit", "warn", figure, advice, found)]
-    return [Line("trial edit", "ok", figure, values=found)]
+    found = {"mean_abs_difference": change} | {f"flipped_{part}": share for part, share in after.items()}
+    status, advice = _verdict(change, step, before, after) if s.scale else ("ok", "")
+    return [Line("trial edit", status, figure, advice, found)]
+
+
+def _share(context: Context, part: Part, images: np.ndarray, target: np.ndarray) -> float:
+    """Of the images, the share that a classifier takes for their `target`."""
+    p = probabilities(context.fitting[part], to_model(images).to(context.device)).numpy()
+    return float((p[np.arange(len(images)), target] > 0.5).mean())
+
+
+def _verdict(change: float, step: float, before: dict[Part, float], after: dict[Part, float]) -> tuple[Status, str]:
+    if before.get("checker", 0) >= FEW_FLIPS:
+        return "warn", "The checker takes the images for the other class before any edit: see its direction."
+    if change == 0:
+        return "fail", "Nothing was changed: see the line on guidance."
+    if change < step / 4:
+        return "warn", "The change is no larger than rounding: raise --scale and --ratio, or save the images as uint16."
+    if not after or min(after.values()) >= FEW_FLIPS:
+        return "ok", ""
+    if after.get("checker", 0) >= FEW_FLIPS:
+        return "warn", (
+            "The edits convince the checker and not the judge, so they are no real change: look at the eps error, use "
+            "--guides both, or let cfdiff tune find settings."
+        )
+    return "warn", "Few flip at the first try: raise --ratio, --scale or --depth, or let cfdiff tune find settings."
 
 
 def _reconstruct(context: Context, rows: np.ndarray, **changes: Any) -> np.ndarray:
