@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from cfdiff.data.open import open_source
 from cfdiff.errors import UserError
@@ -130,9 +132,12 @@ class Stop(Exception):
     """Stands for whatever ends a process."""
 
 
-def test_a_stopped_run_continues_where_it_was_and_ends_in_the_same_bytes(toy: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mode", "first"), [("instance", 12), ("joint", 6)])  # joint: a bag is a part of its own
+def test_a_stopped_run_continues_where_it_was_and_ends_in_the_same_bytes(
+    toy: Any, tmp_path: Path, mode: str, first: int
+) -> None:
     whole, halved = tmp_path / "whole.h5", tmp_path / "halved.h5"
-    changes = {"mix": "0,1", "bags": 4, "batch_size": 6}
+    changes = {"mix": "0,1", "bags": 4, "batch_size": 6, "mode": mode}
     bag(settings(toy, whole, **changes))
     seen: list[int] = []
 
@@ -143,9 +148,49 @@ def test_a_stopped_run_continues_where_it_was_and_ends_in_the_same_bytes(toy: An
         bag(settings(toy, halved, **changes), stop)
     assert not halved.exists()
     bag(settings(toy, halved, **changes), lambda what, done, n: seen.append(done))
-    assert seen[0] == 12  # the first six were there already
+    assert seen[0] == first and len(seen) == (3 if mode == "instance" else 7)  # the first six were there already
     assert halved.read_bytes() == whole.read_bytes()
     assert not halved.with_name("halved.h5.parts").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["instance", "joint"])
+def test_two_processes_share_one_run(toy: Any, tmp_path: Path, mode: str) -> None:
+    alone, shared = tmp_path / "alone.h5", tmp_path / "shared.h5"
+    changes = {"mix": "0,1", "bags": 4, "batch_size": 4, "mode": mode, "threads": 1}
+    processes = multiprocessing.get_context("spawn")
+    both = [processes.Process(target=bag, args=(settings(toy, shared, **changes),)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert 0 in [process.exitcode for process in both]  # the second may come after the first, and is told so
+    threads = torch.get_num_threads()
+    bag(settings(toy, alone, **changes))
+    torch.set_num_threads(threads)
+    assert shared.read_bytes() == alone.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.h5", "shared.h5"]
+
+
+@pytest.mark.parametrize("mode", ["instance", "joint"])
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_other_pixel_types_are_kept_and_untouched_instances_too(
+    toy: Any, tmp_path: Path, dtype: str, mode: str
+) -> None:
+    write_npz = vars(sys.modules[type(toy).__module__])["write_npz"]
+    data = write_npz(tmp_path / "deep.npz", 12, dtype=dtype)
+    bag(settings(toy, tmp_path / "bags.h5", data=str(data), mix="0.8", mode=mode, on_fail="keep"))
+    real = np.load(data)
+    row_of = {i: row for row, i in enumerate(real["id"].tolist())}
+    with open_bags(tmp_path / "bags.h5") as bags:
+        edited = 0
+        for j in range(len(bags)):
+            view = bags[j]
+            source = real["images"][[row_of[i] for i in view.ids]]
+            assert view.image.dtype == view.source.dtype == np.dtype(dtype)
+            assert view.image[~view.edited].tobytes() == source[~view.edited].tobytes()
+            edited += int(view.edited.sum())
+    assert edited
 
 
 @pytest.mark.slow
