@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,19 +90,6 @@ def need(judge: Judge | None, what: str) -> Judge:
     if judge is None:
         raise UserError(f"{what} asks the judge, and none is at hand: name one with --judge or --weights.")
     return judge
-
-
-def with_progress(images: int, progress: Callable[[int], None] | None) -> Callable[[int], None]:
-    """Counts the images that are done."""
-    done = 0
-
-    def step(count: int) -> None:
-        nonlocal done
-        done += count
-        if progress is not None:
-            progress(min(done, images))
-
-    return step
 
 
 def _size(shape: tuple[int, int, int]) -> str:
