@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cfdiff.cli import app as program
+from cfdiff.cli.tune import table, verdict
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def cfdiff(toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `cfdiff tune` on the toys; its exit code and what it prints."""
+    arrays = dict(np.load(toy.data))
+    np.savez(tmp_path / "toy.npz", **arrays, split=np.full(len(arrays["images"]), "val"))
+
+    def run(*arguments: Any) -> tuple[int, str, str]:
+        usual = ["--data", tmp_path / "toy.npz", "--weights", toy.weights, "--out", tmp_path / "tuned.toml"]
+        usual += [
+            "--device",
+            "cpu",
+            "--steps",
+            4,
+            "--retries",
+            0,
+            "--images",
+            2,
+            "--trials",
+            2,
+            "--tune",
+            "ratio,depth",
+        ]
+        monkeypatch.setattr(sys, "argv", ["cfdiff", "tune", *map(str, [*usual, *arguments])])
+        with pytest.raises(SystemExit) as ended:
+            program.main()
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return run
+
+
+def test_a_search_ends_with_a_table_of_both_settings_and_a_config_that_can_be_used(cfdiff: Run, tmp_path: Path) -> None:
+    code, printed, _ = cfdiff("--flip", 0.5, "--margin", 0.5, "--plot", tmp_path / "tuned.svg")
+    assert code == 0 and (tmp_path / "tuned.toml").exists() and (tmp_path / "tuned.svg").exists()
+    for words in ("default", "chosen", "checker", "judge", "tuning", "held-out", "--config tuned.toml", "Chosen of 2"):
+        assert words in printed
+
+
+def test_json_is_one_object_and_warnings_do_not_stand_in_it(cfdiff: Run) -> None:
+    code, printed, _ = cfdiff("--json", "--from", "sick")
+    figures = json.loads(printed)
+    assert code == 0 and figures["trials"] == 2 and set(figures["chosen"]) == {"ratio", "depth"}
+    assert {row["from"] for row in figures["comparison"]} == {"positive"}
+
+
+def test_a_mistake_is_one_line_and_exit_code_2(cfdiff: Run, tmp_path: Path) -> None:
+    for arguments, words in (
+        (("--split", "dev"), "no split 'dev'"),
+        (("--tune", "ratio,speed"), "tune"),
+        (("--margin", 1.5), "margin"),
+    ):
+        code, printed, said = cfdiff(*arguments)
+        assert code == 2 and not printed and said.count("\n") == 1 and words in said
+    assert not (tmp_path / "tuned.toml").exists()
+
+
+def row(images: str, settings: str, **figures: Any) -> dict[str, Any]:
+    shares = {"flipped_checker": 0.75, "flipped_checker_95": (0.4, 0.9)}
+    change = {"mean_abs_difference": 0.01, "mean_abs_difference_95": None, "network_calls": 30.0}
+    return {"images": images, "settings": settings, "from": "negative", "n": 1, **shares, **change, **figures}
+
+
+def test_a_goal_that_was_not_reached_is_said_with_the_best_figure() -> None:
+    figures: dict[str, Any] = {
+        "data": "toy",
+        "out": "tuned.toml",
+        "goal": {"flip": 0.99, "margin": 0.75, "max_calls": 40.0, "reached": False},
+        "trials": 3,
+        "complete": 2,
+        "chosen": {"ratio": 0.2},
+        "comparison": [row(i, s) for s in ("start", "chosen") for i in ("tuning", "held-out")],
+    }
+    said = " ".join(verdict(figures))
+    assert "Goal not reached: the nearest is 75.0% with 30.0 calls" in said and "99.0% flipped" in said
+    assert "within 40 calls" in said and "ratio = 0.2" in said
+    assert [column.header for column in table(figures, "given").columns].count("judge") == 0
