@@ -28,6 +28,7 @@ COMMANDS = {
     "translate": Entry("cfdiff.cli.translate", "translate", "Turn negatives into positives, or the reverse.", "Use"),
     "bag": Entry("cfdiff.cli.bag", "bag", "Give bags of instances a chosen fraction of positives.", "Use"),
     "doctor": Entry("cfdiff.cli.doctor", "doctor", "Find what is wrong with data, models and settings.", "Use"),
+    "tune": Entry("cfdiff.cli.tune", "tune", "Find the settings that flip enough with the smallest change.", "Use"),
     "evaluate": Entry("cfdiff.cli.evaluate", "evaluate", "Measure a finished run with every figure.", "Use"),
     "report": Entry("cfdiff.cli.report", "report", "Show a run as one HTML page.", "Use"),
     "show": Entry("cfdiff.cli.show", "show", "Draw images of a run as a panel for a paper.", "Use"),
