@@ -86,6 +86,13 @@ def test_the_most_changed_pixels_come_first_and_ties_by_index() -> None:
     assert (seen[0] == source).all() and (seen[-1] == cf).all() and seen[0].dtype == np.float32
 
 
+def test_equal_changes_arrive_row_by_row_in_large_images_too() -> None:
+    source, cf = black_and_white(1600, side=40)
+    # p(1) is the upper half of the image, which comes first: 1 after half of the pixels.
+    result = cout(source, cf, lambda x: two(x[:, :20].mean(axis=(1, 2, 3))), target=1, steps=10)
+    assert result.target[0] == pytest.approx(np.minimum(2 * result.fractions, 1), abs=1e-6)
+
+
 def test_equal_changes_of_stored_values_are_ties_in_spite_of_rounding() -> None:
     grey = np.arange(252, dtype=np.float32)
     source = (grey / np.float64(255)).astype(np.float32).reshape(1, 1, -1, 1)

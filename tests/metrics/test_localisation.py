@@ -201,7 +201,7 @@ def test_the_pointing_game_counts_the_peak() -> None:
     scores[0, 0, 0] = 1  # no lesion there to be hit
     scores[1, 1, 1] = 1  # in the mask of one pixel
     scores[2, 1, 2] = 1  # one pixel above the mask
-    scores[3] = 0  # no peak
+    scores[3], masks[3, 0, 0] = 0, True  # no peak, and the first pixel is in the mask
     hits = pointing_game(scores, masks)
     assert np.isnan(hits[0]) and hits[1:].tolist() == [1, 0, 0]
     assert pointing_game(scores, masks, tolerance=1)[1:].tolist() == [1, 1, 0]
