@@ -87,10 +87,18 @@ def test_the_most_changed_pixels_come_first_and_ties_by_index() -> None:
 
 
 def test_equal_changes_arrive_row_by_row_in_large_images_too() -> None:
-    source, cf = black_and_white(1600, side=40)
-    # p(1) is the upper half of the image, which comes first: 1 after half of the pixels.
-    result = cout(source, cf, lambda x: two(x[:, :20].mean(axis=(1, 2, 3))), target=1, steps=10)
-    assert result.target[0] == pytest.approx(np.minimum(2 * result.fractions, 1), abs=1e-6)
+    source, _ = black_and_white(0, side=40)
+    change = np.random.default_rng(0).integers(1, 4, 1600)
+    expected = sorted(range(1600), key=lambda i: (-change[i], i))
+    seen: list[np.ndarray] = []
+
+    def watch(x: np.ndarray) -> np.ndarray:
+        seen.append(np.flatnonzero(x))
+        return constant(x)
+
+    cout(source, (change / 4).reshape(source.shape), watch, target=1, steps=10, original=0)
+    assert all(arrived.tolist() == sorted(expected[: len(arrived)]) for arrived in seen)
+    assert [len(arrived) for arrived in seen] == list(range(0, 1601, 160))
 
 
 def test_equal_changes_of_stored_values_are_ties_in_spite_of_rounding() -> None:
