@@ -166,11 +166,11 @@ def _counts(highest: int) -> tuple[float, list[Tick]]:
 
 
 def _axis(highest: float) -> tuple[float, list[Tick]]:
-    """The right end of a length axis and its ticks; 0.01 where nothing changed at all."""
-    highest = highest or 0.01
+    """The right end of a length axis and its ticks; 0.01 where nothing to speak of changed."""
+    highest = highest if highest > 1e-6 else 0.01
     step = _step(highest)
-    right = step * np.ceil(highest / step * (1 - 1e-9))
-    return float(right), [Tick(_x(float(v / right)), f"{v:.4g}") for v in np.arange(0, right + step / 2, step)]
+    right = float(max(step * np.ceil(highest / step * (1 - 1e-9)), highest))
+    return right, [Tick(_x(float(v / right)), f"{v:.4g}") for v in np.arange(0, right + step / 2, step)]
 
 
 def _step(highest: float) -> float:

@@ -141,4 +141,4 @@ def shown(lines: list[dict[str, Any]], made: Gallery) -> str:
         words.append(f"{len(made.bags):,} of {len(lines):,} are shown, evenly spread; the figures above are of all.")
     if made.reduction > 1:
         words.append(f"The pictures are reduced {made.reduction} times.")
-    return " ".join([*words, "Click an instance to enlarge it; the arrow keys go on from there."])
+    return " ".join(words)

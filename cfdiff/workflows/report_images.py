@@ -145,7 +145,7 @@ def shown(rows: Rows, selection: Selection, made: Gallery) -> str:
     words.append("Random images are drawn from the whole run, failures as they fall.")
     if made.reduction > 1:
         words.append(f"The pictures are reduced {made.reduction} times; the figures are of the full size.")
-    return " ".join([*words, "Click an image to enlarge it; the arrow keys go on from there."])
+    return " ".join(words)
 
 
 def by_area(made: Gallery) -> list[int]:
