@@ -54,6 +54,7 @@ def table(figures: dict[str, Any]) -> Table:
     shown.add_column("all \\[95 % interval]", justify="right", no_wrap=True)
     if by is not None:
         shown.add_column(f"{figures['flipped']} flipped, by the {by}", justify="right", no_wrap=True)
+    columns = {"all": figures["images"]} | ({} if by is None else {"flipped": figures["flipped"]})
     for section in figures["sections"].values():
         shown.add_section()
         by_whom = f" by {section['judge']}" if "judge" in section else ""
@@ -63,18 +64,17 @@ def table(figures: dict[str, Any]) -> Table:
         for figure in section["figures"].values():
             share = figure.get("unit") == "share"
             label = f"{figure['label']} {ARROWS[figure['better']]}".rstrip()
-            columns = ["all"] if by is None else ["all", "flipped"]
-            shown.add_row(escape(label), *[escape(_cell(figure[c], share, figures["images"])) for c in columns])
+            shown.add_row(escape(label), *[escape(_cell(figure[c], share, n)) for c, n in columns.items()])
     return shown
 
 
-def _cell(entry: dict[str, Any] | None, share: bool, images: int) -> str:
+def _cell(entry: dict[str, Any] | None, share: bool, usual: int) -> str:
     if entry is None:
         return ""
     if entry["value"] is None:
         return "–"
     between = "" if entry["low"] is None else f" [{_number(entry['low'], share)}, {_number(entry['high'], share)}]"
-    n = "" if entry["n"] == images else f"\n(n = {entry['n']})"
+    n = "" if entry["n"] == usual else f"\n(n = {entry['n']})"
     return f"{_number(entry['value'], share)}{' %' if share else ''}{between}{n}"
 
 
@@ -88,7 +88,7 @@ def _caption(figures: dict[str, Any]) -> str:
     groups = figures["groups"]
     drawn = "images" if groups is None else f"{groups} groups"
     words = [f"Intervals: bootstrap over {drawn}; FID, KID, sFID: where 95 % of random draws lie."]
-    words.append("(n = ...): images of a figure that is not of all.")
+    words.append("(n = ...): images of a figure that is not of the whole column.")
     where = figures["sections"].get("where", {})
     if "rule" in where:
         words.append(where["rule"])

@@ -9,7 +9,9 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import timm
 from PIL import Image
+from safetensors.torch import save_file
 
 from cfdiff.data.open import open_source
 from cfdiff.data.values import to_model, unit
@@ -279,3 +281,12 @@ def test_a_run_whose_images_have_no_lesion_says_so_and_is_an_error_where_masks_w
     assert result["sections"]["where"]["not_measured"] == "no image has a lesion in its mask"
     with pytest.raises(UserError, match="starts from the positive class"):
         evaluate(settings(run, masks=str(tmp_path / "healthy.npz")))
+
+
+def test_features_of_a_timm_model_carry_its_name(made: Any, settings: Any, tmp_path: Path) -> None:
+    net = timm.create_model("test_vit", pretrained=False, num_classes=0)
+    save_file(net.state_dict(), tmp_path / "w.safetensors")
+    named = {"features": "test_vit", "feature_weights": tmp_path / "w.safetensors", "faithfulness": False}
+    result = evaluate(settings(made(darker_spot), weights=None, **named))
+    assert result["sections"]["realistic"]["figures"]["fid"]["label"] == "FID (features of test_vit)"
+    assert result["sections"]["minimal"]["figures"]["cosine_similarity"]["label"].endswith("(features of test_vit)")
