@@ -34,6 +34,13 @@ class Check(NamedTuple):
     needs: tuple[str, ...] = ()
 
 
+WORDS = {
+    "data": "data",
+    "images": "images",
+    "both classes": "images of both classes",
+    "diffusion": "diffusion model that fits",
+    "steering": "guide or checker, which --guides, the closed loop or --retries need",
+}
 EDITS = ("images", "diffusion", "steering")
 CHECKS = (
     Check("device", machine.device),
@@ -83,7 +90,7 @@ def examine(context: Context, check: Check) -> list[Line]:
     """The lines of one check; one that says so where it cannot run, or where it finds a user's mistake."""
     missing = [need for need in check.needs if need not in context.ready]
     if missing:
-        return [Line(check.name, "warn", f"not checked: no usable {missing[0]}", "Mend what fails, then ask again.")]
+        return [Line(check.name, "warn", f"not checked: no {WORDS[missing[0]]}", "Mend what fails, then ask again.")]
     failed: list[Line] = []
     with np.errstate(invalid="ignore"):  # a network that gives nan is a line, not a warning of numpy
         return attempt(check.name, lambda: check.run(context), failed) or failed

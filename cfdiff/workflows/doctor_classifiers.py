@@ -50,7 +50,8 @@ def guide_by_level(context: Context) -> list[Line]:
 
     It counts how well the guide tells the classes apart; whether it has them the right way round, `direction` says.
     Guidance is on up to the last level of the path, or of the card's validation (`Cast.guide_max_level`). Of N images
-    some fall below CHANCE by luck: it is a failure where the 95 % interval lies below it, else a warning.
+    some fall below CHANCE, or rise above it, by luck: `falling` evens that out over the levels, and it is a failure
+    only where the 95 % interval lies below CHANCE, else a warning.
     """
     if "guide" not in context.fitting or context.s.guides == "clean":
         return []
@@ -61,9 +62,10 @@ def guide_by_level(context: Context) -> list[Line]:
     scores = {level: noisy_accuracy(context, guide, schedule, level) for level in levels}
     if scores[0] < INVERTED:
         scores = {level: 1 - score for level, score in scores.items()}
-    able = max((level for level, score in scores.items() if score >= CHANCE), default=-1)
+    fit = falling(scores)
+    able = max((level for level, score in fit.items() if score >= CHANCE), default=-1)
     beyond = [level for level in levels if able < level <= on]
-    lost = [level for level in beyond if wilson(round(scores[level] * n), n)[1] < CHANCE]
+    lost = [level for level in beyond if wilson(round(fit[level] * n), n)[1] < CHANCE]
     falls = next((level for level in levels if level > able), None)
     shown = ", ".join(f"{level}: {scores[level]:.2f}" for level in levels)
     where = f"not at chance up to level {levels[-1]}" if falls is None else f"at chance from level {falls}"
@@ -79,6 +81,15 @@ def guide_by_level(context: Context) -> list[Line]:
         "use --guides clean, or train the guide anew, which writes the accuracy by level into its card."
     )
     return [Line("guide by level", "fail" if lost else "warn", figure, advice, found)]
+
+
+def falling(scores: dict[int, float]) -> dict[int, float]:
+    """The nearest accuracies (least squares) that never rise with the level, as more noise never tells more."""
+    from sklearn.isotonic import IsotonicRegression
+
+    levels = sorted(scores)
+    fit = IsotonicRegression(increasing=False).fit_transform(levels, [scores[level] for level in levels])
+    return dict(zip(levels, map(float, fit), strict=True))
 
 
 def guided_up_to(context: Context) -> int:

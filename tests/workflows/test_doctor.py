@@ -160,7 +160,7 @@ def test_images_of_another_size_fail_for_each_model_and_the_rest_goes_on(
     assert failed(report) == {f"size ({p})" for p in ("diffusion", "guide", "checker", "judge")} | {"start"}
     assert line(report, "size (guide)")["figure"] == "images 24x24, 1 channel, model 16x16, 1 channel"
     assert line(report, "schedule")["status"] == line(report, "values")["status"] == "ok"
-    assert line(report, "inversion")["figure"] == "not checked: no usable diffusion"
+    assert line(report, "inversion")["figure"] == "not checked: no diffusion model that fits"
 
 
 def test_a_judge_of_another_size_stops_nothing_but_its_own_checks(
@@ -290,7 +290,7 @@ def test_data_that_cannot_be_opened_or_read_leave_the_models_to_be_checked(
         report = doctor(settings(data=str(data), judge=toy.weights / "checker.safetensors"))
         assert {"data", "judge"} <= failed(report)
         assert line(report, "schedule")["status"] == "ok"
-        assert line(report, "eps error")["figure"] == "not checked: no usable images"
+        assert line(report, "eps error")["figure"] == "not checked: no images"
     assert "outside [0, 1]" in line(report, "data")["figure"]
 
 
@@ -299,7 +299,7 @@ def test_one_class_only_leaves_the_direction_open(toy: Any, settings: Settings, 
     np.savez(tmp_path / "healthy.npz", **arrays)
     report = doctor(settings(data=str(tmp_path / "healthy.npz")))
     assert line(report, "classes")["status"] == "warn"
-    assert line(report, "direction")["figure"] == "not checked: no usable both classes"
+    assert line(report, "direction")["figure"] == "not checked: no images of both classes"
 
 
 def test_images_are_balanced_and_of_the_validation_split(toy: Any, settings: Settings, tmp_path: Path) -> None:

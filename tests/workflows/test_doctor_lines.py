@@ -13,6 +13,7 @@ from torch import nn
 
 from cfdiff.models.checkpoint import Card, Model
 from cfdiff.workflows import doctor_data, doctor_machine
+from cfdiff.workflows.doctor_classifiers import falling
 from cfdiff.workflows.doctor_context import Context, Line, open_context
 from cfdiff.workflows.doctor_diffusion import linear_loss
 from cfdiff.workflows.doctor_judge import independence, unseen
@@ -139,3 +140,10 @@ def test_free_memory_is_what_the_system_would_give(tmp_path: Path, monkeypatch: 
     for free, statuses in ((0.5, ["warn"]), (2.0, ["ok"]), (None, [])):
         monkeypatch.setattr(doctor_machine, "free_memory", lambda device, free=free: free)
         assert [line.status for line in doctor_machine.memory(context)] == statuses
+
+
+def test_one_lucky_level_does_not_hide_that_the_guide_fell_to_chance_before() -> None:
+    fit = falling({0: 0.79, 50: 0.71, 100: 0.58, 200: 0.60, 300: 0.67, 400: 0.62})
+    assert [fit[level] for level in (0, 50)] == pytest.approx([0.79, 0.71])
+    assert [fit[level] for level in (100, 200, 300, 400)] == pytest.approx([0.6175] * 4)
+    assert falling({0: 0.9, 10: 0.8, 20: 0.5}) == pytest.approx({0: 0.9, 10: 0.8, 20: 0.5})
