@@ -6,6 +6,7 @@ import json
 import sys
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -43,8 +44,9 @@ def tune(settings: TuneSettings) -> None:
 def table(figures: dict[str, Any], start_name: str) -> Table:
     """The starting settings against the chosen ones, on both halves of the images."""
     judge = any("flipped_judge" in row for row in figures["comparison"])
-    shown = Table(title=f"{figures['data']}: {start_name} settings against the chosen ones", title_justify="left")
-    for head in ("images", "from", "n", "settings", "checker", *(("judge",) if judge else ()), "change", "calls"):
+    title = f"{figures['data']}: {start_name} settings against the chosen ones"
+    shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for head in ("images", "from", "settings", "checker %", *(("judge %",) if judge else ()), "change", "calls"):
         shown.add_column(head)
     order = sorted(figures["comparison"], key=lambda row: (row["images"] != "tuning", row["from"]))
     for row in order:
@@ -52,8 +54,8 @@ def table(figures: dict[str, Any], start_name: str) -> Table:
         shares = [_share(row, who) for who in (("checker", "judge") if judge else ("checker",))]
         between = row["mean_abs_difference_95"]
         change = f"{row['mean_abs_difference']:.4f}"
-        change += "" if between is None else f"\n({between[0]:.4f}-{between[1]:.4f})"
-        cells = [row["images"], row["from"], str(row["n"]), name, *shares, change, f"{row['network_calls']:.1f}"]
+        change += "" if between is None else f"\n{between[0]:.4f}-{between[1]:.4f}"
+        cells = [f"{row['images']}\nn = {row['n']}", row["from"], name, *shares, change, f"{row['network_calls']:.1f}"]
         shown.add_row(*cells, end_section=name == "chosen")
     return shown
 
@@ -81,4 +83,4 @@ def _share(row: dict[str, Any], who: str) -> str:
     if f"flipped_{who}" not in row:
         return ""
     low, high = row[f"flipped_{who}_95"]
-    return f"{row[f'flipped_{who}']:.1%}\n({low:.1%}-{high:.1%})"
+    return f"{100 * row[f'flipped_{who}']:.1f}\n{100 * low:.1f}-{100 * high:.1f}"

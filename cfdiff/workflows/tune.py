@@ -246,10 +246,11 @@ def _identity(s: TuneSettings, halves: Halves, cast: Cast) -> dict[str, Any]:
 def _check_margin(s: TuneSettings, cast: Cast) -> None:
     if cast.checker is None:
         raise UserError("A search needs a checker, which decides what has flipped: name one with --checker.")
-    if s.margin > s.target and "target" not in s.tune:
+    enough = min(s.accept, s.target)
+    if s.margin > enough and not {"accept", "target"} & set(s.tune):
         raise UserError(
-            f"Edits stop at --target {s.target:g}, so few would reach --margin {s.margin:g}: raise --target to it, or "
-            "lower --margin."
+            f"Edits end where the checker gives {enough:g} (--accept, at most --target), so few would reach --margin "
+            f"{s.margin:g}: raise both to it, or lower --margin."
         )
 
 

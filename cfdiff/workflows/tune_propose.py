@@ -31,6 +31,7 @@ def space(s: TuneSettings, schedule: NoiseSchedule) -> dict[str, BaseDistributio
         "steps": IntDistribution(min(STEPS[0], s.steps), most),
         "scale": FloatDistribution(min(2.0, s.scale), max(100.0, s.scale), log=True),
         "target": FloatDistribution(min(s.margin, s.target), max(0.99, s.margin, s.target)),
+        "accept": FloatDistribution(min(s.margin, s.accept), max(0.99, s.margin, s.accept)),
         "retries": IntDistribution(0, max(6, s.retries)),
     }
     return {name: everything[name] for name in s.tune}

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt
 from cfdiff.workflows.settings import DATA, GUIDANCE, OUTPUT, PLACES, DataSettings, EditSettings
 
 SEARCH: dict[str, Any] = {"panel": "Search"}
-Tunable = Literal["ratio", "depth", "steps", "scale", "target", "retries"]
+Tunable = Literal["ratio", "depth", "steps", "scale", "target", "accept", "retries"]
 
 
 class TuneSettings(EditSettings, DataSettings):
@@ -34,7 +34,7 @@ class TuneSettings(EditSettings, DataSettings):
         ("ratio", "depth", "steps"),
         min_length=1,
         json_schema_extra=SEARCH,
-        description="What is searched: any of ratio,depth,steps,scale,target,retries.",
+        description="What is searched: any of ratio,depth,steps,scale,target,accept,retries.",
     )
     flip: float = Field(0.99, gt=0, le=1, json_schema_extra=SEARCH, description="Share of images that must flip.")
     margin: float = Field(
@@ -51,7 +51,11 @@ class TuneSettings(EditSettings, DataSettings):
     max_minutes: PositiveFloat | None = Field(
         None, json_schema_extra=SEARCH, description="Try no further settings after this time."
     )
-    ratio: PositiveFloat = Field(0.3, description="Guidance is at most this fraction of the network's own norm.")
+    ratio: PositiveFloat = Field(
+        EditSettings.model_fields["ratio"].default,
+        json_schema_extra=GUIDANCE,
+        description=EditSettings.model_fields["ratio"].description,
+    )
     mask: Literal["none", "auto"] = Field(
         "none", json_schema_extra=GUIDANCE, description="Where to edit: anywhere, or where a first pass changes most."
     )

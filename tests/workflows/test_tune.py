@@ -17,7 +17,7 @@ from cfdiff.workflows import cast as casts
 from cfdiff.workflows import tune as workflow
 from cfdiff.workflows.bag_settings import BagSettings
 from cfdiff.workflows.edit import Editor
-from cfdiff.workflows.settings import TranslateSettings, resolve
+from cfdiff.workflows.settings import EditSettings, TranslateSettings, resolve
 from cfdiff.workflows.translate import translate
 from cfdiff.workflows.tune import rounds, tune
 from cfdiff.workflows.tune_images import open_halves
@@ -200,6 +200,11 @@ def test_images_without_groups_are_halved_one_by_one(make: Make, splits: Path, t
     assert halves.apart == "images" and len(a) == len(b) == 9 and not a & b
 
 
+def test_a_search_starts_from_the_settings_of_translate() -> None:
+    ours, theirs = TuneSettings(), TranslateSettings()
+    assert all(getattr(ours, name) == getattr(theirs, name) for name in EditSettings.model_fields)
+
+
 def test_rounds_double_and_end_with_all_images() -> None:
     assert rounds(64) == [8, 16, 32, 64] and rounds(1) == [1] and rounds(100) == [12, 25, 50, 100]
 
@@ -252,7 +257,7 @@ MISTAKES: list[tuple[Callable[..., TuneSettings], str]] = [
     (config_there, "tuned.toml exists already"),
     (other_search, r"other settings \(seed\)"),
     (damaged_log, "is damaged"),
-    (lambda make, toy, path: make(margin=0.9, target=0.8), "raise --target"),
+    (lambda make, toy, path: make(margin=0.9, target=0.8), "raise both to it"),
     (lambda make, toy, path: make(plot=path / "plot.txt"), "should end in"),
     (lambda make, toy, path: make(from_="purple"), "--from 'purple' is no class"),
     (lambda make, toy, path: make(split="val+train"), "no split 'train' .*it has test, val"),

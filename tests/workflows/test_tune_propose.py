@@ -52,7 +52,7 @@ def test_proposals_are_what_will_be_written_down() -> None:
     T=st.sampled_from([20, 100, 1000]),
     depth=st.floats(0.05, 1.0),
     steps=st.integers(1, 50),
-    tune=st.sets(st.sampled_from(["ratio", "depth", "steps", "scale", "target", "retries"]), min_size=1),
+    tune=st.sets(st.sampled_from(["ratio", "depth", "steps", "scale", "target", "accept", "retries"]), min_size=1),
     target=st.floats(0.6, 1.0),
 )
 def test_all_in_the_ranges_is_possible_and_they_hold_the_start(
