@@ -99,10 +99,10 @@ def load_cast(s: EditSettings, data: str, source: Source) -> Cast:
     """
     if s.threads:
         torch.set_num_threads(s.threads)
-    device = _device(s.device)
+    device = pick_device(s.device)
     models = {}
     for part in PARTS:
-        path = _path(s, data, part)
+        path = model_path(s, data, part)
         models[part] = None if path is None else load_model(path, KINDS[part], device)
     cast = Cast(**models, device=device, precision=s.precision)  # type: ignore[arg-type]
     _check_fit(cast, source)
@@ -110,7 +110,12 @@ def load_cast(s: EditSettings, data: str, source: Source) -> Cast:
     return cast
 
 
-def _path(s: EditSettings, data: str, part: str) -> Path | None:
+def model_path(s: EditSettings, data: str, part: str) -> Path | None:
+    """The file of one of `PARTS` that the settings name, or that of the bundled data; None where there is none.
+
+    Raises:
+        UserError: there is no diffusion model.
+    """
     given = getattr(s, part)
     if given is not None:
         return given
@@ -180,7 +185,8 @@ def _check_needs(cast: Cast, s: EditSettings) -> None:
         )
 
 
-def _device(name: str) -> torch.device:
+def pick_device(name: str) -> torch.device:
+    """The device of that name, or for "auto" the best one here; UserError if it cannot be used."""
     if name == "auto":
         best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         return torch.device(best)

@@ -17,7 +17,7 @@ from cfdiff.data.values import to_model
 from cfdiff.errors import UserError
 from cfdiff.models.bundled import PARTS
 from cfdiff.models.checkpoint import Model, load_model
-from cfdiff.workflows.cast import KINDS, Cast, _device, _path
+from cfdiff.workflows.cast import KINDS, Cast, model_path, pick_device
 from cfdiff.workflows.doctor_settings import DoctorSettings
 from cfdiff.workflows.edit import ladder
 
@@ -140,7 +140,7 @@ def open_context(s: DoctorSettings) -> tuple[Context, list[Line]]:
     lines: list[Line] = []
     if s.threads:
         torch.set_num_threads(s.threads)
-    device = attempt("device", lambda: _device(s.device), lines) or torch.device("cpu")
+    device = attempt("device", lambda: pick_device(s.device), lines) or torch.device("cpu")
     source = attempt("data", lambda: open_images(s), lines)
     images = None if source is None else attempt("data", lambda: source.read(np.arange(len(source))), lines)
     models: dict[str, Model] = {}
@@ -179,5 +179,5 @@ def attempt(name: str, f: Callable[[], T], lines: list[Line]) -> T | None:
 
 
 def _load(s: DoctorSettings, part: str, device: torch.device) -> Model | None:
-    path = _path(s, s.data, part)
+    path = model_path(s, s.data, part)
     return None if path is None else load_model(path, KINDS[part], device)

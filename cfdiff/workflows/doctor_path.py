@@ -112,7 +112,7 @@ def guidance_strength(context: Context) -> dict[int, Tensor]:
     schedule = context.cast.schedule
     path = editor.encode(context.x0[rows], [context.ids[i] for i in rows], context.s.depth)
     target = torch.from_numpy(1 - context.labels[rows])
-    guide = Guidance(schedule, editor._guides(), context.s.scale, None, target)
+    guide = Guidance(schedule, editor.guides(), context.s.scale, None, target)
     strength = {}
     for i in range(path.steps, 0, -1):
         x, eps, level = path.x[i], path.eps_at(i), path.tau[i]

@@ -116,7 +116,7 @@ class Editor:
 
         guidance = Guidance(
             cast.schedule,
-            self._guides(),
+            self.guides(),
             rung.scale,
             rung.ratio,
             target,
@@ -240,7 +240,8 @@ class Editor:
             return None
         return torch.from_numpy(masks[rows]).to(self.cast.device, torch.float32)[:, None]
 
-    def _guides(self) -> list[Guide]:
+    def guides(self) -> list[Guide]:
+        """The guides that the settings name; their gradients add."""
         cast, s = self.cast, self.s
         guides: list[Guide] = []
         if s.guides in ("both", "noisy"):

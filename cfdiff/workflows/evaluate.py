@@ -18,7 +18,7 @@ from cfdiff.metrics.validity import probability_gain
 from cfdiff.store import check_output
 from cfdiff.store.evaluation import write_evaluation
 from cfdiff.store.files import atomic
-from cfdiff.workflows.cast import _device
+from cfdiff.workflows.cast import pick_device
 from cfdiff.workflows.evaluate_bags import bag_figures, per_bag
 from cfdiff.workflows.evaluate_columns import Columns, Figure
 from cfdiff.workflows.evaluate_images import Measured, measure
@@ -59,7 +59,7 @@ def evaluate(s: EvaluateSettings, progress: Progress | None = None) -> dict[str,
 def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> dict[str, Any]:
     # 1. Everything that can be wrong is found first.
     _check_options(s, run)
-    device = _device(s.device)
+    device = pick_device(s.device)
     judge = find_judge(s, run, device)
     faithful = _wanted(judge, s.faithfulness, "--faithfulness")
     space = None if s.realism is False else feature_space(s, run, judge, device)
