@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -227,7 +228,12 @@ def test_print_unfolds_the_settings_and_leaves_the_controls_out(visit: Any, make
     assert page.pdf(format="A4")[:4] == b"%PDF"
 
 
-def test_a_phone_need_not_scroll_sideways(visit: Any, make_run: Any) -> None:
-    page = visit(make_run(8))
+def test_a_phone_need_not_scroll_sideways(visit: Any, make_run: Any, tmp_path: Path) -> None:
+    entry = {"value": 0.0123456, "low": -0.00234567, "high": 0.0234567, "n": 1234}
+    figure = {"label": "KID (features of a network with a long name)", "all": entry, "flipped": entry}
+    (tmp_path / "e.json").write_text(
+        json.dumps({"sections": {"real": {"question": "Real?", "figures": {"k": figure}}}})
+    )
+    page = visit(make_run(8), evaluation=tmp_path / "e.json")
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") == 390

@@ -21,6 +21,7 @@
     const made = clone("frame");
     const [image, over] = made.querySelectorAll("img");
     image.alt = head;
+    made.classList.toggle("alone", base === undefined);
     if (base === undefined) image.remove(); else image.src = png(data.pictures[base]);
     if (overlay && card.d !== undefined) over.src = png(data.pictures[card.d]); else over.remove();
     const svg = made.querySelector("svg");
@@ -49,7 +50,7 @@
     if (card.gain !== undefined) words.push(`gain ${card.gain < 0 ? "−" : "+"}${Math.abs(card.gain).toFixed(2)}`);
     if (card.retries) words.push(card.retries === 1 ? "1 retry" : `${card.retries} retries`);
     if (card.inside !== undefined) {
-      words.push(`${(100 * card.inside).toFixed(0)} % in the mask (${(100 * card.area).toFixed(1)} % of the image)`);
+      words.push(`${(100 * card.inside).toFixed(0)}\u00a0% in the mask (${(100 * card.area).toFixed(1)}\u00a0% of the image)`);
     }
     const made = element("p", words.join(" · "), "meta");
     if (card.ok === false) made.prepend(element("span", "not flipped", "badge"));
