@@ -241,7 +241,7 @@ class EditSettings(Settings):
     retries: NonNegativeInt = Field(
         4,
         json_schema_extra=GUIDANCE,
-        description="Rungs of the ladder for images below --accept: 1.5 x ratio each, the last two deeper.",
+        description="Rungs of the ladder for images below --accept: 1.5 x ratio each, then twice 1.5 x depth.",
     )
     inversion: Literal["ddim", "fixed-point", "noise"] = Field(
         "ddim", json_schema_extra=PATH, description="How the image is encoded."
