@@ -17,6 +17,11 @@ def unit(images: np.ndarray) -> np.ndarray:
     return (images / np.float64(_full_scale(images.dtype))).astype(np.float32)
 
 
+def mean_change(source: np.ndarray, counterfactual: np.ndarray) -> np.ndarray:
+    """(B,) mean |difference| of stored images (B, H, W, C), in [0, 1] units."""
+    return np.abs(unit(counterfactual) - unit(source)).mean(axis=(1, 2, 3))
+
+
 def to_model(images: np.ndarray) -> torch.Tensor:
     """Stored images (B, H, W, C) as a float32 tensor (B, C, H, W) in [-1, 1]."""
     scaled = images.astype(np.float64) * (2.0 / _full_scale(images.dtype)) - 1.0

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from cfdiff.data.values import mean_change
 from cfdiff.figures import change_map, shown
 from cfdiff.report.cards import Gallery, common_range, numbers, value_window
 from cfdiff.report.pictures import grey_or_rgb, overlay, reduced
-from cfdiff.report.rows import Rows, mean_change
+from cfdiff.report.rows import Rows
 from cfdiff.store.bags import Bags
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cfdiff.data.values import unit
+from cfdiff.data.values import mean_change
 from cfdiff.store import Result
 
 EXTREMES = 24
@@ -74,11 +74,6 @@ def read_rows(result: Result) -> Rows:
         flipped=prob[names[0]][:, 1] > 0.5 if names else None,
         retries=result["guidance/retries"][:] if "guidance/retries" in result else None,
     )
-
-
-def mean_change(source: np.ndarray, counterfactual: np.ndarray) -> np.ndarray:
-    """(B,) mean |difference| in [0, 1] units of stored images (B, H, W, C)."""
-    return np.abs(unit(counterfactual) - unit(source)).mean(axis=(1, 2, 3))
 
 
 @dataclass(frozen=True, eq=False)

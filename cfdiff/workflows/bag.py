@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cfdiff.data.values import unit
+from cfdiff.data.values import mean_change
 from cfdiff.errors import UserError
 from cfdiff.figures_bag import contact_sheets, dose_response
 from cfdiff.metrics.intervals import mean_interval, wilson
@@ -140,8 +140,7 @@ def _change(bags: Bags, edits: np.ndarray, batch: int) -> np.ndarray:
     parts = []
     for i in range(0, len(edits), batch):
         here = edits[i : i + batch]
-        after, before = bags.images("counterfactual", here), bags.images("source", source[here])
-        parts.append(np.abs(unit(after) - unit(before)).mean(axis=(1, 2, 3)))
+        parts.append(mean_change(bags.images("source", source[here]), bags.images("counterfactual", here)))
     return np.concatenate(parts) if parts else np.empty(0)
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfdiff.data.values import to_model
+from cfdiff.data.values import mean_change, to_model
 from cfdiff.engine import Guidance
 from cfdiff.engine.process import x0_from_eps
 from cfdiff.workflows.cast import load_cast, probabilities
 from cfdiff.workflows.doctor_context import Context, Line, Status
 from cfdiff.workflows.doctor_data import rounding_step
-from cfdiff.workflows.edit import Editor, mean_change
+from cfdiff.workflows.edit import Editor
 
 INVERSION = 0.02
 """Mean |x - reconstruction| in [0, 1] units above which plain decoding changes what one sees."""

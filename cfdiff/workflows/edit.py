@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cfdiff.data.values import to_model, to_saved, unit
+from cfdiff.data.values import mean_change, to_model, to_saved
 from cfdiff.engine import (
     Ddim,
     Ddpm,
@@ -272,8 +272,3 @@ def as_saved(images: np.ndarray, x0: Tensor, x: Tensor) -> np.ndarray:
     """
     same = (x == x0).permute(0, 2, 3, 1).cpu().numpy()
     return np.where(same, images, to_saved(x, images.dtype))
-
-
-def mean_change(source: np.ndarray, counterfactual: np.ndarray) -> np.ndarray:
-    """(B,) mean |difference| of saved images, in [0, 1] units."""
-    return np.abs(unit(counterfactual) - unit(source)).mean(axis=(1, 2, 3))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cfdiff.data.values import unit
+from cfdiff.data.values import mean_change
 from cfdiff.metrics.intervals import mean_interval, wilson
 from cfdiff.store import open_result
 
@@ -16,12 +16,8 @@ def summarise(path: Path, batch: int = 256) -> dict[str, Any]:
     """Images, flips by judge and checker with intervals, mean |difference| in [0, 1] units, calls an image."""
     with open_result(path) as r:
         n, target = len(r), r["target"][:]
-        change = np.concatenate(
-            [
-                np.abs(unit(r.counterfactual[i : i + batch]) - unit(r.source[i : i + batch])).mean(axis=(1, 2, 3))
-                for i in range(0, n, batch)
-            ]
-        )
+        batches = [slice(i, i + batch) for i in range(0, n, batch)]
+        change = np.concatenate([mean_change(r.source[b], r.counterfactual[b]) for b in batches])
         figures: dict[str, Any] = {
             "result": path.name,
             "direction": r.attrs["direction"],

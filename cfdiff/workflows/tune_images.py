@@ -11,8 +11,9 @@ import numpy as np
 
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source, random_subset
+from cfdiff.data.values import mean_change
 from cfdiff.errors import UserError
-from cfdiff.workflows.edit import Editor, mean_change
+from cfdiff.workflows.edit import Editor
 from cfdiff.workflows.translate import class_index
 from cfdiff.workflows.tune_settings import TuneSettings
 from cfdiff.workflows.tune_trial import Outcome

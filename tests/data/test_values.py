@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cfdiff.data.values import to_model, to_saved, unit
+from cfdiff.data.values import mean_change, to_model, to_saved, unit
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -43,3 +43,14 @@ def test_unit_maps_full_scale_to_one(dtype: type, top: int) -> None:
     scaled = unit(np.array([0, top], dtype=dtype))
     assert scaled.dtype == np.float32
     assert scaled.tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(("dtype", "top"), [(np.uint8, 255), (np.uint16, 65535), (np.float32, 1)])
+def test_the_mean_change_of_an_image_is_that_of_its_values_and_channels_in_fractions_of_full_scale(
+    dtype: type, top: int
+) -> None:
+    source = np.zeros((2, 2, 2, 3), dtype)
+    source[1, 0, 0, 0] = top
+    after = np.zeros_like(source)
+    after[1, 0, 0, 1] = top  # one channel falls as another rises: nothing cancels
+    assert mean_change(source, after) == pytest.approx([0, 2 / 12])

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cfdiff.data.values import to_model
+from cfdiff.data.values import mean_change, to_model
 from cfdiff.engine import Trajectory
 from cfdiff.models.checkpoint import Card, Model
 from cfdiff.workflows.cast import Cast, probabilities
-from cfdiff.workflows.edit import Editor, changed_region, ladder, mean_change
+from cfdiff.workflows.edit import Editor, changed_region, ladder
 
 Images = Callable[..., np.ndarray]
 Settings = Callable[..., Any]
