@@ -19,12 +19,11 @@ from cfdiff.data.values import to_model
 from cfdiff.errors import UserError
 from cfdiff.figures import FORMATS
 from cfdiff.figures_tune import trade_off
+from cfdiff.metrics.intervals import mean_interval, wilson
 from cfdiff.store import check_output
 from cfdiff.workflows.cast import Cast, load_cast, probabilities
 from cfdiff.workflows.edit import Editor
-from cfdiff.workflows.settings import EditSettings
-from cfdiff.workflows.summary import mean_interval, wilson
-from cfdiff.workflows.tune_config import write_config
+from cfdiff.workflows.tune_config import changed, write_config
 from cfdiff.workflows.tune_images import Halves, Pictures, edited, open_halves
 from cfdiff.workflows.tune_log import TrialLog
 from cfdiff.workflows.tune_propose import propose, space
@@ -50,7 +49,7 @@ def tune(s: TuneSettings, progress: Progress | None = None) -> dict[str, Any]:
     if s.out is None:
         _make_folder(out.parent)
     check_output(out, s.force)
-    _check_plot(s.plot)
+    _check_plot(s.plot, s.force)
     rungs = rounds(s.images)
     halves = open_halves(s, rungs)
     cast = load_cast(s, s.data, halves.whole)
@@ -73,7 +72,7 @@ def tune(s: TuneSettings, progress: Progress | None = None) -> dict[str, Any]:
         "held_out_by": halves.apart,
         "comparison": _on_tuning(trials[0], best, s.margin) + _on_held_out(s, cast, halves, trials[0], best, progress),
     }
-    figures["warnings"] = _warnings(s, figures)
+    figures["warnings"] = _warnings(halves.whole.splits, figures)
     if s.plot is not None:
         _plot(s.plot, s, trials, best)
     write_config(out, s, figures)
@@ -192,10 +191,11 @@ def _share(who: str, hits: int, n: int) -> dict[str, Any]:
     return {f"flipped_{who}": hits / n, f"flipped_{who}_95": wilson(hits, n)}
 
 
-def _warnings(s: TuneSettings, figures: dict[str, Any]) -> list[str]:
+def _warnings(splits: np.ndarray | None, figures: dict[str, Any]) -> list[str]:
+    """What to know before one uses the choice; `splits` (N,) are those of the images that were asked for."""
     found = []
-    if "test" in s.split.split("+"):
-        found.append("The settings are fitted to the test split: no figure on these images is an honest one any more.")
+    if splits is not None and "test" in splits.astype(str):
+        found.append("The settings are fitted to the test split: no figure on its images is an honest one any more.")
     held = {(row["settings"], row["from"]): row for row in figures["comparison"] if row["images"] == "held-out"}
     for (settings, direction), row in held.items():
         start = held["start", direction]
@@ -228,9 +228,8 @@ def _plot(out: Path, s: TuneSettings, trials: list[Trial], best: Trial) -> None:
 
 
 def start_name(s: TuneSettings) -> str:
-    """What the starting settings are called: "default" where they are."""
-    fields = EditSettings.model_fields
-    return "default" if all(getattr(s, name) == fields[name].default for name in s.tune) else "given"
+    """What the starting settings are called: "default" where they all are, the tuned ones and the others."""
+    return "given" if changed(s) else "default"
 
 
 def _identity(s: TuneSettings, halves: Halves, cast: Cast) -> dict[str, Any]:
@@ -254,11 +253,13 @@ def _check_margin(s: TuneSettings, cast: Cast) -> None:
         )
 
 
-def _check_plot(plot: Path | None) -> None:
+def _check_plot(plot: Path | None, force: bool) -> None:
     if plot is None:
         return
     if plot.suffix.lower() not in FORMATS:
         raise UserError(f"The plot {plot.name!r} should end in one of {', '.join(FORMATS)}.")
+    if plot.is_file() and not force:
+        raise UserError(f"{plot} exists already: choose another --plot, or replace it with --force.")
     check_output(plot, force=True)
 
 

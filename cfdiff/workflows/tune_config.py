@@ -19,7 +19,7 @@ def write_config(out: Path, s: TuneSettings, figures: dict[str, Any]) -> None:
 
     Settings that were not tuned are in it only where they are not the defaults, because the tuned ones hold with them.
     """
-    held = [f"{key} = {json.dumps(getattr(s, key))}" for key in _changed(s) if key not in figures["chosen"]]
+    held = [f"{key} = {json.dumps(getattr(s, key))}" for key in changed(s) if key not in figures["chosen"]]
     lines = [f"# {line}" for line in _origin(s, figures)]
     lines += [f"{key} = {json.dumps(value)}" for key, value in figures["chosen"].items()]
     if held:
@@ -28,7 +28,8 @@ def write_config(out: Path, s: TuneSettings, figures: dict[str, Any]) -> None:
         scratch.write_text("\n".join(lines) + "\n")
 
 
-def _changed(s: TuneSettings) -> list[str]:
+def changed(s: TuneSettings) -> list[str]:
+    """The settings of an edit that are not the defaults, those that are tuned among them."""
     fields = EditSettings.model_fields
     return [key for key, field in fields.items() if key not in _NOT_WRITTEN and getattr(s, key) != field.default]
 

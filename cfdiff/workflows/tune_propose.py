@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
@@ -25,16 +25,16 @@ def space(s: TuneSettings, schedule: NoiseSchedule) -> dict[str, BaseDistributio
         shallow = max(shallow, min(s.depth, s.steps / schedule.T))
     most = max(s.steps, min(STEPS[1], schedule.level_of(shallow)))
     shallow = max(shallow, min(s.depth, most / schedule.T))
-    everything: dict[str, BaseDistribution] = {
-        "ratio": FloatDistribution(min(0.05, s.ratio), max(1.0, s.ratio), log=True),
-        "depth": FloatDistribution(shallow, max(DEPTH[1], s.depth)),
-        "steps": IntDistribution(min(STEPS[0], s.steps), most),
-        "scale": FloatDistribution(min(2.0, s.scale), max(100.0, s.scale), log=True),
-        "target": FloatDistribution(min(s.margin, s.target), max(0.99, s.margin, s.target)),
-        "accept": FloatDistribution(min(s.margin, s.accept), max(0.99, s.margin, s.accept)),
-        "retries": IntDistribution(0, max(6, s.retries)),
+    ranges: dict[str, Callable[[], BaseDistribution]] = {
+        "ratio": lambda: FloatDistribution(min(0.05, s.ratio), max(1.0, s.ratio), log=True),
+        "depth": lambda: FloatDistribution(shallow, max(DEPTH[1], s.depth)),
+        "steps": lambda: IntDistribution(min(STEPS[0], s.steps), most),
+        "scale": lambda: FloatDistribution(min(2.0, s.scale), max(100.0, s.scale), log=True),
+        "target": lambda: FloatDistribution(min(s.margin, s.target), max(0.99, s.margin, s.target)),
+        "accept": lambda: FloatDistribution(min(s.margin, s.accept), max(0.99, s.margin, s.accept)),
+        "retries": lambda: IntDistribution(0, max(6, s.retries)),
     }
-    return {name: everything[name] for name in s.tune}
+    return {name: ranges[name]() for name in s.tune}
 
 
 def propose(trials: Sequence[Trial], ranges: dict[str, BaseDistribution], goal: Goal, seed: int) -> Values:

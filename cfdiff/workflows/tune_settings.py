@@ -56,6 +56,9 @@ class TuneSettings(EditSettings, DataSettings):
         json_schema_extra=GUIDANCE,
         description=EditSettings.model_fields["ratio"].description,
     )
+    scale: PositiveFloat = Field(
+        EditSettings.model_fields["scale"].default, json_schema_extra=GUIDANCE, description="Guidance scale."
+    )
     mask: Literal["none", "auto"] = Field(
         "none", json_schema_extra=GUIDANCE, description="Where to edit: anywhere, or where a first pass changes most."
     )
@@ -65,7 +68,9 @@ class TuneSettings(EditSettings, DataSettings):
     )
     json_: bool = Field(False, alias="json", json_schema_extra=OUTPUT, description="Print the summary as JSON.")
     force: bool = Field(
-        False, json_schema_extra=OUTPUT, description="Replace an existing config, and the log of another search."
+        False,
+        json_schema_extra=OUTPUT,
+        description="Replace an existing config or plot, and the log of another search.",
     )
 
 

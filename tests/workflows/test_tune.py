@@ -19,7 +19,7 @@ from cfdiff.workflows.bag_settings import BagSettings
 from cfdiff.workflows.edit import Editor
 from cfdiff.workflows.settings import EditSettings, TranslateSettings, resolve
 from cfdiff.workflows.translate import translate
-from cfdiff.workflows.tune import rounds, tune
+from cfdiff.workflows.tune import rounds, start_name, tune
 from cfdiff.workflows.tune_images import open_halves
 from cfdiff.workflows.tune_settings import TuneSettings
 
@@ -209,18 +209,36 @@ def test_rounds_double_and_end_with_all_images() -> None:
     assert rounds(64) == [8, 16, 32, 64] and rounds(1) == [1] and rounds(100) == [12, 25, 50, 100]
 
 
-def test_tuning_on_test_images_is_said_to_spoil_them(make: Make) -> None:
-    figures = tune(make(split="test", trials=1))
+@pytest.mark.parametrize("split", ["test", "all"])
+def test_tuning_on_test_images_is_said_to_spoil_them(make: Make, split: str) -> None:
+    figures = tune(make(split=split, trials=1, images=2))
     assert len(figures["warnings"]) >= 1 and "test split" in figures["warnings"][0]
+
+
+def test_images_that_are_not_for_testing_are_no_reason_to_warn(found: Any) -> None:
+    assert not any("test split" in warning for warning in found[1]["warnings"])
+    assert workflow._warnings(None, {"comparison": []}) == []
 
 
 def test_a_choice_that_pleases_the_checker_alone_is_called_so() -> None:
     held = {"images": "held-out", "from": "negative"}
     start = {**held, "settings": "start", "flipped_judge": 0.98, "flipped_judge_95": (0.93, 0.99)}
     chosen = {**held, "settings": "chosen", "flipped_judge": 0.9}
-    warnings = workflow._warnings(TuneSettings(), {"comparison": [start, chosen]})
+    warnings = workflow._warnings(None, {"comparison": [start, chosen]})
     assert len(warnings) == 1 and "raise --margin" in warnings[0]
-    assert not workflow._warnings(TuneSettings(), {"comparison": [start, {**chosen, "flipped_judge": 0.95}]})
+    assert not workflow._warnings(None, {"comparison": [start, {**chosen, "flipped_judge": 0.95}]})
+
+
+def test_the_start_is_called_default_only_where_all_of_it_is() -> None:
+    assert start_name(TuneSettings(weights="runs/x", batch_size=4, images=8)) == "default"
+    assert start_name(TuneSettings(ratio=0.2)) == "given"
+    assert start_name(TuneSettings(scale=50, tune=("ratio",))) == "given"
+
+
+def test_a_guidance_that_is_off_cannot_be_tuned() -> None:
+    with pytest.raises(UserError, match="scale") as said:
+        resolve(TuneSettings, None, {"scale": 0})
+    assert "\n" not in str(said.value)
 
 
 def no_split(make: Make, toy: Any, tmp_path: Path) -> TuneSettings:
@@ -240,6 +258,11 @@ def config_there(make: Make, toy: Any, tmp_path: Path) -> TuneSettings:
     return make()
 
 
+def plot_there(make: Make, toy: Any, tmp_path: Path) -> TuneSettings:
+    (tmp_path / "tuned.png").write_bytes(b"another picture")
+    return make(plot=tmp_path / "tuned.png", trials=1)
+
+
 def other_search(make: Make, toy: Any, tmp_path: Path) -> TuneSettings:
     tune(make(trials=1))
     (tmp_path / "tuned.toml").unlink()
@@ -255,6 +278,7 @@ MISTAKES: list[tuple[Callable[..., TuneSettings], str]] = [
     (no_split, "no split 'val' to tune on .it has no splits.: name another with --split, or take --split all"),
     (no_checker, "needs a checker"),
     (config_there, "tuned.toml exists already"),
+    (plot_there, "tuned.png exists already: choose another --plot, or replace it with --force"),
     (other_search, r"other settings \(seed\)"),
     (damaged_log, "is damaged"),
     (lambda make, toy, path: make(margin=0.9, target=0.8), "raise both to it"),
@@ -276,13 +300,14 @@ def test_a_mistake_is_one_sentence_and_writes_nothing(
     assert {path: path.read_bytes() for path in tmp_path.glob("tuned*")} == before
 
 
-@pytest.mark.parametrize("mistake", [config_there, other_search, damaged_log])
+@pytest.mark.parametrize("mistake", [config_there, plot_there, other_search, damaged_log])
 def test_force_replaces_what_is_there(
     make: Make, toy: Any, tmp_path: Path, mistake: Callable[..., TuneSettings]
 ) -> None:
     s = mistake(make, toy, tmp_path)
     figures = tune(s.model_copy(update={"force": True, "trials": 1}))
     assert figures["trials"] == 1 and "ratio" in tomllib.loads((tmp_path / "tuned.toml").read_text())
+    assert s.plot is None or s.plot.read_bytes()[:4] == b"\x89PNG"
 
 
 def test_the_search_stops_after_the_minutes_given_but_never_before_the_start_was_tried(make: Make) -> None:
