@@ -47,7 +47,8 @@ def _print(found: dict[str, Any], console: Console) -> None:
 
 def table(found: dict[str, Any]) -> Table:
     """The lines as one reads them; what to do stands under the figure."""
-    shown = Table("check", "", "found", title=f"{found['data']}, {found['images']} images", title_justify="left")
+    title = Text(f"{found['data'] or 'no data'}, {found['images']} images", style="table.title")
+    shown = Table("check", "", "found", title=title, title_justify="left")
     for line in found["lines"]:
         text = Text(line["figure"])
         if line["advice"]:

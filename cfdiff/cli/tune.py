@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from cfdiff.cli.options import EDIT_NAMES, command
 from cfdiff.workflows.tune_settings import TuneSettings
@@ -38,13 +39,14 @@ def tune(settings: TuneSettings) -> None:
     if settings.json_:
         print(json.dumps(figures))
     else:
-        Console().print(table(figures, start_name(settings)), *verdict(figures), sep="\n", highlight=False)
+        shown = table(figures, start_name(settings)), *verdict(figures)
+        Console().print(*shown, sep="\n", markup=False, highlight=False)
 
 
 def table(figures: dict[str, Any], start_name: str) -> Table:
     """The starting settings against the chosen ones, on both halves of the images."""
     judge = any("flipped_judge" in row for row in figures["comparison"])
-    title = f"{figures['data']}: {start_name} settings against the chosen ones"
+    title = Text(f"{figures['data']}: {start_name} settings against the chosen ones", style="table.title")
     shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for head in ("images", "from", "settings", "checker %", *(("judge %",) if judge else ()), "change", "calls"):
         shown.add_column(head)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -7,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from cfdiff.cli import app as program
+from cfdiff.cli.doctor import table
 
 Doctor = Callable[..., tuple[Any, str, str]]
 
@@ -67,6 +70,12 @@ def test_a_setting_that_is_not_possible_ends_with_2(doctor: Doctor) -> None:
 def test_names_from_data_are_not_read_as_markup(doctor: Doctor, tmp_path: Path) -> None:
     code, out, _ = doctor("--data", "[bold]no[/bold].npz")
     assert code == 1 and "[bold]no[/bold].npz" in out
+
+
+def test_a_name_of_data_that_looks_like_markup_is_a_title_as_it_stands() -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(table({"data": "x[/y].npz", "images": 3, "lines": []}))
+    assert "x[/y].npz, 3 images" in console.export_text()
 
 
 def test_no_path_stands_in_what_it_says(toy: Any, doctor: Doctor) -> None:

@@ -23,20 +23,8 @@ def cfdiff(toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 
     def run(*arguments: Any) -> tuple[int, str, str]:
         usual = ["--data", tmp_path / "toy.npz", "--weights", toy.weights, "--out", tmp_path / "tuned.toml"]
-        usual += [
-            "--device",
-            "cpu",
-            "--steps",
-            4,
-            "--retries",
-            0,
-            "--images",
-            2,
-            "--trials",
-            2,
-            "--tune",
-            "ratio,depth",
-        ]
+        usual += ["--device", "cpu", "--steps", 4, "--retries", 0, "--tune", "ratio,depth"]
+        usual += ["--images", 2, "--trials", 2]
         monkeypatch.setattr(sys, "argv", ["cfdiff", "tune", *map(str, [*usual, *arguments])])
         with pytest.raises(SystemExit) as ended:
             program.main()
@@ -49,7 +37,7 @@ def cfdiff(toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_a_search_ends_with_a_table_of_both_settings_and_a_config_that_can_be_used(cfdiff: Run, tmp_path: Path) -> None:
     code, printed, _ = cfdiff("--flip", 0.5, "--margin", 0.5, "--plot", tmp_path / "tuned.svg")
     assert code == 0 and (tmp_path / "tuned.toml").exists() and (tmp_path / "tuned.svg").exists()
-    for words in ("default", "chosen", "checker", "judge", "tuning", "held-out", "--config tuned.toml", "Chosen of 2"):
+    for words in ("given", "chosen", "checker", "judge", "tuning", "held-out", "--config tuned.toml", "Chosen of 2"):
         assert words in printed
 
 
@@ -65,6 +53,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(cfdiff: Run, tmp_path: Path) -> N
         (("--split", "dev"), "no split 'dev'"),
         (("--tune", "ratio,speed"), "tune"),
         (("--margin", 1.5), "margin"),
+        (("--scale", 0), "scale = 0.0"),
     ):
         code, printed, said = cfdiff(*arguments)
         assert code == 2 and not printed and said.count("\n") == 1 and words in said
@@ -77,8 +66,9 @@ def row(images: str, settings: str, **figures: Any) -> dict[str, Any]:
     return {"images": images, "settings": settings, "from": "negative", "n": 1, **shares, **change, **figures}
 
 
-def test_a_goal_that_was_not_reached_is_said_with_the_best_figure() -> None:
-    figures: dict[str, Any] = {
+def outcome(**changes: Any) -> dict[str, Any]:
+    """The figures of a search that missed its goal."""
+    return {
         "data": "toy",
         "out": "tuned.toml",
         "goal": {"flip": 0.99, "margin": 0.75, "max_calls": 40.0, "reached": False},
@@ -86,8 +76,26 @@ def test_a_goal_that_was_not_reached_is_said_with_the_best_figure() -> None:
         "complete": 2,
         "chosen": {"ratio": 0.2},
         "comparison": [row(i, s) for s in ("start", "chosen") for i in ("tuning", "held-out")],
+        **changes,
     }
+
+
+def test_a_goal_that_was_not_reached_is_said_with_the_best_figure() -> None:
+    figures = outcome()
     said = " ".join(verdict(figures))
     assert "Goal not reached: the nearest is 75.0% with 30.0 calls" in said and "99.0% flipped" in said
     assert "within 40 calls" in said and "ratio = 0.2" in said
     assert [column.header for column in table(figures, "given").columns].count("judge") == 0
+
+
+def test_names_of_data_and_config_are_not_read_as_markup(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = outcome(data="x[/y].npz", out="[bold]z[/bold].toml", warnings=[])
+    monkeypatch.setattr("cfdiff.workflows.tune.tune", lambda settings, progress: figures)
+    monkeypatch.setattr(sys, "argv", ["cfdiff", "tune"])
+    monkeypatch.setenv("COLUMNS", "120")
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    printed = capsys.readouterr().out
+    assert not ended.value.code and "x[/y].npz: default settings" in printed and "[bold]z[/bold].toml" in printed
