@@ -40,6 +40,7 @@ WORDS = {
     "both classes": "images of both classes",
     "diffusion": "diffusion model that fits",
     "steering": "guide or checker, which --guides, the closed loop or --retries need",
+    "masks": "masks, which --mask data needs",
 }
 EDITS = ("images", "diffusion", "steering")
 CHECKS = (
@@ -61,7 +62,7 @@ CHECKS = (
     Check("identity", path.identity, ("images", "diffusion")),
     Check("inversion", path.inversion, ("images", "diffusion")),
     Check("guidance", path.guidance, EDITS),
-    Check("trial edit", path.trial_edit, EDITS),
+    Check("trial edit", path.trial_edit, (*EDITS, "masks")),
     Check("start", path.start, ("data",)),
 )
 

@@ -124,12 +124,14 @@ class Context:
 
     @property
     def ready(self) -> set[str]:
-        """What there is of: images, both classes, each part that fits, and "steering", all that guides and checks."""
+        """What there is of: data, images, both classes, each part that fits; "steering", all that guides and checks;
+        and "masks", where --mask data needs them."""
         steering = {"both": {"guide", "checker"}, "noisy": {"guide"}, "clean": {"checker"}}[self.s.guides]
         if self.s.closed_loop or self.s.retries:
             steering = steering | {"checker"}
         have = set(self.fitting)
-        have |= {"data"} if self.source is not None else set()
+        if self.source is not None:
+            have |= {"data"} | ({"masks"} if self.s.mask != "data" or self.source.mask_reader is not None else set())
         if self.images is not None:
             have |= {"images"} | ({"both classes"} if len(set(self.labels.tolist())) == 2 else set())
         return have | ({"steering"} if steering <= have else set())

@@ -15,6 +15,7 @@ from cfdiff.workflows.cast import load_cast, probabilities
 from cfdiff.workflows.doctor_context import Context, Line, Status
 from cfdiff.workflows.doctor_data import rounding_step
 from cfdiff.workflows.edit import Editor
+from cfdiff.workflows.translate import check_masks
 
 INVERSION = 0.02
 """Mean |x - reconstruction| in [0, 1] units above which plain decoding changes what one sees."""
@@ -27,7 +28,8 @@ Part = Literal["judge", "checker"]
 
 def start(context: Context) -> list[Line]:
     """Whether a run would start: everything that `cfdiff translate` checks before it computes."""
-    load_cast(context.s, context.s.data, context.data)
+    check_masks(context.s, context.data)
+    Editor(load_cast(context.s, context.s.data, context.data), context.s)
     return [Line("start", "ok", "cfdiff translate takes these models, settings and images")]
 
 

@@ -19,7 +19,7 @@ from cfdiff.store import RunParts, check_output, open_result
 from cfdiff.store.result import is_result_of
 from cfdiff.workflows.cast import Cast, load_cast, probabilities
 from cfdiff.workflows.edit import Editor
-from cfdiff.workflows.settings import PLACES, TranslateSettings
+from cfdiff.workflows.settings import PLACES, EditSettings, TranslateSettings
 from cfdiff.workflows.summary import summarise
 
 Progress = Callable[[int, int], None]
@@ -41,7 +41,7 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> dict[st
     if s.out is not None and not (s.preview is not None and out.is_file()):
         check_output(out, s.force)
     _check_preview(s.preview)
-    _check_masks(s, source)
+    check_masks(s, source)
     source.check()
     cast = load_cast(s, s.data, source)
     _check_preview_models(s, cast)
@@ -215,7 +215,8 @@ def _make_folder(folder: Path) -> None:
         raise UserError(f"Cannot make the folder {folder} here ({error.strerror}): choose another --out.") from error
 
 
-def _check_masks(s: TranslateSettings, source: Source) -> None:
+def check_masks(s: EditSettings, source: Source) -> None:
+    """Raise UserError where --mask data asks for masks that the source has not."""
     if s.mask == "data" and source.mask_reader is None:
         raise UserError(f"{source.name} has no masks, which --mask data needs: use --mask auto or none.")
 

@@ -189,8 +189,8 @@ def test_guidance_that_stops_where_the_card_says_so_is_fine(
 
 
 def test_retries_that_go_deeper_than_the_guide_knows_count_too(settings: Settings) -> None:
-    shallow, deep = (check(settings(depth=0.5, retries=r, limit=48), "guide by level")[0] for r in (0, 4))
-    assert "guidance on up to level 50" in shallow.figure and "guidance on up to level 75" in deep.figure
+    shallow, deep = (check(settings(depth=0.4, retries=r, limit=48), "guide by level")[0] for r in (0, 4))
+    assert "guidance on up to level 40" in shallow.figure and "guidance on up to level 90" in deep.figure
     assert shallow.status != "fail" and deep.status in ("warn", "fail")
 
 
@@ -292,6 +292,18 @@ def test_data_that_cannot_be_opened_or_read_leave_the_models_to_be_checked(
         assert line(report, "schedule")["status"] == "ok"
         assert line(report, "eps error")["figure"] == "not checked: no images"
     assert "outside [0, 1]" in line(report, "data")["figure"]
+
+
+def test_masks_that_the_data_has_not_stop_the_start_and_nothing_is_edited_everywhere(
+    settings: Settings, toys: Any, tmp_path: Path
+) -> None:
+    plain, masked = (str(toys.write_npz(tmp_path / f"{k}.npz", 12, **{"masks": None} if k else {})) for k in (1, 0))
+    s = settings(data=plain, mask="data", limit=4)
+    (begin,), (edit,) = (check(s, name) for name in ("start", "trial edit"))
+    assert begin.status == "fail" and "has no masks" in begin.figure and "--mask auto" in begin.advice
+    assert edit.status == "warn" and edit.figure == "not checked: no masks, which --mask data needs"
+    s = settings(data=masked, mask="data", limit=4)
+    assert check(s, "start")[0].status == "ok" and "mean |difference|" in check(s, "trial edit")[0].figure
 
 
 def test_one_class_only_leaves_the_direction_open(toy: Any, settings: Settings, tmp_path: Path) -> None:
