@@ -12,10 +12,10 @@ import numpy as np
 
 
 class RatioErrors(NamedTuple):
-    """Of M bags (or of M bags and mixes): all in [0, 1]."""
+    """Of M bags (or of M bags and mixes); the errors lie in [0, 1]."""
 
-    exact: float
-    """Share of bags with exactly the planned count; higher is better."""
+    exact: np.ndarray
+    """(M,) bool: exactly the planned count of positives, compared as counts and not as fractions; True is better."""
     off_planned: np.ndarray
     """(M,) |achieved - planned|; lower is better."""
     off_requested: np.ndarray
@@ -25,13 +25,8 @@ class RatioErrors(NamedTuple):
 def ratio_errors(requested: np.ndarray, planned: np.ndarray, achieved: np.ndarray, size: np.ndarray) -> RatioErrors:
     """The errors of M mixes; requested, planned, achieved (M,) in [0, 1], size (M,) instances in each bag."""
     requested, planned, achieved = (np.asarray(x, np.float64) for x in (requested, planned, achieved))
-    off = np.abs(achieved - planned)
-    return RatioErrors(exact_share(planned, achieved, size), off, np.abs(achieved - requested))
-
-
-def exact_share(planned: np.ndarray, achieved: np.ndarray, size: np.ndarray) -> float:
-    """Share of bags whose achieved count of positives is the planned one: compared as counts, not as fractions."""
-    return float((np.rint(achieved * size) == np.rint(planned * size)).mean())
+    exact = np.rint(achieved * size) == np.rint(planned * size)
+    return RatioErrors(exact, np.abs(achieved - planned), np.abs(achieved - requested))
 
 
 def dose_response_slope(requested: np.ndarray, achieved: np.ndarray) -> tuple[float, float] | None:

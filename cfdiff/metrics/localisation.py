@@ -8,23 +8,12 @@ threshold, so that a map of zeros marks nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from skimage.filters import gaussian, threshold_otsu
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from cfdiff.metrics.intervals import Interval, bootstrap, group_weights, percentile_interval
-
-
-class SizeRow(NamedTuple):
-    """The lesions with low <= area < high (pixels)."""
-
-    low: float
-    high: float
-    n: int
-    mean: float
-    interval: Interval | None
+from cfdiff.metrics.intervals import Interval, group_weights, percentile_interval
 
 
 def difference_map(difference: np.ndarray, sigma: float = 0.0) -> np.ndarray:
@@ -144,29 +133,6 @@ def pointing_game(scores: np.ndarray, masks: np.ndarray, tolerance: float = 0.0)
         distance = np.linalg.norm(np.argwhere(masks[i]) - point, axis=1).min()
         hits[i] = float(scores[i][point] > 0 and distance <= tolerance)
     return hits
-
-
-def by_size(
-    values: np.ndarray,
-    masks: np.ndarray,
-    edges: Sequence[float],
-    groups: np.ndarray | Sequence[str] | None = None,
-) -> list[SizeRow]:
-    """The mean of values (B,) by lesion area in pixels, with a bootstrap interval over groups (B,).
-
-    `edges` are the inner edges: (16, 64) gives three rows, [1, 16), [16, 64) and [64, inf), so that no lesion falls
-    out. Empty masks are in no row, nor are NaN values; a row without images has a mean of NaN.
-    """
-    area = masks.sum(axis=(1, 2))
-    bounds = [1.0, *map(float, edges), float("inf")]
-    rows = []
-    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
-        inside = (area >= low) & (area < high) & ~np.isnan(values)
-        part = values[inside]
-        mean = float(part.mean()) if len(part) else float("nan")
-        chosen = None if groups is None else np.asarray(groups)[inside]
-        rows.append(SizeRow(low, high, len(part), mean, bootstrap(part, chosen)))
-    return rows
 
 
 def _histograms(scores: np.ndarray, masks: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 
-def flip_rate(p_after: np.ndarray, threshold: float = 0.5) -> float:
-    """Share of counterfactuals whose target probability is above the threshold, in [0, 1]; higher is better.
+def flipped(p_after: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+    """(N,) bool: the target probability is above the threshold; their mean is the flip rate, higher is better.
 
     p_after (N,): what the judge gives the target class in the counterfactual. Exactly at the threshold is not flipped.
     """
-    return float((np.asarray(p_after) > threshold).mean())
+    return np.asarray(p_after) > threshold
 
 
 def probability_gain(p_before: np.ndarray, p_after: np.ndarray) -> np.ndarray:

@@ -16,25 +16,25 @@ def parts_dir(out: Path) -> Path:
     return out.with_name(out.name + ".parts")
 
 
-def check_output(path: Path, force: bool = False) -> None:
+def check_output(path: Path, force: bool = False, option: str = "--out") -> None:
     """Raise UserError now, before hours of computation, if `path` could not be written at the end.
 
     A file that exists is refused unless `force`; where parts lie beside it, RunParts decides instead,
-    because it knows whether they are those of this very run.
+    because it knows whether they are those of this very run. `option` is how the user named the path.
     """
     folder = path.parent
     if path.is_dir():
-        raise UserError(f"{path} is a folder: give --out the name of a file in it, such as {path / 'run.h5'}.")
+        raise UserError(f"{path} is a folder: give {option} the name of a file in it, such as {path / 'run.h5'}.")
     if not folder.is_dir():
-        raise UserError(f"Cannot write {path}: {folder} is no existing folder; create it or change --out.")
+        raise UserError(f"Cannot write {path}: {folder} is no existing folder; create it or change {option}.")
     if path.exists() and not force and not parts_dir(path).exists():
-        raise UserError(f"{path} exists already: choose another --out, or replace it with --force.")
+        raise UserError(f"{path} exists already: choose another {option}, or replace it with --force.")
     probe = temporary(path)
     try:
         probe.touch()  # asks the file system itself: a mode bit says nothing of read-only mounts and quotas
         probe.unlink()
     except OSError as error:
-        raise UserError(f"Cannot write in {folder} ({error.strerror}): choose another --out.") from error
+        raise UserError(f"Cannot write in {folder} ({error.strerror}): choose another {option}.") from error
 
 
 def temporary(path: Path) -> Path:

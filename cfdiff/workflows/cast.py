@@ -14,7 +14,7 @@ from cfdiff.data.bundled import BUNDLED
 from cfdiff.data.source import Source
 from cfdiff.engine import NoiseSchedule
 from cfdiff.errors import UserError
-from cfdiff.models.bundled import PARTS, weights_file
+from cfdiff.models.bundled import PARTS, part_file, weights_file
 from cfdiff.models.checkpoint import Model, load_model
 from cfdiff.workflows.settings import EditSettings
 
@@ -129,16 +129,13 @@ def model_path(s: EditSettings, data: str, part: str) -> Path | None:
         return None
     if not Path(weights).is_dir():
         return weights_file(weights, part)
-    # Models laid side by side, or the folders that the trainings wrote.
-    for path in (Path(weights) / f"{part}.safetensors", Path(weights) / part / "model.safetensors"):
-        if path.exists():
-            return path
-    if part == "diffusion":
+    path = part_file(Path(weights), part)
+    if path is None and part == "diffusion":
         raise UserError(
             f"The folder {weights} holds no diffusion.safetensors and no diffusion/model.safetensors: "
             f"it should hold {', '.join(PARTS)}."
         )
-    return None
+    return path
 
 
 def _check_fit(cast: Cast, source: Source) -> None:

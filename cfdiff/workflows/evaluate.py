@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from cfdiff import __version__
+from cfdiff.data.source import Source
 from cfdiff.errors import UserError
+from cfdiff.metrics import validity
 from cfdiff.metrics.realism import cosine_similarity
-from cfdiff.metrics.validity import probability_gain
-from cfdiff.store import check_output
-from cfdiff.store.evaluation import write_evaluation
-from cfdiff.store.files import atomic
 from cfdiff.workflows.cast import pick_device
-from cfdiff.workflows.evaluate_bags import bag_figures, per_bag
+from cfdiff.workflows.evaluate_bags import achieved_mixes, bag_figures, judged_rows, per_bag
 from cfdiff.workflows.evaluate_columns import Columns, Figure
 from cfdiff.workflows.evaluate_images import Measured, measure
 from cfdiff.workflows.evaluate_judge import Judge, find_judge, need
 from cfdiff.workflows.evaluate_masks import RULE, fixed_threshold, locate, read_masks
+from cfdiff.workflows.evaluate_output import check_outputs, write
 from cfdiff.workflows.evaluate_realism import LEAST, Space, compare, feature_space, read_features, real_images
 from cfdiff.workflows.evaluate_run import Run, open_run
 from cfdiff.workflows.evaluate_settings import EvaluateSettings
@@ -48,8 +45,7 @@ def evaluate(s: EvaluateSettings, progress: Progress | None = None) -> dict[str,
     Raises:
         UserError: the run, a model, the masks or an output cannot be used; said before the long computations.
     """
-    for path, suffix, option in ((s.out, ".json", "--out"), (s.save, ".h5", "--save")):
-        _check_output(path, suffix, option, s)
+    check_outputs(s)
     if s.threads:
         torch.set_num_threads(s.threads)
     with open_run(s.run) as run:
@@ -65,10 +61,7 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> dict[str, An
     space = None if s.realism is False else feature_space(s, run, judge, device)
     if space is None and (s.realism or s.reference is not None):
         need(judge, "--realism with the judge's features")
-    too_few = len(run) < LEAST
-    real = None if space is None or too_few else real_images(s, run)
-    if real is None and s.realism and not too_few:
-        raise UserError(f"--realism needs real images, and {run.path.name} names no bundled data: give --reference.")
+    real = _real(s, run, space)
     masks = None if run.bags is not None else read_masks(s, run)
     where, why_not = _lesions(s, run, masks)
     threshold = _threshold(s, run) if where is not None else None
@@ -88,7 +81,7 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> dict[str, An
     if measured.prob is not None:
         run.prob["judge"] = measured.prob
     decided_by = next((who for who in ("judge", "checker") if who in run.prob), None)
-    flipped = None if decided_by is None else run.p_target(decided_by)[:, 1] > 0.5
+    flipped = None if decided_by is None else validity.flipped(run.p_target(decided_by)[:, 1])
     columns = Columns(len(run), run.groups, flipped, s.bootstrap, s.seed)
     values = measured.values
 
@@ -101,13 +94,13 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> dict[str, An
         sections["faithful"] = {"figures": _faithful(values, columns), **_named(faithful)}
     else:
         sections["faithful"] = _left("--no-faithfulness" if s.faithfulness is False else _NO_JUDGE)
-    if space is not None and real is not None and measured.features is not None:
+    if isinstance(real, str):
+        sections["realistic"] = _left(real)
+    elif space is not None and measured.features is not None:
         progress("real images", 0, len(real))
         features = read_features(real, space, s.batch_size)
         found = compare(features, measured.features[1], space, columns, s.repeats, s.seed)
         sections["realistic"] = {"figures": found, "real_images": len(real), "reference": real.name}
-    else:
-        sections["realistic"] = _left(_no_realism(s, space, len(run)))
     if back is not None:
         trip = round_trip(run, back, judge, s.batch_size, _counter(progress, "round trip", len(run)))
         sections["returns"] = {"figures": _returns(run, trip, columns), **_named(judge)}
@@ -118,9 +111,12 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> dict[str, An
     elif why_not is not None:
         sections["where"] = _left(why_not)
     if run.bags is not None:
+        anew = None if asks is None else judged_rows(run.bags, asks, s.batch_size)
+        achieved = achieved_mixes(run.bags, anew)
         sections["bags"] = {
-            "figures": bag_figures(run.bags, s.bootstrap, s.seed),
-            "bags": per_bag(run.bags),
+            "figures": bag_figures(run.bags, achieved, s.bootstrap, s.seed),
+            "bags": per_bag(run.bags, achieved),
+            **_named(asks),
         }
     result = {
         "format": "cfdiff-evaluation",
@@ -137,7 +133,7 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> dict[str, An
         "settings": s.model_dump(mode="json", by_alias=True, exclude=_PLACES),
         "sections": {name: {"question": QUESTIONS[name], **section} for name, section in sections.items()},
     }
-    _write(s, run, measured, result)
+    write(s, run, measured, result)
     return result
 
 
@@ -154,11 +150,11 @@ def _valid(run: Run, columns: Columns, values: dict[str, np.ndarray]) -> dict[st
         if who not in run.prob:
             continue
         p = run.p_target(who)
-        gain = probability_gain(p[:, 0], p[:, 1])
+        gain = validity.probability_gain(p[:, 0], p[:, 1])
         figures[f"flip_rate_{who}"] = columns.share(
-            f"flip rate: seen as the target by the {who}", p[:, 1] > 0.5, "higher"
+            f"flip rate: seen as the target by the {who}", validity.flipped(p[:, 1]), "higher"
         )
-        figures[f"before_{who}"] = columns.share(f"before: seen as the target by the {who}", p[:, 0] > 0.5)
+        figures[f"before_{who}"] = columns.share(f"before: seen as the target by the {who}", validity.flipped(p[:, 0]))
         figures[f"gain_{who}"] = columns.mean(f"probability gain by the {who}", gain, "higher")
         values |= {f"p_target_before/{who}": p[:, 0], f"p_target_after/{who}": p[:, 1]}
     return figures
@@ -196,7 +192,7 @@ def _returns(run: Run, trip: dict[str, np.ndarray], columns: Columns) -> dict[st
     change = trip["round_trip/mean_abs_difference"]
     figures = {"round_trip": columns.mean("mean |x - x''|, there and back", change, "lower")}
     if "round_trip/p_target" in trip and "judge" in run.prob:
-        same = (trip["round_trip/p_target"] > 0.5) == (run.p_target("judge")[:, 0] > 0.5)
+        same = validity.flipped(trip["round_trip/p_target"]) == validity.flipped(run.p_target("judge")[:, 0])
         figures["verdict_returns"] = columns.share("judge's verdict on x'' is that on x", same, "higher")
     return figures
 
@@ -238,12 +234,18 @@ def _threshold(s: EvaluateSettings, run: Run) -> float | None:
         return fixed_threshold(s, run, validation)
 
 
-def _no_realism(s: EvaluateSettings, space: Space | None, n: int) -> str:
+def _real(s: EvaluateSettings, run: Run, space: Space | None) -> Source | str:
+    """The real images to compare with, or why there is no comparison."""
     if s.realism is False:
         return "--no-realism"
-    if n < LEAST:
+    if len(run) < LEAST:
         return f"fewer than {LEAST} counterfactuals"
-    return _NO_JUDGE if space is None else "no real images at hand: name them with --reference"
+    if space is None:
+        return _NO_JUDGE
+    real = real_images(s, run)
+    if isinstance(real, str) and (s.realism or s.reference is not None):
+        raise UserError(f"{'--realism' if s.realism else '--reference'} cannot be had, there are {real}.")
+    return real
 
 
 def _named(judge: Judge | None) -> dict[str, Any]:
@@ -272,27 +274,3 @@ def _counter(progress: Progress, what: str, n: int) -> Callable[[int], None]:
         progress(what, done, n)
 
     return step
-
-
-def _check_output(path: Path | None, suffix: str, option: str, s: EvaluateSettings) -> None:
-    if path is None:
-        return
-    if path.suffix != suffix:
-        raise UserError(f"{option} {path.name!r} should end in {suffix}.")
-    if path.exists() and s.run.exists() and path.samefile(s.run):
-        raise UserError(f"{option} {path.name} is the run itself: choose another name.")
-    check_output(path, s.force)
-
-
-def _write(s: EvaluateSettings, run: Run, measured: Measured, result: dict[str, Any]) -> None:
-    if s.out is not None:
-        with atomic(s.out) as scratch:
-            scratch.write_text(json.dumps(result, indent=1) + "\n")
-    if s.save is None:
-        return
-    arrays = {"id": run.ids.astype(str), "target": run.target, **measured.values, **measured.curves}
-    if run.groups is not None:
-        arrays["group"] = run.groups.astype(str)
-    if measured.fractions is not None:
-        arrays["curve/fractions"] = measured.fractions
-    write_evaluation(s.save, arrays, result)

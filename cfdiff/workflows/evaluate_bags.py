@@ -10,6 +10,7 @@ from cfdiff.metrics.bags import dose_response_slope, ratio_errors
 from cfdiff.metrics.intervals import bootstrap_rows
 from cfdiff.store.bags import Bags
 from cfdiff.workflows.evaluate_columns import Columns, Figure, entry_of, plain
+from cfdiff.workflows.evaluate_judge import Judge
 
 WORDS = {
     "achieved": "judge, all images",
@@ -18,8 +19,31 @@ WORDS = {
 }
 
 
-def bag_figures(bags: Bags, n_boot: int, seed: int) -> dict[str, Figure]:
-    """Pooled over the J pairs of a bag and a mix; intervals draw whole bags."""
+def judged_rows(bags: Bags, judge: Judge, batch: int) -> np.ndarray:
+    """(R,) bool: whether a judge sees the image of each row as positive; it is asked once of every image."""
+    edit, picture = bags.read("row/edit"), bags.read("instance/source")[bags.read("row/instance")]
+    seen = np.zeros(len(edit), bool)
+    for name, index, here in (("source", picture, edit < 0), ("counterfactual", edit, edit >= 0)):
+        images, back = np.unique(index[here], return_inverse=True)
+        starts = range(0, len(images), batch)
+        p = [judge.predict(bags.images(name, images[i : i + batch]))[:, 1] for i in starts]
+        seen[here] = (np.concatenate([np.empty(0), *p]) > 0.5)[back]
+    return seen
+
+
+def achieved_mixes(bags: Bags, anew: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Name -> (J,) achieved mixes of WORDS, as stored; `anew` (R,) is the word of another judge in place of its own."""
+    achieved = {name: bags.read(f"mix/{name}") for name in WORDS if f"mix/{name}" in bags}
+    if anew is None:
+        return achieved
+    before = bags.read("instance/label")[bags.read("row/instance")]
+    by_labels = np.where(bags.read("row/edit") >= 0, anew, before)
+    own = {"achieved": anew, "achieved_by_labels": by_labels}
+    return achieved | {k: np.array([rows[bags.rows(j)].mean() for j in range(len(bags))]) for k, rows in own.items()}
+
+
+def bag_figures(bags: Bags, achieved_by: dict[str, np.ndarray], n_boot: int, seed: int) -> dict[str, Figure]:
+    """Pooled over the J pairs of a bag and a mix; intervals draw whole bags. `achieved_by`: of achieved_mixes."""
     requested, planned, size = _ratios(bags)
     names = _names(bags)
     groups = names if len(np.unique(names)) > 1 else None
@@ -28,12 +52,11 @@ def bag_figures(bags: Bags, n_boot: int, seed: int) -> dict[str, Figure]:
         "rounding": columns.mean("mean |planned - requested| (rounding to k / n)", np.abs(planned - requested))
     }
     for name, who in WORDS.items():
-        if f"mix/{name}" not in bags:
+        if name not in achieved_by:
             continue
-        achieved = bags.read(f"mix/{name}")
+        achieved = achieved_by[name]
         errors = ratio_errors(requested, planned, achieved, size)
-        exact = np.rint(achieved * size) == np.rint(planned * size)
-        figures[f"{name}_exact"] = columns.share(f"exact count ({who})", exact, "higher")
+        figures[f"{name}_exact"] = columns.share(f"exact count ({who})", errors.exact, "higher")
         figures[f"{name}_off_planned"] = columns.mean(f"mean |achieved - planned| ({who})", errors.off_planned, "lower")
         figures[f"{name}_off_requested"] = columns.mean(
             f"mean |achieved - requested| ({who})", errors.off_requested, "lower"
@@ -66,12 +89,10 @@ def _line(
     return figures
 
 
-def per_bag(bags: Bags) -> list[dict[str, Any]]:
+def per_bag(bags: Bags, achieved: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     """One entry a bag: its instances, its mixes with the ratios and errors, and the slope over its mixes."""
     requested, planned, size = _ratios(bags)
     names = _names(bags)
-    known = [name for name in WORDS if f"mix/{name}" in bags]
-    achieved = {name: bags.read(f"mix/{name}") for name in known}
     entries = []
     for name in dict.fromkeys(names.tolist()):
         rows = np.flatnonzero(names == name)

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cfdiff.data.bundled import BUNDLED
 from cfdiff.data.values import to_model
 from cfdiff.errors import UserError
-from cfdiff.models.bundled import WEIGHTS, weights_file
+from cfdiff.models.bundled import WEIGHTS, part_file, weights_file
 from cfdiff.models.checkpoint import Model, load_model
 from cfdiff.workflows.cast import probabilities
 from cfdiff.workflows.evaluate_run import Run
@@ -40,49 +39,54 @@ class Judge:
 def find_judge(s: EvaluateSettings, run: Run, device: torch.device) -> Judge | None:
     """--judge, or the one in --weights, or that of the run's bundled data; None where none of these is there.
 
+    A judge that nobody named and that is not fit for the run is not at hand either.
+
     Raises:
-        UserError: it takes other images, is one of the models that steered, or (unless --judge names it) is not the
-            one that judged the run.
+        UserError: the one named takes other images, is one of the models that steered, or (unless --judge names it) is
+            not the one that judged the run.
     """
-    path = s.judge or _judge_file(s.weights, run.settings["data"])
+    path = s.judge or _judge_file(s.weights, run.bundled)
     if path is None:
         return None
     model = load_model(path, "clean-classifier", device)
     own = run.models.get("judge")
-    if s.judge is None and own is not None and model.sha256 != own:
-        raise UserError(
+    fault = _fault(model, None if s.judge is not None else own, run)
+    if fault is None:
+        return Judge(model, device, another=model.sha256 != own)
+    if s.judge is None and s.weights is None:
+        return None
+    raise UserError(fault)
+
+
+def _fault(model: Model, own: str | None, run: Run) -> str | None:
+    """Why a judge cannot judge the run, a sentence; None where it can. `own`: the sha256 that it must have, if any."""
+    if own is not None and model.sha256 != own:
+        return (
             f"The judge at hand, sha256 {model.sha256[:12]}, is not the one that judged {run.path.name}, {own[:12]}: "
             "name the run's folder with --weights, or this or another judge with --judge."
         )
     if model.shape != run.shape:
-        raise UserError(
+        return (
             f"The images of {run.path.name} are {_size(run.shape)}, but the judge {model.name!r} takes "
             f"{_size(model.shape)}: name a judge that was trained on such images with --judge."
         )
     if model.sha256 in (run.models.get("guide"), run.models.get("checker")):
-        raise UserError(
+        return (
             "The judge is the very model that steered or checked, so its verdict means nothing: name another --judge."
         )
     classes = model.card.data.get("classes")
     if classes is not None and list(run.classes) == classes[::-1]:
-        raise UserError(
+        return (
             f"To the judge {model.name!r} {classes[1]!r} is the positive class, in {run.path.name} it is the negative "
             "one: name a judge with the run's classes."
         )
-    return Judge(model, device, another=model.sha256 != own)
+    return None
 
 
-def _judge_file(weights: str | None, data: str) -> Path | None:
+def _judge_file(weights: str | None, bundled: str | None) -> Path | None:
     if weights is None:
-        return weights_file(data, "judge") if data in BUNDLED and (WEIGHTS / data).is_dir() else None
-    if not Path(weights).is_dir():
-        return weights_file(weights, "judge")
-    # Models laid side by side, or the folders that the trainings wrote.
-    paths = (Path(weights) / "judge.safetensors", Path(weights) / "judge" / "model.safetensors")
-    found = next((path for path in paths if path.exists()), None)
-    if found is None:
-        raise UserError(f"The folder {weights} holds no judge.safetensors: name a judge with --judge.")
-    return found
+        return None if bundled is None else part_file(WEIGHTS / bundled, "judge")
+    return part_file(Path(weights), "judge") if Path(weights).is_dir() else weights_file(weights, "judge")
 
 
 def need(judge: Judge | None, what: str) -> Judge:

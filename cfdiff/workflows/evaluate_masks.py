@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cfdiff.data.bundled import BUNDLED
 from cfdiff.data.files import SUFFIXES, MaskFiles
 from cfdiff.data.open import open_source
 from cfdiff.data.values import unit
 from cfdiff.errors import UserError
 from cfdiff.metrics import localisation
+from cfdiff.models.bundled import PARTS
+from cfdiff.store.bags import sha256_of
 from cfdiff.workflows.evaluate_columns import Columns, Entry, Figure, entry_of
 from cfdiff.workflows.evaluate_run import Run
 from cfdiff.workflows.evaluate_settings import EvaluateSettings
+from cfdiff.workflows.settings import PLACES, EditSettings
 
 RULE = (
     "Images with an empty mask take part in pixel AUPRC and AUROC (whatever their maps mark is false) and have a row "
@@ -40,7 +42,7 @@ def read_masks(s: EvaluateSettings, run: Run) -> np.ndarray | None:
     Raises:
         UserError: --masks has none, does not know an image, or belongs to other images.
     """
-    spec = s.masks or s.data or _bundled(run)
+    spec = s.masks or s.data or run.bundled
     if spec is None:
         return None
     if s.masks is not None and Path(spec).is_dir():
@@ -79,24 +81,28 @@ def read_masks(s: EvaluateSettings, run: Run) -> np.ndarray | None:
     return np.concatenate(parts)
 
 
-def _bundled(run: Run) -> str | None:
-    return run.settings["data"] if run.settings["data"] in BUNDLED else None
-
-
 def _from_folder(folder: Path, run: Run) -> np.ndarray:
     """FOLDER/ID with any image suffix, else FOLDER/NAME; an image of the negative class may be without."""
     found = [_mask_file(folder, str(name)) for name in run.ids]
-    missing = [str(i) for i, path, label in zip(run.ids, found, run.label, strict=True) if path is None and label != 0]
-    if missing or not any(found):
+    if not any(found):
         raise UserError(
-            f"The folder {folder.name} has no mask for {missing[0] if missing else str(run.ids[0])!r} "
+            f"The folder {folder.name} has a mask for none of the {len(run)} images of {run.path.name} (the first is "
+            f"{str(run.ids[0])!r}): name the files as the ids, with .png."
+        )
+    missing = [str(i) for i, path, label in zip(run.ids, found, run.label, strict=True) if path is None and label != 0]
+    if missing:
+        raise UserError(
+            f"The folder {folder.name} has no mask for {missing[0]!r} "
             f"({len(missing)} of {len(run)} images lack theirs): name the files as the ids, with .png."
         )
     return MaskFiles(found, run.shape, None).read(np.arange(len(run)))
 
 
 def _mask_file(folder: Path, name: str) -> Path | None:
-    stems = dict.fromkeys((Path(name).with_suffix(""), Path(Path(name).stem)))
+    path = Path(name)
+    # Only the ending of an image goes: P1.0012 is an id of its own, not another P1.
+    bare = path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
+    stems = dict.fromkeys(map(str, (path, bare, path.name, bare.name)))
     paths = (folder / f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES)
     return next((path for path in paths if path.is_file()), None)
 
@@ -113,9 +119,17 @@ def fixed_threshold(s: EvaluateSettings, run: Run, validation: Run) -> float:
     """The threshold that is best on the images of another run.
 
     Raises:
-        UserError: it shares images with the run, or has no masks, or only empty ones.
+        UserError: it was made otherwise than the run, shares images with it, or has no masks, or only empty ones.
     """
-    if shared := sorted(set(validation.ids) & set(run.ids)):
+    if different := _differences(run, validation):
+        raise UserError(
+            f"--threshold-from {validation.path.name} differs from {run.path.name} in {', '.join(different)}: make it "
+            "as the run was made, from other images."
+        )
+    # By their pixels: ids may be mere row numbers, and then other images have the same.
+    own = {sha256_of(image) for image in _sources(run, s)}
+    shared = [i for i, image in zip(validation.ids, _sources(validation, s), strict=True) if sha256_of(image) in own]
+    if shared:
         raise UserError(
             f"--threshold-from {validation.path.name} shares {len(shared)} images with {run.path.name} "
             f"(the first is {str(shared[0])!r}): a threshold must come from other images."
@@ -124,6 +138,23 @@ def fixed_threshold(s: EvaluateSettings, run: Run, validation: Run) -> float:
     if masks is None or not masks.any():
         raise UserError(f"No image of --threshold-from {validation.path.name} has a lesion in its mask: take another.")
     return localisation.best_threshold(maps_of(validation, s), masks)
+
+
+def _differences(run: Run, other: Run) -> list[str]:
+    """What makes difference maps of two runs incomparable: direction, models that steered, settings of the edit."""
+    names = [name for name in EditSettings.model_fields if name not in PLACES | {"seed", "batch_size"}]
+    steering = [part for part in PARTS if part != "judge"]
+    return [
+        *(["direction"] if run.direction != other.direction else []),
+        *(part for part in steering if run.models.get(part) != other.models.get(part)),
+        *(name for name in names if run.settings.get(name) != other.settings.get(name)),
+    ]
+
+
+def _sources(run: Run, s: EvaluateSettings) -> Iterator[np.ndarray]:
+    """The source images (H, W, C), in the order of the run."""
+    for i in range(0, len(run), s.batch_size):
+        yield from run.read(np.arange(i, min(i + s.batch_size, len(run))))[0]
 
 
 def locate(

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from cfdiff.data.bundled import BUNDLED
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source, random_subset
 from cfdiff.errors import UserError
@@ -22,7 +21,7 @@ from cfdiff.workflows.evaluate_settings import EvaluateSettings
 from cfdiff.workflows.features import Extract, judge_features, timm_features
 
 LEAST = 8
-"""Fewer real images or counterfactuals than this make no set to speak of."""
+"""Fewer images than this make no set to speak of."""
 Count = Callable[[int], int]
 """How many images each side of a distance has, for so many counterfactuals."""
 Draw = Callable[..., realism.Repeated]
@@ -50,22 +49,20 @@ def feature_space(s: EvaluateSettings, run: Run, judge: Judge | None, device: to
     return None if judge is None else Space(judge.title, judge_features(judge.model, device))
 
 
-def real_images(s: EvaluateSettings, run: Run) -> Source | None:
+def real_images(s: EvaluateSettings, run: Run) -> Source | str:
     """Real images of the target classes, twice as many as there are counterfactuals where there are so many.
 
-    None where nobody named a source and the run's data is not bundled.
+    In words why there are none, where nobody named a source and the run's data is not bundled, or it holds too few.
 
     Raises:
-        UserError: the source cannot be read, or holds other images or too few.
+        UserError: the source cannot be read, or holds images of another size.
     """
-    spec = s.reference or s.data or (run.settings["data"] if run.settings["data"] in BUNDLED else None)
+    spec = s.reference or s.data or run.bundled
     if spec is None:
-        return None
+        return "no real images at hand: name them with --reference"
     names: dict[str, Any] = {"negative": run.classes[0], "positive": run.classes[1]}
     whole = open_source(spec, **names)
-    split = s.split or run.settings.get("split")
-    if split is None and whole.splits is not None and "test" in whole.splits:
-        split = "test"
+    split = _split(s, run, whole)
     source = whole if split is None else open_source(spec, split=split, **names)
     if source.shape != run.shape:
         raise UserError(
@@ -76,11 +73,11 @@ def real_images(s: EvaluateSettings, run: Run) -> Source | None:
     parts = []
     for target, count in zip(targets, counts, strict=True):
         rows = np.flatnonzero(source.labels == target)
-        if len(rows) < LEAST:
-            raise UserError(
-                f"{source.name} has {len(rows)} real images of class {run.classes[target]!r} in "
-                f"{'all' if split is None else 'split ' + split}, fewer than {LEAST}: choose another --split or "
-                "--reference, or --no-realism."
+        if len(rows) < 2 * LEAST:  # real against real takes two sets
+            where = "" if split is None else f" in split {split}"
+            return (
+                f"{len(rows)} real images of class {run.classes[target]!r} in {source.name}{where}, fewer than "
+                f"{2 * LEAST}: choose another --split or --reference"
             )
         parts.append((rows, int(count)))
     # Bags may change instances both ways: the real images then have the counterfactuals' share of each class.
@@ -88,6 +85,15 @@ def real_images(s: EvaluateSettings, run: Run) -> Source | None:
     chosen = [random_subset(source.select(rows), max(1, round(scale * count)), s.seed) for rows, count in parts]
     ids = np.concatenate([part.ids for part in chosen])
     return source.select(np.flatnonzero(np.isin(source.ids, ids)))
+
+
+def _split(s: EvaluateSettings, run: Run, whole: Source) -> str | None:
+    """--split, else the run's where these images have it too, else test; None is all."""
+    known = set() if whole.splits is None else set(whole.splits.tolist())
+    if s.split is not None:
+        return None if s.split == "all" and s.split not in known else s.split
+    usual = (run.settings.get("split"), "test")
+    return next((split for split in usual if split is not None and set(split.split("+")) <= known), None)
 
 
 def read_features(source: Source, space: Space, batch: int) -> np.ndarray:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cfdiff.data.bundled import BUNDLED
+from cfdiff.data.open import open_source
 from cfdiff.data.source import Source
 from cfdiff.errors import UserError
 from cfdiff.store import open_result
@@ -54,6 +57,18 @@ class Run:
         """Names of the negative and the positive class."""
         negative, positive = self.settings["classes"]
         return negative, positive
+
+    @cached_property
+    def bundled(self) -> str | None:
+        """The bundled data that the run was made from; None where it only bears such a name."""
+        name = self.settings["data"]
+        if name not in BUNDLED:
+            return None
+        data = open_source(name)
+        place = {str(i): row for row, i in enumerate(data.ids)}
+        if data.shape != self.shape or not all(str(i) in place for i in self.ids):
+            return None
+        return name if (data.read([place[str(self.ids[0])]])[0] == self.read(np.arange(1))[0][0]).all() else None
 
     def batches(self, size: int) -> Iterator[np.ndarray]:
         """The rows, `size` at a time; no batch holds two targets, as an edit goes to one class."""

@@ -35,7 +35,9 @@ class EvaluateSettings(Settings):
         None, json_schema_extra=DATA, description="Real images to compare with [default: --data, or the run's own]."
     )
     split: str | None = Field(
-        None, json_schema_extra=DATA, description="Split of --reference [default: the run's; else test; else all]."
+        None,
+        json_schema_extra=DATA,
+        description="Split of --reference, or all [default: the run's or test, where there; else all].",
     )
     judge: Path | None = Field(
         None, json_schema_extra=MODEL, description="Another judge than the run's: its model file."

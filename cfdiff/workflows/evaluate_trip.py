@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cfdiff.data.bundled import BUNDLED
 from cfdiff.data.values import unit
 from cfdiff.errors import UserError
 from cfdiff.metrics import minimality
@@ -28,11 +27,10 @@ def the_way_back(s: EvaluateSettings, run: Run) -> Editor:
     if run.settings.get("mode") == "joint":
         raise UserError("--round-trip edits image by image, and these bags were edited jointly: leave it out.")
     kept = {name: run.settings[name] for name in EditSettings.model_fields if name in run.settings}
-    data = run.settings["data"]
-    if s.weights is None and data not in BUNDLED:
+    if s.weights is None and run.bundled is None:
         raise UserError(f"--round-trip needs the models that made {run.path.name}: name their folder with --weights.")
     settings = EditSettings(**{**kept, "weights": s.weights, "device": s.device, "threads": s.threads})
-    cast: Cast = load_cast(settings, data, run.as_source())
+    cast: Cast = load_cast(settings, run.bundled or run.settings["data"], run.as_source())
     for part in PARTS:
         here, own = cast.hashes.get(part), run.models.get(part)
         if part != "judge" and here != own:

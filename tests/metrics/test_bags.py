@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfdiff.metrics.bags import dose_response_slope, exact_share, ratio_errors
+from cfdiff.metrics.bags import dose_response_slope, ratio_errors
 
 
 def test_the_errors_of_three_bags_are_those_by_hand() -> None:
@@ -15,7 +15,7 @@ def test_the_errors_of_three_bags_are_those_by_hand() -> None:
         achieved=np.array([0.25, 0.4, 0.0]),
         size=np.array([4, 10, 2]),
     )
-    assert errors.exact == pytest.approx(1 / 3)
+    assert errors.exact.tolist() == [True, False, False]
     assert errors.off_planned == pytest.approx([0, 0.1, 0.5])
     assert errors.off_requested == pytest.approx([0.05, 0.1, 0.5])
 
@@ -24,8 +24,9 @@ def test_the_errors_of_three_bags_are_those_by_hand() -> None:
 def test_the_same_count_is_exact_however_it_was_rounded(case: tuple[int, int]) -> None:
     count, n = case
     stored = np.array([np.float32(count / n)])
-    assert exact_share(np.array([count / n]), stored, np.array([n])) == 1
-    assert exact_share(np.array([count / n]), np.array([(count + 1) / n]), np.array([n])) == 0
+    planned, size = np.array([count / n]), np.array([n])
+    assert ratio_errors(planned, planned, stored, size).exact.all()
+    assert not ratio_errors(planned, planned, np.array([(count + 1) / n]), size).exact.any()
 
 
 @given(st.floats(-2, 2), st.floats(-1, 1))

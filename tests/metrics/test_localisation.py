@@ -17,7 +17,6 @@ from cfdiff.metrics.localisation import (
     auprc_per_image,
     auroc,
     best_threshold,
-    by_size,
     dice,
     difference_map,
     otsu_threshold,
@@ -219,19 +218,3 @@ def test_the_first_of_equal_peaks_counts() -> None:
     scores = np.array([[[0.5, 0.2, 0.5]]])
     assert pointing_game(scores, np.array([[[False, False, True]]])) == 0
     assert pointing_game(scores, np.array([[[True, False, False]]])) == 1
-
-
-def test_every_lesion_is_in_one_row_of_the_table_and_empty_masks_in_none() -> None:
-    masks = squares(6)  # areas 0, 1, 4, 9, 16, 25
-    values = np.array([9.0, 0.1, 0.2, 0.3, 0.4, np.nan])
-    rows = by_size(values, masks, edges=(4, 16))
-    assert [(row.low, row.high, row.n) for row in rows] == [(1, 4, 1), (4, 16, 2), (16, np.inf, 1)]
-    assert [row.mean for row in rows] == pytest.approx([0.1, 0.25, 0.4])
-    assert rows[0].interval is None and rows[1].interval == (0.2, 0.3)
-
-
-def test_a_row_without_lesions_has_no_mean_and_groups_reach_the_intervals() -> None:
-    masks = squares(6)
-    empty, full = by_size(np.arange(6.0), masks, edges=(1,), groups=["a", "b", "b", "b", "b", "b"])
-    assert empty.n == 0 and np.isnan(empty.mean) and empty.interval is None
-    assert full.n == 5 and full.mean == 3 and full.interval is None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import timm
+import torch
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -20,7 +22,12 @@ from cfdiff.models.checkpoint import load_model
 from cfdiff.store import RunParts
 from cfdiff.workflows.cast import probabilities
 from cfdiff.workflows.evaluate import evaluate
+from cfdiff.workflows.evaluate_judge import find_judge
+from cfdiff.workflows.evaluate_masks import fixed_threshold, read_masks
+from cfdiff.workflows.evaluate_realism import real_images
+from cfdiff.workflows.evaluate_run import Run, open_run
 from cfdiff.workflows.evaluate_settings import EvaluateSettings
+from cfdiff.workflows.evaluate_trip import the_way_back
 
 SPOT = (slice(4, 9), slice(6, 10))
 
@@ -89,6 +96,12 @@ def without_half_the_spots(images: np.ndarray) -> np.ndarray:
     return after
 
 
+def changed(toy: Any, path: Path, rows: slice = slice(None), **changes: np.ndarray) -> Path:
+    """The toy's data in a file of its own, some rows of it, with other or further arrays."""
+    np.savez(path, **{k: v[rows] for k, v in {**np.load(toy.data), **changes}.items()})
+    return path
+
+
 def section(result: dict[str, Any], name: str, column: str = "all") -> dict[str, Any]:
     """Figure -> value."""
     figures = result["sections"][name]["figures"]
@@ -128,6 +141,19 @@ def test_masks_of_exactly_the_changed_pixels_are_found_perfectly(made: Any, sett
     assert minimal["changed_share"] == 20 / 256 and minimal["changed_regions"] == 1
     assert minimal["mean_abs_difference"] == pytest.approx(20 / 255 * 20 / 256)
     assert minimal["l2"] == pytest.approx(np.sqrt(20) * 20 / 255)
+
+
+def test_ids_with_dots_have_masks_of_their_own(made: Any, settings: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    for row, name in enumerate(("P1", "P1.0012", "img_1.5", "cell.1")):
+        mask = np.zeros((16, 16), np.uint8)
+        mask[row] = 255
+        Image.fromarray(mask).save(folder / f"{name}.png")
+    ids = np.array(["P1.jpg", "P1.0012", "deep/img_1.5", "cell.1.png"])
+    with open_run(made(darker_spot, rows=np.arange(4), id=ids)) as run:
+        masks = read_masks(settings(run.path, masks=str(folder)), run)
+    assert masks is not None and masks.any(axis=2).argmax(axis=1).tolist() == [0, 1, 2, 3]
 
 
 def test_flipped_images_have_a_column_of_their_own(made: Any, settings: Any) -> None:
@@ -183,6 +209,37 @@ def test_real_images_of_the_target_class_are_as_near_as_real_ones_are(made: Any,
     assert far["fid"] > 3 * spread
 
 
+def test_the_runs_split_is_asked_of_a_reference_only_where_it_has_it(
+    made: Any, settings: Any, toy: Any, tmp_path: Path
+) -> None:
+    with open_run(made(darker_spot)) as run:
+        mine = dataclasses.replace(run, settings={**run.settings, "split": "val+extra"})
+        split = np.array(["val"] * 40 + ["extra"] * 4 + ["rest"] * 4)
+        has_it = changed(toy, tmp_path / "has.npz", split=split)
+        has_test = changed(toy, tmp_path / "test.npz", split=np.array(["test"] * 36 + ["val"] * 12))
+        for reference, asked, expected in (
+            (has_it, None, 22),
+            (has_it, "val", 20),
+            (has_it, "all", 24),
+            (has_test, None, 18),
+            (toy.data, None, 24),
+            (toy.data, "all", 24),
+        ):
+            real = real_images(settings(run.path, reference=str(reference), split=asked), mine)
+            assert not isinstance(real, str) and len(real) == expected, (reference.name, asked)
+
+
+def test_too_few_real_images_are_a_reason_and_where_they_were_asked_for_an_error(
+    made: Any, settings: Any, toy: Any, tmp_path: Path
+) -> None:
+    few = str(changed(toy, tmp_path / "few.npz", rows=slice(30)))
+    with open_run(made(darker_spot)) as run:
+        reason = "15 real images of class 'healthy' in few.npz, fewer than 16: choose another --split or --reference"
+        assert real_images(settings(run.path, data=few), run) == reason
+    with pytest.raises(UserError, match="--realism cannot be had, there are 15 real images"):
+        evaluate(settings(run.path, reference=few, realism=True))
+
+
 def test_a_threshold_fixed_on_other_images_is_used_and_named(made: Any, settings: Any) -> None:
     validation = made(darker_spot, "val.h5", rows=np.arange(12))
     test = made(darker_spot, "test.h5", rows=np.arange(12, 24))
@@ -192,6 +249,32 @@ def test_a_threshold_fixed_on_other_images_is_used_and_named(made: Any, settings
     assert where["figures"]["dice_validation"]["label"] == "Dice at validation threshold"
     with pytest.raises(UserError, match="shares 12 images"):
         evaluate(settings(test, threshold_from=test))
+
+
+def test_images_are_shared_by_their_pixels_and_not_by_row_numbers(made: Any, settings: Any, tmp_path: Path) -> None:
+    numbers = np.array([f"{i:06d}" for i in range(12)])
+    mask = np.zeros((16, 16), np.uint8)
+    mask[SPOT] = 255
+    for number in numbers:
+        Image.fromarray(mask).save(tmp_path / f"{number}.png")
+    test = made(darker_spot, "test.h5", rows=np.arange(12), id=numbers)
+    validation = made(darker_spot, "val.h5", rows=np.arange(12, 24), id=numbers)
+    with open_run(test) as run, open_run(validation) as other:
+        assert 0 <= fixed_threshold(settings(test, masks=str(tmp_path)), run, other) < 20 / 255
+
+
+def test_a_threshold_of_another_way_to_edit_is_refused(made: Any, settings: Any) -> None:
+    rows = {"rows": np.arange(12)}
+    with open_run(made(darker_spot, "test.h5", rows=np.arange(12, 24))) as run:
+        for name, changes, words in (
+            ("scale.h5", {"settings": {"scale": 3.0}}, "differs from test.h5 in scale:"),
+            ("models.h5", {"models": {"checker": "d", "judge": "j"}}, "differs from test.h5 in checker:"),
+            ("way.h5", {"direction": "a -> b"}, "differs from test.h5 in direction:"),
+        ):
+            with open_run(made(darker_spot, name, **rows)) as same:
+                changes = {k: {**getattr(same, k), **v} if isinstance(v, dict) else v for k, v in changes.items()}
+                with pytest.raises(UserError, match=words):
+                    fixed_threshold(settings(run.path), run, dataclasses.replace(same, **changes))
 
 
 def test_json_and_hdf5_hold_the_figures_the_values_and_the_curves(made: Any, settings: Any, tmp_path: Path) -> None:
@@ -232,6 +315,7 @@ def test_a_run_without_judge_counts_the_checkers_flips_and_says_so(made: Any, se
 
 def mistakes(toy: Any, tmp_path: Path) -> list[tuple[dict[str, Any], str]]:
     (tmp_path / "empty").mkdir()
+    (tmp_path / "val.h5").touch()
     arrays = dict(np.load(toy.data))
     np.savez(tmp_path / "other.npz", **{**arrays, "images": arrays["images"] // 2})
     np.savez(tmp_path / "fewer.npz", **{k: v[:10] for k, v in arrays.items()})
@@ -240,22 +324,31 @@ def mistakes(toy: Any, tmp_path: Path) -> list[tuple[dict[str, Any], str]]:
     (tmp_path / "swapped" / "judge.safetensors").write_bytes((toy.weights / "checker.safetensors").read_bytes())
     return [
         ({"weights": str(tmp_path / "swapped")}, "is not the one that judged run.h5"),
-        ({"weights": str(tmp_path / "empty")}, "no judge.safetensors"),
+        ({"weights": str(tmp_path / "empty"), "faithfulness": True}, "--faithfulness asks the judge"),
         ({"judge": toy.weights / "guide.safetensors"}, "clean-classifier model is needed"),
         ({"weights": None, "faithfulness": True}, "--faithfulness asks the judge"),
         ({"weights": None, "reference": str(toy.data)}, "asks the judge"),
-        ({"masks": str(tmp_path / "empty")}, "has no mask for 'cell/001.png'"),
+        ({"masks": str(tmp_path / "empty")}, "has a mask for none of the 24 images of run.h5 "),
         ({"masks": str(tmp_path / "none.npz")}, "none.npz has no masks"),
         ({"masks": str(tmp_path / "other.npz")}, "'cell/001.png' of other.npz is not the one in run.h5"),
         ({"masks": str(tmp_path / "fewer.npz")}, "fewer.npz does not know 19 of the 24 images"),
         ({"masks": str(tmp_path / "gone.npz")}, "no data at"),
-        ({"reference": str(tmp_path / "fewer.npz")}, "has 5 real images"),
+        (
+            {"reference": str(tmp_path / "fewer.npz")},
+            "there are 5 real images of class 'healthy' in fewer.npz, fewer than 16",
+        ),
         ({"features": "resnet9000"}, "knows no model"),
         ({"feature_weights": tmp_path / "w.safetensors"}, "name it with --features"),
         ({"run": tmp_path / "gone.h5"}, "does not exist"),
         ({"run": toy.data}, "no HDF5 file"),
         ({"out": tmp_path / "e.txt"}, "should end in .json"),
         ({"save": tmp_path / "run.h5"}, "is the run itself"),
+        (
+            {"save": tmp_path / "val.h5", "threshold_from": tmp_path / "val.h5", "force": True},
+            "file of --threshold-from",
+        ),
+        ({"save": tmp_path / "val.h5", "masks": str(tmp_path / "val.h5"), "force": True}, "file of --masks"),
+        ({"save": tmp_path / "val.h5"}, "exists already: choose another --save"),
         ({"round_trip": True}, "is not the one that made run.h5"),
     ]
 
@@ -290,3 +383,44 @@ def test_features_of_a_timm_model_carry_its_name(made: Any, settings: Any, tmp_p
     result = evaluate(settings(made(darker_spot), weights=None, **named))
     assert result["sections"]["realistic"]["figures"]["fid"]["label"] == "FID (features of test_vit)"
     assert result["sections"]["minimal"]["figures"]["cosine_similarity"]["label"].endswith("(features of test_vit)")
+
+
+def of_the_cells(run: Run, edit: Callable[[np.ndarray], np.ndarray]) -> Run:
+    """A run on two bundled cells, or on what a function makes of them."""
+    cells = open_source("malaria-cells", limit=2)
+    return dataclasses.replace(
+        run,
+        settings={**run.settings, "data": "malaria-cells", "classes": list(cells.classes)},
+        models={"judge": "of the user"},
+        ids=cells.ids,
+        shape=cells.shape,
+        read=lambda rows: (edit(cells.read(rows)), cells.read(rows)),
+    )
+
+
+def test_the_bundled_judge_is_not_at_hand_for_a_run_that_another_one_judged(made: Any, settings: Any) -> None:
+    with open_run(made(darker_spot)) as run:
+        mine = of_the_cells(run, lambda images: images)
+        device = torch.device("cpu")
+        nobody = settings(run.path, weights=None, data=None)
+        assert mine.bundled == "malaria-cells" and find_judge(nobody, mine, device) is None
+        assert find_judge(nobody, dataclasses.replace(mine, models={}), device) is not None
+        with pytest.raises(UserError, match="is not the one that judged run.h5"):
+            find_judge(settings(run.path, weights="malaria-cells"), mine, device)
+
+
+def test_a_folder_with_the_name_of_bundled_data_is_not_taken_for_it(made: Any, settings: Any) -> None:
+    with open_run(made(darker_spot)) as run:
+        named = dataclasses.replace(run, settings={**run.settings, "data": "malaria-cells"})
+        alone = settings(run.path, weights=None, data=None)
+        assert named.bundled is None and of_the_cells(run, lambda images: 255 - images).bundled is None
+        assert find_judge(alone, named, torch.device("cpu")) is None and read_masks(alone, named) is None
+        assert real_images(alone, named) == "no real images at hand: name them with --reference"
+        with pytest.raises(UserError, match="name their folder with --weights"):
+            the_way_back(alone, named)
+
+
+def test_weights_without_a_judge_leave_out_what_asks_it(made: Any, settings: Any, tmp_path: Path) -> None:
+    result = evaluate(settings(made(darker_spot), weights=str(tmp_path)))
+    assert "no judge at hand" in result["sections"]["faithful"]["not_measured"]
+    assert section(result, "valid")["flip_rate_judge"] is not None

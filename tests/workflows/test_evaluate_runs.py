@@ -10,11 +10,13 @@ import h5py
 import numpy as np
 import pytest
 
-from cfdiff.data.values import unit
+from cfdiff.data.values import to_model, unit
 from cfdiff.errors import UserError
+from cfdiff.models.checkpoint import load_model, save_model
 from cfdiff.store.bags import open_bags
 from cfdiff.workflows.bag import bag
 from cfdiff.workflows.bag_settings import BagSettings
+from cfdiff.workflows.cast import probabilities
 from cfdiff.workflows.evaluate import evaluate
 from cfdiff.workflows.evaluate_run import open_run
 from cfdiff.workflows.evaluate_settings import EvaluateSettings
@@ -99,6 +101,26 @@ def test_of_a_bag_file_each_edited_instance_is_measured_once_and_shams_are_not(b
         assert (run.prob["judge"][3] == bags.read("prob/judge")[row]).all()
         assert set(run.groups.astype(str)) == {"P0", "P1", "P2"}
         assert (run.target == 1 - run.label).all() and set(run.target) == {0, 1}
+
+
+def test_under_another_judge_the_ratios_of_bags_are_its_word_on_every_row(bagged: Path, toy: Any) -> None:
+    other = toy.weights / "checker.safetensors"
+    with open_bags(bagged) as bags, open_run(bagged) as run:
+        # The checker steered, so it is refused: a copy with another sha256 is another judge with the same word.
+        renamed = bagged.with_name("other.safetensors")
+        model = load_model(other)
+        save_model(renamed, model.net, dataclasses.replace(model.card, training={"copy": True}))
+        result = evaluate(settings(bagged, toy, judge=renamed, realism=False, faithfulness=False, batch_size=5))
+        images, labels = zip(*[(bags[j].image, bags[j].label_before) for j in range(len(bags))], strict=True)
+        seen = [probabilities(model, to_model(x)).numpy()[:, 1] > 0.5 for x in images]
+        touched = [bags.read("row/edit", bags.rows(j)) >= 0 for j in range(len(bags))]
+        own = bags.read("mix/achieved")
+        assert len(run) < sum(map(len, images))
+    mixes = [mix for one in result["sections"]["bags"]["bags"] for mix in one["mixes"]]
+    assert [mix["achieved"] for mix in mixes] == [p.mean() for p in seen] != own.tolist()
+    by_labels = [np.where(t, p, before).mean() for t, p, before in zip(touched, seen, labels, strict=True)]
+    assert [mix["achieved_by_labels"] for mix in mixes] == by_labels
+    assert "other" in result["sections"]["bags"]["judge"]
 
 
 def test_bags_that_change_instances_both_ways_are_compared_with_real_images_of_both_classes(
