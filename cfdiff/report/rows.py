@@ -10,7 +10,7 @@ from cfdiff.data.values import mean_change
 from cfdiff.store import Result
 
 EXTREMES = 24
-"""So many images are the best, the worst and the random ones."""
+"""So many images at most are the best, the worst and the random ones."""
 _BATCH = 256
 
 
@@ -78,19 +78,22 @@ def read_rows(result: Result) -> Rows:
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """Which images a page shows, in file order, and which of them were drawn at random from all."""
+    """Which images a page shows, in file order; which were drawn at random from all; how many are best and worst."""
 
     shown: np.ndarray
     random: np.ndarray
+    extremes: int
 
 
 def select(rows: Rows, limit: int, seed: int = 0) -> Selection:
-    """All images, or `limit` of them: the random draw, the failures, the best and the worst, then more of the draw.
+    """All images, or `limit` >= 3 of them: the random draw, the best, the worst, the failures, then more of the draw.
 
     The random ones are drawn from all images, so that they are what one would see by chance, failures as they fall.
+    Failures, of which there may be more than the limit, come after the extremes, and a third of the limit each is
+    for these, so that the best and the worst on the page are those of the run.
     """
+    extremes = min(EXTREMES, limit // 3)
     order = np.random.default_rng(seed).permutation(len(rows))
-    random = order[: min(EXTREMES, limit)]
-    wanted = np.concatenate([random, rows.failed(), rows.best(EXTREMES), rows.worst(EXTREMES), order])
+    wanted = np.concatenate([order[:extremes], rows.best(extremes), rows.worst(extremes), rows.failed(), order])
     _, first = np.unique(wanted, return_index=True)
-    return Selection(np.sort(wanted[np.sort(first)[:limit]]), random)
+    return Selection(np.sort(wanted[np.sort(first)[:limit]]), order[:extremes], extremes)

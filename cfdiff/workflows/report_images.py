@@ -9,7 +9,7 @@ import numpy as np
 
 from cfdiff.report.cards import Gallery, gallery
 from cfdiff.report.plots import Plot, before_after, change_histogram, retry_histogram
-from cfdiff.report.rows import EXTREMES, Rows, Selection, read_rows, select
+from cfdiff.report.rows import Rows, Selection, read_rows, select
 from cfdiff.report.tables import interval
 from cfdiff.store import Result
 from cfdiff.workflows.evaluate_columns import Columns
@@ -54,7 +54,7 @@ def image_context(result: Result, s: ReportSettings) -> dict[str, Any]:
         "limit": f"{made.limit:g}",
         "channels": result.source.shape[-1] > 1,
         "sections": sections,
-        "data": {**made.data(), "extremes": EXTREMES, "examples": examples},
+        "data": {**made.data(), "extremes": selection.extremes, "examples": examples},
     }
 
 
@@ -124,7 +124,7 @@ def plots(rows: Rows, target: str) -> list[Plot]:
 
 def filters(rows: Rows, selection: Selection) -> list[tuple[str, str, str]]:
     """The tabs of the gallery: value, words, how many."""
-    most = min(EXTREMES, len(selection.shown))
+    most = min(selection.extremes, len(selection.shown))
     tabs = [("all", "All", f"{len(selection.shown):,}")]
     if rows.decider:
         failures = int(np.isin(rows.failed(), selection.shown).sum())
@@ -136,9 +136,12 @@ def shown(rows: Rows, selection: Selection, made: Gallery) -> str:
     """What the gallery holds, and how its tabs were chosen."""
     words = []
     if len(selection.shown) < len(rows):
+        failed = rows.failed()
+        here = int(np.isin(failed, selection.shown).sum())
+        named = f"the best, the worst, {here:,} of {len(failed):,} failures, and " if rows.decider else ""
+        chosen = f"{named}a draw from all"
         words.append(
-            f"{len(selection.shown):,} of {_images(len(rows))} are here: the failures first ({len(rows.failed()):,} in "
-            "all), the best, the worst, and a random draw of the rest. The figures above are of all images."
+            f"{len(selection.shown):,} of {_images(len(rows))} are here: {chosen}. The figures above are of all images."
         )
     if rows.decider:
         words.append(f"Best and worst are by the gain in p(target) that the {rows.decider} sees.")

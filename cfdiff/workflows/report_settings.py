@@ -30,8 +30,11 @@ class ReportSettings(Settings):
         json_schema_extra=MODEL,
         description="Folder with the run's models, for their cards [default: bundled ones with the same hash].",
     )
-    limit: PositiveInt = Field(
-        1000, json_schema_extra=OUTPUT, description="At most this many images, failures first; figures are of all."
+    limit: int = Field(
+        1000,
+        ge=3,
+        json_schema_extra=OUTPUT,
+        description="At most this many images: a draw, the best and worst, then failures; figures are of all.",
     )
     side: PositiveInt = Field(
         128, json_schema_extra=OUTPUT, description="Longest side of the pictures in pixels; larger ones are reduced."

@@ -78,8 +78,14 @@ def test_the_figures_of_an_evaluation_join_the_page_escaped(run: Path, tmp_path:
 
 
 def test_a_limit_is_kept_and_said(run: Path) -> None:
-    page = page_of(run, limit=2)
-    assert len(data_of(page)["cards"]) == 2 and "2 of 4 images are here" in page
+    page = page_of(run, limit=3)
+    data = data_of(page)
+    assert len(data["cards"]) == 3 and data["extremes"] == 1
+    with open_result(run) as result:
+        failed = ~result["flipped"][:]
+    here = sum(not card["ok"] for card in data["cards"])
+    words = f"3 of 4 images are here: the best, the worst, {here} of {failed.sum()} failures, and a draw from all."
+    assert words in page
 
 
 def test_large_pictures_are_reduced_and_the_page_says_so(run: Path) -> None:
