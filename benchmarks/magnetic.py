@@ -43,7 +43,7 @@ from cfdiff.workflows.settings import TranslateSettings, resolve
 
 SIGMAS = (0.0, 1.0, 2.0)
 SIZES = (40, 160, 640)
-OURS = [{"depth": depth, "ratio": ratio, "steps": 15} for depth in (0.3, 0.5, 0.7) for ratio in (0.3, 0.6)]
+OURS = [{"depth": depth, "ratio": ratio, "steps": 15} for depth in (0.2, 0.3, 0.4) for ratio in (0.3, 0.6)]
 PLAIN: dict[str, Any] = {
     "depth": 0.5, "steps": 500, "ratio": None, "guides": "noisy", "anchored": False, "closed_loop": False, "retries": 0,
 }  # fmt: skip
