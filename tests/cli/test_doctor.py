@@ -34,11 +34,12 @@ def doctor(toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     return run
 
 
-def test_json_is_one_object_with_a_status_figure_and_advice_for_each_line(doctor: Doctor) -> None:
+def test_json_is_one_object_with_a_status_figure_and_advice_for_each_line_and_no_path(toy: Any, doctor: Doctor) -> None:
     def refuse(word: str) -> None:
         raise AssertionError(f"{word} is no JSON")
 
     code, out, _ = doctor("--json")
+    assert str(toy.data.parent) not in out and str(toy.weights) not in out
     found = json.loads(out, parse_constant=refuse)
     assert code == 0 and set(found) == {"data", "images", "lines", "counts"}
     assert found["data"] == "toy.npz" and found["images"] == 8
@@ -76,8 +77,3 @@ def test_a_name_of_data_that_looks_like_markup_is_a_title_as_it_stands() -> None
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(table({"data": "x[/y].npz", "images": 3, "lines": []}))
     assert "x[/y].npz, 3 images" in console.export_text()
-
-
-def test_no_path_stands_in_what_it_says(toy: Any, doctor: Doctor) -> None:
-    _, out, _ = doctor("--json")
-    assert str(toy.data.parent) not in out and str(toy.weights) not in out

@@ -31,7 +31,7 @@ def toys(toy: Any) -> ModuleType:
     return sys.modules[type(toy).__module__]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def settings(toy: Any) -> Settings:
     """Quick settings on the toys; what a test names replaces them."""
 
@@ -41,6 +41,13 @@ def settings(toy: Any) -> Settings:
         return DoctorSettings(**{**quick, **strength, "batch_size": 16, **changes})
 
     return make
+
+
+@pytest.fixture(scope="module")
+def healthy(settings: Settings) -> tuple[Report, list[tuple[int, int, str]]]:
+    """One examination of the toys as they are, and the progress that it told."""
+    told: list[tuple[int, int, str]] = []
+    return doctor(settings(), lambda *step: told.append(step)), told
 
 
 def check(s: DoctorSettings, name: str, **changes: Any) -> list[Line]:
@@ -79,8 +86,8 @@ def with_labels_turned(toy: Any, out: Path) -> Path:
     return out
 
 
-def test_a_healthy_cast_has_no_fail_line_and_every_check_speaks(settings: Settings) -> None:
-    report = doctor(settings())
+def test_a_healthy_cast_has_no_fail_line_and_every_check_speaks(healthy: Any) -> None:
+    report, _ = healthy
     assert failed(report) == set() and report["counts"]["fail"] == 0
     said = [line["name"] for line in report["lines"]]
     silent = {"unseen images"}  # the toys' cards list no groups
@@ -89,10 +96,10 @@ def test_a_healthy_cast_has_no_fail_line_and_every_check_speaks(settings: Settin
     assert report["counts"] == {s: sum(li["status"] == s for li in report["lines"]) for s in ("ok", "warn", "fail")}
 
 
-def test_the_same_question_gets_the_same_answer(settings: Settings) -> None:
-    first, second = (doctor(settings(limit=8)) for _ in range(2))
-    for report in (first, second):
-        report["lines"] = [li for li in report["lines"] if li["name"] != "memory"]
+def test_the_same_question_gets_the_same_answer(healthy: Any, settings: Settings) -> None:
+    first, second = (
+        [found for found in report["lines"] if found["name"] != "memory"] for report in (healthy[0], doctor(settings()))
+    )
     assert first == second
 
 
@@ -355,10 +362,8 @@ def test_the_context_of_a_run_without_guide_still_checks_the_rest(toy: Any, sett
     assert failed(needy) == {"start"} and "needs a guide" in line(needy, "start")["figure"]
 
 
-def test_progress_names_each_check(settings: Settings) -> None:
-    seen: list[tuple[int, int, str]] = []
-    doctor(settings(limit=4, steps=2), lambda *step: seen.append(step))
-    assert seen == [(i, len(CHECKS), c.name) for i, c in enumerate(CHECKS)]
+def test_progress_names_each_check(healthy: Any) -> None:
+    assert healthy[1] == [(i, len(CHECKS), c.name) for i, c in enumerate(CHECKS)]
 
 
 def test_the_bundled_data_needs_no_option() -> None:

@@ -106,19 +106,9 @@ def test_the_figures_of_the_choice_are_those_of_a_run_with_it(found: Any, toy: A
     assert rows(figures, "tuning")["chosen"]["flipped_checker"] == (edits.checker[:, 1] >= s.margin).mean()  # type: ignore[index]
 
 
-def test_the_same_command_gives_the_same_files(make: Make, tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        tune(make(out=tmp_path / name / "tuned.toml", trials=3))
-    for file in ("tuned.toml", "tuned.toml.trials.json"):
-        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
-
-
-def test_a_search_that_was_stopped_continues_and_ends_the_same(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_search_that_was_stopped_continues_and_ends_with_the_same_files(
+    found: Any, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = make(out=tmp_path / "whole.toml", trials=4)
-    tune(whole)
     started: list[int] = []
     real = workflow.run_trial
 
@@ -130,15 +120,15 @@ def test_a_search_that_was_stopped_continues_and_ends_the_same(
         return real(number, *rest)
 
     monkeypatch.setattr(workflow, "run_trial", counted)
-    cut = make(out=tmp_path / "cut.toml", trials=4)
+    whole, cut = found[0], make()
+    assert cut.out is not None
     with pytest.raises(KeyboardInterrupt):
         tune(cut)
-    assert not cut.out.exists() and cut.out.with_name("cut.toml.trials.json").exists()  # type: ignore[union-attr]
+    assert not cut.out.exists() and cut.out.with_name("tuned.toml.trials.json").exists()
     tune(cut)
-    assert started == [0, 1, 2, 2, 3], "finished trials are not repeated"
-    assert (tmp_path / "cut.toml").read_text() == (tmp_path / "whole.toml").read_text()
-    logs = [(tmp_path / f"{name}.toml.trials.json").read_bytes() for name in ("cut", "whole")]
-    assert logs[0] == logs[1]
+    assert started == [0, 1, 2, 2, 3, 4, 5], "finished trials are not repeated"
+    for file in ("tuned.toml", "tuned.toml.trials.json"):
+        assert cut.out.with_name(file).read_bytes() == whole.out.with_name(file).read_bytes()
 
 
 def test_the_judge_is_asked_only_at_the_end_and_on_held_out_images(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
