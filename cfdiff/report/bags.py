@@ -33,11 +33,9 @@ def ratios(bags: Bags) -> list[dict[str, Any]]:
 
 def edited_rows(bags: Bags, batch: int = 256) -> Rows | None:
     """The instances that changed class, each image once, as rows; None where nothing was edited."""
-    edit, edited = bags.read("row/edit"), bags.read("row/edited")
-    used, first = np.unique(edit[edited], return_index=True)
+    used, at = bags.edits()
     if not len(used):
         return None
-    at = np.flatnonzero(edited)[first]
     target, source = bags.read("edit/target")[used].astype(np.int64), bags.read("edit/source")[used]
     prob = {
         who: bags.read(f"prob/{who}")[at][np.arange(len(at)), :, target]

@@ -210,6 +210,16 @@ class Bags:
         start, stop = self._file["mix/offset"][j : j + 2].tolist()
         return slice(start, stop)
 
+    def edits(self) -> tuple[np.ndarray, np.ndarray]:
+        """The edits that changed an instance to the other class, each once however many mixes show it.
+
+        Their numbers (E,) in edit/*, rising, and for each the first row (E,) in row/* and prob/* that shows it. Shams
+        and replaced failures are none.
+        """
+        shown = np.flatnonzero(self.read("row/edited"))
+        numbers, first = np.unique(self.read("row/edit")[shown], return_index=True)
+        return numbers, shown[first]
+
     def __getitem__(self, j: int) -> BagView:
         if not 0 <= j < len(self):
             raise IndexError(j)
