@@ -60,10 +60,12 @@ def table(figures: dict[str, Any]) -> Table:
             shown.add_row(
                 f"achieved {who}",
                 f"mean |achieved - planned| {f['mean_off_planned']:.4f}, - requested {f['mean_off_requested']:.4f}; "
-                f"exact count in {f['exact']:.1%} (95 % interval {low:.1%} to {high:.1%})",
+                f"exact count in {f['exact']:.1%} of bags and mixes (95 % interval {low:.1%} to {high:.1%})",
             )
     if figures.get("flipped_judge") is not None:
-        shown.add_row("edits that the judge sees", f"{figures['flipped_judge']:.1%}")
+        low, high = figures["flipped_judge_95"]
+        value = f"{figures['flipped_judge']:.1%}, each counted once  (95 % interval {low:.1%} to {high:.1%})"
+        shown.add_row("edits that the judge sees", value)
     if figures.get("judge_error_on_real") is not None:
         shown.add_row("judge's error on real instances", f"{figures['judge_error_on_real']:.1%}")
     shown.add_row("changed outside the edits", str(figures["changed_outside_edits"]))

@@ -11,7 +11,6 @@ import numpy as np
 from cfdiff.data.values import mean_change
 from cfdiff.errors import UserError
 from cfdiff.figures_bag import contact_sheets, dose_response
-from cfdiff.metrics.intervals import mean_interval, wilson
 from cfdiff.store.bags import BagParts, Bags, is_bags_of, open_bags
 from cfdiff.store.files import check_output
 from cfdiff.workflows.bag_export import check_export, export_bags
@@ -20,6 +19,7 @@ from cfdiff.workflows.bag_instance import Progress, edit_instances
 from cfdiff.workflows.bag_joint import edit_jointly
 from cfdiff.workflows.bag_settings import BagSettings
 from cfdiff.workflows.bag_setup import Setup, set_up
+from cfdiff.workflows.evaluate_columns import Columns, Figure
 
 DEFAULT_OUT = Path("runs") / "bags.h5"
 
@@ -96,14 +96,18 @@ def dose(bags: Bags) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def summarise_bags(path: Path, batch: int = 256) -> dict[str, Any]:
-    """Counts and ratios of a bag file, with 95 % intervals over bags and mixes; differences in [0, 1] units."""
+    """Counts and ratios of a bag file; differences in [0, 1] units.
+
+    The 95 % intervals resample whole bags, as evaluate does: the mixes of one bag are not independent, nor its edits.
+    Those of shares are the wider of that and Wilson's. An edit counts once, however many mixes show it.
+    """
     with open_bags(path) as bags:
         size = np.diff(bags.read("mix/offset"))
         planned, requested = bags.read("mix/planned"), bags.read("mix/requested")
-        edited, edit = bags.read("row/edited"), bags.read("row/edit")
-        real, edits = np.unique(edit[edited]), bags.read("edit/used")
+        (real, _), used = bags.edits(), bags.read("edit/used")
         change = _change(bags, real, batch)
-        sham = np.unique(edit[bags.read("row/sham")])
+        sham = np.unique(bags.read("row/edit")[bags.read("row/sham")])
+        columns = Columns(len(bags), bags.read("mix/bag"), None)
         figures: dict[str, Any] = {
             "result": path.name,
             "bags": len(bags.read("bag/name")),
@@ -112,7 +116,7 @@ def summarise_bags(path: Path, batch: int = 256) -> dict[str, Any]:
             "mode": bags.settings["mode"],
             "translated": len(real),
             "shams": len(sham),
-            "replaced_failures": int((~edits).sum()),
+            "replaced_failures": int((~used).sum()),
             "mean_rounding": float(np.abs(planned - requested).mean()),
             "mean_abs_difference": float(change.mean()) if len(change) else None,
             "mean_abs_difference_sham": float(_change(bags, sham, batch).mean()) if len(sham) else None,
@@ -121,16 +125,16 @@ def summarise_bags(path: Path, batch: int = 256) -> dict[str, Any]:
         for name in ("achieved", "achieved_by_labels", "achieved_by_checker"):
             if f"mix/{name}" in bags:
                 off = np.abs(bags.read(f"mix/{name}") - planned)
-                exact = int((np.rint(off * size) == 0).sum())
+                exact = np.rint(off * size) == 0
                 figures[name] = {
                     "mean_off_planned": float(off.mean()),
-                    "mean_off_planned_95": mean_interval(off),
+                    "mean_off_planned_95": _interval(columns.mean("", off)),
                     "mean_off_requested": float(np.abs(bags.read(f"mix/{name}") - requested).mean()),
-                    "exact": exact / len(off),
-                    "exact_95": wilson(exact, len(off)),
+                    "exact": float(exact.mean()),
+                    "exact_95": _interval(columns.share("", exact)),
                 }
         if "prob/judge" in bags:
-            figures |= _judge(bags, edited)
+            figures |= _judge(bags)
         return figures
 
 
@@ -151,17 +155,23 @@ def _changed_outside(bags: Bags) -> int:
     return int((bags.read("row/sha256")[alone] != own[alone]).sum())
 
 
-def _judge(bags: Bags, edited: np.ndarray) -> dict[str, Any]:
+def _judge(bags: Bags) -> dict[str, Any]:
     """The judge's own error on real instances, which bounds what it can confirm, and its word on the edited ones."""
     instances, first = np.unique(bags.read("row/instance"), return_index=True)
     assert len(instances) == len(bags.read("instance/id")), "every bag has a mix"
     known = bags.read("instance/label_from") == "data"
     seen = bags.read("prob/judge")[first, 0, 1] > 0.5
     wrong = (seen != (bags.read("instance/label") == 1))[known]
-    p = bags.read("prob/judge")[:, 1, 1] > 0.5
-    agreed = p[edited] == (bags.read("row/label")[edited] == 1)
+    _, rows = bags.edits()
+    agreed = (bags.read("prob/judge")[rows, 1, 1] > 0.5) == (bags.read("row/label")[rows] == 1)
+    bag = np.repeat(bags.read("mix/bag"), np.diff(bags.read("mix/offset")))[rows]
     return {
         "judge_error_on_real": float(wrong.mean()) if len(wrong) else None,
         "flipped_judge": float(agreed.mean()) if len(agreed) else None,
-        "flipped_judge_95": wilson(int(agreed.sum()), len(agreed)),
+        "flipped_judge_95": _interval(Columns(len(rows), bag, None).share("", agreed)),
     }
+
+
+def _interval(figure: Figure) -> tuple[float, float] | None:
+    low, high = figure["all"]["low"], figure["all"]["high"]
+    return None if low is None else (low, high)

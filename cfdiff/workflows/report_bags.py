@@ -30,8 +30,9 @@ def bag_context(bags: Bags, s: ReportSettings) -> dict[str, Any]:
         "lead": lead(bags, positive),
         "tiles": tiles(summarise_bags(s.run)),
         "intervals": (
-            "Under a figure stands its 95 % interval: over bags and mixes for the counts, over edited instances "
-            "for what the judge sees."
+            "Under a figure stands its 95 % interval: the bootstrap over whole bags (of a single one, its mixes or "
+            "edits), because what is of one bag is not independent; for shares the wider of that and Wilson’s. An edit "
+            "counts once, however many mixes show it."
         ),
         "plots": plots(lines, rows, positive),
         "ratios": lines,
@@ -78,7 +79,7 @@ def tiles(figures: dict[str, Any]) -> list[dict[str, str]]:
         off = achieved["mean_off_planned_95"]
         made += [
             {
-                "name": "bags with the exact count, judge",
+                "name": "bags and mixes with the exact count, judge",
                 "value": f"{achieved['exact']:.1%}",
                 "interval": interval(low, high, "{:.1%}".format),
                 "note": "as planned, on all images as saved",

@@ -16,6 +16,7 @@ import torch
 
 from cfdiff.data.open import open_source
 from cfdiff.errors import UserError
+from cfdiff.metrics.intervals import bootstrap, wilson
 from cfdiff.store.bags import open_bags
 from cfdiff.workflows.bag import bag, draw
 from cfdiff.workflows.bag_settings import BagSettings
@@ -119,6 +120,27 @@ def test_the_summary_gives_intervals_and_the_judges_own_error(swept: Any) -> Non
         assert low <= figures[name]["exact"] <= high
     assert 0 <= figures["judge_error_on_real"] <= 1
     assert figures["mean_abs_difference"] > 0
+
+
+def test_the_summary_counts_an_edit_once_and_its_intervals_resample_bags(swept: Any) -> None:
+    path, figures = swept
+    agreed: dict[int, bool] = {}
+    with open_bags(path) as bags:
+        of, planned = bags.read("mix/bag"), bags.read("mix/planned")
+        off = np.abs(bags.read("mix/achieved") - planned)
+        shown = 0
+        for j in range(len(bags)):
+            view = bags[j]
+            seen = (view.prob["judge"][:, 1, 1] > 0.5) == (view.label == 1)
+            for edit, right in zip(bags.read("row/edit", bags.rows(j))[view.edited], seen[view.edited], strict=True):
+                agreed[int(edit)] = bool(right)
+                shown += 1
+    hits = np.array(list(agreed.values()), float)
+    assert len(hits) == figures["translated"] < shown  # a sweep shows an edit several times
+    assert figures["flipped_judge"] == pytest.approx(hits.mean())
+    low, high = wilson(int(hits.sum()), len(hits))
+    assert figures["flipped_judge_95"][0] <= low and figures["flipped_judge_95"][1] >= high
+    assert figures["achieved"]["mean_off_planned_95"] == bootstrap(off, of)
 
 
 def test_bags_are_drawn_as_contact_sheets_and_several_mixes_as_a_dose_response_plot(toy: Any, tmp_path: Path) -> None:
