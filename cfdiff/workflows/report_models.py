@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cfdiff.errors import UserError
-from cfdiff.models.bundled import PARTS, WEIGHTS
+from cfdiff.models.bundled import PARTS, WEIGHTS, part_file
 from cfdiff.models.checkpoint import Card, read_card
 from cfdiff.report.tables import plain
 
@@ -23,8 +23,8 @@ def model_facts(hashes: dict[str, str], weights: str | None) -> list[dict[str, A
     folders = [weights_folder(weights)] if weights else sorted(path for path in WEIGHTS.iterdir() if path.is_dir())
     models = []
     for part in (part for part in PARTS if part in hashes):
-        found = (path for folder in folders for path in _places(folder, part) if _sha256(path) == hashes[part])
-        path = next(found, None)
+        at_hand = (path for folder in folders if (path := part_file(folder, part)) is not None)
+        path = next((path for path in at_hand if _sha256(path) == hashes[part]), None)
         facts = _ABSENT if path is None else card_facts(read_card(path))
         models.append({"part": part, "sha256": hashes[part], "facts": facts})
     return models
@@ -55,11 +55,6 @@ def card_facts(card: Card) -> list[tuple[str, str]]:
         ("validation loss", validation.get("val_loss")),
     ]
     return [(name, plain(value)) for name, value in facts if value is not None]
-
-
-def _places(folder: Path, part: str) -> list[Path]:
-    """Models laid side by side, or the folders that the trainings wrote."""
-    return [p for p in (folder / f"{part}.safetensors", folder / part / "model.safetensors") if p.is_file()]
 
 
 def _sha256(path: Path) -> str:
