@@ -41,7 +41,7 @@ def _show_images(s: ShowSettings, out: Path) -> dict[str, Any]:
                 "make it with --judge."
             )
         chosen, of = choose(rows, s)
-        draw(result, chosen, out, s)
+        draw(result, chosen, out, names=s.names, title=s.title, columns=s.columns)
     return {"figure": out, "shown": len(chosen), "of": of}
 
 
@@ -70,8 +70,10 @@ def choose(rows: Rows, s: ShowSettings) -> tuple[np.ndarray, int]:
     return chosen, len(chosen) + of
 
 
-def draw(result: Result, rows: np.ndarray, out: Path, s: ShowSettings) -> Path:
-    """The panel of some rows of a result with probabilities."""
+def draw(
+    result: Result, rows: np.ndarray, out: Path, *, names: bool = False, title: bool = True, columns: int = 3
+) -> Path:
+    """The panel of some rows of a result with probabilities; also the preview of cfdiff translate."""
     who = "judge" if "prob/judge" in result else "checker"
     p = result.prob(who)[rows, :, 1]
     read = {name: np.stack([result[name][i] for i in rows]) for name in ("source", "counterfactual", "difference")}
@@ -82,11 +84,11 @@ def draw(result: Result, rows: np.ndarray, out: Path, s: ShowSettings) -> Path:
         before=p[:, 0],
         after=p[:, 1],
         classes=(negative, positive),
-        ids=result["id"][:][rows].tolist() if s.names else None,
+        ids=result["id"][:][rows].tolist() if names else None,
         flipped=(p[:, 1] > 0.5) == (target == 1),
-        title=result.attrs["direction"].replace("->", "\N{RIGHTWARDS ARROW}") if s.title else None,
+        title=result.attrs["direction"].replace("->", "\N{RIGHTWARDS ARROW}") if title else None,
         judged_by=who,
-        per_row=s.columns,
+        per_row=columns,
         out=out,
     )
 

@@ -14,12 +14,13 @@ from cfdiff.data.source import Source
 from cfdiff.data.values import to_model, unit
 from cfdiff.engine import NoiseSchedule
 from cfdiff.errors import UserError
-from cfdiff.figures import FORMATS, panel
+from cfdiff.figures import FORMATS
 from cfdiff.store import RunParts, check_output, open_result
 from cfdiff.store.result import is_result_of
 from cfdiff.workflows.cast import Cast, load_cast, probabilities
 from cfdiff.workflows.edit import Editor
 from cfdiff.workflows.settings import PLACES, EditSettings, TranslateSettings
+from cfdiff.workflows.show import draw
 from cfdiff.workflows.summary import summarise
 
 Progress = Callable[[int, int], None]
@@ -179,23 +180,7 @@ def resolved(s: TranslateSettings, source: Source) -> dict[str, Any]:
 def preview(result: Path, out: Path, count: int = 24) -> Path:
     """Draw images spread evenly over the result, failures as they come."""
     with open_result(result) as r:
-        rows = np.unique(np.linspace(0, len(r) - 1, min(count, len(r))).round().astype(int))
-        who = "judge" if "prob/judge" in r else "checker"
-        p = r.prob(who)[rows, :, 1]
-        classes = r.settings["classes"]
-        read = {name: np.stack([r[name][i] for i in rows]) for name in ("source", "counterfactual", "difference")}
-        return panel(
-            read["source"],
-            read["counterfactual"],
-            read["difference"],
-            p[:, 0],
-            p[:, 1],
-            classes=(classes[0], classes[1]),
-            flipped=r["flipped"][rows] if "flipped" in r else None,
-            title=r.attrs["direction"],
-            judged_by=who,
-            out=out,
-        )
+        return draw(r, np.unique(np.linspace(0, len(r) - 1, min(count, len(r))).round().astype(int)), out)
 
 
 def _alpha_bar(schedule: NoiseSchedule, depth: np.ndarray) -> np.ndarray:
