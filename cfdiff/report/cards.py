@@ -87,7 +87,7 @@ def gallery(result: Result, rows: Rows, selection: Selection, masks: dict[int, n
     random = set(selection.random.tolist())
     for i in selection.shown.tolist():
         source, after = result.source[i], result.counterfactual[i]
-        change = change_map(unit(after) - unit(source))
+        change = unit(after) - unit(source)
         card: dict[str, Any] = {
             "n": i,
             "id": str(rows.ids[i]),
@@ -96,7 +96,7 @@ def gallery(result: Result, rows: Rows, selection: Selection, masks: dict[int, n
             "random": i in random,
             "s": made.picture(grey_or_rgb(reduced(shown(source, low, high), side))),
             "c": made.picture(grey_or_rgb(reduced(shown(after, low, high), side))),
-            "d": made.picture(overlay(reduced(change, side), limit)),
+            "d": made.picture(overlay(reduced(change_map(change), side), limit)),
         }
         if rows.groups is not None:
             card["group"] = str(rows.groups[i])
@@ -111,6 +111,9 @@ def gallery(result: Result, rows: Rows, selection: Selection, masks: dict[int, n
 
 
 def inside(change: np.ndarray, mask: np.ndarray) -> float:
-    """The share of the absolute change (H, W) that lies in the mask; 0 where nothing changed."""
+    """The share of the absolute change (H, W, C) that lies in the mask (H, W); 0 where nothing changed.
+
+    Absolute in each channel: a pixel that turns from red to green has changed, though the mean of its channels has not.
+    """
     total = float(np.abs(change).sum())
     return float(np.abs(change[mask]).sum()) / total if total else 0.0

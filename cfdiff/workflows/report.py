@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel
 
 from cfdiff.errors import UserError
 from cfdiff.report.page import render
@@ -12,7 +14,7 @@ from cfdiff.report.tables import Table, evaluation_tables, plain
 from cfdiff.store import open_result
 from cfdiff.store.bags import open_bags
 from cfdiff.store.files import atomic, check_output
-from cfdiff.workflows.evaluate_run import is_bag_file
+from cfdiff.workflows.evaluate_run import Run, is_bag_file, open_run
 from cfdiff.workflows.report_bags import bag_context
 from cfdiff.workflows.report_images import image_context
 from cfdiff.workflows.report_models import model_facts
@@ -30,7 +32,10 @@ def report(s: ReportSettings) -> Path:
         raise UserError(f"The report is a page, so {out.name!r} should end in .html: change --out.")
     bags = is_bag_file(s.run)
     check_output(out, s.force)
-    evaluation = [] if s.evaluation is None else read_evaluation(s.evaluation)
+    evaluation = []
+    if s.evaluation is not None:
+        with open_run(s.run) as run:
+            evaluation = read_evaluation(s.evaluation, run)
     if bags:
         if s.masks is not None:
             raise UserError("A report of bags outlines no masks: leave --masks out.")
@@ -56,14 +61,40 @@ def report(s: ReportSettings) -> Path:
     return out
 
 
-def read_evaluation(path: Path) -> list[Table]:
-    """The tables of a JSON file of cfdiff evaluate."""
+class _Section(BaseModel):
+    question: str
+    figures: dict[str, dict[str, Any]]
+
+
+class _Evaluation(BaseModel):
+    """What of cfdiff evaluate's JSON the page relies on."""
+
+    format: Literal["cfdiff-evaluation"]
+    format_version: Literal[1]
+    result: str
+    direction: str
+    images: int
+    sections: dict[str, _Section]
+
+
+def read_evaluation(path: Path, run: Run) -> list[Table]:
+    """The tables of a JSON file that cfdiff evaluate wrote of this very run.
+
+    Raises:
+        UserError: it cannot be read, is something else, or is of another run.
+    """
     try:
         figures: Any = json.loads(path.read_text(encoding="utf-8"))
+        found = _Evaluation.model_validate(figures)
     except OSError as error:
         raise UserError(f"The evaluation {path.name!r} cannot be read: {error.strerror}.") from error
     except ValueError as error:
-        raise UserError(f"The evaluation {path.name!r} is no JSON: give what cfdiff evaluate --out wrote.") from error
-    if not isinstance(figures, dict):
-        raise UserError(f"The evaluation {path.name!r} holds no JSON object: give what cfdiff evaluate --out wrote.")
+        raise UserError(f"{path.name!r} is no evaluation: give the JSON that cfdiff evaluate --out wrote.") from error
+    of = {"result": run.path.name, "direction": run.direction, "images": len(run)}
+    for what, here in of.items():
+        if (there := getattr(found, what)) != here:
+            raise UserError(
+                f"{path.name!r} is the evaluation of another run ({what} {there!r}, not {here!r}): "
+                f"run cfdiff evaluate on {run.path.name}."
+            )
     return evaluation_tables(figures)

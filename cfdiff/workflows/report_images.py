@@ -164,7 +164,8 @@ def located(made: Gallery) -> str:
     within, area = (float(np.mean([card[key] for card in masked])) for key in ("inside", "area"))
     return (
         f"{_images(len(masked))} shown here have a mask (yellow outline). On average {within:.0%} of the absolute "
-        f"change lies in a mask that covers {area:.1%} of the image; a map that knows nothing would have {area:.1%}. "
+        "change (of each channel, where there are several) lies in a mask that covers "
+        f"{area:.1%} of the image; a map that knows nothing would have {area:.1%}. "
         "Below, examples from the smallest to the largest mask."
     )
 

@@ -15,6 +15,13 @@ from cfdiff.workflows.report_settings import ReportSettings
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)></title>'
+EVALUATION = {  # of make_run(8)
+    "format": "cfdiff-evaluation",
+    "format_version": 1,
+    "result": "run.h5",
+    "direction": "negative (healthy) -> positive (sick)",
+    "images": 8,
+}
 
 pytestmark = [
     pytest.mark.slow,
@@ -231,7 +238,7 @@ def test_a_phone_need_not_scroll_sideways(visit: Any, make_run: Any, tmp_path: P
     entry = {"value": 0.0123456, "low": -0.00234567, "high": 0.0234567, "n": 1234}
     figure = {"label": "KID (features of a network with a long name)", "all": entry, "flipped": entry}
     (tmp_path / "e.json").write_text(
-        json.dumps({"sections": {"real": {"question": "Real?", "figures": {"k": figure}}}})
+        json.dumps({**EVALUATION, "sections": {"real": {"question": "Real?", "figures": {"k": figure}}}})
     )
     page = visit(make_run(8), evaluation=tmp_path / "e.json")
     page.set_viewport_size({"width": 390, "height": 800})

@@ -70,11 +70,44 @@ def test_the_cards_of_the_models_are_shown_only_where_their_hash_is_that_of_the_
     assert others == [{"part": "judge", "sha256": "0" * 64, "facts": [("card", "not at hand")]}]
 
 
+def evaluation_of(run: Path, **changes: Any) -> str:
+    """The JSON of an evaluation of this run, of one figure."""
+    with open_result(run) as result:
+        own = {"result": run.name, "direction": result.attrs["direction"], "images": len(result)}
+    form = {"format": "cfdiff-evaluation", "format_version": 1}
+    figure = {"value": 0.125, "low": None, "high": None, "n": 4}
+    sections = {"valid": {"question": "Valid?", "figures": {"<b>": figure}}}
+    return json.dumps({**form, **own, "sections": sections, **changes})
+
+
 def test_the_figures_of_an_evaluation_join_the_page_escaped(run: Path, tmp_path: Path) -> None:
     path = tmp_path / "evaluation.json"
-    path.write_text(json.dumps({"sections": {"valid": {"question": "Valid?", "figures": {"<b>": 0.125}}}}))
+    path.write_text(evaluation_of(run))
     page = page_of(run, evaluation=path)
     assert "Valid?" in page and "0.125" in page and "&lt;b&gt;" in page and "<b>" not in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sections": [1]}, "is no evaluation"),
+        ({"sections": {"valid": {"question": "Valid?", "figures": [1]}}}, "is no evaluation"),
+        ({"format": "cfdiff-tune"}, "is no evaluation"),
+        ({"format_version": 2}, "is no evaluation"),
+        ({"images": 5}, "another run \\(images 5, not 4\\)"),
+        ({"result": "other.h5"}, "another run \\(result 'other.h5', not 'run.h5'\\)"),
+        ({"direction": "there -> back"}, "another run \\(direction 'there -> back'"),
+    ],
+)
+def test_an_evaluation_that_is_none_or_of_another_run_is_refused_in_one_sentence(
+    run: Path, tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    path = tmp_path / "evaluation.json"
+    path.write_text(evaluation_of(run, **changes))
+    with pytest.raises(UserError, match=words) as caught:
+        report(ReportSettings(run=run, out=tmp_path / "report.html", evaluation=path))
+    assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_a_limit_is_kept_and_said(run: Path) -> None:
@@ -100,8 +133,8 @@ def test_a_mistake_is_one_sentence_and_writes_nothing(run: Path, tmp_path: Path)
     out = tmp_path / "report.html"
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"run": tmp_path / "none.h5"}, "does not exist"),
-        ({"evaluation": bad}, "holds no JSON object"),
-        ({"evaluation": text}, "is no JSON"),
+        ({"evaluation": bad}, "is no evaluation"),
+        ({"evaluation": text}, "is no evaluation"),
         ({"evaluation": tmp_path / "none.json"}, "cannot be read"),
         ({"weights": "nowhere"}, "no weights at 'nowhere'"),
         ({"masks": "nowhere"}, "nowhere"),
