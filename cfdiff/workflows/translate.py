@@ -43,7 +43,7 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> dict[st
         check_output(out, s.force)
     _check_preview(s.preview)
     check_masks(s, source)
-    source.check()
+    source.check(s.batch_size)
     cast = load_cast(s, s.data, source)
     _check_preview_models(s, cast)
     editor = Editor(cast, s)
