@@ -6,8 +6,10 @@ checker and judge that know a spot when they see one.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -154,3 +156,9 @@ def toy_rgb(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     """The same in colour."""
     folder = tmp_path_factory.mktemp("toy-rgb")
     return Toy(write_npz(folder / "toy.npz", 16, channels=3), train_models(folder / "weights", channels=3, steps=60))
+
+
+@pytest.fixture(scope="session")
+def toys() -> ModuleType:
+    """This module, for a test that needs its builders."""
+    return sys.modules[__name__]

@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from cfdiff.cli.options import EDIT_NAMES, command
+from cfdiff.cli.progress import progress
 from cfdiff.workflows.bag_settings import BagSettings
 
 DOC = """Give bags of instances a chosen fraction of positives.
@@ -27,10 +27,8 @@ when the same command is given again."""
 def bag(settings: BagSettings) -> None:
     from cfdiff.workflows.bag import bag as run
 
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("planning", total=None)
-        figures = run(settings, lambda what, done, n: bar.update(task, description=what, completed=done, total=n))
+    with progress("planning") as advance:
+        figures = run(settings, advance)
     if settings.json_:
         print(json.dumps(figures))
     else:

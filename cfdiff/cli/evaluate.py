@@ -8,10 +8,10 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Table
 
 from cfdiff.cli.options import command
+from cfdiff.cli.progress import progress
 from cfdiff.workflows.evaluate_settings import EvaluateSettings
 
 DOC = """Measure a finished run: valid, minimal, faithful, realistic, and in the right place?
@@ -34,10 +34,8 @@ ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 def evaluate(settings: EvaluateSettings) -> None:
     from cfdiff.workflows.evaluate import evaluate as run
 
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("reading", total=None)
-        figures = run(settings, lambda what, done, n: bar.update(task, description=what, completed=done, total=n))
+    with progress("reading") as advance:
+        figures = run(settings, advance)
     if settings.json_:
         print(json.dumps(figures))
     else:

@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from cfdiff.cli.options import EDIT_NAMES, command
+from cfdiff.cli.progress import progress
 from cfdiff.workflows.settings import TranslateSettings
 
 DOC = """Turn negatives into positives, or the reverse.
@@ -26,10 +26,8 @@ command is given again."""
 def translate(settings: TranslateSettings) -> None:
     from cfdiff.workflows.translate import translate as run
 
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("translating", total=None)
-        figures = run(settings, lambda done, n: bar.update(task, completed=done, total=n))
+    with progress("translating") as advance:
+        figures = run(settings, lambda done, n: advance("translating", done, n))
     if settings.json_:
         print(json.dumps(figures))
     else:

@@ -8,11 +8,11 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
 from cfdiff.cli.options import EDIT_NAMES, command
+from cfdiff.cli.progress import progress
 from cfdiff.workflows.tune_settings import TuneSettings
 
 DOC = """Find the settings that flip enough images with the smallest change.
@@ -30,10 +30,8 @@ def tune(settings: TuneSettings) -> None:
     from cfdiff.workflows.tune import start_name
     from cfdiff.workflows.tune import tune as run
 
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("opening", total=None)
-        figures = run(settings, lambda what, done, n: bar.update(task, description=what, completed=done, total=n))
+    with progress("opening") as advance:
+        figures = run(settings, advance)
     for warning in figures["warnings"]:
         print(f"Warning: {warning}", file=sys.stderr)
     if settings.json_:

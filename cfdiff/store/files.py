@@ -37,6 +37,14 @@ def check_output(path: Path, force: bool = False, option: str = "--out") -> None
         raise UserError(f"Cannot write in {folder} ({error.strerror}): choose another {option}.") from error
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder of a default output, where it is not there; UserError if that cannot be."""
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"Cannot make the folder {folder} here ({error.strerror}): choose another --out.") from error
+
+
 def temporary(path: Path) -> Path:
     """A name beside `path` that no other process uses."""
     return path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")

@@ -145,8 +145,9 @@ def _check_fit(cast: Cast, source: Source) -> None:
             continue
         if model.shape != source.shape:
             raise UserError(
-                f"The images of {source.name} are {_size(source.shape)}, but the {part} model {model.name!r} takes "
-                f"{_size(model.shape)}: convert the images (cfdiff data convert --size) or train a model for them."
+                f"The images of {source.name} are {size_in_words(source.shape)}, but the {part} model {model.name!r} "
+                f"takes {size_in_words(model.shape)}: convert the images (cfdiff data convert --size) or train a model "
+                "for them."
             )
         classes = model.card.data.get("classes")
         if classes is not None and list(source.classes) == classes[::-1]:
@@ -197,7 +198,8 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def _size(shape: tuple[int, int, int]) -> str:
+def size_in_words(shape: tuple[int, int, int]) -> str:
+    """(H, W, C) as messages say it."""
     height, width, channels = shape
     return f"{height}x{width} with {channels} channel{'s' if channels > 1 else ''}"
 

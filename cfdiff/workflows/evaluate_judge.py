@@ -12,7 +12,7 @@ from cfdiff.data.values import to_model
 from cfdiff.errors import UserError
 from cfdiff.models.bundled import WEIGHTS, part_file, weights_file
 from cfdiff.models.checkpoint import Model, load_model
-from cfdiff.workflows.cast import probabilities
+from cfdiff.workflows.cast import probabilities, size_in_words
 from cfdiff.workflows.evaluate_run import Run
 from cfdiff.workflows.evaluate_settings import EvaluateSettings
 
@@ -67,8 +67,8 @@ def _fault(model: Model, own: str | None, run: Run) -> str | None:
         )
     if model.shape != run.shape:
         return (
-            f"The images of {run.path.name} are {_size(run.shape)}, but the judge {model.name!r} takes "
-            f"{_size(model.shape)}: name a judge that was trained on such images with --judge."
+            f"The images of {run.path.name} are {size_in_words(run.shape)}, but the judge {model.name!r} takes "
+            f"{size_in_words(model.shape)}: name a judge that was trained on such images with --judge."
         )
     if model.sha256 in (run.models.get("guide"), run.models.get("checker")):
         return (
@@ -94,8 +94,3 @@ def need(judge: Judge | None, what: str) -> Judge:
     if judge is None:
         raise UserError(f"{what} asks the judge, and none is at hand: name one with --judge or --weights.")
     return judge
-
-
-def _size(shape: tuple[int, int, int]) -> str:
-    height, width, channels = shape
-    return f"{height}x{width} with {channels} channel{'s' if channels > 1 else ''}"

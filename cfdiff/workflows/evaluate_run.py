@@ -140,9 +140,7 @@ def is_bag_file(path: Path) -> bool:
 def _of_bags(bags: Bags) -> Run:
     """The instances that were changed to the other class, each once; shams and replaced failures are left out."""
     settings = bags.settings
-    shown = np.flatnonzero(bags.read("row/edited"))
-    edits, first = np.unique(bags.read("row/edit")[shown], return_index=True)
-    rows = shown[first]
+    edits, rows = bags.edits()
     if len(rows) == 0:
         raise UserError(
             f"{bags.path.name} has no edited instance, so there is nothing to measure: ask for other mixes."

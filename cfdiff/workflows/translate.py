@@ -16,6 +16,7 @@ from cfdiff.engine import NoiseSchedule
 from cfdiff.errors import UserError
 from cfdiff.figures import FORMATS
 from cfdiff.store import RunParts, check_output, open_result
+from cfdiff.store.files import make_folder
 from cfdiff.store.result import is_result_of
 from cfdiff.workflows.cast import Cast, load_cast, probabilities
 from cfdiff.workflows.edit import Editor
@@ -43,15 +44,15 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> dict[st
         check_output(out, s.force)
     _check_preview(s.preview)
     check_masks(s, source)
-    source.check(s.batch_size)
     cast = load_cast(s, s.data, source)
     _check_preview_models(s, cast)
     editor = Editor(cast, s)
-    if s.out is None:
-        _make_folder(out.parent)
     settings = {**resolved(s, source), "models": cast.hashes}
     seconds = None
     if s.force or s.preview is None or not is_result_of(out, settings, len(source)):
+        source.check(s.batch_size)
+        if s.out is None:
+            make_folder(out.parent)
         with RunParts(out, settings, len(source), s.batch_size, force=s.force) as parts:
             seconds = _compute(parts, editor, s, source, target, progress)
     if s.preview is not None:
@@ -191,13 +192,6 @@ def _alpha_bar(schedule: NoiseSchedule, depth: np.ndarray) -> np.ndarray:
 def _default_out(source: Source, target: int) -> Path:
     words = f"{source.classes[1 - target]}-to-{source.classes[target]}"
     return Path("runs") / f"{words.replace('/', '-')}.h5"
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UserError(f"Cannot make the folder {folder} here ({error.strerror}): choose another --out.") from error
 
 
 def check_masks(s: EditSettings, source: Source) -> None:

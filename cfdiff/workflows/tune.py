@@ -21,6 +21,7 @@ from cfdiff.figures import FORMATS
 from cfdiff.figures_tune import trade_off
 from cfdiff.metrics.intervals import mean_interval, wilson
 from cfdiff.store import check_output
+from cfdiff.store.files import make_folder
 from cfdiff.workflows.cast import Cast, load_cast, probabilities
 from cfdiff.workflows.edit import Editor
 from cfdiff.workflows.tune_config import changed, write_config
@@ -47,7 +48,7 @@ def tune(s: TuneSettings, progress: Progress | None = None) -> dict[str, Any]:
     """
     out = s.out or Path("runs") / "tuned.toml"
     if s.out is None:
-        _make_folder(out.parent)
+        make_folder(out.parent)
     check_output(out, s.force)
     _check_plot(s.plot, s.force)
     rungs = rounds(s.images)
@@ -261,10 +262,3 @@ def _check_plot(plot: Path | None, force: bool) -> None:
     if plot.is_file() and not force:
         raise UserError(f"{plot} exists already: choose another --plot, or replace it with --force.")
     check_output(plot, force=True)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UserError(f"Cannot make the folder {folder} here ({error.strerror}): choose another --out.") from error

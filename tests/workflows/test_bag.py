@@ -197,10 +197,9 @@ def test_two_processes_share_one_run(toy: Any, tmp_path: Path, mode: str) -> Non
 @pytest.mark.parametrize("mode", ["instance", "joint"])
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
 def test_other_pixel_types_are_kept_and_untouched_instances_too(
-    toy: Any, tmp_path: Path, dtype: str, mode: str
+    toy: Any, toys: Any, tmp_path: Path, dtype: str, mode: str
 ) -> None:
-    write_npz = vars(sys.modules[type(toy).__module__])["write_npz"]
-    data = write_npz(tmp_path / "deep.npz", 12, dtype=dtype)
+    data = toys.write_npz(tmp_path / "deep.npz", 12, dtype=dtype)
     bag(settings(toy, tmp_path / "bags.h5", data=str(data), mix="0.8", mode=mode, on_fail="keep"))
     real = np.load(data)
     row_of = {i: row for row, i in enumerate(real["id"].tolist())}

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,12 +21,6 @@ from cfdiff.workflows.doctor_settings import DoctorSettings
 
 Settings = Callable[..., DoctorSettings]
 Report = dict[str, Any]
-
-
-@pytest.fixture
-def toys(toy: Any) -> ModuleType:
-    """The module that the toys come from, for its builders."""
-    return sys.modules[type(toy).__module__]
 
 
 @pytest.fixture(scope="module")
