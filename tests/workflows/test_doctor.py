@@ -126,8 +126,21 @@ def test_an_untrained_diffusion_model_fails_by_its_eps_error(settings: Settings,
     assert values["20"] == pytest.approx(1, abs=0.05) and values["pixelwise_20"] < values["20"]
 
 
-def test_a_model_that_is_untrained_at_some_levels_is_a_warning(settings: Settings) -> None:
-    found = check(settings(depth=0.6), "eps error")[0]  # the toy model saw 200 batches
+class KnowsLowLevels(nn.Module):
+    """The toy diffusion model up to level 50; above, it predicts nothing."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net, self.config = net, net.config
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return self.net(x, t) * (t < 50).view(-1, 1, 1, 1)
+
+
+def test_a_model_that_is_untrained_at_some_levels_is_a_warning(toy: Any, settings: Settings) -> None:
+    model = load_model(toy.weights / "diffusion.safetensors")
+    model = dataclasses.replace(model, net=KnowsLowLevels(model.net))
+    found = check(settings(depth=0.6), "eps error", models={"diffusion": model})[0]
     assert found.status == "warn" and "60" in found.advice
     assert found.values["60"] > found.values["pixelwise_60"] and found.values["5"] < found.values["pixelwise_5"]
 
