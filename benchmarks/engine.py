@@ -31,7 +31,8 @@ from cfdiff import __version__
 from cfdiff.models.bundled import PARTS
 from cfdiff.workflows import translate as workflow
 from cfdiff.workflows.cast import Cast
-from cfdiff.workflows.settings import TranslateSettings, resolve
+from cfdiff.workflows.edit_settings import TranslateSettings
+from cfdiff.workflows.settings import resolve
 
 
 class Call(NamedTuple):

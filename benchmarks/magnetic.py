@@ -43,7 +43,8 @@ from cfdiff.metrics import localisation as loc
 from cfdiff.metrics.intervals import bootstrap, wilson
 from cfdiff.workflows.cast import Cast, load_cast, probabilities
 from cfdiff.workflows.edit import Editor
-from cfdiff.workflows.settings import TranslateSettings, resolve
+from cfdiff.workflows.edit_settings import TranslateSettings
+from cfdiff.workflows.settings import resolve
 
 SIGMAS = (0.0, 1.0, 2.0)
 SIZES = (40, 160, 640)

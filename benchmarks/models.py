@@ -22,7 +22,7 @@ from cfdiff.data.open import open_source
 from cfdiff.data.values import to_model
 from cfdiff.engine import q_sample
 from cfdiff.workflows.cast import Cast, load_cast, probabilities
-from cfdiff.workflows.settings import EditSettings
+from cfdiff.workflows.edit_settings import EditSettings
 from cfdiff.workflows.validate_diffusion import validate
 
 DEPTHS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)

@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cfdiff import __version__
-from cfdiff.workflows.settings import TranslateSettings, resolve
+from cfdiff.workflows.edit_settings import TranslateSettings
+from cfdiff.workflows.settings import resolve
 from cfdiff.workflows.translate import translate
 
 DEFAULT: dict[str, dict[str, Any]] = {"default": {}}

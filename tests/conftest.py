@@ -22,7 +22,7 @@ from cfdiff.engine import NoiseSchedule
 from cfdiff.models.checkpoint import Card, save_model
 from cfdiff.models.classifier import Classifier, ClassifierConfig
 from cfdiff.models.unet import UNet, UNetConfig
-from cfdiff.workflows.settings import TranslateSettings
+from cfdiff.workflows.edit_settings import TranslateSettings
 
 SIZE, T = 16, 100
 CLASSES = ("healthy", "sick")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cfdiff.cli.options import command
-from cfdiff.workflows.settings import ClassifierSettings, DiffusionSettings
+from cfdiff.workflows.train_settings import ClassifierSettings, DiffusionSettings
 
 
 @command(

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from cfdiff.cli.options import EDIT_NAMES, command
 from cfdiff.cli.progress import progress
-from cfdiff.workflows.settings import TranslateSettings
+from cfdiff.workflows.edit_settings import TranslateSettings
 
 DOC = """Turn negatives into positives, or the reverse.
 

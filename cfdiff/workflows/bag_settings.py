@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveInt
 
-from cfdiff.workflows.settings import PLACES, DataSettings, EditSettings
+from cfdiff.workflows.edit_settings import EditSettings
+from cfdiff.workflows.settings import PLACES, DataSettings
 
 
 class BagSettings(EditSettings, DataSettings):

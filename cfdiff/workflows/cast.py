@@ -16,7 +16,7 @@ from cfdiff.engine import NoiseSchedule
 from cfdiff.errors import UserError
 from cfdiff.models.bundled import PARTS, part_file, weights_file
 from cfdiff.models.checkpoint import Model, load_model
-from cfdiff.workflows.settings import EditSettings
+from cfdiff.workflows.edit_settings import EditSettings
 
 KINDS = {
     "diffusion": "diffusion",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import ConfigDict, Field
 
-from cfdiff.workflows.settings import DATA, OUTPUT, DataSettings, EditSettings
+from cfdiff.workflows.edit_settings import EditSettings
+from cfdiff.workflows.settings import DATA, OUTPUT, DataSettings
 
 
 class DoctorSettings(EditSettings, DataSettings):

@@ -30,7 +30,7 @@ from cfdiff.engine import (
     make_tau,
 )
 from cfdiff.workflows.cast import Cast, probabilities
-from cfdiff.workflows.settings import EditSettings
+from cfdiff.workflows.edit_settings import EditSettings
 
 RATIO_STEP, DEPTH_STEP = 1.5, 1.5
 """Each rung of the ladder is this much stronger, and each of the last two this much deeper."""

@@ -16,10 +16,11 @@ from cfdiff.errors import UserError
 from cfdiff.metrics import localisation
 from cfdiff.models.bundled import PARTS
 from cfdiff.store.bags import sha256_of
+from cfdiff.workflows.edit_settings import EditSettings
 from cfdiff.workflows.evaluate_columns import Columns, Entry, Figure, entry_of
 from cfdiff.workflows.evaluate_run import Run
 from cfdiff.workflows.evaluate_settings import EvaluateSettings
-from cfdiff.workflows.settings import PLACES, EditSettings
+from cfdiff.workflows.settings import PLACES
 
 RULE = (
     "Images with an empty mask take part in pixel AUPRC and AUROC (whatever their maps mark is false) and have a row "

@@ -12,10 +12,10 @@ from cfdiff.metrics import minimality
 from cfdiff.models.bundled import PARTS
 from cfdiff.workflows.cast import Cast, load_cast
 from cfdiff.workflows.edit import Editor
+from cfdiff.workflows.edit_settings import EditSettings
 from cfdiff.workflows.evaluate_judge import Judge
 from cfdiff.workflows.evaluate_run import Run
 from cfdiff.workflows.evaluate_settings import EvaluateSettings
-from cfdiff.workflows.settings import EditSettings
 
 
 def the_way_back(s: EvaluateSettings, run: Run) -> Editor:

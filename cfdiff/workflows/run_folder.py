@@ -12,7 +12,7 @@ import torch
 
 from cfdiff.errors import UserError
 from cfdiff.store.files import atomic, temporary
-from cfdiff.workflows.settings import TrainSettings
+from cfdiff.workflows.train_settings import TrainSettings
 
 FREE = frozenset({"out", "force", "max_minutes", "device", "threads", "eval_every", "val_limit", "half", "calibrate"})
 """Settings that may change between the parts of one training."""

@@ -16,7 +16,7 @@ from cfdiff.models.calibration import temperatures
 from cfdiff.models.checkpoint import Card
 from cfdiff.models.classifier import ClassifierConfig, build_classifier, load_pretrained
 from cfdiff.workflows.batches import augment, draw_levels
-from cfdiff.workflows.settings import ClassifierSettings
+from cfdiff.workflows.train_settings import ClassifierSettings
 from cfdiff.workflows.trainer import Trainer
 from cfdiff.workflows.training_data import open_training_data
 

@@ -13,7 +13,7 @@ from cfdiff.engine.schedule import NoiseSchedule
 from cfdiff.models.checkpoint import Card
 from cfdiff.models.unet import UNet, UNetConfig
 from cfdiff.workflows.batches import augment, draw_levels
-from cfdiff.workflows.settings import DiffusionSettings
+from cfdiff.workflows.train_settings import DiffusionSettings
 from cfdiff.workflows.trainer import Trainer
 from cfdiff.workflows.training_data import open_training_data
 from cfdiff.workflows.validate_diffusion import bits_per_dim, sample_grid, validate

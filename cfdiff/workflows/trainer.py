@@ -28,7 +28,7 @@ from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import Card, save_model
 from cfdiff.workflows.batches import Batches
 from cfdiff.workflows.run_folder import RunFolder
-from cfdiff.workflows.settings import TrainSettings
+from cfdiff.workflows.train_settings import TrainSettings
 from cfdiff.workflows.training_data import TrainingData
 
 Loss = Callable[[nn.Module, int, int], Tensor]

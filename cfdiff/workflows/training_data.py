@@ -12,7 +12,7 @@ from cfdiff.data.bundled import card_sha256
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source, random_subset
 from cfdiff.errors import UserError
-from cfdiff.workflows.settings import TrainSettings
+from cfdiff.workflows.train_settings import TrainSettings
 
 TRAIN_SPLITS = ("train", "train-guide", "training")
 VAL_SPLITS = ("val", "valid", "validation")

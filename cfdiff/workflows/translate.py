@@ -20,7 +20,8 @@ from cfdiff.store.files import make_folder
 from cfdiff.store.result import is_result_of
 from cfdiff.workflows.cast import Cast, load_cast, probabilities
 from cfdiff.workflows.edit import Editor
-from cfdiff.workflows.settings import PLACES, EditSettings, TranslateSettings
+from cfdiff.workflows.edit_settings import EditSettings, TranslateSettings
+from cfdiff.workflows.settings import PLACES
 from cfdiff.workflows.show import draw
 from cfdiff.workflows.summary import summarise
 

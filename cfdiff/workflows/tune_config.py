@@ -8,7 +8,7 @@ from typing import Any
 
 from cfdiff import __version__
 from cfdiff.store.files import atomic
-from cfdiff.workflows.settings import EditSettings
+from cfdiff.workflows.edit_settings import EditSettings
 from cfdiff.workflows.tune_settings import TUNE_PLACES, TuneSettings
 
 _NOT_WRITTEN = TUNE_PLACES | {"seed", "batch_size", "precision"}

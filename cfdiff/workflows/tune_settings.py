@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt
 
-from cfdiff.workflows.settings import DATA, GUIDANCE, OUTPUT, PLACES, DataSettings, EditSettings
+from cfdiff.workflows.edit_settings import EditSettings
+from cfdiff.workflows.settings import DATA, GUIDANCE, OUTPUT, PLACES, DataSettings
 
 SEARCH: dict[str, Any] = {"panel": "Search"}
 Tunable = Literal["ratio", "depth", "steps", "scale", "target", "accept", "retries"]

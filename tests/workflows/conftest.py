@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from cfdiff.engine import NoiseSchedule
 from cfdiff.models.checkpoint import Card, Model
 from cfdiff.workflows.cast import Cast
-from cfdiff.workflows.settings import TranslateSettings
+from cfdiff.workflows.edit_settings import TranslateSettings
 
 SIZE, STD, HEIGHT = 8, 0.25, 0.5
 SCHEDULE = NoiseSchedule.cosine(100)

@@ -14,9 +14,9 @@ from cfdiff.data.values import to_model
 from cfdiff.engine import NoiseSchedule, NoiseSource, vlb
 from cfdiff.models.checkpoint import load_model
 from cfdiff.models.unet import UNet, UNetConfig
-from cfdiff.workflows.settings import ClassifierSettings, DiffusionSettings
 from cfdiff.workflows.train_classifier import train_classifier
 from cfdiff.workflows.train_diffusion import default_mult, train_diffusion
+from cfdiff.workflows.train_settings import ClassifierSettings, DiffusionSettings
 from cfdiff.workflows.validate_diffusion import bits_per_dim
 
 TINY = {"channels": [8, 16, 16, 16], "stem_width": 8}

@@ -14,9 +14,9 @@ import torch
 from cfdiff.errors import UserError
 from cfdiff.workflows import trainer as module
 from cfdiff.workflows.run_folder import flat
-from cfdiff.workflows.settings import ClassifierSettings, DiffusionSettings, TrainSettings
 from cfdiff.workflows.train_classifier import train_classifier
 from cfdiff.workflows.train_diffusion import train_diffusion
+from cfdiff.workflows.train_settings import ClassifierSettings, DiffusionSettings, TrainSettings
 
 RESNET = {"channels": [8, 8, 8, 8], "stem_width": 8}
 VIT = {"embed_dim": 16, "depth": 1, "num_heads": 1, "patch_size": 4}

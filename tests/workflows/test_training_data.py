@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cfdiff.errors import UserError
-from cfdiff.workflows.settings import DiffusionSettings
+from cfdiff.workflows.train_settings import DiffusionSettings
 from cfdiff.workflows.training_data import TrainingData, open_training_data
 
 

@@ -22,7 +22,7 @@ from cfdiff.models.checkpoint import load_model
 from cfdiff.store import open_result
 from cfdiff.workflows import translate as workflow
 from cfdiff.workflows.cast import probabilities
-from cfdiff.workflows.settings import TranslateSettings
+from cfdiff.workflows.edit_settings import TranslateSettings
 from cfdiff.workflows.translate import translate
 
 

@@ -17,7 +17,8 @@ from cfdiff.workflows import cast as casts
 from cfdiff.workflows import tune as workflow
 from cfdiff.workflows.bag_settings import BagSettings
 from cfdiff.workflows.edit import Editor
-from cfdiff.workflows.settings import EditSettings, TranslateSettings, resolve
+from cfdiff.workflows.edit_settings import EditSettings, TranslateSettings
+from cfdiff.workflows.settings import resolve
 from cfdiff.workflows.translate import translate
 from cfdiff.workflows.tune import rounds, start_name, tune
 from cfdiff.workflows.tune_images import open_halves
