@@ -53,6 +53,8 @@ def table(figures: dict[str, Any]) -> Table:
         "calls an image",
         f"{figures['network_calls']:.1f} of the diffusion network, {figures['guide_calls']:.1f} guided steps",
     )
+    if figures["quarantined"]:
+        shown.add_row("quarantined", f"{figures['quarantined']} edits were not finite: see status in the result")
     if figures["seconds_per_image"] is not None:
         shown.add_row("seconds an image", f"{figures['seconds_per_image']:.2f}")
     return shown

@@ -71,7 +71,7 @@ def read_rows(result: Result) -> Rows:
         groups=result["group"][:] if "group" in result else None,
         prob=prob,
         change=np.concatenate([mean_change(result.source[b], result.counterfactual[b]) for b in batches]),
-        flipped=prob[names[0]][:, 1] > 0.5 if names else None,
+        flipped=(prob[names[0]][:, 1] > 0.5) & ~result.quarantined if names else None,
         retries=result["guidance/retries"][:] if "guidance/retries" in result else None,
     )
 

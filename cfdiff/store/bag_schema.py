@@ -46,7 +46,12 @@ SCHEMA: dict[str, Field] = {
     "edit/source": Field(("E",), "int64", "row", "its image in source", True),
     "edit/target": Field(("E",), "int8", "class index", "class asked for: 0 negative, 1 positive", True),
     "edit/used": Field(("E",), "bool", "", "some row shows it; failures that were replaced are kept, but unused", True),
-    "edit/status": Field(("E",), "string", "", "ok or not flipped, by the judge (the checker where there is none)"),
+    "edit/status": Field(
+        ("E",),
+        "string",
+        "",
+        "ok or not flipped, by judge (checker where there is none), or quarantined",
+    ),
     "edit/ratio": Field(("E",), "float32", "1", "clamp of the guidance by the network's norm, as used", True),
     "edit/depth": Field(("E",), "float32", "fraction of T", "how far up the image was encoded", True),
     "edit/alpha_bar": Field(("E",), "float32", "1", "alpha_bar at that depth", True),

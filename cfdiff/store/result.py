@@ -81,6 +81,13 @@ class Result:
         """(N, H, W, C) float16, counterfactual - source in [0, 1] units."""
         return self["difference"]
 
+    @property
+    def quarantined(self) -> np.ndarray:
+        """(N,) bool: no edit could be saved, so the counterfactual is the source; never flipped."""
+        if "status" not in self:
+            return np.zeros(len(self), bool)
+        return np.array([str(status).startswith("quarantined") for status in self["status"][:]], bool)
+
     def prob(self, model: str) -> np.ndarray:
         """(N, 2, K) float32: what `model` ("judge" or "checker") gives each class before and after."""
         return self[f"prob/{model}"][:]

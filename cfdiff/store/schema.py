@@ -14,6 +14,7 @@ import numpy as np
 FORMAT = "cfdiff"
 FORMAT_VERSION = 1
 IMAGE_DTYPES = ("uint8", "uint16", "float32")
+QUARANTINED = "quarantined: the edit was not finite, the source stands in its place"
 _VECTOR_CHUNK = 4096
 
 
@@ -44,7 +45,7 @@ SCHEMA: dict[str, Field] = {
     "prob/checker": Field(("N", "2", "K"), "float32", "probability", f"checker, {_STAGES}"),
     "prob/judge": Field(("N", "2", "K"), "float32", "probability", f"independent judge, {_STAGES}"),
     "flipped": Field(("N",), "bool", "", "the judge sees the target class afterwards"),
-    "status": Field(("N",), "string", "", "ok, or not flipped"),
+    "status": Field(("N",), "string", "", "ok, not flipped, not judged, or quarantined and why"),
     "guidance/ratio": Field(("N",), "float32", "1", "clamp of the guidance by the network's norm, as used"),
     "guidance/depth": Field(("N",), "float32", "fraction of T", "how far up the image was encoded"),
     "guidance/alpha_bar": Field(("N",), "float32", "1", "alpha_bar at that depth: comparable across schedules"),

@@ -175,7 +175,7 @@ def edit_arrays(
         "guidance/alpha_bar": cast.schedule.alpha_bar[levels].numpy().astype(np.float32),
         "guidance/retries": edits.retries,
         "guidance/network_calls": edits.network_calls,
-        **verdicts(cast, images, edits.counterfactual, edits.checker, target),
+        **verdicts(cast, images, edits, target),
     }
 
 

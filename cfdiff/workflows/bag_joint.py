@@ -106,6 +106,7 @@ class JointEditor(Editor):
             np.zeros(n, np.int32),
             np.zeros(n, np.int32),
             None,
+            np.zeros(n, bool),
         )
         if not len(free):
             return edits, labels.copy()
@@ -161,7 +162,7 @@ class JointEditor(Editor):
             noise=NoiseSource(s.seed, ids),
             callback=count,
         )
-        return as_saved(images, path.x[0], x), path.calls + path.steps - 1, guided
+        return as_saved(images, path.x[0], x)[0], path.calls + path.steps - 1, guided
 
     def _joint_guides(self, k: int) -> list[Guide]:
         cast, s, count = self.cast, self.s, exact_count(k)

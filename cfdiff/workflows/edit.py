@@ -59,7 +59,7 @@ def ladder(s: EditSettings) -> list[Rung]:
 
 @dataclass
 class Edits:
-    """What a batch became; rows follow the images."""
+    """What a batch became; rows follow the images. `quarantined`: no try gave finite pixels, so the source stands."""
 
     counterfactual: np.ndarray
     checker: np.ndarray | None
@@ -69,6 +69,7 @@ class Edits:
     network_calls: np.ndarray
     guide_calls: np.ndarray
     mask: np.ndarray | None
+    quarantined: np.ndarray
 
 
 class Editor:
@@ -149,7 +150,7 @@ class Editor:
             clip=self.s.clip,
             noise=NoiseSource(self.s.seed, ids),
         )
-        return as_saved(images, path.x[0], x)
+        return as_saved(images, path.x[0], x)[0]
 
     def edit(self, images: np.ndarray, ids: Sequence[str], target: int, masks: np.ndarray | None = None) -> Edits:
         """Edit (B, H, W, C) stored images to class `target`; only those that do not flip climb the ladder.
@@ -168,6 +169,7 @@ class Editor:
             np.zeros(n, np.int32),
             np.zeros(n, np.int32),
             None if self.s.mask == "none" else np.zeros(images.shape[:3], bool),
+            np.zeros(n, bool),
         )
         score = np.full((n, 2), -np.inf)
         pending = np.arange(n)
@@ -195,8 +197,8 @@ class Editor:
             if self.s.exact and self.s.guides != "noisy":  # each exact gradient passes through the network once more
                 best.network_calls[pending] += guide_calls
 
-            saved = as_saved(images[pending], here.x[0], x)
-            accepted = self._keep(best, score, pending, images[pending], saved, target, rung, k, mask)
+            saved, finite = as_saved(images[pending], here.x[0], x)
+            accepted = self._keep(best, score, pending, images[pending], saved, finite, target, rung, k, mask)
             pending = pending[~accepted]
         return best
 
@@ -207,6 +209,7 @@ class Editor:
         rows: np.ndarray,
         images: np.ndarray,
         saved: np.ndarray,
+        finite: np.ndarray,
         target: int,
         rung: Rung,
         k: int,
@@ -214,10 +217,10 @@ class Editor:
     ) -> np.ndarray:
         """Store the tries that are better than what is there; which are accepted, (len(rows),) bool."""
         if self.cast.checker is None:
-            better = accepted = np.ones(len(rows), bool)
+            better, accepted = np.ones(len(rows), bool), finite
         else:
             p = probabilities(self.cast.checker, to_model(saved).to(self.cast.device)).numpy()
-            hit = p[:, target]
+            hit = np.where(finite, p[:, target], -np.inf)  # a try that is not finite is worse than any other
             accepted = hit >= self.accept
             # Flips before those that do not; among flips the smaller change, among the others the closer.
             change = mean_change(images, saved)
@@ -231,6 +234,7 @@ class Editor:
         best.counterfactual[kept] = saved[better]
         best.ratio[kept] = np.inf if rung.ratio is None else rung.ratio
         best.depth[kept], best.retries[rows] = rung.depth, k
+        best.quarantined[kept] = ~finite[better]
         if best.mask is not None and mask is not None:
             best.mask[kept] = (mask[:, 0] > 0).cpu().numpy()[better]
         return accepted
@@ -265,10 +269,13 @@ def changed_region(change: Tensor, share: float, blur: int = 3, grow: int = 3) -
     return F.avg_pool2d(mask, blur, 1, blur // 2)
 
 
-def as_saved(images: np.ndarray, x0: Tensor, x: Tensor) -> np.ndarray:
-    """The edit x (B, C, H, W) of x0 in the type of `images` (B, H, W, C); where it changed nothing, their own bytes.
+def as_saved(images: np.ndarray, x0: Tensor, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The edit x (B, C, H, W) of x0 in the type of `images` (B, H, W, C), and which samples are finite, (B,) bool.
 
-    uint8 and uint16 come back from [-1, 1] exactly anyway; float32 does not.
+    Where an edit changed nothing, or a sample is not finite (an overflow in half precision, say), the bytes are those
+    of `images`. uint8 and uint16 come back from [-1, 1] exactly anyway; float32 does not.
     """
+    finite = x.isfinite().flatten(1).all(1)
+    x = torch.where(finite.view(-1, 1, 1, 1), x, x0)
     same = (x == x0).permute(0, 2, 3, 1).cpu().numpy()
-    return np.where(same, images, to_saved(x, images.dtype))
+    return np.where(same, images, to_saved(x, images.dtype)), finite.cpu().numpy()

@@ -81,7 +81,7 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> dict[str, An
     if measured.prob is not None:
         run.prob["judge"] = measured.prob
     decided_by = next((who for who in ("judge", "checker") if who in run.prob), None)
-    flipped = None if decided_by is None else validity.flipped(run.p_target(decided_by)[:, 1])
+    flipped = None if decided_by is None else run.flipped(decided_by)
     columns = Columns(len(run), run.groups, flipped, s.bootstrap, s.seed)
     values = measured.values
 
@@ -152,7 +152,7 @@ def _valid(run: Run, columns: Columns, values: dict[str, np.ndarray]) -> dict[st
         p = run.p_target(who)
         gain = validity.probability_gain(p[:, 0], p[:, 1])
         figures[f"flip_rate_{who}"] = columns.share(
-            f"flip rate: seen as the target by the {who}", validity.flipped(p[:, 1]), "higher"
+            f"flip rate: seen as the target by the {who}", run.flipped(who), "higher"
         )
         figures[f"before_{who}"] = columns.share(f"before: seen as the target by the {who}", validity.flipped(p[:, 0]))
         figures[f"gain_{who}"] = columns.mean(f"probability gain by the {who}", gain, "higher")

@@ -15,6 +15,7 @@ from cfdiff.data.bundled import BUNDLED
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source
 from cfdiff.errors import UserError
+from cfdiff.metrics import validity
 from cfdiff.store import open_result
 from cfdiff.store.bags import Bags, open_bags
 
@@ -31,6 +32,7 @@ class Run:
         prob: "judge" and "checker" -> (N, 2 stages, 2 classes), those that the run had.
         read: rows, rising -> source and counterfactual (B, H, W, C) as stored.
         masks: rows -> (B, H, W) where the images were allowed to change; None where anywhere.
+        quarantined: (N,) bool, the images that no edit of could be saved.
         bags: the open file, where it is a bag file.
     """
 
@@ -47,6 +49,7 @@ class Run:
     dtype: np.dtype
     read: Callable[[np.ndarray], Pair]
     masks: Callable[[np.ndarray], np.ndarray] | None
+    quarantined: np.ndarray
     bags: Bags | None = None
 
     def __len__(self) -> int:
@@ -79,6 +82,10 @@ class Run:
     def p_target(self, who: str) -> np.ndarray:
         """(N, 2 stages) probability of the target class, before and after."""
         return self.prob[who][np.arange(len(self)), :, self.target]
+
+    def flipped(self, who: str) -> np.ndarray:
+        """(N,) bool: `who` sees the target class in the image as saved, and an edit it is."""
+        return validity.flipped(self.p_target(who)[:, 1]) & ~self.quarantined
 
     def as_source(self) -> Source:
         """The source images as a data source: what checks models against data takes one."""
@@ -125,6 +132,7 @@ def open_run(path: Path) -> Iterator[Run]:
             dtype=r.source.dtype,
             read=read,
             masks=None if everywhere else lambda rows: r["mask"][rows],
+            quarantined=r.quarantined,
         )
 
 
@@ -168,6 +176,7 @@ def _of_bags(bags: Bags) -> Run:
         dtype=first_source.dtype,
         read=read,
         masks=None,
+        quarantined=np.zeros(len(rows), bool),  # such an instance is no edit of a bag
         bags=bags,
     )
 

@@ -27,11 +27,12 @@ def summarise(path: Path, batch: int = 256) -> dict[str, Any]:
             "network_calls": float(r["guidance/network_calls"][:].mean()),
             "guide_calls": float(r["guidance/guide_calls"][:].mean()),
             "retried": float((r["guidance/retries"][:] > 0).mean()),
+            "quarantined": int(r.quarantined.sum()),
         }
         for who in ("judge", "checker"):
             if f"prob/{who}" in r:
                 p = r.prob(who)[np.arange(n), :, target]
-                flipped = p[:, 1] > 0.5
+                flipped = (p[:, 1] > 0.5) & ~r.quarantined
                 figures[f"flipped_{who}"] = float(flipped.mean())
                 figures[f"flipped_{who}_95"] = wilson(int(flipped.sum()), n)
                 figures[f"target_before_{who}"] = float((p[:, 0] > 0.5).mean())

@@ -18,8 +18,9 @@ from cfdiff.figures import FORMATS
 from cfdiff.store import RunParts, check_output, open_result
 from cfdiff.store.files import make_folder
 from cfdiff.store.result import is_result_of
+from cfdiff.store.schema import QUARANTINED
 from cfdiff.workflows.cast import Cast, load_cast, probabilities
-from cfdiff.workflows.edit import Editor
+from cfdiff.workflows.edit import Editor, Edits
 from cfdiff.workflows.edit_settings import EditSettings, TranslateSettings
 from cfdiff.workflows.settings import PLACES
 from cfdiff.workflows.show import draw
@@ -138,27 +139,27 @@ def translate_batch(
         arrays["mask"] = edits.mask
     if s.factual:
         arrays["factual"] = editor.reconstruct(images, ids)
-    return arrays | verdicts(cast, images, edits.counterfactual, edits.checker, target)
+    return arrays | verdicts(cast, images, edits, target)
 
 
-def verdicts(
-    cast: Cast, images: np.ndarray, counterfactual: np.ndarray, checked: np.ndarray | None, target: int
-) -> dict[str, np.ndarray]:
-    """What checker and judge say before and after, on the saved values; `flipped` is the judge's word."""
-    before, after = (to_model(stage).to(cast.device) for stage in (images, counterfactual))
+def verdicts(cast: Cast, images: np.ndarray, edits: Edits, target: int) -> dict[str, np.ndarray]:
+    """What checker and judge say before and after, on the saved values; `flipped` is the judge's word.
+
+    A quarantined image has not flipped, whatever the judge says of its source.
+    """
+    before, after = (to_model(stage).to(cast.device) for stage in (images, edits.counterfactual))
     arrays: dict[str, np.ndarray] = {}
-    if cast.checker is not None and checked is not None:
-        arrays["prob/checker"] = np.stack([probabilities(cast.checker, before).numpy(), checked], axis=1)
+    if cast.checker is not None and edits.checker is not None:
+        arrays["prob/checker"] = np.stack([probabilities(cast.checker, before).numpy(), edits.checker], axis=1)
     if cast.judge is not None:
         p = [probabilities(cast.judge, stage).numpy() for stage in (before, after)]
         arrays["prob/judge"] = np.stack(p, axis=1)
-        arrays["flipped"] = arrays["prob/judge"][:, 1, target] > 0.5
+        arrays["flipped"] = (arrays["prob/judge"][:, 1, target] > 0.5) & ~edits.quarantined
     decided = arrays.get("flipped")
     if decided is None and "prob/checker" in arrays:
         decided = arrays["prob/checker"][:, 1, target] > 0.5
-    if decided is not None:
-        arrays["status"] = np.where(decided, "ok", "not flipped")
-    return arrays
+    status = "not judged" if decided is None else np.where(decided, "ok", "not flipped")
+    return {**arrays, "status": np.where(edits.quarantined, QUARANTINED, status)}
 
 
 def direction(source: Source, target: int) -> str:

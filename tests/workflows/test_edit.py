@@ -374,3 +374,51 @@ def test_no_more_is_asked_of_the_saved_image_than_of_the_closed_loop(
     image = np.full((1, 8, 8, 1), 0.25, np.float32)
     _, climbed = tried(Editor(exact_cast, edit_settings(retries=2, target=0.8)), image, [(0.85, 0.0)], monkeypatch)
     assert climbed == 1
+
+
+class Overflows(nn.Module):
+    """The exact diffusion model, but not a number for the sample whose first pixel is brightest; or only deep down."""
+
+    def __init__(self, net: nn.Module, from_timestep: int = 0) -> None:
+        super().__init__()
+        self.net, self.config, self.from_timestep = net, net.config, from_timestep
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        broken = (x[:, 0, 0, 0] > 3) & (t >= self.from_timestep)
+        return torch.where(broken.view(-1, 1, 1, 1), torch.nan, self.net(x, t))
+
+
+def overflowing(cast: Cast, **where: int) -> Cast:
+    return replace(cast, diffusion=replace(cast.diffusion, net=Overflows(cast.diffusion.net, **where)))
+
+
+def with_a_bright_pixel(images: np.ndarray, row: int) -> np.ndarray:
+    images = images.astype(np.float32)
+    images[row, 0, 0] = 2.5  # 4 in [-1, 1] units: only so that the network can tell this sample
+    return images
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_an_edit_that_is_not_finite_is_quarantined_and_its_neighbours_are_not(
+    exact_cast: Cast, exact_images: Images, edit_settings: Settings, checked: bool
+) -> None:
+    cast = exact_cast if checked else replace(exact_cast, checker=None)
+    s = edit_settings(retries=2, guides="both" if checked else "noisy", closed_loop=checked)
+    images = with_a_bright_pixel(exact_images(3, dtype="float32"), 1)
+    edits = Editor(overflowing(cast), s).edit(images, names(3), 1)
+    assert edits.quarantined.tolist() == [False, True, False]
+    assert (edits.counterfactual[1] == images[1]).all() and edits.retries[1] == 2
+    alone = Editor(cast, s).edit(images[[0, 2]], [names(3)[0], names(3)[2]], 1)
+    assert (edits.counterfactual[[0, 2]] == alone.counterfactual).all()
+    if checked:
+        assert edits.checker is not None and np.isfinite(edits.checker).all()
+
+
+def test_a_finite_try_is_kept_though_a_later_one_is_not_finite(
+    exact_cast: Cast, exact_images: Images, edit_settings: Settings
+) -> None:
+    images = with_a_bright_pixel(exact_images(1, dtype="float32"), 0)
+    s = edit_settings(depth=0.3, ratio=0.01, retries=2)  # too weak to flip, so that it climbs to the deeper rung
+    edits = Editor(overflowing(exact_cast, from_timestep=30), s).edit(images, names(1), 1)
+    assert edits.retries.tolist() == [2] and edits.quarantined.tolist() == [False]
+    assert (edits.counterfactual != images).any() and np.isfinite(edits.counterfactual).all()

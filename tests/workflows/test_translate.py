@@ -22,7 +22,10 @@ from cfdiff.models.checkpoint import load_model
 from cfdiff.store import open_result
 from cfdiff.workflows import translate as workflow
 from cfdiff.workflows.cast import probabilities
+from cfdiff.workflows.edit import Editor
 from cfdiff.workflows.edit_settings import TranslateSettings
+from cfdiff.workflows.evaluate import evaluate
+from cfdiff.workflows.evaluate_settings import EvaluateSettings
 from cfdiff.workflows.translate import translate
 
 
@@ -410,3 +413,26 @@ def test_one_image_is_enough(toy: Any, tmp_path: Path) -> None:
     figures = translate(toy.settings(tmp_path / "run.h5", limit=1))
     assert figures["images"] == 1 and figures["mean_abs_difference_95"] is None
     assert torch.is_grad_enabled()
+
+
+def test_a_quarantined_image_stays_its_source_says_why_and_is_not_flipped(
+    toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = Editor.decode
+
+    def overflow(self: Editor, path: Any, ids: Any, *rest: Any) -> Any:
+        x, guided = decode(self, path, ids, *rest)
+        x[[i for i, name in enumerate(ids) if name == "cell/001.png"]] = float("nan")
+        return x, guided
+
+    monkeypatch.setattr(Editor, "decode", overflow)
+    figures = translate(toy.settings(tmp_path / "run.h5", from_="positive", to="negative"))
+    monkeypatch.undo()
+    with open_result(tmp_path / "run.h5") as r:
+        row = r["id"][:].tolist().index("cell/001.png")
+        assert r.quarantined.sum() == figures["quarantined"] == 1 and r.quarantined[row]
+        assert "not finite" in r["status"][row] and not r["flipped"][row]
+        assert (r.counterfactual[row] == r.source[row]).all() and (r.difference[row] == 0).all()
+        assert figures["flipped_judge"] == r["flipped"][:].mean()
+    measured = evaluate(EvaluateSettings(run=tmp_path / "run.h5", weights=str(toy.weights)))
+    assert measured["sections"]["valid"]["figures"]["flip_rate_judge"]["all"]["value"] == figures["flipped_judge"]
