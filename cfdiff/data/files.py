@@ -83,6 +83,10 @@ class MaskFiles:
         return mask
 
 
+# What Pillow raises for damaged files; a damaged header may also claim a picture too large to open.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+
+
 def header(path: Path) -> tuple[Shape, np.dtype]:
     """Shape (H, W, C) and dtype of an image file, from its header."""
     try:
@@ -90,7 +94,7 @@ def header(path: Path) -> tuple[Shape, np.dtype]:
             channels, dtype = MODES.get(image.mode, (3, np.uint8))
             _refuse_deep_colour(image, path)
             return (image.height, image.width, channels), np.dtype(dtype)
-    except (OSError, SyntaxError, ValueError) as error:
+    except _DAMAGE as error:
         raise _unreadable(path, error) from error
 
 
@@ -102,7 +106,7 @@ def decode(path: Path) -> np.ndarray:
             if dtype == np.uint8:
                 image = image.convert("L" if channels == 1 else "RGB")  # type: ignore[assignment]
             pixels = np.asarray(image)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except _DAMAGE as error:
         raise _unreadable(path, error) from error
     if dtype == np.uint16 and (pixels.min() < 0 or pixels.max() > 65535):
         raise UserError(f"{path.name} has pixels beyond 16 bits: save it with 8 or 16 bits, or as float in [0, 1].")

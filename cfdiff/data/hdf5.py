@@ -45,6 +45,8 @@ def read_h5(path: Path, name: str) -> Raw:
     stated = arrays.pop("classes", None)
     names = class_names(labels, stated, name)
     check_labels(names, n, name)
+    if "masks" in shapes and shapes["masks"][0][:1] != (n,):
+        raise UserError(f"{name} has masks of shape {shapes['masks'][0]} for {n} images: one mask per image is needed.")
     columns = columns_of(arrays, n)
     out_dtype = np.dtype(np.float32) if dtype.kind == "f" else dtype
 
@@ -76,7 +78,7 @@ def _small_arrays(path: Path, name: str) -> tuple[dict[str, np.ndarray], dict[st
     try:
         with h5py.File(path, "r") as file:
             for key, item in file.items():
-                if not isinstance(item, h5py.Dataset):
+                if not isinstance(item, h5py.Dataset) or item.shape is None:  # h5py.Empty has no shape
                     continue
                 shapes[key] = (item.shape, item.dtype)
                 # Feature matrices and the like may be larger than memory, and no column is made of them.
@@ -85,6 +87,8 @@ def _small_arrays(path: Path, name: str) -> tuple[dict[str, np.ndarray], dict[st
                     arrays[key] = item.asstr()[...] if h5py.check_string_dtype(item.dtype) else item[...]
     except OSError as error:
         raise _unreadable(name) from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name} has a name that is not UTF-8 ({error.object!r}): save names as UTF-8.") from error
     return {k: a.astype(str) if a.dtype.kind == "O" else a for k, a in arrays.items()}, shapes
 
 

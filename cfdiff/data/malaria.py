@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import json
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return file["images"], file["labels"], file["name"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path.name} is not a .npz of malaria cells (images, labels, name): {error}.") from error
 
 
@@ -167,7 +168,6 @@ def build(
     if patients is not None:
         part = subset(cells, np.isin(cells["patient"], patients))
     path = out if out.suffix == ".npz" else out / "malaria-cells.npz"
-    path.parent.mkdir(parents=True, exist_ok=True)
     save_npz(path, part)
     if path != out:
         write_card(path, part, healthy_patients(cells), dict(quotas))

@@ -85,13 +85,22 @@ def _join_medmnist(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.nda
         shown = ", ".join(f"{s} {shape}" for s, shape in shapes.items())
         raise UserError(f"{name} has splits with images of different shapes ({shown}): give them one size.")
     sizes = [len(arrays[f"{s}_images"]) for s in parts]
-    joined = {
+    columns = [_columns_of_split(arrays, s, n) for s, n in zip(parts, sizes, strict=True)]
+    joined = {key: np.concatenate([each[key] for each in columns]) for key in set.intersection(*map(set, columns))} | {
         "images": np.concatenate([arrays[f"{s}_images"] for s in parts]),
-        "labels": np.concatenate([arrays[f"{s}_labels"] for s in parts]),
         "split": np.repeat(parts, sizes),
         "id": np.array([f"{s}/{i:06d}" for s, n in zip(parts, sizes, strict=True) for i in range(n)]),
     }
+    if "labels" not in joined:
+        shapes = {s: arrays[f"{s}_labels"].shape for s in parts}
+        raise UserError(f"{name} has labels of shape {shapes}: one class per image is needed, shape (N,) or (N, 1).")
     return joined | ({"classes": arrays["classes"]} if "classes" in arrays else {})
+
+
+def _columns_of_split(arrays: dict[str, np.ndarray], split: str, n: int) -> dict[str, np.ndarray]:
+    """`labels`, and any further array `SPLIT_name` with one entry an image, as (n,)."""
+    of_split = {key.removeprefix(f"{split}_"): a for key, a in arrays.items() if key.startswith(f"{split}_")}
+    return {key: a.reshape(n) for key, a in of_split.items() if a.ndim in (1, 2) and a.size == len(a) == n}
 
 
 def as_images(images: np.ndarray, name: str) -> np.ndarray:
@@ -136,7 +145,7 @@ def class_names(labels: np.ndarray, classes: np.ndarray | None, name: str) -> np
     if labels.ndim != 1:
         raise UserError(f"{name} has labels of shape {labels.shape}: one class per image is needed, shape (N,).")
     if labels.dtype.kind == "f":
-        if not np.array_equal(labels, np.rint(labels)):
+        if not (np.isfinite(labels).all() and np.array_equal(labels, np.rint(labels))):
             raise UserError(f"{name} has labels that are not whole numbers: store a class per image, 0 or 1.")
         labels = labels.astype(np.int64)
     if labels.dtype.kind == "b":
@@ -157,8 +166,11 @@ def check_labels(labels: np.ndarray, n: int, name: str) -> None:
 
 
 def as_text(values: np.ndarray) -> np.ndarray:
-    """Any one-dimensional column as str, bytes decoded."""
-    return np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values.astype(str)
+    """Any one-dimensional column as str, bytes decoded; UserError for bytes that are not UTF-8."""
+    try:
+        return np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values.astype(str)
+    except UnicodeDecodeError as error:
+        raise UserError(f"A name in the data is not UTF-8 ({error.object!r}): save names as UTF-8 text.") from error
 
 
 def columns_of(arrays: dict[str, np.ndarray], n: int) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ import io
 import os
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,9 +56,11 @@ def numbered_if_repeated(names: np.ndarray) -> np.ndarray:
 
 def save_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write a compressed .npz, beside and then renamed, with fixed dates: equal arrays give equal bytes."""
+    beside = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(path.name + ".part")
+        if path.is_dir():
+            raise IsADirectoryError(21, "it is a folder")
         with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
             for key, array in arrays.items():
                 buffer = io.BytesIO()
@@ -68,3 +71,6 @@ def save_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         os.replace(beside, path)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): choose another place.") from error
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)

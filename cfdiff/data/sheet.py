@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +41,15 @@ def contact_sheet(source: Source, out: Path, per_class: int = 48, columns: int =
     body = figure.subfigures(1, 2, wspace=0.02, squeeze=False)
     for label, part, half in zip((NEGATIVE, POSITIVE), picked, body[0], strict=True):
         _half(half, part, source, label, rows, columns)
+    beside = out.with_name(out.name + ".part")
     try:
-        beside = out.with_name(out.name + ".part")
         figure.savefig(beside, format="png")
         beside.replace(out)
     except OSError as error:
         raise UserError(f"{out} cannot be written ({error.strerror}): choose another place.") from error
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
     return out
 
 

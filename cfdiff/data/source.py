@@ -63,10 +63,13 @@ class Source:
             return None
         return self.mask_reader(self.rows[np.asarray(indices, dtype=np.int64)])
 
-    def check(self, batch: int = 64) -> None:
-        """Read every image once, so that a damaged one is a UserError now and not after hours of computation."""
+    def check(self, batch: int = 64, masks: bool = False) -> None:
+        """Read every image (and mask) once: a damaged one is a UserError now and not after hours of computation."""
         for start in range(0, len(self), batch):
-            self.read(np.arange(start, min(start + batch, len(self))))
+            rows = np.arange(start, min(start + batch, len(self)))
+            self.read(rows)
+            if masks:
+                self.read_masks(rows)
 
     def select(self, indices: Sequence[int] | np.ndarray) -> Source:
         """A view on some of the images, in the order given."""

@@ -66,13 +66,17 @@ class NoiseSchedule:
     def from_config(cls, config: dict[str, Any]) -> NoiseSchedule:
         """The inverse of `config`: a dict of the name and of T, or of the betas."""
         name = config.get("name")
-        if name == "linear":
-            return cls.linear(int(config["T"]))
-        if name == "cosine":
-            return cls.cosine(int(config["T"]))
-        if name == "betas":
-            return cls.from_betas(config["betas"])
-        raise UserError(f"Unknown noise schedule {name!r}; use linear, cosine or betas.")
+        build = {
+            "linear": lambda: cls.linear(int(config["T"])),
+            "cosine": lambda: cls.cosine(int(config["T"])),
+            "betas": lambda: cls.from_betas(config["betas"]),
+        }.get(name or "")
+        if build is None:
+            raise UserError(f"Unknown noise schedule {name!r}; use linear, cosine or betas.")
+        try:
+            return build()
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"The noise schedule {config} is not complete: it needs T, or betas.") from error
 
     @property
     def config(self) -> dict[str, Any]:

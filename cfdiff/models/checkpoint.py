@@ -116,6 +116,8 @@ def read_card(path: Path) -> Card:
             raise UserError(f"{path.name} was not made by cfdiff: give a .safetensors file made by cfdiff train-….")
         told = json.loads(metadata["card"])
         card = Card(**{f.name: told[f.name] for f in fields(Card) if f.name in told})
+        if not all(isinstance(part, dict) for part in (card.config, card.schedule or {}, card.data, card.training)):
+            raise TypeError("a part of the card is no dictionary")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path.name} is no readable model file: it is truncated or damaged; copy it again.") from error
     if card.kind not in KINDS:

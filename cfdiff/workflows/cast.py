@@ -190,7 +190,7 @@ def pick_device(name: str) -> torch.device:
         return torch.device(best)
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.empty(1, device=device).item()  # "meta" can be allocated, but not read
     except (RuntimeError, AssertionError) as error:
         raise UserError(
             f"The device {name!r} cannot be used here: take --device cpu, or cuda on a machine with a GPU."

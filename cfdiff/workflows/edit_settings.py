@@ -40,7 +40,7 @@ class EditSettings(Settings):
         description="Clean gradient through the U-Net (slow) instead of the cheap Tweedie form.",
     )
     scale: NonNegativeFloat = Field(
-        20.0, json_schema_extra=GUIDANCE, description="Guidance scale; 0 returns the input."
+        20.0, allow_inf_nan=False, json_schema_extra=GUIDANCE, description="Guidance scale; 0 returns the input."
     )
     ratio: PositiveFloat | None = Field(
         0.3, json_schema_extra=GUIDANCE, description="Guidance is at most this fraction of the network's own norm."

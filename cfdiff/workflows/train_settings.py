@@ -64,7 +64,9 @@ class TrainSettings(DataSettings):
     half: bool = Field(True, description="Save the weights in float16.", json_schema_extra=OUTPUT)
     device: str = Field("auto", description="auto, cpu, cuda or mps.", json_schema_extra=RUN)
     threads: PositiveInt | None = Field(None, description="CPU threads [default: all].", json_schema_extra=RUN)
-    seed: int = Field(0, description="Of the initial weights, the batches and the noise.", json_schema_extra=RUN)
+    seed: NonNegativeInt = Field(
+        0, description="Of the initial weights, the batches and the noise.", json_schema_extra=RUN
+    )
     force: bool = Field(
         False, description="Start anew where the folder holds another training.", json_schema_extra=OUTPUT
     )

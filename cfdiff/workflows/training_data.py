@@ -48,9 +48,18 @@ class TrainingData:
 def open_training_data(s: TrainSettings) -> TrainingData:
     """The splits that `s` names, else the data's own, else a tenth of the groups held out for validation.
 
+    Every image is read once, so that a damaged one is found before anything is written.
+
     Raises:
         UserError: the data cannot be read, its splits are of unknown names, or the two splits overlap.
     """
+    data = _choose_splits(s)
+    data.train.check()
+    data.validation.check()
+    return data
+
+
+def _choose_splits(s: TrainSettings) -> TrainingData:
     options: dict[str, Any] = {"negative": s.negative, "positive": s.positive, "group_key": s.group_key}
     whole = open_source(s.data, **options)
     known = [] if whole.splits is None else [str(k) for k in np.unique(whole.splits)]

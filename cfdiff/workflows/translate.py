@@ -52,7 +52,7 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> dict[st
     settings = {**resolved(s, source), "models": cast.hashes}
     seconds = None
     if s.force or s.preview is None or not is_result_of(out, settings, len(source)):
-        source.check(s.batch_size)
+        source.check(s.batch_size, masks=s.mask == "data")
         if s.out is None:
             make_folder(out.parent)
         with RunParts(out, settings, len(source), s.batch_size, force=s.force) as parts:
@@ -212,5 +212,4 @@ def _check_preview(path: Path | None) -> None:
         return
     if path.suffix.lower() not in FORMATS:
         raise UserError(f"The preview {path.name!r} should end in one of {', '.join(FORMATS)}.")
-    if not path.parent.is_dir():
-        raise UserError(f"The folder of the preview {str(path)!r} does not exist: create it or change --preview.")
+    check_output(path, force=True, option="--preview")

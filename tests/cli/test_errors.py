@@ -148,7 +148,10 @@ def test_an_existing_file_that_is_no_result_is_not_overwritten(refused: Refused,
 
 def test_a_preview_of_no_known_kind_or_place_or_content(refused: Refused, toy: Any, tmp_path: Path) -> None:
     assert ".png, .pdf, .svg" in refused(preview=tmp_path / "run.gif")
-    assert "does not exist" in refused(preview=tmp_path / "nowhere" / "run.png")
+    assert "no existing folder" in refused(preview=tmp_path / "nowhere" / "run.png")
+    (tmp_path / "folder.png").mkdir()
+    assert "is a folder" in refused(preview=tmp_path / "folder.png")
+    (tmp_path / "folder.png").rmdir()
     few = tmp_path / "few"
     few.mkdir()
     for part in ("diffusion", "guide"):

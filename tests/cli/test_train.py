@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -21,6 +22,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     split = np.array(["train"] * 20 + ["val"] * 20)
     one = np.where(split == "train", "negative", labels)
     np.savez(folder / "one.npz", images=np.zeros((40, 16, 16), dtype=np.uint8), labels=one, split=split)
+    with h5py.File(folder / "nan.h5", "w") as file:
+        file["images"] = np.full((40, 16, 16), np.nan, dtype=np.float32)
+        file["labels"] = labels.tolist()
     torch.save({"a": torch.zeros(1)}, folder / "pickled.pth")
     save_file({"a": torch.zeros(1)}, folder / "foreign.safetensors")
     (folder / "typo.toml").write_text("step = 3\n")
@@ -54,6 +58,8 @@ def cfdiff(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None
         ("train-classifier --data fine.npz --pretrained foreign.safetensors", "no tensor that fits"),
         ("train-classifier --data fine.npz --kwargs {", "wants a JSON object"),
         ("train-classifier --data fine.npz --device gpu", "this machine has cpu"),
+        ("train-classifier --data fine.npz --seed -1", "seed"),
+        ("train-diffusion --data nan.h5", "NaN"),
     ],
 )
 def test_bad_input_is_one_sentence_exit_2_and_nothing_written(

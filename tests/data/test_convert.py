@@ -54,6 +54,14 @@ def test_an_existing_file_is_only_overwritten_when_forced(tmp_path: Path, full: 
     assert len(open_source(convert(source, out, force=True))) == 6
 
 
+def test_a_folder_of_that_name_is_one_sentence_and_nothing_is_left(tmp_path: Path, full: Path) -> None:
+    (tmp_path / "out.npz").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="it is a folder"):
+        convert(open_source(full, negative="cat", positive="dog"), tmp_path / "out.npz", force=True)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_an_output_that_is_no_npz_or_cannot_be_written_is_an_error(tmp_path: Path, full: Path) -> None:
     source = open_source(full, positive="dog")
     with pytest.raises(UserError, match=r"name it out\.npz"):

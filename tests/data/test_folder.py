@@ -109,6 +109,16 @@ def test_a_damaged_image_is_named(folder: Path, kept: int, message: str) -> None
         open_source(folder).read(np.arange(6))
 
 
+def test_a_header_that_claims_a_giant_picture_is_one_clear_error(folder: Path) -> None:
+    path = folder / "healthy" / "1.png"
+    content = bytearray(path.read_bytes())
+    content[16:24] = (60_000).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"1\.png cannot be read"):
+        open_source(folder).read(np.arange(6))
+
+
 def test_a_text_file_with_an_image_name_is_no_image(folder: Path) -> None:
     (folder / "healthy" / "1.png").write_text("not an image at all")
     with pytest.raises(UserError, match=r"1\.png is no image"):

@@ -101,6 +101,8 @@ def test_float_images_are_read_as_float32(tmp_path: Path, pixels: np.ndarray) ->
         ({"images": np.zeros((0, 4, 4), np.uint8), "labels": np.zeros(0, int)}, "empty"),
         ({"images": np.zeros((6, 4, 4), np.uint8), "labels": np.eye(6)}, r"labels of shape \(6, 6\)"),
         ({"images": np.zeros((6, 4, 4), np.uint8), "labels": LABELS + 0.5}, "not whole numbers"),
+        ({"images": np.zeros((6, 4, 4), np.uint8), "labels": LABELS + np.inf}, "not whole numbers"),
+        ({"images": np.zeros((6, 4, 4), np.uint8), "labels": np.array([b"b", b"caf\xe9"] * 3)}, "not UTF-8"),
         (
             {"images": np.zeros((6, 4, 4), np.uint8), "masks": np.zeros((6, 3, 3))},
             r"masks of shape \(6, 3, 3\)",
@@ -139,6 +141,25 @@ def test_flipped_bytes_inside_a_npz_are_one_clear_error(tmp_path: Path, pixels: 
     path.write_bytes(content)
     with pytest.raises(UserError, match="not a readable"):
         open_source(path)
+
+
+def test_further_arrays_of_a_medmnist_file_are_columns_and_label_shapes_may_differ(tmp_path: Path) -> None:
+    images = np.zeros((4, 8, 8), np.uint8)
+    labels = np.array([0, 1, 0, 1])
+    arrays = {
+        "train_images": images, "train_labels": labels[:, None], "train_patient": np.array(["a", "a", "b", "b"]),
+        "val_images": images[:2], "val_labels": labels[:2], "val_patient": np.array([["c"], ["d"]]),
+        "val_only": np.arange(2),
+    }  # fmt: skip
+    np.savez(tmp_path / "med.npz", **arrays)
+    source = open_source(tmp_path / "med.npz", group_key="patient")
+    assert source.groups is not None and source.groups.tolist() == ["a", "a", "b", "b", "c", "d"]
+    assert source.labels.tolist() == [0, 1, 0, 1, 0, 1]
+    with pytest.raises(UserError, match="only"):
+        open_source(tmp_path / "med.npz", group_key="only")
+    np.savez(tmp_path / "wide.npz", **{**arrays, "val_labels": np.zeros((2, 3))})
+    with pytest.raises(UserError, match=r"labels of shape .*\(2, 3\)"):
+        open_source(tmp_path / "wide.npz")
 
 
 def test_splits_of_different_sizes_and_classes_that_are_no_list_are_one_sentence(tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ def test_impossible_betas_are_a_users_mistake(betas: list) -> None:
 def test_an_unknown_schedule_is_a_users_mistake() -> None:
     with pytest.raises(UserError, match="sigmoid"):
         NoiseSchedule.from_config({"name": "sigmoid"})
+    with pytest.raises(UserError, match="needs T, or betas"):
+        NoiseSchedule.from_config({"name": "linear"})
 
 
 @pytest.mark.parametrize("depth", [0, -0.1, 1.1])

@@ -99,6 +99,15 @@ def test_entries_of_a_newer_cfdiff_are_passed_over_but_not_a_newer_kind(net: UNe
         read_card(path)
 
 
+def test_a_card_whose_parts_are_no_dictionaries_is_a_damaged_file(net: UNet, path: Path) -> None:
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    card = json.loads(metadata["card"])
+    save_file(load_file(path), path, {**metadata, "card": json.dumps(card | {"data": None})})
+    with pytest.raises(UserError, match="truncated or damaged"):
+        read_card(path)
+
+
 def test_a_failed_write_keeps_the_model_that_was_there(net: UNet, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = path.read_bytes()
 

@@ -369,6 +369,24 @@ def test_a_damaged_image_is_found_before_anything_is_computed(toy: Any, tmp_path
     assert not steps and [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
+def test_a_damaged_mask_is_found_before_anything_is_computed(toy: Any, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    rows = ["path,label,mask"]
+    for i in range(12):
+        value = 40 if i % 2 else 200
+        Image.fromarray(np.full((16, 16), value + i, np.uint8)).save(tmp_path / "data" / f"{i}.png")
+        Image.fromarray(np.full((9 if i == 11 else 16, 16), 255, np.uint8)).save(tmp_path / "data" / f"m{i}.png")
+        rows.append(f"{i}.png,{'positive' if i % 2 else 'negative'},m{i}.png")
+    (tmp_path / "data" / "list.csv").write_text("\n".join(rows))
+    steps: list[int] = []
+    settings = toy.settings(
+        tmp_path / "run.h5", data=str(tmp_path / "data" / "list.csv"), from_="positive", mask="data"
+    )
+    with pytest.raises(UserError, match="m11.png is 9x16"):
+        translate(settings.model_copy(update={"batch_size": 2}), lambda done, n: steps.append(done))
+    assert not steps and [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
 # Which images
 
 
