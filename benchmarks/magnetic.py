@@ -112,8 +112,7 @@ class Look:
     relative: bool
 
     def of(self, raw: np.ndarray) -> np.ndarray:
-        smooth = loc.difference_map(raw[..., None], self.sigma)
-        return smooth / np.maximum(smooth.max(axis=(1, 2), keepdims=True), 1e-12) if self.relative else smooth
+        return loc.difference_map(raw[..., None], self.sigma, self.relative)
 
 
 def main() -> None:

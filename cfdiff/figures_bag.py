@@ -34,7 +34,7 @@ def file_names(bags: Bags) -> list[str]:
     twice = len({name.lower() for name in clean}) < len(clean)
     clean = [f"{i:04d}_{name}" for i, name in enumerate(clean)] if twice else clean
     requested = bags.read("mix/requested").tolist()
-    return [f"{clean[b]}_mix-{mix:.6g}" for b, mix in zip(of.tolist(), requested, strict=True)]
+    return [f"{clean[b]}_mix-{mix:.10g}" for b, mix in zip(of.tolist(), requested, strict=True)]
 
 
 def contact_sheet(view: BagView, classes: tuple[str, ...], out: Path) -> Path:
@@ -132,8 +132,9 @@ def dose_response(
     for ax, values, name in zip(axes, (achieved, probability), names, strict=True):
         ax.plot([0, 1], [0, 1], color="0.6", lw=0.8, ls="--", label="as requested")
         ax.plot(requested, values, "o", ms=3, mew=0, alpha=0.45, color=TO_NEGATIVE, label="one bag")
-        means = [values[requested == point].mean() for point in points]
-        ax.plot(points, means, "-", lw=1.2, color=TO_POSITIVE, label="mean of the bags")
+        if 1 < len(points) < len(requested):  # mixes drawn from a distribution never repeat: no means to join
+            means = [values[requested == point].mean() for point in points]
+            ax.plot(points, means, "-", lw=1.2, color=TO_POSITIVE, label="mean of the bags")
         ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
         ax.set_xlabel("requested mix", fontsize=8)
         ax.set_ylabel(name, fontsize=8)

@@ -85,7 +85,8 @@ def _number(value: float, share: bool) -> str:
 def _caption(figures: dict[str, Any]) -> str:
     groups = figures["groups"]
     drawn = "images" if groups is None else f"{groups} groups"
-    words = [f"Intervals: bootstrap over {drawn}; FID, KID, sFID: where 95 % of random draws lie."]
+    drawn += "; Bags: over bags" if "bags" in figures["sections"] else ""
+    words = [f"Intervals: bootstrap over {drawn}; FID, KID, sFID: 1.96 deviations of random draws of the images."]
     words.append("(n = ...): images of a figure that is not of the whole column.")
     where = figures["sections"].get("where", {})
     if "rule" in where:

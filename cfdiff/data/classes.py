@@ -7,6 +7,9 @@ import numpy as np
 from cfdiff.data.source import NEGATIVE, OTHER, POSITIVE
 from cfdiff.errors import UserError
 
+UNLABELLED = ("", "-1", "nan", "None")
+"""Labels that say nothing, where data may be without: as files and tables spell them."""
+
 # Pairs whose order is beyond doubt; compared in lower case.
 KNOWN_PAIRS = (
     ("negative", "positive"),
@@ -36,14 +39,24 @@ def map_classes(
     positive: str | None,
     where: str,
     stated: tuple[str, ...] | None = None,
+    unlabelled: tuple[str, str] | None = None,
 ) -> tuple[np.ndarray, tuple[str, str]]:
     """Labels (N,) int8 (0 negative, 1 positive, -1 other) and the names of (negative, positive).
 
     Names on the command line win, then the two classes that the file itself names in the order of their
     integers (`stated`); otherwise one or two classes are mapped where their names are a known
     pair. Anything else is the user's to decide: UserError lists the classes.
+
+    `unlabelled` are the classes of data that need not say: then labels as in UNLABELLED are -1, and data that has no
+    other classes than these has them.
     """
-    known = [str(name) for name in np.unique(names if stated is None else [*names, *stated])]
+    if unlabelled is not None:
+        told = set(names.tolist()) - set(UNLABELLED)
+        names = np.where(np.isin(names, UNLABELLED), "", names)
+        stated = unlabelled if told <= set(unlabelled) else stated
+        known = sorted({*told, *(stated or ())})
+    else:
+        known = [str(name) for name in np.unique(names if stated is None else [*names, *stated])]
     pair = _resolve(known, negative, positive, where, stated)
     labels = np.full(len(names), OTHER, dtype=np.int8)
     labels[names == pair[0]] = NEGATIVE

@@ -12,15 +12,18 @@ from cfdiff.data.raw import Raw
 from cfdiff.errors import UserError
 
 
-def read_folder(root: Path, name: str, fit: Fit | None = None) -> Raw:
+def read_folder(root: Path, name: str, fit: Fit | None = None, unlabelled: bool = False) -> Raw:
     """All images below `root`; ids are paths relative to it.
 
-    A folder that holds images is a class. Where no folder in `root` holds images itself, these are splits.
+    A folder that holds images is a class. Where no folder in `root` holds images itself, these are splits. Images in
+    `root` itself are read where they may be `unlabelled`, with the class "".
     """
     folders = _folders(root)
     with_splits = bool(folders) and not any(_images(folder) for folder in folders)
     class_folders = [c for split in folders for c in _folders(split)] if with_splits else folders
     files = [(folder, path) for folder in class_folders for path in _images(folder)]
+    flat = [(root, path) for path in _images(root)] if unlabelled and not with_splits else []
+    files = flat + files
     if not files:
         hint = "its images are not in folders" if _images(root) else "it holds no images"
         raise UserError(
@@ -32,7 +35,7 @@ def read_folder(root: Path, name: str, fit: Fit | None = None) -> Raw:
     return Raw(
         name=name,
         ids=ids,
-        labels=np.array([folder.name for folder, _ in files]),
+        labels=np.array(["" if folder == root else folder.name for folder, _ in files]),
         splits=np.array([folder.parent.name for folder, _ in files]) if with_splits else None,
         shape=images.shape,
         dtype=images.dtype,

@@ -21,11 +21,11 @@ from cfdiff.data.raw import Raw, file_sha256
 from cfdiff.errors import UserError
 
 
-def read_h5(path: Path, name: str) -> Raw:
+def read_h5(path: Path, name: str, unlabelled: bool = False) -> Raw:
     """Images (N, H, W[, C]) that stay in the file until they are asked for.
 
     PatchCamelyon comes as `..._x.h5` with `x`, `..._y.h5` with `y` and `..._meta.csv` (slide names in `wsi`):
-    give the x file, the others are found beside it.
+    give the x file, the others are found beside it. Where it may be `unlabelled`, labels that are not there are "".
     """
     arrays, shapes = _small_arrays(path, name)
     key = "images" if "images" in shapes else "x"
@@ -40,10 +40,12 @@ def read_h5(path: Path, name: str) -> Raw:
     n = full[0]
     arrays |= _beside(path, name)
     labels = arrays.pop("labels", arrays.pop("y", None))
+    if labels is None and unlabelled:
+        labels = np.full(n, "")
     if labels is None:
         raise UserError(f"{name} has no 'labels' or 'y', and there is no file {_partner(path, 'y.h5').name} beside it.")
     stated = arrays.pop("classes", None)
-    names = class_names(labels, stated, name)
+    names = class_names(labels, stated, name, unlabelled)
     check_labels(names, n, name)
     if "masks" in shapes and shapes["masks"][0][:1] != (n,):
         raise UserError(f"{name} has masks of shape {shapes['masks'][0]} for {n} images: one mask per image is needed.")

@@ -16,12 +16,15 @@ from cfdiff.errors import UserError
 GROUP_KEYS = ("group", "patient")
 
 
-def read_manifest(path: Path, name: str, fit: Fit | None = None) -> Raw:
+def read_manifest(path: Path, name: str, fit: Fit | None = None, unlabelled: bool = False) -> Raw:
     """The images that a CSV lists in `path` and `label`; `split`, `mask`, `id` and any group column if given.
 
-    An empty `mask` stands for an empty mask. Without `id`, the path relative to the CSV is the id.
+    Where it may be `unlabelled`, `label` may be empty or not there. An empty `mask` stands for an empty mask.
+    Without `id`, the path relative to the CSV is the id.
     """
     columns = read_columns(path, name)
+    if unlabelled and "path" in columns:
+        columns.setdefault("label", np.full(len(columns["path"]), ""))
     for needed in ("path", "label"):
         if needed not in columns:
             raise UserError(
@@ -29,7 +32,7 @@ def read_manifest(path: Path, name: str, fit: Fit | None = None) -> Raw:
                 f"its first line must name at least path,label."
             )
         for line, value in enumerate(columns[needed], start=2):
-            if not value:
+            if not value and not (unlabelled and needed == "label"):
                 raise UserError(f"{name} has no {needed} in row {line}: fill it in or remove the row.")
     if len(columns["path"]) == 0:
         raise UserError(f"{name} is empty: it lists no images.")

@@ -16,10 +16,11 @@ MEDMNIST_SPLITS = ("train", "val", "test")
 GROUP_KEYS = ("patient", "group")
 
 
-def read_npz(path: Path, name: str, classes: list[str] | None = None) -> Raw:
+def read_npz(path: Path, name: str, classes: list[str] | None = None, unlabelled: bool = False) -> Raw:
     """All images of a .npz, held in memory in their stored dtype.
 
-    `classes` names the integer labels of a file that does not name them itself.
+    `classes` names the integer labels of a file that does not name them itself. Where it may be `unlabelled`, labels
+    that are not there are "".
 
     `images` (N, H, W) or (N, H, W, C); `labels` (N,) or (N, 1), integers or names, `classes` may name the
     integers; `id` or `name` become ids, `split` splits, `masks` (N, H, W) or bit-packed (N, H, W / 8) masks.
@@ -27,6 +28,8 @@ def read_npz(path: Path, name: str, classes: list[str] | None = None) -> Raw:
     arrays = _load(path, name)
     if "images" not in arrays and any(f"{s}_images" in arrays for s in MEDMNIST_SPLITS):
         arrays = _join_medmnist(arrays, name)
+    if unlabelled and "images" in arrays and "labels" not in arrays:
+        arrays["labels"] = np.full(len(arrays["images"]), "")
     for key in ("images", "labels"):
         if key not in arrays:
             raise UserError(
@@ -35,7 +38,7 @@ def read_npz(path: Path, name: str, classes: list[str] | None = None) -> Raw:
             )
     images = as_images(arrays.pop("images"), name)
     names = arrays.pop("classes", None if classes is None else np.array(classes))
-    labels = class_names(arrays.pop("labels"), names, name)
+    labels = class_names(arrays.pop("labels"), names, name, unlabelled)
     masks = arrays.pop("masks", None)
     check_labels(labels, len(images), name)
     if masks is not None:
@@ -134,8 +137,8 @@ def as_masks(masks: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray
     raise UserError(f"{name} has masks of shape {masks.shape} for images of {h}x{w}: one mask per image is needed.")
 
 
-def class_names(labels: np.ndarray, classes: np.ndarray | None, name: str) -> np.ndarray:
-    """Labels (N,) or (N, 1), integers, booleans or strings, as class names (N,) str."""
+def class_names(labels: np.ndarray, classes: np.ndarray | None, name: str, unlabelled: bool = False) -> np.ndarray:
+    """Labels (N,) or (N, 1), integers, booleans or strings, as class names (N,) str; "" for -1, where it may be."""
     if classes is not None and classes.ndim != 1:
         raise UserError(f"{name} has 'classes' of shape {classes.shape}: one name per label is needed, shape (K,).")
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -151,11 +154,11 @@ def class_names(labels: np.ndarray, classes: np.ndarray | None, name: str) -> np
     if labels.dtype.kind == "b":
         labels = labels.astype(np.uint8)
     if classes is not None and labels.dtype.kind in "iu":
-        if labels.size and not 0 <= labels.min() <= labels.max() < len(classes):
+        if labels.size and not (-1 if unlabelled else 0) <= labels.min() <= labels.max() < len(classes):
             raise UserError(
                 f"{name} has labels from {labels.min()} to {labels.max()} but names {len(classes)} 'classes'."
             )
-        return classes.astype(str)[labels]
+        return np.where(labels < 0, "", classes.astype(str)[labels])
     return as_text(labels)
 
 

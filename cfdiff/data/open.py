@@ -30,18 +30,21 @@ def open_source(
     from_label: int | None = None,
     seed: int = 0,
     keep_other: bool = False,
+    unlabelled: tuple[str, str] | None = None,
     fit: Fit | None = None,
 ) -> Source:
     """Open images: a bundled name, a folder per class, a .csv manifest, a .npz or a .h5.
 
     `split` may join several ("train-guide+val"). `negative` and `positive` name the classes; images of other
-    classes are dropped unless `keep_other`. `group_key` is the column that says which images belong
+    classes are dropped unless `keep_other`. `unlabelled` are the class names of data that need not say its labels:
+    absent and blank ones are of neither class, and a flat folder of images will do. `group_key` is the column that
+    says which images belong
     together. `from_label` keeps one class. `limit` takes a random part, spread over groups, that depends on
     `seed` and the ids only. `fit` changes size or channels while reading. Raises UserError for anything that
     cannot be read as asked.
     """
-    raw = read_raw(spec, fit)
-    labels, classes = map_classes(raw.labels, negative, positive, raw.name, raw.stated_classes)
+    raw = read_raw(spec, fit, unlabelled is not None)
+    labels, classes = map_classes(raw.labels, negative, positive, raw.name, raw.stated_classes, unlabelled)
     unique, counts = np.unique(raw.ids, return_counts=True)
     if len(unique) != len(raw.ids):
         raise UserError(f"{raw.name} has the id {str(unique[counts.argmax()])!r} more than once: ids must be unique.")
@@ -72,8 +75,8 @@ def open_source(
     return source if limit is None else random_subset(source, limit, seed)
 
 
-def read_raw(spec: str | Path, fit: Fit | None = None) -> Raw:
-    """Every row of a source, with class names as they stand there."""
+def read_raw(spec: str | Path, fit: Fit | None = None, unlabelled: bool = False) -> Raw:
+    """Every row of a source, with class names as they stand there; "" where it may be and is `unlabelled`."""
     if str(spec) in BUNDLED:
         return _fitted(read_npz(bundled_file(str(spec)), str(spec), card(str(spec))["classes"]), fit)
     path = Path(spec)
@@ -84,16 +87,16 @@ def read_raw(spec: str | Path, fit: Fit | None = None) -> Raw:
             f"or a bundled name ({', '.join(BUNDLED)})."
         )
     if path.is_dir():
-        return read_folder(path, name, fit)
+        return read_folder(path, name, fit, unlabelled)
     if path.stat().st_size == 0:
         raise UserError(f"{name} is empty (0 bytes): copy it again.")
     kind = path.suffix.lower()
     if kind == ".csv":
-        return read_manifest(path, name, fit)
+        return read_manifest(path, name, fit, unlabelled)
     if kind == ".npz":
-        return _fitted(read_npz(path, name), fit)
+        return _fitted(read_npz(path, name, unlabelled=unlabelled), fit)
     if kind in (".h5", ".hdf5"):
-        return _fitted(read_h5(path, name), fit)
+        return _fitted(read_h5(path, name, unlabelled), fit)
     raise UserError(f"{name} is of no kind that can be read: give a folder, a .csv, .npz or .h5 file.")
 
 

@@ -16,14 +16,17 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from cfdiff.metrics.intervals import Interval, group_weights, percentile_interval
 
 
-def difference_map(difference: np.ndarray, sigma: float = 0.0) -> np.ndarray:
+def difference_map(difference: np.ndarray, sigma: float = 0.0, relative: bool = False) -> np.ndarray:
     """(B, H, W) >= 0: the mean over channels of |difference| (B, H, W, C), then a Gaussian of `sigma` pixels (0: none).
 
-    Smoothing helps maps of single pixels against masks drawn by hand; say so beside the figure, and choose sigma on
-    validation data.
+    Smoothing helps maps of single pixels against masks drawn by hand. `relative` divides each map by its own highest
+    value, so that pooled figures and thresholds do not follow how strongly an image was edited; a map of zeros stays.
+    Say either beside the figure, and choose them on validation data.
     """
     scores = np.abs(difference.astype(np.float64)).mean(axis=-1)
-    return np.stack([gaussian(image, sigma, mode="nearest") for image in scores]) if sigma > 0 else scores
+    scores = np.stack([gaussian(image, sigma, mode="nearest") for image in scores]) if sigma > 0 else scores
+    highest = scores.max(axis=(1, 2), keepdims=True)
+    return scores / np.where(highest > 0, highest, 1) if relative else scores
 
 
 def prevalence(masks: np.ndarray) -> float:

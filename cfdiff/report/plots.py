@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 42, 268, 8, 150  # of a box of 280 x 190
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 268, 8, 150  # of a box of 280 x 190
 _BINS = 20
 
 
@@ -109,8 +109,8 @@ def retry_histogram(retries: np.ndarray, flipped: np.ndarray | None) -> Plot:
     return Plot("Retries", "rungs climbed until the checker was sure", "images", x_ticks, y_ticks, legend, bars, [], [])
 
 
-def dose_response(requested: np.ndarray, achieved: np.ndarray, names: list[str], positive: str) -> Plot:
-    """Requested mix against the achieved one, (J,) each: a dot a bag, the diagonal, the mean where mixes repeat."""
+def dose_response(requested: np.ndarray, achieved: np.ndarray, names: list[str], positive: str, who: str) -> Plot:
+    """Requested mix against the achieved one by `who`, (J,) each: a dot a bag; means where mixes repeat."""
     ticks = (0, 0.25, 0.5, 0.75, 1)
     points = np.unique(requested)
     means = [(float(p), float(achieved[requested == p].mean())) for p in points]
@@ -126,7 +126,7 @@ def dose_response(requested: np.ndarray, achieved: np.ndarray, names: list[str],
     return Plot(
         "Dose and response",
         f"requested fraction of {positive}",
-        "achieved (judge)",
+        f"achieved ({who})",
         [Tick(_x(v), f"{v:g}") for v in ticks],
         [Tick(_y(v, 1), f"{v:g}") for v in ticks],
         legend,

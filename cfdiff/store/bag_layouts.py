@@ -12,6 +12,13 @@ import numpy as np
 
 from cfdiff.store.files import atomic
 
+LAYOUTS = {
+    "clam": (("h5_files", "pt_files"), ".*"),
+    "torchmil": (("features", "labels", "inst_labels", "coords"), ".npy"),
+    "npz": ((".",), ".npz"),
+}
+"""The folders of each layout, and how the files in them end."""
+
 
 @dataclass(frozen=True, eq=False)
 class FeatureBag:
@@ -88,6 +95,15 @@ def write_table(folder: Path, bags: Sequence[FeatureBag]) -> None:
         for bag in bags:
             positives = int((bag.labels == 1).sum())
             writer.writerow([bag.case, bag.name, bag.label, f"{bag.requested:.10g}", positives, len(bag.labels)])
+
+
+def clear(folder: Path, kind: str) -> None:
+    """Remove what an earlier export of this kind left in `folder`, so that no tool mixes two runs; nothing else."""
+    parts, suffix = LAYOUTS[kind]
+    for part in parts:
+        for path in (folder / part).glob(f"*{suffix}") if (folder / part).is_dir() else ():
+            path.unlink()
+    (folder / "dataset.csv").unlink(missing_ok=True)
 
 
 def square(n: int) -> np.ndarray:

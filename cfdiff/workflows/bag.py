@@ -11,7 +11,7 @@ import numpy as np
 from cfdiff.data.values import mean_change
 from cfdiff.errors import UserError
 from cfdiff.figures_bag import contact_sheets, dose_response
-from cfdiff.store.bags import BagParts, Bags, is_bags_of, open_bags
+from cfdiff.store.bags import BagParts, Bags, is_bags_of, open_bags, sha256_of
 from cfdiff.store.files import check_output
 from cfdiff.workflows.bag_export import check_export, export_bags
 from cfdiff.workflows.bag_file import write_bag_file
@@ -116,11 +116,11 @@ def summarise_bags(path: Path, batch: int = 256) -> dict[str, Any]:
             "mode": bags.settings["mode"],
             "translated": len(real),
             "shams": len(sham),
-            "replaced_failures": int((~used).sum()),
+            "replaced_failures": int((~used & _flips(bags)).sum()),
             "mean_rounding": float(np.abs(planned - requested).mean()),
             "mean_abs_difference": float(change.mean()) if len(change) else None,
             "mean_abs_difference_sham": float(_change(bags, sham, batch).mean()) if len(sham) else None,
-            "changed_outside_edits": _changed_outside(bags),
+            "changed_outside_edits": _changed_outside(bags, batch),
         }
         for name in ("achieved", "achieved_by_labels", "achieved_by_checker"):
             if f"mix/{name}" in bags:
@@ -148,11 +148,21 @@ def _change(bags: Bags, edits: np.ndarray, batch: int) -> np.ndarray:
     return np.concatenate(parts) if parts else np.empty(0)
 
 
-def _changed_outside(bags: Bags) -> int:
-    """Rows that are no edit and whose sha256 is not that of their source: always 0."""
-    alone = bags.read("row/edit") < 0
-    own = bags.read("instance/sha256")[bags.read("row/instance")]
-    return int((bags.read("row/sha256")[alone] != own[alone]).sum())
+def _flips(bags: Bags) -> np.ndarray:
+    """(E,) bool: edits to the other class than the image's own, not shams."""
+    label = np.zeros(int(bags.read("instance/source").max()) + 1, np.int8)
+    label[bags.read("instance/source")] = bags.read("instance/label")
+    return bags.read("edit/target") != label[bags.read("edit/source")]
+
+
+def _changed_outside(bags: Bags, batch: int) -> int:
+    """Rows that are no edit and whose image in this file has not the sha256 that the data had: always 0."""
+    n = int(bags.read("instance/source").max()) + 1
+    parts = (bags.images("source", np.arange(i, min(i + batch, n))) for i in range(0, n, batch))
+    stored = np.array([sha256_of(image) for part in parts for image in part])
+    instance = bags.read("row/instance")[bags.read("row/edit") < 0]
+    asked = bags.read("row/sha256")[bags.read("row/edit") < 0]
+    return int((stored[bags.read("instance/source")[instance]] != asked).sum())
 
 
 def _judge(bags: Bags) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from cfdiff.data.values import to_model
 from cfdiff.errors import UserError
 from cfdiff.figures_bag import file_names
-from cfdiff.store.bag_layouts import FeatureBag, square, write_clam, write_npz, write_table, write_torchmil
+from cfdiff.store.bag_layouts import FeatureBag, clear, square, write_clam, write_npz, write_table, write_torchmil
 from cfdiff.store.bags import Bags, open_bags
 from cfdiff.store.files import atomic
 from cfdiff.workflows.bag_settings import BagSettings
@@ -42,6 +42,7 @@ def check_export(s: BagSettings, setup: Setup) -> tuple[str, Path, Extract] | No
 def export_bags(result: Path, kind: str, folder: Path, extract: Extract) -> list[FeatureBag]:
     """Write every bag and mix of a bag file in the layout of `kind`; each image passes the network once."""
     folder.mkdir(exist_ok=True)
+    clear(folder, kind)
     with open_bags(result) as bags:
         before, after = _features(bags, "source", extract), _features(bags, "counterfactual", extract)
         names, cases = file_names(bags), bags.read("bag/name")

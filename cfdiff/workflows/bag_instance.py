@@ -74,7 +74,8 @@ def edit_instances(setup: Setup, parts: BagParts, progress: Progress | None = No
         if new and s.on_fail == "error":
             raise UserError(
                 f"{len(new)} of {len(items)} instances were not flipped, the first is "
-                f"{str(setup.source.ids[min(new)[0]])!r}: raise --retries or --ratio, or use --on-fail replace."
+                f"{str(setup.source.ids[min(new)[0]])!r}: raise --retries or --ratio, or use "
+                "--on-fail replace (with --force)."
             )
         if s.on_fail == "replace":
             failed |= new

@@ -18,6 +18,7 @@ from cfdiff.errors import UserError
 from cfdiff.models.calibration import temperature_at
 from cfdiff.store import open_result
 from cfdiff.store.bags import BagParts
+from cfdiff.store.result import Result
 from cfdiff.workflows.bag_instance import Done, Progress, edit_arrays, report, root_attributes
 from cfdiff.workflows.bag_plan import Goal
 from cfdiff.workflows.bag_settings import BagSettings
@@ -46,8 +47,9 @@ def edit_jointly(setup: Setup, parts: BagParts, progress: Progress | None = None
                 run.join(root_attributes(setup))
         with open_result(path) as result:
             changed = result["target"][:] != result["label"][:]
-            other = setup.s.untouched == "sham"
-            here = np.flatnonzero(changed | (other & ~setup.instances.frozen[bag.rows]))
+            # A free instance that was put back, because the checker saw it in the other class, is no sham.
+            sham = differs(result) if setup.s.untouched == "sham" else np.zeros(len(bag), bool)
+            here = np.flatnonzero(changed | (sham & ~setup.instances.frozen[bag.rows]))
         index = np.full(len(bag), -1, dtype=np.int64)
         index[here] = count + np.arange(len(here))
         count += len(here)
@@ -56,6 +58,11 @@ def edit_jointly(setup: Setup, parts: BagParts, progress: Progress | None = None
         edit.append(index)
         edited.append(changed)
     return Done(files, keep, edit, edited)
+
+
+def differs(result: Result) -> np.ndarray:
+    """(N,) bool: the counterfactual is not the source byte for byte."""
+    return np.array([(result.counterfactual[i] != result.source[i]).any() for i in range(len(result))], bool)
 
 
 def joint_arrays(setup: Setup, editor: JointEditor, goal: Goal) -> dict[str, np.ndarray]:
@@ -67,7 +74,7 @@ def joint_arrays(setup: Setup, editor: JointEditor, goal: Goal) -> dict[str, np.
     if setup.s.on_fail == "error" and int(z.sum()) != goal.wanted:
         raise UserError(
             f"Bag {bag.name!r} has {int(z.sum())} positives to the checker instead of {goal.wanted}: raise --retries, "
-            "--ratio or --scale, or use --on-fail replace."
+            "--ratio or --scale, or use --on-fail replace (with --force)."
         )
     pieces, places = [], []
     for target in (0, 1):

@@ -210,7 +210,10 @@ def read_ids(path: str, option: str, known: np.ndarray, where: str) -> np.ndarra
     seen: set[str] = set()
     for id in ids:
         if id not in row:
-            raise UserError(f"{option} {str(path)!r} names {id!r}, which {where} lacks: take ids from the data.")
+            raise UserError(
+                f"{option} {str(path)!r} names {id!r}, which is not among the {len(row)} instances of {where} in use: "
+                "take ids of these (see --split)."
+            )
         if id in seen:
             raise UserError(f"{option} {str(path)!r} names {id!r} twice: name each id once.")
         seen.add(id)

@@ -11,11 +11,11 @@ from cfdiff.data.open import open_source
 from cfdiff.data.source import Source
 from cfdiff.data.values import to_model
 from cfdiff.errors import UserError
-from cfdiff.models.checkpoint import Model
+from cfdiff.models.checkpoint import Model, read_card
 from cfdiff.workflows.bag_mixes import parse_mixes
 from cfdiff.workflows.bag_plan import Bag, Goal, Instances, make_bags, make_goal, preferences, read_ids
 from cfdiff.workflows.bag_settings import BAG_PLACES, BagSettings
-from cfdiff.workflows.cast import Cast, load_cast, probabilities
+from cfdiff.workflows.cast import Cast, load_cast, model_path, probabilities
 
 POLICIES = ("uniform", "confident", "borderline")
 
@@ -88,11 +88,20 @@ def prob_of(model: Model, source: Source, rows: np.ndarray, device: Any, batch: 
 
 def _open(s: BagSettings, group_key: str | None) -> Source:
     options: dict[str, Any] = {"negative": s.negative, "positive": s.positive, "group_key": group_key}
-    whole = open_source(s.data, keep_other=s.others == "judge", **options)
+    if s.others == "judge":
+        options |= {"keep_other": True, "unlabelled": _judges_classes(s)}
+    whole = open_source(s.data, **options)
     split = s.split
     if split is None and whole.splits is not None and "test" in whole.splits:
         split = "test"
-    return whole if split is None else open_source(s.data, split=split, keep_other=s.others == "judge", **options)
+    return whole if split is None else open_source(s.data, split=split, **options)
+
+
+def _judges_classes(s: BagSettings) -> tuple[str, str] | None:
+    """The classes that the judge tells apart, which label what the data does not; None without a judge."""
+    path = model_path(s, s.data, "judge")
+    classes = None if path is None else read_card(path).data.get("classes")
+    return None if classes is None else (str(classes[0]), str(classes[1]))
 
 
 def _strata(s: BagSettings) -> np.ndarray:

@@ -73,14 +73,26 @@ def guide_by_level(context: Context) -> list[Line]:
     found = {str(level): score for level, score in scores.items()} | {"guidance_on_to": float(on)}
     if not beyond:
         return [Line("guide by level", "ok", figure, values=found)]
-    depth = max(able, 0) / context.cast.schedule.T
-    advice = (
-        "The guide knows nothing even of clean images: train it longer, or use --guides clean."
-        if able < 0
-        else f"Beyond level {able} the guide adds noise, not direction: lower --depth to {depth:g} (and --retries), "
-        "use --guides clean, or train the guide anew, which writes the accuracy by level into its card."
+    return [Line("guide by level", "fail" if lost else "warn", figure, _less_noise(context, able), found)]
+
+
+def _less_noise(context: Context, able: int) -> str:
+    """What to do where guidance is on beyond `able`, the last level that the guide knows; -1 where it knows none."""
+    if able < 0:
+        return "The guide knows nothing even of clean images: train it longer, or use --guides clean."
+    depths = [rung.depth for rung in Editor(context.cast, context.s).rungs]
+    T = context.cast.schedule.T
+    shallow = sum(round(depth * T) <= able for depth in depths)
+    if context.s.depth * T > able:
+        way = f"lower --depth to {able / T:g} (and --retries)"
+    else:
+        way = f"its last retries go there: look at more images (--limit), or lower --retries to {max(0, shallow - 1)}"
+    anew = (
+        ""
+        if context.cast.guide_max_level is not None
+        else (", or train the guide anew, which writes the accuracy by level into its card")
     )
-    return [Line("guide by level", "fail" if lost else "warn", figure, advice, found)]
+    return f"Beyond level {able} the guide adds noise, not direction: {way}, use --guides clean{anew}."
 
 
 def falling(scores: dict[int, float]) -> dict[int, float]:

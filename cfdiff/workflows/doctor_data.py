@@ -9,6 +9,7 @@ from cfdiff.workflows.doctor_context import Context, Line
 
 DARK = 0.25
 """Images whose brightest pixel is below this share of full scale are likely stored in the wrong range."""
+UNLIKE, FAINT = 3.0, 0.02
 FLOAT_ROUNDING = 1e-6
 
 
@@ -34,6 +35,9 @@ def values(context: Context) -> list[Line]:
         return [Line("values", "warn", figure, "Every pixel is 0: look at what the reader takes as images.", found)]
     if constant:
         return [Line("values", "warn", figure, "Images of one value show nothing: remove them.", found)]
+    unlike = _unlike_the_training(context, float(images.mean()))
+    if unlike:
+        return [Line("values", "warn", f"{figure}, mean {images.mean():.3f}", unlike, found)]
     if high < DARK:
         advice = (
             "The images use a small part of their range (12 bits stored as 16, or 0 to 1 divided by 255 again?): "
@@ -41,6 +45,21 @@ def values(context: Context) -> list[Line]:
         )
         return [Line("values", "warn", figure, advice, found)]
     return [Line("values", "ok", figure, values=found)]
+
+
+def _unlike_the_training(context: Context, mean: float) -> str:
+    """What to do where the images are far brighter or darker than those that a model learned from; "" where not.
+
+    Far: beyond UNLIKE of the standard deviations of single images. Cards of older models do not tell.
+    """
+    for part, model in context.models.items():
+        told = model.card.data.get("brightness")
+        if told is not None and abs(mean - told["mean"]) > max(UNLIKE * told["std"], FAINT):
+            return (
+                f"The {part} learned from images of mean {told['mean']:.3f} (deviation {told['std']:.3f}): are these "
+                "inverted, or scaled otherwise? Make them alike, or train on these."
+            )
+    return ""
 
 
 def classes(context: Context) -> list[Line]:

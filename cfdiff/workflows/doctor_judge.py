@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from cfdiff.data.raw import file_sha256
 from cfdiff.models.checkpoint import Model
+from cfdiff.workflows.cast import model_path
 from cfdiff.workflows.doctor_context import Context, Line
 
 STEERING = ("guide", "checker")
@@ -11,15 +13,25 @@ STEERING = ("guide", "checker")
 def independence(context: Context) -> list[Line]:
     """The judge against guide and checker: not the same file, no shared training groups."""
     judge = context.models.get("judge")
+    path = None if judge is not None else model_path(context.s, context.s.data, "judge")
+    if path is not None and path.is_file():  # not loaded: perhaps because it is the guide, which is of another kind
+        digest = file_sha256(path)
+        same = [part for part, model in context.models.items() if model.sha256 == digest]
+        if same:
+            return [_the_same(same)]
     if judge is None:
         advice = "No independent verdict on a flip: train a judge on other groups and name it with --judge."
         return [Line("judge", "warn", "there is no judge", advice)]
     others = {part: context.models[part] for part in STEERING if part in context.models}
     same = [part for part, model in others.items() if model.sha256 == judge.sha256]
     if same:
-        advice = "Its verdict means nothing: name another --judge, trained on other groups with another seed."
-        return [Line("judge", "fail", f"the judge is the {' and the '.join(same)}: the same file", advice)]
+        return [_the_same(same)]
     return [_shared(judge, part, model) for part, model in others.items()]
+
+
+def _the_same(parts: list[str]) -> Line:
+    advice = "Its verdict means nothing: name another --judge, trained on other groups with another seed."
+    return Line("judge", "fail", f"the judge is the {' and the '.join(parts)}: the same file", advice)
 
 
 def _shared(judge: Model, part: str, model: Model) -> Line:

@@ -47,8 +47,9 @@ def noise_path(context: Context) -> list[Line]:
 def identity(context: Context) -> list[Line]:
     """An anchored decode without guidance must save every image as it was, bit for bit."""
     rows = context.path_rows
-    same = _reconstruct(context, rows, anchored=True) == context.stored[rows]
-    changed = int((~same.all(axis=(1, 2, 3))).sum())
+    back, finite = _reconstruct(context, rows, anchored=True)
+    same = (back == context.stored[rows]).all(axis=(1, 2, 3)) & finite
+    changed = int((~same).sum())
     figure = f"{changed} of {len(rows)} images changed without guidance"
     if changed:
         advice = (
@@ -65,8 +66,8 @@ def inversion(context: Context) -> list[Line]:
     double = min(2 * context.s.steps, schedule.level_of(context.s.depth))
     error = {}
     for steps in (context.s.steps, double):
-        back = _reconstruct(context, rows, anchored=False, steps=steps)
-        error[steps] = float(mean_change(context.stored[rows], back).mean())
+        back, finite = _reconstruct(context, rows, anchored=False, steps=steps)
+        error[steps] = float(mean_change(context.stored[rows], back).mean()) if finite.all() else np.inf
     figure = ", ".join(f"mean |difference| {value:.4f} with {steps} steps" for steps, value in error.items())
     found = {f"steps_{steps}": value for steps, value in error.items()}
     if not error[context.s.steps] <= INVERSION:
@@ -170,7 +171,7 @@ def _verdict(change: float, step: float, before: dict[Part, float], after: dict[
     return "warn", "Few flip at the first try: raise --ratio, --scale or --depth, or let cfdiff tune find settings."
 
 
-def _reconstruct(context: Context, rows: np.ndarray, **changes: Any) -> np.ndarray:
-    """Encode and decode without guidance, as it would be saved."""
+def _reconstruct(context: Context, rows: np.ndarray, **changes: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Encode and decode without guidance, as it would be saved; and which images came out finite."""
     editor = Editor(context.cast, context.s.model_copy(update={"retries": 0, **changes}))
     return editor.reconstruct(context.stored[rows], [context.ids[i] for i in rows])

@@ -138,8 +138,8 @@ class Editor:
         )
         return x, guided_steps
 
-    def reconstruct(self, images: np.ndarray, ids: Sequence[str]) -> np.ndarray:
-        """The factual: encode and decode without guidance, as it would be saved."""
+    def reconstruct(self, images: np.ndarray, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """The factual: encode and decode without guidance, as it would be saved; and which are finite, (B,) bool."""
         path = self.encode(to_model(images).to(self.cast.device), ids, self.s.depth)
         x = decode(
             self.cast.schedule,
@@ -150,7 +150,7 @@ class Editor:
             clip=self.s.clip,
             noise=NoiseSource(self.s.seed, ids),
         )
-        return as_saved(images, path.x[0], x)[0]
+        return as_saved(images, path.x[0], x)
 
     def edit(self, images: np.ndarray, ids: Sequence[str], target: int, masks: np.ndarray | None = None) -> Edits:
         """Edit (B, H, W, C) stored images to class `target`; only those that do not flip climb the ladder.

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from cfdiff import __version__
+from cfdiff.data.raw import file_sha256
 from cfdiff.data.source import Source
 from cfdiff.errors import UserError
 from cfdiff.metrics import validity
@@ -100,7 +101,7 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> dict[str, An
         progress("real images", 0, len(real))
         features = read_features(real, space, s.batch_size)
         found = compare(features, measured.features[1], space, columns, s.repeats, s.seed)
-        sections["realistic"] = {"figures": found, "real_images": len(real), "reference": real.name}
+        sections["realistic"] = {"figures": found, "real_images": len(real), "reference": real.name, **_of_space(space)}
     if back is not None:
         trip = round_trip(run, back, judge, s.batch_size, _counter(progress, "round trip", len(run)))
         sections["returns"] = {"figures": _returns(run, trip, columns), **_named(judge)}
@@ -123,6 +124,7 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> dict[str, An
         "format_version": 1,
         "cfdiff_version": __version__,
         "result": run.path.name,
+        "result_sha256": file_sha256(run.path),
         "direction": run.direction,
         "classes": list(run.classes),
         "images": len(run),
@@ -135,6 +137,11 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> dict[str, An
     }
     write(s, run, measured, result)
     return result
+
+
+def _of_space(space: Space | None) -> dict[str, Any]:
+    """Which network the features are those of."""
+    return {} if space is None else {"features": space.name, "features_sha256": space.sha256}
 
 
 _NO_JUDGE = "no judge at hand: name one with --judge or --weights"

@@ -68,7 +68,7 @@ def measure(
         if extract is not None:
             here["features/source"], here["features/counterfactual"] = (features_of(extract, x) for x in stored)
         if maps:
-            here["maps"] = localisation.difference_map(cf - source, s.smooth).astype(np.float32)
+            here["maps"] = localisation.difference_map(cf - source, s.smooth, s.relative).astype(np.float32)
         for name, values in here.items():
             pieces.setdefault(name, []).append(values)
         order.append(rows)

@@ -85,6 +85,13 @@ def read_masks(s: EvaluateSettings, run: Run) -> np.ndarray | None:
 def _from_folder(folder: Path, run: Run) -> np.ndarray:
     """FOLDER/ID with any image suffix, else FOLDER/NAME; an image of the negative class may be without."""
     found = [_mask_file(folder, str(name)) for name in run.ids]
+    owner: dict[Path, str] = {}
+    for name, path in zip(map(str, run.ids), found, strict=True):
+        if path is not None and owner.setdefault(path, name) != name:
+            raise UserError(
+                f"The images {owner[path]!r} and {name!r} would both get the mask {path.name} of {folder.name}: name "
+                "the files as the ids, in folders as theirs."
+            )
     if not any(found):
         raise UserError(
             f"The folder {folder.name} has a mask for none of the {len(run)} images of {run.path.name} (the first is "
@@ -105,14 +112,16 @@ def _mask_file(folder: Path, name: str) -> Path | None:
     bare = path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
     stems = dict.fromkeys(map(str, (path, bare, path.name, bare.name)))
     paths = (folder / f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES)
-    return next((path for path in paths if path.is_file()), None)
+    # An id may lead out of the folder (../images/a.png): then the image itself would be its mask.
+    root = folder.resolve()
+    return next((path for path in paths if path.is_file() and path.resolve().is_relative_to(root)), None)
 
 
 def maps_of(run: Run, s: EvaluateSettings) -> np.ndarray:
     """(N, H, W) float32 difference maps of a run."""
     rows = [np.arange(i, min(i + s.batch_size, len(run))) for i in range(0, len(run), s.batch_size)]
     pairs = (run.read(here) for here in rows)
-    parts = [localisation.difference_map(unit(cf) - unit(source), s.smooth) for source, cf in pairs]
+    parts = [localisation.difference_map(unit(cf) - unit(source), s.smooth, s.relative) for source, cf in pairs]
     return np.concatenate(parts).astype(np.float32)
 
 

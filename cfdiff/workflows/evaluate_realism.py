@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from cfdiff.data.open import open_source
+from cfdiff.data.raw import file_sha256
 from cfdiff.data.source import Source, random_subset
 from cfdiff.errors import UserError
 from cfdiff.metrics import realism
@@ -30,10 +31,11 @@ Draw = Callable[..., realism.Repeated]
 
 @dataclass(frozen=True)
 class Space:
-    """A feature space and the name that every figure in it carries."""
+    """A feature space, the name that every figure in it carries, and the sha256 of its weights (None: timm's own)."""
 
     name: str
     extract: Extract
+    sha256: str | None
 
 
 def feature_space(s: EvaluateSettings, run: Run, judge: Judge | None, device: torch.device) -> Space | None:
@@ -43,10 +45,11 @@ def feature_space(s: EvaluateSettings, run: Run, judge: Judge | None, device: to
         UserError: timm has no such model or it cannot be had, or weights were given for the judge's features.
     """
     if s.features != "judge":
-        return Space(s.features, timm_features(s.features, s.feature_weights, run.shape[2], device))
+        extract = timm_features(s.features, s.feature_weights, run.shape[2], device)
+        return Space(s.features, extract, None if s.feature_weights is None else file_sha256(s.feature_weights))
     if s.feature_weights is not None:
         raise UserError("--feature-weights are those of a timm model: name it with --features.")
-    return None if judge is None else Space(judge.title, judge_features(judge.model, device))
+    return None if judge is None else Space(judge.title, judge_features(judge.model, device), judge.model.sha256)
 
 
 def real_images(s: EvaluateSettings, run: Run) -> Source | str:

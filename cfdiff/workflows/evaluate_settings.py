@@ -75,7 +75,14 @@ class EvaluateSettings(Settings):
     smooth: NonNegativeFloat = Field(
         0.0, json_schema_extra=MEASURE, description="Sigma in pixels of a Gaussian blur of the maps for localisation."
     )
-    repeats: PositiveInt = Field(10, json_schema_extra=MEASURE, description="Random halves of sFID.")
+    relative: bool = Field(
+        False,
+        json_schema_extra=MEASURE,
+        description="Divide each map by its highest value, so that weak edits count as much as strong ones.",
+    )
+    repeats: PositiveInt = Field(
+        10, json_schema_extra=MEASURE, description="Random draws for FID and KID, halves for sFID."
+    )
     bootstrap: PositiveInt = Field(2000, json_schema_extra=MEASURE, description="Resamples for the intervals.")
     out: Path | None = Field(None, json_schema_extra=OUTPUT, description="Write the figures as JSON (.json).")
     save: Path | None = Field(

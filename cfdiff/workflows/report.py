@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from cfdiff.data.raw import file_sha256
 from cfdiff.errors import UserError
 from cfdiff.report.page import render
 from cfdiff.report.tables import Table, evaluation_tables, plain
@@ -72,6 +73,7 @@ class _Evaluation(BaseModel):
     format: Literal["cfdiff-evaluation"]
     format_version: Literal[1]
     result: str
+    result_sha256: str
     direction: str
     images: int
     sections: dict[str, _Section]
@@ -90,11 +92,9 @@ def read_evaluation(path: Path, run: Run) -> list[Table]:
         raise UserError(f"The evaluation {path.name!r} cannot be read: {error.strerror}.") from error
     except ValueError as error:
         raise UserError(f"{path.name!r} is no evaluation: give the JSON that cfdiff evaluate --out wrote.") from error
-    of = {"result": run.path.name, "direction": run.direction, "images": len(run)}
-    for what, here in of.items():
-        if (there := getattr(found, what)) != here:
-            raise UserError(
-                f"{path.name!r} is the evaluation of another run ({what} {there!r}, not {here!r}): "
-                f"run cfdiff evaluate on {run.path.name}."
-            )
+    if found.result_sha256 != file_sha256(run.path):
+        raise UserError(
+            f"{path.name!r} is the evaluation of another run, {found.result} ({found.direction}, {found.images} "
+            f"images), or of {run.path.name} before it was made anew: run cfdiff evaluate on it."
+        )
     return evaluation_tables(figures)

@@ -119,11 +119,13 @@ def _failures(figures: dict[str, Any]) -> str:
 
 
 def plots(lines: list[dict[str, Any]], rows: Rows | None, positive: str) -> list[Plot]:
-    """Dose and response where there was a judge; then what is known of the edited instances."""
+    """Dose and response by the judge, or the checker where there was none; then what is known of the edited."""
     made = []
-    if "achieved" in lines[0]:
-        requested, achieved = (np.array([line[key] for line in lines]) for key in ("requested", "achieved"))
-        made.append(dose_response(requested, achieved, [f"bag {line['name']}" for line in lines], positive))
+    for who, key in (("judge", "achieved"), ("checker", "achieved_by_checker")):
+        if key in lines[0]:
+            requested, achieved = (np.array([line[name] for line in lines]) for name in ("requested", key))
+            made.append(dose_response(requested, achieved, [f"bag {line['name']}" for line in lines], positive, who))
+            break
     if rows is not None:
         made += [
             before_after(f"p(class asked for) of the edited, {who}", p, "the class asked for")

@@ -11,12 +11,14 @@ import numpy as np
 from cfdiff.data.bundled import card_sha256
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source, random_subset
+from cfdiff.data.values import unit
 from cfdiff.errors import UserError
 from cfdiff.workflows.train_settings import TrainSettings
 
 TRAIN_SPLITS = ("train", "train-guide", "training")
 VAL_SPLITS = ("val", "valid", "validation")
 HELD_SHARE = 0.1
+BRIGHTNESS_IMAGES = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,7 @@ class TrainingData:
             "images": len(self.train),
             "classes": list(self.train.classes),
             "groups": [] if groups is None else sorted({str(g) for g in groups}),
+            "brightness": brightness(random_subset(self.train, BRIGHTNESS_IMAGES, 0)),
         }
 
 
@@ -86,6 +89,12 @@ def _choose_splits(s: TrainSettings) -> TrainingData:
         f"a tenth of the {unit} of {split or 'all'}",
         card_sha256(s.data),
     )
+
+
+def brightness(source: Source) -> dict[str, float]:
+    """Mean and standard deviation over images of the mean pixel, in [0, 1] units: doctor compares data with it."""
+    means = unit(source.read(np.arange(len(source)))).mean(axis=(1, 2, 3))
+    return {"mean": float(means.mean()), "std": float(means.std())}
 
 
 def hold_out(source: Source) -> np.ndarray:

@@ -138,7 +138,7 @@ def translate_batch(
     if edits.mask is not None:
         arrays["mask"] = edits.mask
     if s.factual:
-        arrays["factual"] = editor.reconstruct(images, ids)
+        arrays["factual"], _ = editor.reconstruct(images, ids)
     return arrays | verdicts(cast, images, edits, target)
 
 

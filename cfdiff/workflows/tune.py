@@ -29,7 +29,7 @@ from cfdiff.workflows.tune_images import Halves, Pictures, edited, open_halves
 from cfdiff.workflows.tune_log import TrialLog
 from cfdiff.workflows.tune_propose import propose, space
 from cfdiff.workflows.tune_settings import TUNE_PLACES, TuneSettings
-from cfdiff.workflows.tune_trial import Goal, Outcome, Trial, Values, leader, missed, pareto, run_trial
+from cfdiff.workflows.tune_trial import Goal, Outcome, Trial, Values, choose, leader, missed, pareto, run_trial
 
 Progress = Callable[[str, int, int], None]
 """(what, trials or comparisons done, in all)."""
@@ -50,7 +50,8 @@ def tune(s: TuneSettings, progress: Progress | None = None) -> dict[str, Any]:
     if s.out is None:
         make_folder(out.parent)
     check_output(out, s.force)
-    _check_plot(s.plot, s.force)
+    plot = s.plot or out.with_suffix(".png")
+    _check_plot(plot, s.force)
     rungs = rounds(s.images)
     halves = open_halves(s, rungs)
     cast = load_cast(s, s.data, halves.whole)
@@ -59,7 +60,7 @@ def tune(s: TuneSettings, progress: Progress | None = None) -> dict[str, Any]:
     log = TrialLog(out, _identity(s, halves, cast))
     goal = Goal(s.flip, s.margin, s.max_calls)
     trials = search(s, cast, halves.tuning, rungs, goal, log, progress)
-    best = leader(trials, goal)
+    best = choose(trials, goal)
     figures = {
         "out": out.name,
         "data": halves.whole.name,
@@ -74,8 +75,7 @@ def tune(s: TuneSettings, progress: Progress | None = None) -> dict[str, Any]:
         "comparison": _on_tuning(trials[0], best, s.margin) + _on_held_out(s, cast, halves, trials[0], best, progress),
     }
     figures["warnings"] = _warnings(halves.whole.splits, figures)
-    if s.plot is not None:
-        _plot(s.plot, s, trials, best)
+    _plot(plot, s, trials, best)
     write_config(out, s, figures)
     return figures
 
@@ -254,9 +254,7 @@ def _check_margin(s: TuneSettings, cast: Cast) -> None:
         )
 
 
-def _check_plot(plot: Path | None, force: bool) -> None:
-    if plot is None:
-        return
+def _check_plot(plot: Path, force: bool) -> None:
     if plot.suffix.lower() not in FORMATS:
         raise UserError(f"The plot {plot.name!r} should end in one of {', '.join(FORMATS)}.")
     if plot.is_file() and not force:

@@ -26,7 +26,9 @@ class TuneSettings(EditSettings, DataSettings):
         description="Class to start from: negative, positive, its name, or both: the worse direction counts.",
     )
     split: str = Field(
-        "val", json_schema_extra=DATA, description="Split to tune on; all for data without splits. Never the test one."
+        "val",
+        json_schema_extra=DATA,
+        description="Split to tune on; all for data without splits. Better never the test one.",
     )
     images: PositiveInt = Field(
         64, json_schema_extra=SEARCH, description="Images a direction, and as many others for the held-out comparison."
@@ -65,7 +67,9 @@ class TuneSettings(EditSettings, DataSettings):
     )
     out: Path | None = Field(None, json_schema_extra=OUTPUT, description="Config to write [default: runs/tuned.toml].")
     plot: Path | None = Field(
-        None, json_schema_extra=OUTPUT, description="Picture of flips against change (.png, .pdf, .svg)."
+        None,
+        json_schema_extra=OUTPUT,
+        description="Picture of flips against change (.png, .pdf, .svg) [default: that of --out, with .png].",
     )
     json_: bool = Field(False, alias="json", json_schema_extra=OUTPUT, description="Print the summary as JSON.")
     force: bool = Field(

@@ -42,6 +42,14 @@ def noisy(masks: np.ndarray, seed: int = 0, contrast: float = 0.4) -> np.ndarray
     return np.random.default_rng(seed).random(masks.shape) + contrast * masks
 
 
+def test_relative_maps_end_at_1_and_a_map_of_zeros_stays_one() -> None:
+    difference = np.zeros((3, 4, 4, 1))
+    difference[0, 1, 1], difference[1, 2, 2], difference[1, 0, 0] = 0.5, -0.02, 0.01
+    maps = difference_map(difference, relative=True)
+    assert maps.max(axis=(1, 2)).tolist() == [1, 1, 0] and maps[1, 0, 0] == 0.5
+    assert np.allclose(difference_map(difference, 1.0, True)[:2].max(axis=(1, 2)), 1)
+
+
 def test_the_map_is_the_mean_over_channels_of_the_size_of_the_change() -> None:
     difference = np.array([[0.5, -0.25, 0.0], [0, 0, -0.3]], np.float16).reshape(1, 1, 2, 3)
     assert difference_map(difference)[0, 0] == pytest.approx([0.25, 0.1], abs=1e-4)

@@ -38,7 +38,7 @@ def test_failures_stand_on_the_flipped_of_the_same_rung() -> None:
 
 
 def test_a_bag_that_got_what_was_asked_lies_on_the_diagonal() -> None:
-    plot = dose_response(np.array([0.0, 0.3, 1.0]), np.array([0.0, 0.3, 1.0]), ["a", "b", "c"], "sick")
+    plot = dose_response(np.array([0.0, 0.3, 1.0]), np.array([0.0, 0.3, 1.0]), ["a", "b", "c"], "sick", "judge")
     x0, y0, x1, y1 = map(float, re.findall(r"[\d.]+", dict(plot.lines)["wish"]))
     for dot in plot.dots:
         assert np.isclose((dot.x - x0) / (x1 - x0), (dot.y - y0) / (y1 - y0), atol=2e-3)
@@ -46,7 +46,9 @@ def test_a_bag_that_got_what_was_asked_lies_on_the_diagonal() -> None:
 
 
 def test_where_mixes_repeat_a_line_joins_their_means() -> None:
-    plot = dose_response(np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.0, 0.2, 0.8, 1.0]), list("abcd"), "sick")
+    plot = dose_response(
+        np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.0, 0.2, 0.8, 1.0]), list("abcd"), "sick", "checker"
+    )
     ys = [float(y) for _, y in re.findall(r"([\d.]+) ([\d.]+)", dict(plot.lines)["mean"])]
     dots = [dot.y for dot in plot.dots]
     assert np.allclose(ys, [np.mean(dots[:2]), np.mean(dots[2:])], atol=0.11)

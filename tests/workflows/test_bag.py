@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cfdiff.data.open import open_source
 from cfdiff.errors import UserError
@@ -21,6 +23,7 @@ from cfdiff.store.bags import open_bags
 from cfdiff.workflows.bag import bag, draw
 from cfdiff.workflows.bag_settings import BagSettings
 from cfdiff.workflows.bag_setup import set_up
+from cfdiff.workflows.edit import Editor
 
 CLASSES = ("healthy", "sick")
 
@@ -299,6 +302,45 @@ def test_instances_of_another_class_are_labelled_by_the_judge_or_left_out(toy: A
     judged = setup.label_from == "judge"
     assert judged.sum() == 8 and set(setup.instances.labels[judged]) <= {0, 1}
     assert len(set_up(settings(toy, others="drop", **options)).source) == 40
+
+
+def test_data_without_labels_is_labelled_by_the_judge_in_every_layout(toy: Any, tmp_path: Path) -> None:
+    arrays = {**np.load(toy.data)}
+    labels = arrays.pop("labels")
+    np.savez(tmp_path / "none.npz", **arrays)
+    np.savez(tmp_path / "some.npz", **arrays, labels=np.where(np.arange(48) < 12, labels, ""))
+    np.savez(tmp_path / "minus.npz", **arrays, labels=np.full(48, -1))
+    with h5py.File(tmp_path / "none.h5", "w") as file:
+        file["images"] = arrays["images"]
+    (tmp_path / "flat").mkdir()
+    for i, image in enumerate(arrays["images"]):
+        Image.fromarray(image[..., 0]).save(tmp_path / "flat" / f"{i:03d}.png")
+    (tmp_path / "flat.csv").write_text("\n".join(["path", *(f"flat/{i:03d}.png" for i in range(48))]))
+    truth = (labels == "sick").astype(int)
+    for name, told in {"none.npz": 0, "some.npz": 12, "minus.npz": 0, "none.h5": 0, "flat": 0, "flat.csv": 0}.items():
+        setup = set_up(settings(toy, data=str(tmp_path / name), bag_size=8, bags=2))
+        assert (setup.label_from == "data").sum() == told, name
+        assert setup.source.classes == CLASSES
+        assert (setup.instances.labels == truth).mean() > 0.9, name
+        with pytest.raises(UserError):
+            set_up(settings(toy, data=str(tmp_path / name), bag_size=8, others="drop", bags=20))
+    assert bag(settings(toy, tmp_path / "run.h5", data=str(tmp_path / "flat"), bag_size=8, bags=1))["bags"] == 1
+
+
+def test_a_failure_that_was_replaced_counts_once_beside_shams(
+    toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit, stubborn = Editor.edit, set_up(settings(toy, mix="0.67", bags=1)).goals[0]
+    first = set_up(settings(toy, mix="0.67", bags=1)).bags[0].keys[stubborn.ranking[0]]
+
+    def stub(self: Editor, images: np.ndarray, ids: Any, target: int, masks: Any = None) -> Any:
+        edits = edit(self, images, ids, target, masks)
+        edits.checker[[i for i, name in enumerate(ids) if name == first]] = [0.9, 0.1] if target else [0.1, 0.9]
+        return edits
+
+    monkeypatch.setattr(Editor, "edit", stub)
+    figures = bag(settings(toy, tmp_path / "run.h5", mix="0.67", bags=1, untouched="sham", on_fail="replace"))
+    assert figures["replaced_failures"] == 1
 
 
 def test_strata_share_the_edits_and_frozen_and_listed_ids_are_kept_to(toy: Any, tmp_path: Path) -> None:

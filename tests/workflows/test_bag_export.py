@@ -98,6 +98,19 @@ def test_a_timm_model_that_the_user_names_gives_the_features(made: Any, tmp_path
     assert np.load(folder / "P0_mix-0.npz")["features"].shape == (6, net.num_features)
 
 
+@pytest.mark.parametrize("kind", ["clam", "torchmil", "npz"])
+def test_a_second_export_into_a_folder_leaves_no_bag_of_the_first_and_every_other_file(
+    made: Any, tmp_path: Path, kind: str
+) -> None:
+    folder = exported(made, tmp_path / "fresh", kind)
+    fresh = sorted(path.relative_to(folder) for path in folder.rglob("*"))
+    for path in [path for path in folder.rglob("*0.67*") if path.is_file()]:
+        path.rename(path.with_name(path.name.replace("0.67", "0.99")))  # as an earlier run with other mixes left it
+    (folder / "mine.txt").write_text("keep me")
+    exported(made, folder, kind, force=True)
+    assert sorted(path.relative_to(folder) for path in folder.rglob("*")) == sorted([*fresh, Path("mine.txt")])
+
+
 def test_what_cannot_be_exported_is_said_in_one_sentence(made: Any, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("keep me")

@@ -65,6 +65,19 @@ def test_without_guidance_and_correction_a_bag_stays_as_it_is(toy: Any, tmp_path
     assert figures["achieved_by_checker"]["exact"] == 0
 
 
+def test_an_instance_that_was_put_back_is_no_sham(toy: Any, tmp_path: Path) -> None:
+    data = dict(np.load(toy.data))
+    wrong = [0, 9, 14, 21]  # to the checker these are of the other class, so it will not vouch for them as they are
+    data["labels"][wrong] = np.where(data["labels"][wrong] == "sick", "healthy", "sick")
+    np.savez(tmp_path / "wrong.npz", **data)
+    bag(joint(toy, tmp_path / "run.h5", data=str(tmp_path / "wrong.npz"), mix="0.5", bags=4, untouched="sham"))
+    with open_bags(tmp_path / "run.h5") as bags:
+        views = [bags[j] for j in range(4)]
+    same = np.concatenate([(view.image == view.source).all(axis=(1, 2, 3)) for view in views])
+    sham = np.concatenate([view.sham for view in views])
+    assert sham.any() and not (sham & same).any()
+
+
 def test_frozen_instances_stay_and_the_others_reach_the_count(toy: Any, tmp_path: Path) -> None:
     ids = np.load(toy.data)["id"][:4]
     (tmp_path / "frozen.txt").write_text("\n".join(ids))

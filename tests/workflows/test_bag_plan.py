@@ -206,7 +206,7 @@ def test_listed_ids_keep_their_order_and_mistakes_in_the_list_are_named(tmp_path
     known, file = np.array(["a", "b", "c"]), tmp_path / "ids.txt"
     file.write_text("c\n\na\n")
     assert read_ids(str(file), "--freeze", known, "toy").tolist() == [2, 0]
-    for text, words in (("c\nc\n", "twice"), ("z\n", "lacks"), ("\n", "empty")):
+    for text, words in (("c\nc\n", "twice"), ("z\n", "not among the 3 instances of toy in use"), ("\n", "empty")):
         file.write_text(text)
         with pytest.raises(UserError, match=words):
             read_ids(str(file), "--freeze", known, "toy")

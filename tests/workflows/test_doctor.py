@@ -18,6 +18,7 @@ from cfdiff.models.checkpoint import Card, Model, load_model, save_model
 from cfdiff.workflows.doctor import CHECKS, doctor, examine
 from cfdiff.workflows.doctor_context import Context, Line, open_context
 from cfdiff.workflows.doctor_settings import DoctorSettings
+from cfdiff.workflows.edit import Editor
 
 Settings = Callable[..., DoctorSettings]
 Report = dict[str, Any]
@@ -161,8 +162,8 @@ def test_a_judge_that_is_the_checker_fails(toy: Any, settings: Settings) -> None
 
 def test_a_judge_that_is_the_guide_file_is_of_the_wrong_kind(toy: Any, settings: Settings) -> None:
     report = doctor(settings(judge=toy.weights / "guide.safetensors"))
-    assert failed(report) == {"model (judge)", "start"}
-    assert line(report, "judge")["figure"] == "there is no judge"
+    assert failed(report) == {"model (judge)", "judge", "start"}
+    assert line(report, "judge")["figure"] == "the judge is the guide: the same file"
 
 
 def test_images_of_another_size_fail_for_each_model_and_the_rest_goes_on(
@@ -204,6 +205,25 @@ def test_retries_that_go_deeper_than_the_guide_knows_count_too(settings: Setting
     shallow, deep = (check(settings(depth=0.4, retries=r, limit=48), "guide by level")[0] for r in (0, 4))
     assert "guidance on up to level 40" in shallow.figure and "guidance on up to level 90" in deep.figure
     assert shallow.status != "fail" and deep.status in ("warn", "fail")
+
+
+def test_advice_names_the_retries_where_only_they_go_deeper_than_the_guide_knows(settings: Settings, toys: Any) -> None:
+    s = settings(depth=0.4, retries=4, limit=48)
+    found = check(s, "guide by level")[0]
+    assert "lower --retries to 2" in found.advice and "--depth" not in found.advice
+    rungs = Editor(open_context(s)[0].cast, s).rungs
+    assert [round(100 * rung.depth) for rung in rungs[:3]] == [40, 40, 40] and rungs[3].depth > 0.5
+
+
+def test_images_far_darker_than_those_of_the_training_are_a_warning(
+    toy: Any, settings: Settings, tmp_path: Path
+) -> None:
+    path = tmp_path / "judge.safetensors"
+    saved_again(toy.weights / "judge.safetensors", path, brightness={"mean": 0.42, "std": 0.05})
+    assert check(settings(judge=path), "values")[0].status == "ok"
+    saved_again(toy.weights / "judge.safetensors", path, brightness={"mean": 0.8, "std": 0.05})
+    found = check(settings(judge=path), "values")[0]
+    assert found.status == "warn" and "The judge learned from images of mean 0.800" in found.advice
 
 
 def test_an_untrained_guide_fails_on_clean_images_already(settings: Settings, toys: Any, tmp_path: Path) -> None:

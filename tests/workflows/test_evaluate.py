@@ -156,6 +156,25 @@ def test_ids_with_dots_have_masks_of_their_own(made: Any, settings: Any, tmp_pat
     assert masks is not None and masks.any(axis=2).argmax(axis=1).tolist() == [0, 1, 2, 3]
 
 
+def test_an_image_is_never_its_own_mask_and_two_images_never_share_one(
+    made: Any, settings: Any, tmp_path: Path
+) -> None:
+    for folder in ("masks", "images"):
+        (tmp_path / folder).mkdir()
+        for name in ("a", "b"):
+            Image.fromarray(np.full((16, 16), 255 if folder == "images" else 0, np.uint8)).save(
+                tmp_path / folder / f"{name}.png"
+            )
+    outside = np.array(["../images/a.png", str(tmp_path / "images" / "b.png")])
+    with open_run(made(darker_spot, rows=np.arange(2), id=outside)) as run:
+        masks = read_masks(settings(run.path, masks=str(tmp_path / "masks")), run)
+    assert masks is not None and not masks.any()
+    twins = made(darker_spot, name="twins.h5", rows=np.arange(2), id=np.array(["P1/a.png", "P2/a.png"]))
+    words = r"'P1/a\.png' and 'P2/a\.png' would both get the mask a\.png of masks"
+    with open_run(twins) as run, pytest.raises(UserError, match=words):
+        read_masks(settings(run.path, masks=str(tmp_path / "masks")), run)
+
+
 def test_flipped_images_have_a_column_of_their_own(made: Any, settings: Any) -> None:
     run = made(without_half_the_spots)
     result = evaluate(settings(run, realism=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,8 @@ def test_bags_that_change_instances_both_ways_are_compared_with_real_images_of_b
     result = evaluate(settings(bagged, toy, faithfulness=False))
     realistic = result["sections"]["realistic"]
     assert realistic["figures"]["fid"]["all"]["value"] >= 0 and realistic["real_images"] > result["images"]
+    assert realistic["features_sha256"] == hashlib.sha256((toy.weights / "judge.safetensors").read_bytes()).hexdigest()
+    assert result["result_sha256"] == hashlib.sha256(bagged.read_bytes()).hexdigest()
 
 
 def test_masks_and_a_way_back_of_joint_bags_are_refused_in_one_sentence(bagged: Path, toy: Any) -> None:

@@ -256,7 +256,8 @@ def plot_there(make: Make, toy: Any, tmp_path: Path) -> TuneSettings:
 
 def other_search(make: Make, toy: Any, tmp_path: Path) -> TuneSettings:
     tune(make(trials=1))
-    (tmp_path / "tuned.toml").unlink()
+    for name in ("tuned.toml", "tuned.png"):
+        (tmp_path / name).unlink()
     return make(trials=1, seed=7)
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfdiff.workflows.tune_trial import Goal, Outcome, State, Trial, give_up, leader, missed, pareto, run_trial
+from cfdiff.workflows.tune_trial import Goal, Outcome, State, Trial, choose, give_up, leader, missed, pareto, run_trial
 
 GOAL = Goal(flip=0.9, margin=0.75, max_calls=None)
 
@@ -41,6 +41,17 @@ def test_where_no_trial_reaches_the_goal_the_nearest_is_chosen() -> None:
     trials = [trial(0, 20, 10, 0.001), trial(1, 20, 16, 0.03), trial(2, 20, 16, 0.02)]
     best = leader(trials, Goal(1.0, 0.75, None))
     assert best.number == 2 and missed(best, Goal(1.0, 0.75, None)) == pytest.approx(0.2)
+
+
+def test_the_start_stands_unless_a_trial_is_better_by_more_than_chance() -> None:
+    start = trial(0, 20, 20, 0.02)
+    rng = np.random.default_rng(0)
+    noisy = Outcome(tuple((0.0199 + 0.01 * rng.standard_normal(20)).tolist()), (0.9,) * 20, (30,) * 20)
+    lucky = Trial(1, {"ratio": 0.2}, "complete", {"negative": noisy})
+    assert leader([start, lucky], GOAL) is (lucky if lucky.change < start.change else start)
+    assert choose([start, lucky], GOAL) is start
+    assert choose([start, lucky, trial(2, 20, 20, 0.019)], GOAL).number == 2
+    assert choose([trial(0, 20, 10, 0.001), lucky], GOAL) is lucky, "a start that misses the goal has no such right"
 
 
 def test_a_limit_on_calls_is_part_of_the_goal() -> None:
