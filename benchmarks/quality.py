@@ -4,8 +4,8 @@
     python benchmarks/quality.py --ablation --limit 256
     python benchmarks/quality.py --curve --limit 128   trade-off over ratio, depth and steps
 
-Every figure is over all samples, from the images as saved, on patients that none of the models but the judge's
-validation saw. Intervals are 95 % (Wilson for shares, normal for means).
+Every figure is over all samples, from the images as saved, on patients that none of the models saw. Intervals are 95 %
+(Wilson for shares, normal for means).
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _table(rows: list[dict[str, Any]], options: argparse.Namespace) -> Table:
 
 
 def _markdown(rows: list[dict[str, Any]]) -> list[str]:
-    """The table as it stands in the README and docs/quality.md."""
+    """The table as markdown."""
     lines = ["| " + " | ".join(("setting", *COLUMNS)) + " |", "|" + "---|" * (len(COLUMNS) + 1)]
     for row in rows:
         low, high = row["mean_abs_difference_95"] or (float("nan"),) * 2

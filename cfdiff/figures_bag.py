@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 
 from cfdiff.figures import save, shown, window
 from cfdiff.store.bags import Bags, BagView
@@ -69,8 +70,12 @@ def contact_sheet(view: BagView, classes: tuple[str, ...], out: Path) -> Path:
                 )
         x = (left + side / 2) / _WIDTH
         figure.text(x, 1 - 0.53 / total, ("before", "after")[k], ha="center", va="center", fontsize=7)
-    figure.text(0.5, 1 - 0.14 / total, f"bag {view.name}", ha="center", va="center", fontsize=9, weight="bold")
-    figure.text(0.5, 1 - 0.34 / total, _ratios(view, classes), ha="center", va="center", fontsize=7.5)
+    for y, words, size, weight in (
+        (0.14, f"bag {view.name}", 9.0, "bold"),
+        (0.34, _ratios(view, classes), 7.5, "normal"),
+    ):
+        line = figure.text(0.5, 1 - y / total, words, ha="center", va="center", fontsize=size, weight=weight)
+        _fit(line, _WIDTH - 2 * _EDGE)
     _legend(figure, view, classes, len(which), total)
     return save(figure, out)
 
@@ -107,9 +112,31 @@ def _legend(figure: Figure, view: BagView, classes: tuple[str, ...], drawn: int,
     if drawn < len(view.ids):
         words.append(("0.4", f"{drawn} of {len(view.ids)} instances shown"))
     words = words or [("0.4", "nothing edited")]
-    for k, (colour, text) in enumerate(words):
-        x = (k + 1) / (len(words) + 1)
-        figure.text(x, _FOOT / 2 / total, text, ha="center", va="center", fontsize=7, color=colour)
+    drawn_words = [figure.text(0, _FOOT / 2 / total, text, va="center", fontsize=7, color=c) for c, text in words]
+    space = (_WIDTH - 2 * _EDGE) / len(words)
+    widths = [_fit(line, space - 0.1) for line in drawn_words]
+    gap = (_WIDTH - sum(widths)) / (len(words) + 1)
+    for k, line in enumerate(drawn_words):
+        line.set_x((gap * (k + 1) + sum(widths[:k])) / _WIDTH)
+
+
+def _fit(line: Text, room: float) -> float:
+    """Make a line smaller until it is no wider than `room` inches, and cut it where it would be too small to read."""
+    size, text = float(line.get_fontsize()), line.get_text()
+    for smaller in np.arange(size, 0.7 * size, -0.5):
+        line.set_fontsize(float(smaller))
+        if _inches(line) <= room:
+            break
+    while _inches(line) > room and len(text) > 8:
+        text = text[: len(text) - 4]
+        line.set_text(text + "\N{HORIZONTAL ELLIPSIS}")
+    return _inches(line)
+
+
+def _inches(line: Text) -> float:
+    figure = line.get_figure()
+    assert figure is not None
+    return float(line.get_window_extent(figure.canvas.get_renderer()).width / figure.dpi)  # type: ignore[attr-defined]
 
 
 def _line(side: float, columns: int) -> float:

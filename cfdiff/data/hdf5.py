@@ -34,7 +34,7 @@ def read_h5(path: Path, name: str, unlabelled: bool = False) -> Raw:
             f"{name} has no 'images' or 'x' but {', '.join(sorted(shapes)) or 'nothing'}: "
             f"a .h5 needs images and labels, or PatchCamelyon's x and y."
         )
-    shape, dtype = shapes[key]
+    shape, dtype = shapes[key][0], shapes[key][1].newbyteorder("=")
     full = (*shape, 1) if len(shape) == 3 else shape
     check_layout(full, dtype, name)
     n = full[0]

@@ -110,6 +110,7 @@ def as_images(images: np.ndarray, name: str) -> np.ndarray:
     """Images (N, H, W[, C]) as (N, H, W, C) of uint8, uint16 or float32 in [0, 1]; UserError otherwise."""
     if images.ndim == 3:
         images = images[..., None]
+    images = images.astype(images.dtype.newbyteorder("="), copy=False)
     check_layout(images.shape, images.dtype, name)
     if images.dtype.kind == "f":
         images = images.astype(np.float32)

@@ -92,7 +92,7 @@ def select(rows: Rows, limit: int, seed: int = 0) -> Selection:
     Failures, of which there may be more than the limit, come after the extremes, and a third of the limit each is
     for these, so that the best and the worst on the page are those of the run.
     """
-    extremes = min(EXTREMES, limit // 3)
+    extremes = min(EXTREMES, limit // 3, max(1, len(rows) // 2))  # so that no image is among the best and the worst
     order = np.random.default_rng(seed).permutation(len(rows))
     wanted = np.concatenate([order[:extremes], rows.best(extremes), rows.worst(extremes), rows.failed(), order])
     _, first = np.unique(wanted, return_index=True)

@@ -88,8 +88,12 @@ def select_images(s: TranslateSettings) -> tuple[Source, int]:
     """The images to translate and the class index asked for."""
     options: dict[str, Any] = {"negative": s.negative, "positive": s.positive, "group_key": s.group_key}
     whole = open_source(s.data, **options)
-    start = class_index(s.from_, whole, "--from")
-    target = 1 - start if s.to is None else class_index(s.to, whole, "--to")
+    target = None if s.to is None else class_index(s.to, whole, "--to")
+    if target is not None and "from_" not in s.model_fields_set:
+        start = 1 - target  # --to alone says both
+    else:
+        start = class_index(s.from_, whole, "--from")
+    target = 1 - start if target is None else target
     if target == start:
         raise UserError(
             f"--from and --to are both {whole.classes[start]!r}: translate goes from one class to the other."

@@ -151,6 +151,9 @@ def _on_held_out(
     rows: list[dict[str, Any]] = []
     before: dict[str, Outcome] = {}
     for name, trial in (("start", start), ("chosen", best)):
+        if name == "chosen" and best is start:  # which are known
+            rows += [{**row, "settings": name} for row in rows]
+            break
         editor = Editor(cast, _with(s, trial.values))
         for direction, pictures in halves.held_out.items():
             if progress is not None:

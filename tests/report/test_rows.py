@@ -64,6 +64,6 @@ def test_more_failures_than_the_limit_leave_room_for_the_best_and_the_worst_of_t
     one = rows(np.linspace(0.52, 0.0, 1000).tolist())
     chosen = select(one, limit)
     assert len(one.failed()) > limit == len(chosen.shown)
-    assert chosen.extremes == len(chosen.random) == min(24, limit // 3)
+    assert chosen.extremes == len(chosen.random) == min(24, limit // 3, max(1, len(one) // 2))
     for named in (one.best(chosen.extremes), one.worst(chosen.extremes), chosen.random):
         assert np.isin(named, chosen.shown).all()
