@@ -1,6 +1,6 @@
 """How exactly `cfdiff bag` reaches a mix: drawn bags and whole smears, both modes, and the unguided control.
 
-    python benchmarks/bags.py                         everything: at least 200 bags and mixes
+    python benchmarks/bags.py                         everything: hours on a laptop
     python benchmarks/bags.py --bags 2 --patients 1   a look
 
 Every number is computed from the finished files. Equality outside the edits is checked here on the pixels, not taken
@@ -21,10 +21,10 @@ import numpy as np
 
 from cfdiff.data.open import open_source
 from cfdiff.data.values import unit
-from cfdiff.metrics.intervals import mean_interval, wilson
 from cfdiff.store.bags import open_bags
 from cfdiff.workflows.bag import bag
 from cfdiff.workflows.bag_settings import BagSettings
+from cfdiff.workflows.evaluate_columns import Columns
 
 MIXES = "0,0.1,0.3,0.5,0.9,1"
 KINDS: dict[str, dict[str, Any]] = {
@@ -48,14 +48,16 @@ def main() -> None:
     for sort, which in sorts.items():
         for kind in args.kinds.split(","):
             out = folder / f"{sort.replace(' ', '-')}-{kind}.h5"
+            clock = out.with_suffix(".seconds")  # beside the file: the same run gives the same file, whatever it took
             if out.exists():
                 print(f"{sort}, {kind}: taken from {out.name}")
-                seconds = None
             else:
                 settings = BagSettings(**{**common, **which, **KINDS[kind], "out": out})
-                seconds = bag(settings)["seconds_per_bag"]
+                clock.write_text(str(bag(settings)["seconds_per_bag"]))
+            seconds = float(clock.read_text()) if clock.exists() else None
             rows.append({"bags": sort, "kind": kind, "seconds_per_bag": seconds, **measure(out, args.data_of(common))})
             print(line(rows[-1]), flush=True)
+    print("\n".join(markdown(rows)))
     if args.out is not None:
         args.out.write_text(json.dumps({"benchmark": "bags", "seed": args.seed, "rows": rows}, indent=1) + "\n")
     if args.keep is None:
@@ -63,11 +65,11 @@ def main() -> None:
 
 
 def measure(path: Path, data: str) -> dict[str, Any]:
-    """The figures of one bag file, with 95 % intervals over bags and mixes."""
+    """The figures of one bag file; 95 % intervals resample whole bags, as the mixes of one are not independent."""
     source = open_source(data, keep_other=True)
     row_of = {str(i): row for row, i in enumerate(source.ids)}
     off, requested_off, by_labels, real_off, change, different = [], [], [], [], [], 0
-    exact = exact_by_labels = 0
+    exact, exact_by_labels = [], []
     with open_bags(path) as bags:
         for j in range(len(bags)):
             view = bags[j]
@@ -78,30 +80,63 @@ def measure(path: Path, data: str) -> dict[str, Any]:
             by_labels.append(abs(mixed - view.wanted) / n)
             requested_off.append(abs(count / n - view.requested))
             real_off.append(abs(int(judged[:, 0].sum()) - int((view.label_before == 1).sum())) / n)
-            exact += count == view.wanted
-            exact_by_labels += mixed == view.wanted
-            change.extend(np.abs(unit(view.image) - unit(view.source)).mean(axis=(1, 2, 3))[view.edited])
+            exact.append(count == view.wanted)
+            exact_by_labels.append(mixed == view.wanted)
+            moved = np.abs(unit(view.image) - unit(view.source)).mean(axis=(1, 2, 3))[view.edited]
+            change.append(moved.mean() if len(moved) else np.nan)
             real = source.read([row_of[i] for i in view.ids])
             rest = ~(view.edited | view.sham)
             different += int((view.image[rest] != real[rest]).any(axis=(1, 2, 3)).sum())
-        total = len(bags)
+        names = bags.read("bag/name")[bags.read("mix/bag")]
         seen = bags.read("prob/judge")[:, 0, 1] > 0.5
         truth = bags.read("instance/label")[bags.read("row/instance")] == 1
-    return {
-        "bags_and_mixes": total,
-        "exact": exact / total,
-        "exact_95": wilson(exact, total),
-        "exact_by_labels": exact_by_labels / total,
-        "exact_by_labels_95": wilson(exact_by_labels, total),
-        "off_planned": float(np.mean(off)),
-        "off_planned_95": mean_interval(np.array(off)),
-        "off_requested": float(np.mean(requested_off)),
-        "off_planned_by_labels": float(np.mean(by_labels)),
-        "judge_error_on_real": float((seen != truth).mean()),
-        "judge_off_on_real_bags": float(np.mean(real_off)),
-        "mean_abs_difference_edited": float(np.mean(change)) if change else None,
-        "changed_outside_edits": different,
+    columns = Columns(len(names), names if len(np.unique(names)) > 1 else None, None)
+    found: dict[str, Any] = {"bags_and_mixes": len(names), "different_bags": len(np.unique(names))}
+    for name, shares in (("exact", exact), ("exact_by_labels", exact_by_labels)):
+        found |= figure(name, columns.share("", np.array(shares)))
+    means = {
+        "off_planned": off,
+        "off_requested": requested_off,
+        "off_planned_by_labels": by_labels,
+        "judge_off_on_real_bags": real_off,
+        "mean_abs_difference_edited": change,
     }
+    for name, values in means.items():
+        found |= figure(name, columns.mean("", np.array(values)))
+    return found | {"judge_error_on_real": float((seen != truth).mean()), "changed_outside_edits": different}
+
+
+def figure(name: str, of: dict[str, Any]) -> dict[str, Any]:
+    """A value and its interval."""
+    return {name: of["all"]["value"], f"{name}_95": (of["all"]["low"], of["all"]["high"])}
+
+
+def markdown(rows: list[dict[str, Any]]) -> list[str]:
+    """The table of docs/quality.md."""
+    heads = (
+        "bags", "mode", "bags x mixes", "exact count by labels", "exact by the judge",
+        "off by labels", "off by the judge", "the judge alone on the real bags",
+        "mean \\|difference\\| of the edits", "changed outside", "s a bag and mix",
+    )  # fmt: skip
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for row in rows:
+
+        def share(name: str, row: dict[str, Any] = row) -> str:
+            low, high = row[f"{name}_95"]
+            return f"{row[name]:.1%} ({low:.1%}-{high:.1%})"
+
+        def mean(name: str, row: dict[str, Any] = row) -> str:
+            low, high = row[f"{name}_95"]
+            return "" if row[name] is None else f"{row[name]:.4f} ({low:.4f}-{high:.4f})"
+
+        cells = (
+            row["bags"], row["kind"], f"{row['different_bags']} x {row['bags_and_mixes'] // row['different_bags']}",
+            share("exact_by_labels"), share("exact"), mean("off_planned_by_labels"), mean("off_planned"),
+            mean("judge_off_on_real_bags"), mean("mean_abs_difference_edited"), str(row["changed_outside_edits"]),
+            "" if row["seconds_per_bag"] is None else f"{row['seconds_per_bag']:.1f}",
+        )  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 def line(row: dict[str, Any]) -> str:
