@@ -314,13 +314,19 @@ def markdown(rows: list[dict[str, Any]]) -> list[str]:
         flipped = "" if row.get("flipped_judge") is None else f"{row['flipped_judge']:.1%}"
         cells = " | ".join(cell(row, name) for name in names)
         lines.append(f"| {row['method']} | {cells} | {flipped} | {row['seconds_per_image']:.2f} |")
-    for part in ("by_kind", "by_size"):
+    for part, name, words in (
+        ("by_kind", "dice", "Dice at the threshold of validation"),
+        ("by_kind", "auprc", "pooled AUPRC"),
+        ("by_size", "dice", "Dice at the threshold of validation"),
+    ):
         heads = " | ".join(f"{group} (n = {v['n']})" for group, v in rows[0][part].items())
-        lines += ["", f"| method, Dice at the threshold of validation | {heads} |"]
-        lines.append("|" + "---|" * (len(rows[0][part]) + 1))
+        lines += ["", f"| {words} | {heads} |", "|" + "---|" * (len(rows[0][part]) + 1)]
         for row in rows:
-            cells = " | ".join(f"{v['dice']:.3f}" for v in row[part].values())
+            cells = " | ".join(f"{v[name]:.3f}" for v in row[part].values())
             lines.append(f"| {row['method']} | {cells} |")
+        if name == "auprc":
+            cells = " | ".join(f"{v['prevalence']:.3f}" for v in rows[0][part].values())
+            lines.append(f"| prevalence, what chance has | {cells} |")
     return lines
 
 

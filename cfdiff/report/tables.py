@@ -39,8 +39,9 @@ def evaluation_tables(figures: dict[str, Any]) -> list[Table]:
     """
     sections = {}
     for name, section in figures.get("sections", {}).items():
-        notes = {key: value for key, value in section.items() if key not in ("question", "figures")}
-        sections[section.get("question", name)] = {**section.get("figures", {}), **notes}
+        notes = {key: value for key, value in section.items() if key not in ("question", "figures", "judge")}
+        by = f" by {section['judge']}" if isinstance(section.get("judge"), str) else ""
+        sections[section.get("question", name) + by] = {**section.get("figures", {}), **notes}
     others = {key: value for key, value in figures.items() if key != "sections"}
     loose = {key: value for key, value in others.items() if not isinstance(value, dict) or _is_figure(value)}
     rest = {key: value for key, value in others.items() if key not in loose} | {"run": loose}
