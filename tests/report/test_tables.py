@@ -9,9 +9,9 @@ def test_a_figure_by_column_is_a_row_with_its_interval_and_direction() -> None:
     figure = {"label": "flip rate", "better": "higher", "unit": "share", "all": ENTRY, "flipped": {**ENTRY, "n": 31}}
     figures = {"sections": {"valid": {"question": "Valid?", "figures": {"flip": figure}, "judge": "j"}}, "images": 32}
     valid, run = evaluation_tables(figures)
-    assert valid.name == "Valid?" and valid.columns == ["all", "flipped"] and not valid.minor
+    assert valid.name == "Valid? by j" and valid.columns == ["all", "flipped"] and not valid.minor
     cells = [Cell("96.9%", "84.2% to 100.0%, n = 32"), Cell("96.9%", "84.2% to 100.0%, n = 31")]
-    assert valid.rows == [("flip rate \N{UPWARDS ARROW}", cells), ("judge", [Cell("j"), Cell("")])]
+    assert valid.rows == [("flip rate \N{UPWARDS ARROW}", cells)]
     assert run.rows == [("images", [Cell("32")])] and run.minor
 
 
