@@ -38,10 +38,9 @@ def open_source(
     `split` may join several ("train-guide+val"). `negative` and `positive` name the classes; images of other
     classes are dropped unless `keep_other`. `unlabelled` are the class names of data that need not say its labels:
     absent and blank ones are of neither class, and a flat folder of images will do. `group_key` is the column that
-    says which images belong
-    together. `from_label` keeps one class. `limit` takes a random part, spread over groups, that depends on
-    `seed` and the ids only. `fit` changes size or channels while reading. Raises UserError for anything that
-    cannot be read as asked.
+    says which images belong together. `from_label` keeps one class. `limit` takes a random part, spread over groups,
+    that depends on `seed` and the ids only. `fit` changes size or channels while reading. Raises UserError for
+    anything that cannot be read as asked.
     """
     raw = read_raw(spec, fit, unlabelled is not None)
     labels, classes = map_classes(raw.labels, negative, positive, raw.name, raw.stated_classes, unlabelled)
