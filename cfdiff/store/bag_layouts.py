@@ -13,11 +13,11 @@ import numpy as np
 from cfdiff.store.files import atomic
 
 LAYOUTS = {
-    "clam": (("h5_files", "pt_files"), ".*"),
-    "torchmil": (("features", "labels", "inst_labels", "coords"), ".npy"),
-    "npz": ((".",), ".npz"),
+    "clam": ("h5_files/{}.h5", "pt_files/{}.pt"),
+    "torchmil": ("features/{}.npy", "labels/{}.npy", "inst_labels/{}.npy", "coords/{}.npy"),
+    "npz": ("{}.npz",),
 }
-"""The folders of each layout, and how the files in them end."""
+"""The files of a bag in each layout."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,12 +98,21 @@ def write_table(folder: Path, bags: Sequence[FeatureBag]) -> None:
 
 
 def clear(folder: Path, kind: str) -> None:
-    """Remove what an earlier export of this kind left in `folder`, so that no tool mixes two runs; nothing else."""
-    parts, suffix = LAYOUTS[kind]
-    for part in parts:
-        for path in (folder / part).glob(f"*{suffix}") if (folder / part).is_dir() else ():
-            path.unlink()
-    (folder / "dataset.csv").unlink(missing_ok=True)
+    """Remove the bags that the `dataset.csv` of an earlier export of this kind lists, so that no tool mixes two runs.
+
+    Whatever else lies in `folder` stays.
+    """
+    table = folder / "dataset.csv"
+    if not table.is_file():
+        return
+    with table.open(newline="", encoding="utf-8") as file:
+        names = [row["slide_id"] for row in csv.DictReader(file) if row.get("slide_id")]
+    for name in names:
+        for place in LAYOUTS[kind]:
+            path = folder / place.format(name)
+            if path.parent.resolve().is_relative_to(folder.resolve()):
+                path.unlink(missing_ok=True)
+    table.unlink()
 
 
 def square(n: int) -> np.ndarray:

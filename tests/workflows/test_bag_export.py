@@ -106,9 +106,13 @@ def test_a_second_export_into_a_folder_leaves_no_bag_of_the_first_and_every_othe
     fresh = sorted(path.relative_to(folder) for path in folder.rglob("*"))
     for path in [path for path in folder.rglob("*0.67*") if path.is_file()]:
         path.rename(path.with_name(path.name.replace("0.67", "0.99")))  # as an earlier run with other mixes left it
-    (folder / "mine.txt").write_text("keep me")
+    table = (folder / "dataset.csv").read_text()
+    (folder / "dataset.csv").write_text(table.replace("0.67", "0.99"))
+    mine = [Path("mine.npz"), fresh[-1].parent / "mine.npy"]
+    for path in mine:
+        (folder / path).write_text("keep me")
     exported(made, folder, kind, force=True)
-    assert sorted(path.relative_to(folder) for path in folder.rglob("*")) == sorted([*fresh, Path("mine.txt")])
+    assert sorted(path.relative_to(folder) for path in folder.rglob("*")) == sorted([*fresh, *mine])
 
 
 def test_what_cannot_be_exported_is_said_in_one_sentence(made: Any, tmp_path: Path) -> None:
