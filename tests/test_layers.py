@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
+import re
+import sys
+import tomllib
 from pathlib import Path
 
 import cfdiff
@@ -89,3 +93,14 @@ def test_the_light_parts_do_not_import_torch() -> None:
 def test_only_the_store_and_the_readers_know_hdf5() -> None:
     users = {_part(path) for path in _modules() if any(name.split(".")[0] == "h5py" for name in _imports(path))}
     assert users <= {"store", "data"}
+
+
+def test_every_package_that_is_imported_is_a_declared_dependency() -> None:
+    """The wheel's own test borrows the environment of the checkout, so a forgotten dependency would pass there."""
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[<>=!~ \[]", entry)[0].lower() for entry in project["dependencies"]}
+    imported = {name.split(".")[0] for path in _modules() for name in _imports(path)}
+    foreign = imported - set(sys.stdlib_module_names) - {"cfdiff"}
+    of_module = importlib.metadata.packages_distributions()
+    undeclared = {name for name in foreign if not {d.lower() for d in of_module.get(name, [name])} & declared}
+    assert undeclared == set()
