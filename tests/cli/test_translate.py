@@ -82,6 +82,7 @@ def test_one_image_has_no_interval_in_the_table() -> None:
         "mean_abs_difference": 0.01,
         "mean_abs_difference_95": None,
         "retried": 0.0,
+        "quarantined": 0,
         "network_calls": 8.0,
         "guide_calls": 3.0,
         "seconds_per_image": None,
