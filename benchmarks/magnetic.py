@@ -7,6 +7,8 @@
     cfdiff train-classifier --config configs/magnetic-tile/judge.toml     --data runs/magnetic/tiles.npz --out runs/magnetic/judge
     python benchmarks/magnetic.py --json localisation.json --picture localisation.png
 
+The models that these commands made are bundled: give `--weights cfdiff/weights/magnetic-tile` in place of training.
+
 Three methods, test crops with a defect, the same models, masks used for scoring only:
 
 - cfdiff: defect -> free, |difference|;
