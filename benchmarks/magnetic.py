@@ -61,7 +61,7 @@ OURS: list[dict[str, Any]] = [
 PLAIN: dict[str, Any] = {
     "depth": 0.5, "steps": 500, "ratio": None, "guides": "noisy", "anchored": False, "closed_loop": False, "retries": 0,
 }  # fmt: skip
-SCALES = (10.0, 100.0, 1000.0)
+SCALES = (1.0, 3.0, 10.0, 100.0)
 
 
 @dataclass(frozen=True, eq=False)
