@@ -10,7 +10,7 @@ from cfdiff.metrics.intervals import wilson
 from cfdiff.models.checkpoint import Model
 from cfdiff.workflows.cast import CHANCE
 from cfdiff.workflows.doctor_context import Context, Line
-from cfdiff.workflows.edit import Editor
+from cfdiff.workflows.edit import Editor, ladder
 
 INVERTED = 0.4
 WEAK = 0.8
@@ -73,16 +73,15 @@ def guide_by_level(context: Context) -> list[Line]:
     found = {str(level): score for level, score in scores.items()} | {"guidance_on_to": float(on)}
     if not beyond:
         return [Line("guide by level", "ok", figure, values=found)]
-    return [Line("guide by level", "fail" if lost else "warn", figure, _less_noise(context, able), found)]
+    return [Line("guide by level", "fail" if lost else "warn", figure, less_noise(context, able), found)]
 
 
-def _less_noise(context: Context, able: int) -> str:
+def less_noise(context: Context, able: int) -> str:
     """What to do where guidance is on beyond `able`, the last level that the guide knows; -1 where it knows none."""
     if able < 0:
         return "The guide knows nothing even of clean images: train it longer, or use --guides clean."
-    depths = [rung.depth for rung in Editor(context.cast, context.s).rungs]
     T = context.cast.schedule.T
-    shallow = sum(round(depth * T) <= able for depth in depths)
+    shallow = sum(round(rung.depth * T) <= able for rung in ladder(context.s))
     if context.s.depth * T > able:
         way = f"lower --depth to {able / T:g} (and --retries)"
     else:

@@ -71,6 +71,11 @@ class Trial:
         return max(float(np.mean(o.change)) for o in self.outcome.values())
 
     @property
+    def worst(self) -> str:
+        """The direction in which it changes most."""
+        return max(self.outcome, key=lambda name: float(np.mean(self.outcome[name].change)))
+
+    @property
     def calls(self) -> float:
         """Mean network calls an image in the worse direction."""
         return max(float(np.mean(o.calls)) for o in self.outcome.values())
@@ -112,7 +117,7 @@ def choose(trials: Sequence[Trial], goal: Goal) -> Trial:
     start = trials[0]
     if missed(start, goal) > 0:
         return leader(trials, goal)
-    worst = max(start.outcome, key=lambda name: float(np.mean(start.outcome[name].change)))
+    worst = start.worst
 
     def surely_less(trial: Trial) -> bool:
         less = np.array(trial.outcome[worst].change) - np.array(start.outcome[worst].change)
@@ -164,7 +169,7 @@ def give_up(outcome: dict[str, Outcome], goal: Goal, best: Trial) -> Literal["in
     reached = missed(best, goal)
     if sum(max(0.0, part) for part in shortfalls(flip, calls, goal).values()) > reached:
         return "infeasible"
-    worst = max(best.outcome, key=lambda name: float(np.mean(best.outcome[name].change)))
+    worst = best.worst
     more = np.array(outcome[worst].change) - np.array(best.outcome[worst].change[: len(outcome[worst])])
     return "dominated" if reached == 0 and _lowest_mean(more) > 0 else None
 

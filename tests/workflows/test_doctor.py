@@ -16,9 +16,10 @@ from cfdiff.data.open import open_source
 from cfdiff.engine import NoiseSchedule
 from cfdiff.models.checkpoint import Card, Model, load_model, save_model
 from cfdiff.workflows.doctor import CHECKS, doctor, examine
+from cfdiff.workflows.doctor_classifiers import less_noise
 from cfdiff.workflows.doctor_context import Context, Line, open_context
 from cfdiff.workflows.doctor_settings import DoctorSettings
-from cfdiff.workflows.edit import Editor
+from cfdiff.workflows.edit import ladder
 
 Settings = Callable[..., DoctorSettings]
 Report = dict[str, Any]
@@ -207,12 +208,15 @@ def test_retries_that_go_deeper_than_the_guide_knows_count_too(settings: Setting
     assert shallow.status != "fail" and deep.status in ("warn", "fail")
 
 
-def test_advice_names_the_retries_where_only_they_go_deeper_than_the_guide_knows(settings: Settings, toys: Any) -> None:
-    s = settings(depth=0.4, retries=4, limit=48)
-    found = check(s, "guide by level")[0]
-    assert "lower --retries to 2" in found.advice and "--depth" not in found.advice
-    rungs = Editor(open_context(s)[0].cast, s).rungs
-    assert [round(100 * rung.depth) for rung in rungs[:3]] == [40, 40, 40] and rungs[3].depth > 0.5
+@pytest.mark.parametrize(("able", "retries"), [(40, 2), (59, 2), (60, 3), (89, 3)])
+def test_advice_names_the_retries_where_only_they_go_deeper_than_the_guide_knows(
+    settings: Settings, able: int, retries: int
+) -> None:
+    s = settings(depth=0.4, retries=4, limit=12)
+    assert [round(100 * rung.depth) for rung in ladder(s)] == [40, 40, 40, 60, 90]
+    advice = less_noise(open_context(s)[0], able)
+    assert f"lower --retries to {retries}" in advice and "--depth" not in advice
+    assert "lower --depth to 0.3 (and --retries)" in less_noise(open_context(s)[0], 30)
 
 
 def test_images_far_darker_than_those_of_the_training_are_a_warning(
