@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from cfdiff.workflows.settings import DATA, GUIDANCE, MODEL, OUTPUT, PATH, RUN, DataSettings, Settings
 
@@ -43,7 +44,9 @@ class EditSettings(Settings):
         20.0, allow_inf_nan=False, json_schema_extra=GUIDANCE, description="Guidance scale; 0 returns the input."
     )
     ratio: PositiveFloat | None = Field(
-        0.3, json_schema_extra=GUIDANCE, description="Guidance is at most this fraction of the network's own norm."
+        0.3,
+        json_schema_extra=GUIDANCE,
+        description="Guidance is at most this fraction of the network's own norm; inf is no limit, the plain scale.",
     )
     target: float = Field(
         0.95, gt=0, le=1, json_schema_extra=GUIDANCE, description="The checker's confidence at which an edit is enough."
@@ -95,6 +98,12 @@ class EditSettings(Settings):
     device: str = Field("auto", json_schema_extra=RUN, description="auto, cpu, cuda or mps.")
     threads: PositiveInt | None = Field(None, json_schema_extra=RUN, description="CPU threads [default: all].")
     seed: int = Field(0, json_schema_extra=RUN, description="Of every image's noise, and of --limit.")
+
+    @field_validator("ratio")
+    @classmethod
+    def _no_limit(cls, ratio: float | None) -> float | None:
+        """One word for no clamp: the ladder then strengthens the scale, and JSON knows no infinity."""
+        return None if ratio == math.inf else ratio
 
 
 class TranslateSettings(EditSettings, DataSettings):

@@ -56,8 +56,9 @@ class TuneSettings(EditSettings, DataSettings):
     )
     ratio: PositiveFloat = Field(
         EditSettings.model_fields["ratio"].default,
+        allow_inf_nan=False,
         json_schema_extra=GUIDANCE,
-        description=EditSettings.model_fields["ratio"].description,
+        description="Guidance is at most this fraction of the network's own norm.",
     )
     scale: PositiveFloat = Field(
         EditSettings.model_fields["scale"].default, json_schema_extra=GUIDANCE, description="Guidance scale."

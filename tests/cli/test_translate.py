@@ -46,6 +46,12 @@ def test_the_command_line_wins_over_the_config_file_and_both_over_the_defaults(
         assert set(r["guidance/network_calls"][:]) == {4 + 1 + 3}
 
 
+def test_an_infinite_ratio_is_no_clamp(cfdiff: Callable[..., str], tmp_path: Path) -> None:
+    cfdiff("--limit", 1, "--steps", 3, "--retries", 0, "--ratio", "inf")
+    with open_result(tmp_path / "run.h5") as r:
+        assert r.settings["ratio"] is None and r["guidance/ratio"][0] == float("inf")
+
+
 def test_every_setting_but_places_is_in_the_result(cfdiff: Callable[..., str], tmp_path: Path) -> None:
     cfdiff("--limit", 1, "--steps", 3, "--retries", 0)
     places = {"out", "preview", "force", "json", "device", "threads"}

@@ -54,6 +54,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(cfdiff: Run, tmp_path: Path) -> N
         (("--tune", "ratio,speed"), "tune"),
         (("--margin", 1.5), "margin"),
         (("--scale", 0), "scale = 0.0"),
+        (("--ratio", "inf"), "ratio = inf"),
     ):
         code, printed, said = cfdiff(*arguments)
         assert code == 2 and not printed and said.count("\n") == 1 and words in said

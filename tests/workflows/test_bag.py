@@ -78,10 +78,16 @@ def test_a_bag_holds_requested_planned_and_achieved_mix_as_three_numbers(swept: 
 
 
 def test_the_checker_finds_the_planned_count_in_every_bag(swept: Any) -> None:
+    """But where an instance cannot be flipped (its edit is in the file, unused) and none is left to replace it."""
     with open_bags(swept[0]) as bags:
+        ids, failed = bags.read("instance/id"), bags.read("edit/source")[~bags.read("edit/used")]
+        unable = set(ids[failed].tolist())
+        exact = np.isclose(bags.read("mix/achieved_by_checker"), bags.read("mix/planned"))
         for j in range(len(bags)):
-            assert bags[j].edited.sum() == abs(bags[j].wanted - 3)
-        assert bags.read("mix/achieved_by_checker") == pytest.approx(bags.read("mix/planned"))
+            view = bags[j]
+            assert exact[j] == (view.edited.sum() == abs(view.wanted - 3))
+            assert exact[j] or unable & set(view.ids)
+        assert exact.mean() > 0.9
 
 
 def test_a_sweep_translates_each_instance_at_most_once_a_direction(swept: Any) -> None:

@@ -223,9 +223,9 @@ def test_real_images_of_the_target_class_are_as_near_as_real_ones_are(made: Any,
     run = made(lambda images: healthy.read(np.arange(len(images))))
     figures = section(evaluate(settings(run, faithfulness=False, repeats=8)), "realistic")
     spread = figures["fid_real"]
-    assert figures["fid"] == pytest.approx(spread, rel=0.6)
+    assert 0 < figures["fid"] < 1.5 * spread  # about half of it: these are the reference's own images
     far = section(evaluate(settings(made(darker_spot, "far.h5"), faithfulness=False, repeats=8)), "realistic")
-    assert far["fid"] > 3 * spread
+    assert far["fid"] > 10 * spread
 
 
 def test_the_runs_split_is_asked_of_a_reference_only_where_it_has_it(

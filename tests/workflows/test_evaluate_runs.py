@@ -107,10 +107,12 @@ def test_of_a_bag_file_each_edited_instance_is_measured_once_and_shams_are_not(b
 def test_under_another_judge_the_ratios_of_bags_are_its_word_on_every_row(bagged: Path, toy: Any) -> None:
     other = toy.weights / "checker.safetensors"
     with open_bags(bagged) as bags, open_run(bagged) as run:
-        # The checker steered, so it is refused: a copy with another sha256 is another judge with the same word.
+        # The checker steered, so it is refused: with its head turned over it is a judge that says the opposite.
         renamed = bagged.with_name("other.safetensors")
         model = load_model(other)
-        save_model(renamed, model.net, dataclasses.replace(model.card, training={"copy": True}))
+        for part in model.net.net.get_classifier().parameters():
+            part.data = part.data.flip(0)
+        save_model(renamed, model.net, model.card)
         result = evaluate(settings(bagged, toy, judge=renamed, realism=False, faithfulness=False, batch_size=5))
         images, labels = zip(*[(bags[j].image, bags[j].label_before) for j in range(len(bags))], strict=True)
         seen = [probabilities(model, to_model(x)).numpy()[:, 1] > 0.5 for x in images]
