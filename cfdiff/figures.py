@@ -16,7 +16,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from cfdiff.errors import UserError
-from cfdiff.store.files import atomic
+from cfdiff.files import atomic
 
 FORMATS = (".png", ".pdf", ".svg")
 _COLOURS = "RdBu_r"

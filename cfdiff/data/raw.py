@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import zipfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from cfdiff.data.source import Reader
-from cfdiff.errors import UserError
+from cfdiff.files import atomic
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,22 +53,13 @@ def numbered_if_repeated(names: np.ndarray) -> np.ndarray:
 
 
 def save_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a compressed .npz, beside and then renamed, with fixed dates: equal arrays give equal bytes."""
-    beside = path.with_name(path.name + ".part")
-    try:
+    """Write a compressed .npz with fixed dates: equal arrays give equal bytes; its folder is made."""
+    with atomic(path) as scratch:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(21, "it is a folder")
-        with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
             for key, array in arrays.items():
                 buffer = io.BytesIO()
                 np.lib.format.write_array(buffer, np.asarray(array), allow_pickle=False)
                 entry = zipfile.ZipInfo(f"{key}.npy", date_time=(1980, 1, 1, 0, 0, 0))
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 archive.writestr(entry, buffer.getvalue(), compresslevel=9)
-        os.replace(beside, path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): choose another place.") from error
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 
 from cfdiff.data.source import NEGATIVE, POSITIVE, Source, random_subset
-from cfdiff.errors import UserError
+from cfdiff.files import atomic
 
 INCH = 0.82  # side of one image
 LONGEST_CAPTION = 15
@@ -41,15 +40,8 @@ def contact_sheet(source: Source, out: Path, per_class: int = 48, columns: int =
     body = figure.subfigures(1, 2, wspace=0.02, squeeze=False)
     for label, part, half in zip((NEGATIVE, POSITIVE), picked, body[0], strict=True):
         _half(half, part, source, label, rows, columns)
-    beside = out.with_name(out.name + ".part")
-    try:
-        figure.savefig(beside, format="png")
-        beside.replace(out)
-    except OSError as error:
-        raise UserError(f"{out} cannot be written ({error.strerror}): choose another place.") from error
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
+    with atomic(out) as scratch:
+        figure.savefig(scratch, format="png")
     return out
 
 

@@ -20,9 +20,9 @@ from torch import nn
 
 from cfdiff import __version__
 from cfdiff.errors import UserError
+from cfdiff.files import atomic
 from cfdiff.models.classifier import Classifier, ClassifierConfig, refuse_pickle
 from cfdiff.models.unet import UNet, UNetConfig
-from cfdiff.store.files import atomic
 
 FORMAT = "cfdiff-model-1"
 KINDS = ("diffusion", "noisy-classifier", "clean-classifier")

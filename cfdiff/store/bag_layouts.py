@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from cfdiff.store.files import atomic
+from cfdiff.files import atomic
 
 LAYOUTS = {
     "clam": ("h5_files/{}.h5", "pt_files/{}.pt"),

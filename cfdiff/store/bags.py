@@ -14,8 +14,8 @@ import numpy as np
 
 from cfdiff import __version__
 from cfdiff.errors import UserError
+from cfdiff.files import atomic
 from cfdiff.store.bag_schema import FORMAT, FORMAT_VERSION, SCHEMA
-from cfdiff.store.files import atomic
 from cfdiff.store.parts import RunParts
 from cfdiff.store.result import encode_settings, is_result_of
 from cfdiff.store.schema import Field

@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from cfdiff.store.files import temporary
+from cfdiff.files import temporary
 
 _HELD: set[Path] = set()  # by this process, whichever object holds them
 

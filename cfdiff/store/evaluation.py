@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from cfdiff import __version__
-from cfdiff.store.files import atomic
+from cfdiff.files import atomic
 
 FORMAT = "cfdiff-evaluation"
 FORMAT_VERSION = 1

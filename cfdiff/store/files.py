@@ -1,14 +1,11 @@
-"""Files that are there whole or not at all, also after a power cut."""
+"""Where a result may be written, asked before it is computed."""
 
 from __future__ import annotations
 
-import os
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from cfdiff.errors import UserError
+from cfdiff.files import temporary
 
 
 def parts_dir(out: Path) -> Path:
@@ -43,38 +40,3 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise UserError(f"Cannot make the folder {folder} here ({error.strerror}): choose another --out.") from error
-
-
-def temporary(path: Path) -> Path:
-    """A name beside `path` that no other process uses."""
-    return path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-
-
-@contextmanager
-def atomic(path: Path, *, through: Path | None = None) -> Iterator[Path]:
-    """Yield a temporary name to write to; at the end it is fsynced and renamed to `path`.
-
-    `through` is the folder of the temporary file (same file system), by default that of `path`. After an
-    exception the temporary file is removed and `path` is as it was; an OSError becomes a UserError.
-    """
-    scratch = temporary((through or path.parent) / path.name)
-    try:
-        yield scratch
-        sync(scratch)
-        os.replace(scratch, path)
-        sync(path.parent)
-    except OSError as error:
-        raise UserError(
-            f"Cannot write {path} ({error.strerror or error}): free space or mend it, then run again."
-        ) from error
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file's bytes, or a folder's names, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -11,9 +11,9 @@ import torch
 from cfdiff.data.values import to_model
 from cfdiff.errors import UserError
 from cfdiff.figures_bag import file_names
+from cfdiff.files import atomic
 from cfdiff.store.bag_layouts import FeatureBag, clear, square, write_clam, write_npz, write_table, write_torchmil
 from cfdiff.store.bags import Bags, open_bags
-from cfdiff.store.files import atomic
 from cfdiff.workflows.bag_settings import BagSettings
 from cfdiff.workflows.bag_setup import Setup
 from cfdiff.workflows.features import Extract, judge_features, timm_features

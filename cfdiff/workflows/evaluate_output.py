@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from cfdiff.errors import UserError
+from cfdiff.files import atomic
 from cfdiff.store import check_output
 from cfdiff.store.evaluation import write_evaluation
-from cfdiff.store.files import atomic
 from cfdiff.workflows.evaluate_images import Measured
 from cfdiff.workflows.evaluate_run import Run
 from cfdiff.workflows.evaluate_settings import EvaluateSettings

@@ -10,11 +10,12 @@ from pydantic import BaseModel
 
 from cfdiff.data.raw import file_sha256
 from cfdiff.errors import UserError
+from cfdiff.files import atomic
 from cfdiff.report.page import render
 from cfdiff.report.tables import Table, evaluation_tables, plain
 from cfdiff.store import open_result
 from cfdiff.store.bags import open_bags
-from cfdiff.store.files import atomic, check_output
+from cfdiff.store.files import check_output
 from cfdiff.workflows.evaluate_run import Run, is_bag_file, open_run
 from cfdiff.workflows.report_bags import bag_context
 from cfdiff.workflows.report_images import image_context

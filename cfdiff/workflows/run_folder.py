@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from cfdiff.errors import UserError
-from cfdiff.store.files import atomic, temporary
+from cfdiff.files import atomic, temporary
 from cfdiff.workflows.train_settings import TrainSettings
 
 FREE = frozenset({"out", "force", "max_minutes", "device", "threads", "eval_every", "val_limit", "half", "calibrate"})

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cfdiff import __version__
-from cfdiff.store.files import atomic
+from cfdiff.files import atomic
 from cfdiff.workflows.edit_settings import EditSettings
 from cfdiff.workflows.tune_settings import TUNE_PLACES, TuneSettings
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cfdiff.errors import UserError
-from cfdiff.store.files import atomic
+from cfdiff.files import atomic
 from cfdiff.workflows.tune_trial import Outcome, Trial
 
 

@@ -26,8 +26,8 @@ from cfdiff.engine import (
     prior_term,
     vlb_term,
 )
+from cfdiff.files import atomic
 from cfdiff.models.unet import UNetConfig
-from cfdiff.store.files import atomic
 
 BUCKETS = 10
 VLB_IMAGES, VLB_LEVELS = 16, 10

@@ -57,7 +57,7 @@ def test_an_existing_file_is_only_overwritten_when_forced(tmp_path: Path, full: 
 def test_a_folder_of_that_name_is_one_sentence_and_nothing_is_left(tmp_path: Path, full: Path) -> None:
     (tmp_path / "out.npz").mkdir()
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(UserError, match="it is a folder"):
+    with pytest.raises(UserError, match="Is a directory"):
         convert(open_source(full, negative="cat", positive="dog"), tmp_path / "out.npz", force=True)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -66,5 +66,5 @@ def test_an_output_that_is_no_npz_or_cannot_be_written_is_an_error(tmp_path: Pat
     source = open_source(full, positive="dog")
     with pytest.raises(UserError, match=r"name it out\.npz"):
         convert(source, tmp_path / "out.h5")
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="Cannot write"):
         convert(source, full / "below-a-file" / "out.npz")

@@ -84,5 +84,5 @@ def test_a_contact_sheet_is_a_png_even_when_a_class_is_missing(path: Path, tmp_p
 
 
 def test_a_contact_sheet_that_cannot_be_written_is_one_clear_error(path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="Cannot write"):
         contact_sheet(open_source(path), path.parent / "missing" / "sheet.png", per_class=1, columns=1)
