@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import settings as hypothesis_settings
 
 from cfdiff.data.values import to_model
 from cfdiff.engine import NoiseSchedule
@@ -24,6 +25,10 @@ from cfdiff.models.checkpoint import Card, save_model
 from cfdiff.models.classifier import Classifier, ClassifierConfig
 from cfdiff.models.unet import UNet, UNetConfig
 from cfdiff.workflows.edit_settings import TranslateSettings
+
+# No time limits, and the same examples in every run: a test that fails somewhere fails everywhere.
+hypothesis_settings.register_profile("cfdiff", deadline=None, derandomize=True)
+hypothesis_settings.load_profile("cfdiff")
 
 # Another number trains other toy models. Every test must pass with each: it may not hang on how one training ended.
 TOY_SEED = int(os.environ.get("TOY_SEED", "0"))

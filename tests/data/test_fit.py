@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from cfdiff.data.fit import Fit
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     height=st.integers(1, 30),
     width=st.integers(1, 30),

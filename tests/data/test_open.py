@@ -72,7 +72,7 @@ def test_a_limit_is_spread_evenly_over_groups_and_classes_and_keeps_the_order(np
     }
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(small=st.integers(1, 60), large=st.integers(1, 60), seed=st.integers(0, 5))
 def test_a_smaller_limit_takes_a_part_of_a_larger_one(small: int, large: int, seed: int) -> None:
     small, large = sorted((small, large))

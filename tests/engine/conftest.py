@@ -10,14 +10,9 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from hypothesis import settings
 from torch import Tensor
 
 from cfdiff.engine import NoiseSchedule
-
-# A busy machine is not a bug, and the same examples every time make a failure repeatable.
-settings.register_profile("engine", deadline=None, derandomize=True)
-settings.load_profile("engine")
 
 
 @dataclass(frozen=True, eq=False)

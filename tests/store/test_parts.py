@@ -69,7 +69,7 @@ def test_the_joined_file_holds_what_was_written_and_the_parts_are_gone(tmp_path:
     assert os.listdir(tmp_path) == ["run.h5"]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(order=st.permutations(STARTS), stops=st.lists(st.integers(1, 5), max_size=4))
 def test_order_and_interruptions_do_not_change_a_byte(
     tmp_path_factory: pytest.TempPathFactory, undisturbed: bytes, order: list[int], stops: list[int]

@@ -5,16 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cfdiff.store.bags import open_bags
 from cfdiff.workflows.bag import bag
 from cfdiff.workflows.bag_joint import settle
 from cfdiff.workflows.bag_settings import BagSettings
-
-settings.register_profile("joint", deadline=None, derandomize=True, max_examples=60)
-settings.load_profile("joint")
 
 
 def joint(toy: Any, out: Path | None = None, **changes: Any) -> BagSettings:

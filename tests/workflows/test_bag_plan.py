@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cfdiff.data.source import Source
@@ -21,10 +21,6 @@ from cfdiff.workflows.bag_plan import (
     preferences,
     read_ids,
 )
-
-# A busy machine is not a bug, and the same examples every time make a failure repeatable.
-settings.register_profile("bags", deadline=None, derandomize=True, max_examples=60)
-settings.load_profile("bags")
 
 LABELS = st.lists(st.integers(0, 1), min_size=1, max_size=40)
 MIXES = st.floats(0, 1, allow_nan=False)

@@ -47,7 +47,7 @@ def test_proposals_are_what_will_be_written_down() -> None:
         assert all(float(f"{value:.3g}") == value for value in trial.values.values())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     T=st.sampled_from([20, 100, 1000]),
     depth=st.floats(0.05, 1.0),
