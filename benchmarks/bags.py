@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
+from cfdiff.bag.run import bag
+from cfdiff.bag.settings import BagSettings
 from cfdiff.data.open import open_source
 from cfdiff.data.values import unit
+from cfdiff.metrics.columns import Columns
 from cfdiff.store.bags import open_bags
-from cfdiff.workflows.bag import bag
-from cfdiff.workflows.bag_settings import BagSettings
-from cfdiff.workflows.evaluate_columns import Columns
 
 MIXES = "0,0.1,0.3,0.5,0.9,1"
 KINDS: dict[str, dict[str, Any]] = {

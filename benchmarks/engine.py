@@ -28,11 +28,11 @@ import torch
 from torch import Tensor, nn
 
 from cfdiff import __version__
-from cfdiff.models.bundled import PARTS
-from cfdiff.workflows import translate as workflow
-from cfdiff.workflows.cast import Cast
-from cfdiff.workflows.edit_settings import TranslateSettings
-from cfdiff.workflows.settings import resolve
+from cfdiff.edit.roles import Cast
+from cfdiff.models.bundled import ROLES
+from cfdiff.settings import resolve
+from cfdiff.translate import run as workflow
+from cfdiff.translate.settings import TranslateSettings
 
 
 class Call(NamedTuple):
@@ -52,7 +52,7 @@ def record(settings: TranslateSettings) -> tuple[Cast, list[Call]]:
     def watched(*arguments: Any) -> Cast:
         cast = load(*arguments)
         casts.append(cast)
-        for part in PARTS:
+        for part in ROLES:
             model = getattr(cast, part)
             if model is not None:
                 handles.append(model.net.register_forward_pre_hook(note(part)))

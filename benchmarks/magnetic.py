@@ -41,12 +41,12 @@ from cfdiff.cli.memory import keep_freed_memory
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source
 from cfdiff.data.values import to_model, unit
+from cfdiff.edit.editor import Editor
+from cfdiff.edit.roles import Cast, load_cast, probabilities
 from cfdiff.metrics import localisation as loc
 from cfdiff.metrics.intervals import bootstrap, wilson
-from cfdiff.workflows.cast import Cast, load_cast, probabilities
-from cfdiff.workflows.edit import Editor
-from cfdiff.workflows.edit_settings import TranslateSettings
-from cfdiff.workflows.settings import resolve
+from cfdiff.settings import resolve
+from cfdiff.translate.settings import TranslateSettings
 
 SIGMAS = (0.0, 1.0, 2.0)
 SIZES = (40, 160, 640)

@@ -20,10 +20,10 @@ from rich.table import Table
 
 from cfdiff.data.open import open_source
 from cfdiff.data.values import to_model
+from cfdiff.edit.roles import Cast, load_cast, probabilities
+from cfdiff.edit.settings import EditSettings
 from cfdiff.engine import q_sample
-from cfdiff.workflows.cast import Cast, load_cast, probabilities
-from cfdiff.workflows.edit_settings import EditSettings
-from cfdiff.workflows.validate_diffusion import validate
+from cfdiff.train.validate import validate
 
 DEPTHS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cfdiff.figures import panel
+from cfdiff.figures.panel import panel
 from cfdiff.store import open_result
 
 

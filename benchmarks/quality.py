@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from cfdiff import __version__
-from cfdiff.workflows.edit_settings import TranslateSettings
-from cfdiff.workflows.settings import resolve
-from cfdiff.workflows.translate import translate
+from cfdiff.settings import resolve
+from cfdiff.translate.run import translate
+from cfdiff.translate.settings import TranslateSettings
 
 DEFAULT: dict[str, dict[str, Any]] = {"default": {}}
 ABLATION: dict[str, dict[str, Any]] = {

@@ -17,14 +17,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from exact import edit_settings, exact_cast, exact_images
 from hypothesis import settings as hypothesis_settings
+from saved import make_bags, make_data, make_run
 
 from cfdiff.data.values import to_model
 from cfdiff.engine import NoiseSchedule
 from cfdiff.models.checkpoint import Card, save_model
 from cfdiff.models.classifier import Classifier, ClassifierConfig
 from cfdiff.models.unet import UNet, UNetConfig
-from cfdiff.workflows.edit_settings import TranslateSettings
+from cfdiff.translate.settings import TranslateSettings
+
+__all__ = ["edit_settings", "exact_cast", "exact_images", "make_bags", "make_data", "make_run"]
 
 # No time limits, and the same examples in every run: a test that fails somewhere fails everywhere.
 hypothesis_settings.register_profile("cfdiff", deadline=None, derandomize=True)

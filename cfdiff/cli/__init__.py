@@ -1,1 +1,1 @@
-"""The command line: one file a command; parses, calls one function of cfdiff.workflows, prints."""
+"""The command line: one file a command; parses, calls one function of a task, prints."""

@@ -8,9 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from cfdiff.bag.settings import BagSettings
 from cfdiff.cli.options import EDIT_NAMES, command
-from cfdiff.cli.progress import progress
-from cfdiff.workflows.bag_settings import BagSettings
+from cfdiff.progress import progress_bar
 
 DOC = """Give bags of instances a chosen fraction of positives.
 
@@ -25,9 +25,9 @@ when the same command is given again."""
     names=EDIT_NAMES,
 )
 def bag(settings: BagSettings) -> None:
-    from cfdiff.workflows.bag import bag as run
+    from cfdiff.bag.run import bag as run
 
-    with progress("planning") as advance:
+    with progress_bar("planning") as advance:
         figures = run(settings, advance)
     if settings.json_:
         print(json.dumps(figures))

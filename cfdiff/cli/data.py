@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cfdiff.data import bundled, malaria, open_source
+from cfdiff.data import bundled, open_source
 from cfdiff.data.convert import convert as convert_source
 from cfdiff.data.fit import Fit
 from cfdiff.data.sheet import contact_sheet
@@ -120,6 +120,7 @@ def build_malaria(
     ] = None,
 ) -> None:
     """Build the bundled malaria cells, or all of them, from the original images."""
+    malaria = bundled.builder("malaria-cells")
     names = None if patients is None else malaria.patients_in(patients)
     typer.echo(malaria.build(source, out, everything, patients=names))
 

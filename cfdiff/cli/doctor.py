@@ -7,12 +7,12 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from cfdiff.cli.options import EDIT_NAMES, command
-from cfdiff.workflows.doctor_settings import DoctorSettings
+from cfdiff.doctor.settings import DoctorSettings
+from cfdiff.progress import progress_bar
 
 DOC = """Find what is wrong with data, models and settings, in about a minute.
 
@@ -24,13 +24,10 @@ COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 @command(DoctorSettings, DOC, names=EDIT_NAMES)
 def doctor(settings: DoctorSettings) -> None:
-    from cfdiff.workflows.doctor import doctor as run
+    from cfdiff.doctor.run import doctor as run
 
-    console = Console(stderr=True)
-    columns = (TextColumn("checking {task.description}"), *Progress.get_default_columns()[1:])
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("what there is", total=None)
-        found = run(settings, lambda done, n, name: bar.update(task, completed=done, total=n, description=name))
+    with progress_bar("checking what there is") as advance:
+        found = run(settings, advance)
     if settings.json_:
         print(json.dumps(found))
     else:

@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from cfdiff.cli.options import command
-from cfdiff.cli.progress import progress
-from cfdiff.workflows.evaluate_settings import EvaluateSettings
+from cfdiff.evaluate.settings import EvaluateSettings
+from cfdiff.progress import progress_bar
 
 DOC = """Measure a finished run: valid, minimal, faithful, realistic, and in the right place?
 
@@ -32,9 +32,9 @@ ARROWS = {"higher": "↑", "lower": "↓", None: ""}
     arguments=("run",),
 )
 def evaluate(settings: EvaluateSettings) -> None:
-    from cfdiff.workflows.evaluate import evaluate as run
+    from cfdiff.evaluate.run import evaluate as run
 
-    with progress("reading") as advance:
+    with progress_bar("reading") as advance:
         figures = run(settings, advance)
     if settings.json_:
         print(json.dumps(figures))

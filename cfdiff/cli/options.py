@@ -13,7 +13,8 @@ from typing import Annotated, Any, Optional
 import typer
 
 from cfdiff.errors import UserError
-from cfdiff.workflows.settings import S, Settings, resolve
+from cfdiff.registry import OneOf
+from cfdiff.settings import S, Settings, resolve
 
 Run = Callable[[Any], None]
 
@@ -80,6 +81,7 @@ def _argument(name: str, field: Any) -> inspect.Parameter:
 
 def _parameter(name: str, field: Any, spelling: str | None, panel: str | None) -> inspect.Parameter:
     kind, choices = _plain(field.annotation)
+    choices = next((mark.choices for mark in field.metadata if isinstance(mark, OneOf)), choices)
     default = field.get_default(call_default_factory=True)
     text = field.description or name.replace("_", " ").capitalize() + "."
     if choices:

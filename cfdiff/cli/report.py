@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cfdiff.cli.options import command
-from cfdiff.workflows.report_settings import ReportSettings
+from cfdiff.report.settings import ReportSettings
 
 DOC = """Show a run as one HTML page: figures, plots, and a gallery of its images.
 
@@ -12,6 +12,6 @@ The page holds everything and loads nothing: it can be mailed, archived and open
 
 @command(ReportSettings, DOC, names={"out": "--out -o"}, arguments=("run",))
 def report(settings: ReportSettings) -> None:
-    from cfdiff.workflows.report import report as run
+    from cfdiff.report.run import report as run
 
     print(run(settings))

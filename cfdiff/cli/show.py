@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cfdiff.cli.options import command
-from cfdiff.workflows.report_settings import ShowSettings
+from cfdiff.figures.settings import ShowSettings
 
 DOC = """Draw some images of a run as a panel for a paper, or one bag as a sheet.
 
@@ -12,7 +12,7 @@ With no choice the images are spread evenly over the run, failures as they come.
 
 @command(ShowSettings, DOC, names={"out": "--out -o"}, arguments=("run",))
 def show(settings: ShowSettings) -> None:
-    from cfdiff.workflows.show import show as run
+    from cfdiff.figures.show import show as run
 
     done = run(settings)
     print(done["figure"] if done["shown"] == done["of"] else f"{done['figure']}  ({done['shown']} of {done['of']})")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cfdiff.cli.options import command
-from cfdiff.workflows.train_settings import ClassifierSettings, DiffusionSettings
+from cfdiff.train.settings import ClassifierSettings, DiffusionSettings
 
 
 @command(
@@ -12,7 +12,7 @@ from cfdiff.workflows.train_settings import ClassifierSettings, DiffusionSetting
     names={"half": "--half/--full"},
 )
 def train_diffusion(settings: DiffusionSettings) -> None:
-    from cfdiff.workflows.train_diffusion import train_diffusion as run
+    from cfdiff.train.diffusion import train_diffusion as run
 
     run(settings)
 
@@ -23,6 +23,6 @@ def train_diffusion(settings: DiffusionSettings) -> None:
     names={"noisy": "--noisy/--clean", "half": "--half/--full", "calibrate": "--calibrate"},
 )
 def train_classifier(settings: ClassifierSettings) -> None:
-    from cfdiff.workflows.train_classifier import train_classifier as run
+    from cfdiff.train.classifier import train_classifier as run
 
     run(settings)

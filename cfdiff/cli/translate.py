@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cfdiff.cli.options import EDIT_NAMES, command
-from cfdiff.cli.progress import progress
-from cfdiff.workflows.edit_settings import TranslateSettings
+from cfdiff.progress import progress_bar
+from cfdiff.translate.settings import TranslateSettings
 
 DOC = """Turn negatives into positives, or the reverse.
 
@@ -24,10 +24,10 @@ command is given again."""
     names={"from_": "--from", **EDIT_NAMES},
 )
 def translate(settings: TranslateSettings) -> None:
-    from cfdiff.workflows.translate import translate as run
+    from cfdiff.translate.run import translate as run
 
-    with progress("translating") as advance:
-        figures = run(settings, lambda done, n: advance("translating", done, n))
+    with progress_bar("translating") as advance:
+        figures = run(settings, advance)
     if settings.json_:
         print(json.dumps(figures))
     else:

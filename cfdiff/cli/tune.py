@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cfdiff.cli.options import EDIT_NAMES, command
-from cfdiff.cli.progress import progress
-from cfdiff.workflows.tune_settings import TuneSettings
+from cfdiff.progress import progress_bar
+from cfdiff.tune.settings import TuneSettings
 
 DOC = """Find the settings that flip enough images with the smallest change.
 
@@ -27,10 +27,10 @@ on the bundled cells with no option; a search that was stopped continues when th
     names={"from_": "--from", **EDIT_NAMES},
 )
 def tune(settings: TuneSettings) -> None:
-    from cfdiff.workflows.tune import start_name
-    from cfdiff.workflows.tune import tune as run
+    from cfdiff.tune.run import start_name
+    from cfdiff.tune.run import tune as run
 
-    with progress("opening") as advance:
+    with progress_bar("opening") as advance:
         figures = run(settings, advance)
     for warning in figures["warnings"]:
         print(f"Warning: {warning}", file=sys.stderr)

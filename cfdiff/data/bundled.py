@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from cfdiff.errors import UserError
@@ -30,6 +33,16 @@ def bundled_dir(name: str) -> Path:
 def bundled_file(name: str) -> Path:
     """The .npz of a bundled data set."""
     return bundled_dir(name) / f"{name}.npz"
+
+
+def builder(name: str) -> ModuleType:
+    """The script `build.py` beside a bundled data set, which makes it from the originals, as a module."""
+    spec = importlib.util.spec_from_file_location(f"build_{name}", bundled_dir(name) / "build.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def card(name: str) -> dict[str, Any]:

@@ -10,11 +10,11 @@ import numpy as np
 from cfdiff.data.bundled import BUNDLED, bundled_file, card
 from cfdiff.data.classes import map_classes
 from cfdiff.data.fit import Fit
-from cfdiff.data.folder import read_folder
-from cfdiff.data.hdf5 import read_h5
-from cfdiff.data.manifest import read_manifest
-from cfdiff.data.npz import read_npz
 from cfdiff.data.raw import Raw
+from cfdiff.data.readers.folder import read_folder
+from cfdiff.data.readers.hdf5 import read_h5
+from cfdiff.data.readers.manifest import read_manifest
+from cfdiff.data.readers.npz import read_npz
 from cfdiff.data.source import OTHER, Source, random_subset
 from cfdiff.errors import UserError
 

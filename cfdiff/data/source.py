@@ -84,6 +84,22 @@ class Source:
         )
 
 
+def class_index(name: str, source: Source, option: str) -> int:
+    """0 or 1 for "negative", "positive" or one of the data's class names."""
+    known = ("negative", "positive", *source.classes)
+    if name not in known:
+        raise UserError(
+            f"{option} {name!r} is no class of {source.name}: the known ones are {', '.join(dict.fromkeys(known))}."
+        )
+    return known.index(name) % 2
+
+
+def require_masks(source: Source, option: str) -> None:
+    """Raise UserError where `option` asks for masks that the source has not."""
+    if source.mask_reader is None:
+        raise UserError(f"{source.name} has no masks, which {option} needs: use --mask auto or none.")
+
+
 def require_both_classes(source: Source) -> None:
     """Raise UserError unless the source holds negatives and positives (training and judging need both)."""
     for label, name in enumerate(source.classes):

@@ -7,10 +7,10 @@ from pathlib import Path
 from cfdiff.errors import UserError
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
-PARTS = ("diffusion", "guide", "checker", "judge")
+ROLES = ("diffusion", "guide", "checker", "judge")
 
 
-def part_file(folder: Path, part: str) -> Path | None:
+def role_file(folder: Path, part: str) -> Path | None:
     """The file of a part: FOLDER/PART.safetensors, or FOLDER/PART/model.safetensors as a training writes it."""
     paths = (folder / f"{part}.safetensors", folder / part / "model.safetensors")
     return next((path for path in paths if path.is_file()), None)
@@ -18,7 +18,7 @@ def part_file(folder: Path, part: str) -> Path | None:
 
 def weights_file(dataset: str, part: str) -> Path:
     """The bundled model file of `part` (diffusion, guide, checker, judge) for a bundled data set."""
-    path = part_file(WEIGHTS / dataset, part)
+    path = role_file(WEIGHTS / dataset, part)
     if path is None:
         known = sorted(p.name for p in WEIGHTS.iterdir() if p.is_dir()) if WEIGHTS.exists() else []
         raise UserError(

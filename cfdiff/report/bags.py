@@ -1,4 +1,4 @@
-"""The data of a report of bags: ratios of every bag and mix, and the instances of those that are shown."""
+"""What the report of a bag run says and shows."""
 
 from __future__ import annotations
 
@@ -6,135 +6,142 @@ from typing import Any
 
 import numpy as np
 
-from cfdiff.data.values import mean_change
-from cfdiff.figures import change_map, shown
-from cfdiff.report.cards import Gallery, common_range, numbers, value_window
-from cfdiff.report.pictures import grey_or_rgb, overlay, reduced
-from cfdiff.report.rows import Rows
+from cfdiff.bag.summary import summarise_bags
+from cfdiff.figures.rows import Rows
+from cfdiff.report.html.bags import choose, edited_rows, gallery, ratios
+from cfdiff.report.html.cards import Gallery
+from cfdiff.report.html.plots import Plot, before_after, change_histogram, dose_response, retry_histogram
+from cfdiff.report.html.tables import interval
+from cfdiff.report.settings import ReportSettings
 from cfdiff.store.bags import Bags
 
-
-def ratios(bags: Bags) -> list[dict[str, Any]]:
-    """A line for every bag and mix: name, counts, and the mixes before, requested, planned and achieved."""
-    names, of = bags.read("bag/name"), bags.read("mix/bag")
-    columns = {key: bags.read(f"mix/{key}") for key in ("before", "requested", "planned", "wanted")}
-    for key in ("achieved", "achieved_by_labels", "achieved_by_checker"):
-        if f"mix/{key}" in bags:
-            columns[key] = bags.read(f"mix/{key}")
-    edited, sham = bags.read("row/edited"), bags.read("row/sham")
-    lines = []
-    for j in range(len(bags)):
-        rows = bags.rows(j)
-        counts = {"n": rows.stop - rows.start, "edited": int(edited[rows].sum()), "sham": int(sham[rows].sum())}
-        values = {key: column[j].item() for key, column in columns.items()}
-        lines.append({"name": str(names[of[j]]), **counts, **values})
-    return lines
+_ARROWS = "\N{LEFT RIGHT ARROW}"
 
 
-def edited_rows(bags: Bags, batch: int = 256) -> Rows | None:
-    """The instances that changed class, each image once, as rows; None where nothing was edited."""
-    used, at = bags.edits()
-    if not len(used):
-        return None
-    target, source = bags.read("edit/target")[used].astype(np.int64), bags.read("edit/source")[used]
-    prob = {
-        who: bags.read(f"prob/{who}")[at][np.arange(len(at)), :, target]
-        for who in ("judge", "checker")
-        if f"prob/{who}" in bags
+def bag_context(bags: Bags, s: ReportSettings) -> dict[str, Any]:
+    """The context of templates/bags.html.j2."""
+    lines, rows = ratios(bags), edited_rows(bags)
+    made = gallery(bags, choose(bags, s.limit), lines, s.side)
+    negative, positive = bags.settings["classes"]
+    mixes = sorted({line["requested"] for line in lines})
+    asked = f"{mixes[0]:.3g}" if len(mixes) == 1 else f"{mixes[0]:.3g} to {mixes[-1]:.3g}"
+    return {
+        "title": f"Bags, {negative} {_ARROWS} {positive}, at a mix of {asked}",
+        "lead": lead(bags, positive),
+        "tiles": tiles(summarise_bags(s.run)),
+        "intervals": (
+            "Under a figure stands its 95 % interval: the bootstrap over whole bags (of a single one, its mixes or "
+            "edits), because what is of one bag is not independent; for shares the wider of that and Wilson’s. An edit "
+            "counts once, however many mixes show it."
+        ),
+        "plots": plots(lines, rows, positive),
+        "ratios": lines,
+        "shams": any(line["sham"] for line in lines),
+        "positive": positive,
+        "negative": negative,
+        "shown": shown(lines, made),
+        "mixes": mixes,
+        "limit": f"{made.limit:g}",
+        "channels": bags.images("source", np.array([0])).shape[-1] > 1,
+        "sections": [
+            ("summary", "Summary"),
+            ("distributions", "Dose and response"),
+            ("ratios", "Ratios"),
+            ("gallery", "Gallery"),
+        ],
+        "data": made.data(),
     }
-    parts = [slice(i, i + batch) for i in range(0, len(used), batch)]
-    change = [mean_change(bags.images("source", source[p]), bags.images("counterfactual", used[p])) for p in parts]
-    return Rows(
-        ids=bags.read("instance/id")[bags.read("row/instance")[at]],
-        groups=None,
-        prob=prob,
-        change=np.concatenate(change),
-        flipped=next(iter(prob.values()))[:, 1] > 0.5 if prob else None,
-        retries=bags.read("edit/retries")[used],
+
+
+def lead(bags: Bags, positive: str) -> str:
+    """What was asked of how many bags, and what stayed as it was."""
+    count, instances = len(bags.read("bag/name")), len(bags.read("instance/id"))
+    return (
+        f"{count:,} bags of {bags.settings['data']}, {instances:,} instances, {len(bags):,} pairs of a bag and a mix, "
+        f"{bags.settings['mode']} mode. Mix is the fraction of {positive}; what was not edited is as it was, byte for "
+        "byte."
     )
 
 
-def choose(bags: Bags, limit: int) -> list[int]:
-    """The bags and mixes to show: all, or as many, evenly spread, as hold at most `limit` instances (at least one)."""
-    sizes = np.diff(bags.read("mix/offset"))
-    for count in range(len(bags), 1, -1):
-        chosen = np.unique(np.linspace(0, len(bags) - 1, count).round().astype(int))
-        if sizes[chosen].sum() <= limit:
-            return chosen.tolist()
-    return [0]
-
-
-def gallery(bags: Bags, chosen: list[int], lines: list[dict[str, Any]], side: int) -> Gallery:
-    """Cards of all instances of the chosen bags, and the bags as lists of them; a picture is stored once.
-
-    Keys of a card as in `cards.gallery`, with p of the positive class, and: group the bag, kind up, down, sham or "".
-    """
-    edits = np.unique(np.concatenate([bags.read("row/edit", bags.rows(j)) for j in chosen]))
-    edits = edits[edits >= 0]
-    limit = (
-        common_range((bags.images("difference", edits[[k]])[0] for k in range(len(edits))), side) if len(edits) else 1
-    )
-    sources = bags.read("instance/source")
-    shape = bags[chosen[0]].source.shape[1:3]
-    made = Gallery(shape, side, float(limit))
-    low, high = value_window(_Lazy(bags))
-    stored: dict[tuple[str, int], int] = {}
-
-    def store(kind: str, number: int) -> int:
-        """The picture of a source, a counterfactual or a difference, made when it is first asked for."""
-        if (kind, number) not in stored:
-            image = bags.images(kind, np.array([number]))[0]
-            small = reduced(change_map(image) if kind == "difference" else shown(image, low, high), side)
-            encoded = overlay(small, made.limit) if kind == "difference" else grey_or_rgb(small)
-            stored[kind, number] = made.picture(encoded)
-        return stored[kind, number]
-
-    for j in chosen:
-        where, members = bags.rows(j), []
-        view, edit = bags[j], bags.read("row/edit", where)
-        source = sources[bags.read("row/instance", where)]
-        prob = {who: values[:, :, 1] for who, values in view.prob.items()}
-        change = mean_change(view.source, view.image)
-        for k, name in enumerate(view.ids.tolist()):
-            kind = "sham" if view.sham[k] else "" if not view.edited[k] else "up" if view.label[k] else "down"
-            card: dict[str, Any] = {
-                "n": len(made.cards),
-                "id": name,
-                "group": f"bag {view.name}, mix {view.requested:.3g}",
-                "kind": kind,
-                "p": numbers(prob, k),
-                "change": round(float(change[k]), 5),
-                "s": store("source", int(source[k])),
+def tiles(figures: dict[str, Any]) -> list[dict[str, str]]:
+    """The figures of the summary."""
+    made = [
+        {
+            "name": "instances translated",
+            "value": f"{figures['translated']:,}",
+            "interval": "",
+            "note": _failures(figures),
+        }
+    ]
+    if "achieved" in figures:
+        achieved = figures["achieved"]
+        low, high = achieved["exact_95"]
+        off = achieved["mean_off_planned_95"]
+        made += [
+            {
+                "name": "bags and mixes with the exact count, judge",
+                "value": f"{achieved['exact']:.1%}",
+                "interval": interval(low, high, "{:.1%}".format),
+                "note": "as planned, on all images as saved",
+            },
+            {
+                "name": "mean |achieved \N{MINUS SIGN} planned|, judge",
+                "value": f"{achieved['mean_off_planned']:.3f}",
+                "interval": interval(off[0], off[1], "{:.3f}".format) if off else "",
+                "note": f"|planned \N{MINUS SIGN} requested| is {figures['mean_rounding']:.3f}, by rounding",
+            },
+        ]
+    if figures.get("flipped_judge") is not None:
+        low, high = figures["flipped_judge_95"]
+        made.append(
+            {
+                "name": "edits that the judge sees",
+                "value": f"{figures['flipped_judge']:.1%}",
+                "interval": interval(low, high, "{:.1%}".format),
+                "note": "",
             }
-            if edit[k] >= 0:
-                card |= {"c": store("counterfactual", int(edit[k])), "d": store("difference", int(edit[k]))}
-            members.append(len(made.cards))
-            made.cards.append(card)
-        line = lines[j]
-        made.bags.append(
-            {"name": line["name"], "requested": line["requested"], "words": words(line), "members": members}
+        )
+    if figures.get("judge_error_on_real") is not None:
+        error = f"{figures['judge_error_on_real']:.1%}"
+        note = "bounds what it can confirm"
+        made.append({"name": "judge’s error on real instances", "value": error, "interval": "", "note": note})
+    if figures["mean_abs_difference"] is not None:
+        change = f"{figures['mean_abs_difference']:.4f}"
+        made.append(
+            {"name": "mean |difference| of the edits", "value": change, "interval": "", "note": "full range = 1"}
         )
     return made
 
 
-def words(line: dict[str, Any]) -> str:
-    """One line of `ratios` as a sentence."""
-    arrow = "\N{RIGHTWARDS ARROW}"
-    achieved = f" {arrow} achieved {line['achieved']:.3f} (judge)" if "achieved" in line else ""
-    return (
-        f"{line['n']} instances, {line['edited']} edited \N{MIDDLE DOT} before {line['before']:.3f} {arrow} requested "
-        f"{line['requested']:.3g} {arrow} planned {line['wanted']}/{line['n']} = {line['planned']:.3f}{achieved}"
-    )
+def _failures(figures: dict[str, Any]) -> str:
+    replaced, outside = figures["replaced_failures"], figures["changed_outside_edits"]
+    return f"{replaced:,} failures replaced; {outside} changed outside the edits"
 
 
-class _Lazy:
-    """The sources of a bag file as an array that is read one by one."""
+def plots(lines: list[dict[str, Any]], rows: Rows | None, positive: str) -> list[Plot]:
+    """Dose and response by the judge, or the checker where there was none; then what is known of the edited."""
+    made = []
+    for who, key in (("judge", "achieved"), ("checker", "achieved_by_checker")):
+        if key in lines[0]:
+            requested, achieved = (np.array([line[name] for line in lines]) for name in ("requested", key))
+            made.append(dose_response(requested, achieved, [f"bag {line['name']}" for line in lines], positive, who))
+            break
+    if rows is not None:
+        made += [
+            before_after(f"p(class asked for) of the edited, {who}", p, "the class asked for")
+            for who, p in rows.prob.items()
+        ]
+        made.append(change_histogram(rows.change, rows.flipped))
+        assert rows.retries is not None
+        made.append(retry_histogram(rows.retries, rows.flipped))
+    return made
 
-    def __init__(self, bags: Bags) -> None:
-        self._bags = bags
 
-    def __len__(self) -> int:
-        return int(self._bags.read("instance/source").max()) + 1
-
-    def __getitem__(self, i: int) -> np.ndarray:
-        return self._bags.images("source", np.array([i]))[0]
+def shown(lines: list[dict[str, Any]], made: Gallery) -> str:
+    """What the gallery holds."""
+    words = ["Each bag at each mix, all its instances; the edited ones are framed."]
+    if len(made.bags) < len(lines):
+        words.append(f"{len(made.bags):,} of {len(lines):,} are shown, evenly spread; the figures above are of all.")
+    if made.reduction > 1:
+        words.append(f"The pictures are reduced {made.reduction} times.")
+    return " ".join(words)

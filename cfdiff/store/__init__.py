@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cfdiff.store.files import check_output
+from cfdiff.store.output import check_output
 from cfdiff.store.parts import RunParts
 from cfdiff.store.result import Result, open_result
 from cfdiff.store.schema import FORMAT, FORMAT_VERSION, SCHEMA, Field

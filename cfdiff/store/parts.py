@@ -27,7 +27,7 @@ from cfdiff import __version__
 from cfdiff.errors import UserError
 from cfdiff.files import atomic, sync, temporary
 from cfdiff.store.claims import Claims
-from cfdiff.store.files import check_output, parts_dir
+from cfdiff.store.output import check_output, parts_dir
 from cfdiff.store.result import encode_settings, is_result_of, write_attributes
 from cfdiff.store.schema import FORMAT_VERSION, check_arrays, create_dataset
 

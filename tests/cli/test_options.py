@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from cfdiff.cli.options import command, panel_of
 from cfdiff.errors import UserError
-from cfdiff.workflows.settings import Settings
+from cfdiff.settings import Settings
 
 
 class Parent(Settings):

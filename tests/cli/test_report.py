@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cfdiff.cli import app as program
-from cfdiff.workflows.translate import translate
+from cfdiff.translate.run import translate
 
 
 @pytest.fixture

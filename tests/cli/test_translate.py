@@ -11,7 +11,7 @@ import pytest
 from cfdiff.cli import app as program
 from cfdiff.cli.translate import table
 from cfdiff.store import open_result
-from cfdiff.workflows.edit_settings import TranslateSettings
+from cfdiff.translate.settings import TranslateSettings
 
 
 @pytest.fixture

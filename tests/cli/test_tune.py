@@ -93,7 +93,7 @@ def test_names_of_data_and_config_are_not_read_as_markup(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     figures = outcome(data="x[/y].npz", out="[bold]z[/bold].toml", warnings=[])
-    monkeypatch.setattr("cfdiff.workflows.tune.tune", lambda settings, progress: figures)
+    monkeypatch.setattr("cfdiff.tune.run.tune", lambda settings, progress: figures)
     monkeypatch.setattr(sys, "argv", ["cfdiff", "tune"])
     monkeypatch.setenv("COLUMNS", "120")
     with pytest.raises(SystemExit) as ended:

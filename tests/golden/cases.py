@@ -1,6 +1,6 @@
 """Small runs on the bundled cells and weights whose outputs must not change: what they are, and how they are written.
 
-    python tests/golden/cases.py      # writes golden.npz anew: only where a change of the outputs is meant, and said why
+    python tests/golden/cases.py      # writes golden.npz anew: only where outputs are meant to change, and said why
 
 golden.npz was written by the code before the packages were rebuilt (commit b8c0cd8).
 """

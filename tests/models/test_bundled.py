@@ -5,19 +5,19 @@ from pathlib import Path
 import pytest
 
 from cfdiff.errors import UserError
-from cfdiff.models.bundled import part_file, weights_file
+from cfdiff.models.bundled import role_file, weights_file
 
 
 def test_a_part_lies_beside_the_others_or_in_the_folder_of_its_training(tmp_path: Path) -> None:
-    assert part_file(tmp_path, "judge") is None
+    assert role_file(tmp_path, "judge") is None
     (tmp_path / "judge").mkdir()
-    assert part_file(tmp_path, "judge") is None
+    assert role_file(tmp_path, "judge") is None
     trained = tmp_path / "judge" / "model.safetensors"
     trained.touch()
-    assert part_file(tmp_path, "judge") == trained
+    assert role_file(tmp_path, "judge") == trained
     beside = tmp_path / "judge.safetensors"
     beside.touch()
-    assert part_file(tmp_path, "judge") == beside
+    assert role_file(tmp_path, "judge") == beside
 
 
 def test_data_without_weights_is_told_the_option_that_every_command_has() -> None:

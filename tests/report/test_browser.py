@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from cfdiff.workflows.report import report
-from cfdiff.workflows.report_settings import ReportSettings
+from cfdiff.report.run import report
+from cfdiff.report.settings import ReportSettings
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)></title>'

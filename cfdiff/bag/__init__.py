@@ -1,0 +1,1 @@
+"""cfdiff bag: bags of a controlled mixture."""

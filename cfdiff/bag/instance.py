@@ -1,0 +1,176 @@
+"""Instance mode: |k - P| instances of each bag are translated, each at most once for all bags and mixes together."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cfdiff.bag.plan import choose
+from cfdiff.bag.setup import Setup
+from cfdiff.edit.editor import Editor
+from cfdiff.edit.verdicts import edit_arrays
+from cfdiff.errors import UserError
+from cfdiff.progress import Progress
+from cfdiff.store import RunParts, open_result
+from cfdiff.store.bags import BagParts
+
+Item = tuple[int, int]
+"""(row of the source, class to give it); its own class is a sham."""
+
+
+@dataclass(frozen=True, eq=False)
+class Done:
+    """The edits of a run.
+
+    Attributes:
+        files: result files that hold them.
+        keep: for each file, the rows that belong into the bag file: edit e is the e-th of all of these.
+        edit: for each goal, (n,) the edit of each instance of the bag; -1 is its source.
+        edited: for each goal, (n,) bool, whose class was changed. Other edits are shams.
+    """
+
+    files: list[Path]
+    keep: list[np.ndarray]
+    edit: list[np.ndarray]
+    edited: list[np.ndarray]
+
+
+def edit_instances(setup: Setup, parts: BagParts, progress: Progress | None = None) -> Done:
+    """Translate what the goals need, in rounds: a failure that is replaced asks for one more instance.
+
+    Raises:
+        UserError: with `on_fail` error, when an instance does not flip.
+    """
+    s, rank_strata = setup.s, setup.instances.strata
+    flip = Editor(setup.cast, s.model_copy(update={"retries": 0}) if s.on_fail == "keep" else s)
+    # In the closed loop a sham would stop before it began, as the checker is sure of its class already.
+    sham = Editor(setup.cast, s.model_copy(update={"closed_loop": False, "retries": 0}))
+    done: dict[Item, int] = {}
+    failed: set[Item] = set()
+    files: list[Path] = []
+    while True:
+        chosen = []
+        for goal in setup.goals:
+            bag = setup.bags[goal.bag]
+            rows = bag.rows[goal.ranking]
+            ranking = goal.ranking[[(int(row), goal.target) not in failed for row in rows]]
+            chosen.append(choose(ranking, goal.edits, None if rank_strata is None else rank_strata[bag.rows]))
+        items = sorted(_items(setup, chosen) - done.keys(), key=lambda item: (item[1], item[0]))
+        if not items:
+            break
+        path = _round(setup, parts, f"round-{len(files):04d}", items, flip, sham, progress)
+        done |= {item: len(done) + i for i, item in enumerate(items)}
+        files.append(path)
+        new = _failures(setup, path, items)
+        if new and s.on_fail == "error":
+            raise UserError(
+                f"{len(new)} of {len(items)} instances were not flipped, the first is "
+                f"{str(setup.source.ids[min(new)[0]])!r}: raise --retries or --ratio, or use "
+                "--on-fail replace (with --force)."
+            )
+        if s.on_fail == "replace":
+            failed |= new
+    return _assign(setup, chosen, done, files)
+
+
+def _items(setup: Setup, chosen: list[np.ndarray]) -> set[Item]:
+    """The images that the choice needs, each with its class."""
+    items: set[Item] = set()
+    for goal, positions in zip(setup.goals, chosen, strict=True):
+        rows = setup.bags[goal.bag].rows
+        items |= {(row, goal.target) for row in rows[positions].tolist()}
+        if setup.s.untouched == "sham":
+            items |= {
+                (row, int(setup.instances.labels[row]))
+                for row in np.delete(rows, positions).tolist()
+                if not setup.instances.frozen[row]
+            }
+    return items
+
+
+def _assign(setup: Setup, chosen: list[np.ndarray], done: dict[Item, int], files: list[Path]) -> Done:
+    edit, edited = [], []
+    for goal, positions in zip(setup.goals, chosen, strict=True):
+        rows = setup.bags[goal.bag].rows
+        changes = np.zeros(len(rows), bool)
+        changes[positions] = True
+        goals = np.where(changes, goal.target, setup.instances.labels[rows])
+        keys = zip(rows.tolist(), goals.tolist(), strict=True)
+        edit.append(np.array([done.get(key, -1) for key in keys], dtype=np.int64))
+        edit[-1][setup.instances.frozen[rows]] = -1
+        edited.append(changes)
+    counts = [_length(path) for path in files]
+    return Done(files, [np.arange(n) for n in counts], edit, edited)
+
+
+def _length(path: Path) -> int:
+    with open_result(path) as result:
+        return len(result)
+
+
+def _round(
+    setup: Setup, parts: BagParts, name: str, items: list[Item], flip: Editor, sham: Editor, progress: Progress | None
+) -> Path:
+    """One run in parts over `items`; the file it ends in."""
+    digest = hashlib.sha256(json.dumps(items).encode()).hexdigest()
+    path, run = parts.round(name, {**setup.settings, "items": digest}, len(items), setup.s.batch_size)
+    if run is not None:
+        with run:
+            for start, stop in run.todo():
+                run.write(start, edit_items(setup, items[start:stop], flip, sham))
+                report(run, len(items), "translating", progress)
+            run.join(root_attributes(setup))
+    return path
+
+
+def report(run: RunParts, n: int, name: str, progress: Progress | None) -> None:
+    """Say how far a run in parts is."""
+    if progress is not None:
+        progress(name, n - sum(stop - start for start, stop in run.missing()), n)
+
+
+def edit_items(setup: Setup, items: list[Item], flip: Editor, sham: Editor) -> dict[str, np.ndarray]:
+    """The arrays of one part (store.schema.SCHEMA): read, edit, judge."""
+    rows, goals = (np.array(column) for column in zip(*items, strict=True))
+    own = setup.instances.labels[rows] == goals
+    pieces, places = [], []
+    for editor, is_sham in ((flip, False), (sham, True)):
+        for target in (0, 1):
+            here = np.flatnonzero((own == is_sham) & (goals == target))
+            if len(here):
+                images = setup.source.read(rows[here])
+                ids = [str(i) for i in setup.source.ids[rows[here]]]
+                masks = setup.source.read_masks(rows[here]) if editor.s.mask == "data" else None
+                edits = editor.edit(images, ids, target, masks)
+                labels = setup.instances.labels[rows[here]]
+                pieces.append(edit_arrays(setup.cast, images, ids, labels, target, edits))
+                places.append(here)
+    back = np.argsort(np.concatenate(places))
+    return {key: np.concatenate([piece[key] for piece in pieces])[back] for key in pieces[0]}
+
+
+def root_attributes(setup: Setup) -> dict[str, Any]:
+    """What a round's file and the bag file both say of the run."""
+    return {
+        "seed": setup.s.seed,
+        "models": setup.cast.hashes,
+        "direction": "both",
+        "schedule": setup.cast.schedule.config,
+    }
+
+
+def _failures(setup: Setup, path: Path, items: list[Item]) -> set[Item]:
+    """The items that should have changed class and, to the checker, did not. The judge is not asked."""
+    if setup.cast.checker is None:
+        return set()
+    with open_result(path) as result:
+        p = result.prob("checker")[:, 1]
+    labels = setup.instances.labels
+    return {
+        (row, target) for (row, target), q in zip(items, p, strict=True) if labels[row] != target and q[target] <= 0.5
+    }

@@ -1,0 +1,269 @@
+"""Joint mode: the whole bag is guided to the exact count, then checked, restored and corrected.
+
+The checker counts what would be saved. Instances whose class it sees unchanged go back to their source, byte for
+byte; where the count is off, or a flip is weak, those nearest to the border are edited one by one. The
+judge is not asked.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from cfdiff.bag.instance import Done, report, root_attributes
+from cfdiff.bag.plan import Goal
+from cfdiff.bag.settings import BagSettings
+from cfdiff.bag.setup import Setup
+from cfdiff.data.values import to_model
+from cfdiff.edit.editor import Editor, Edits, as_saved
+from cfdiff.edit.roles import probabilities
+from cfdiff.edit.verdicts import edit_arrays
+from cfdiff.engine import Guidance, Guide, NoiseSource, decode
+from cfdiff.engine.joint import JointGuide, JointTweedieGuide, chunked, exact_count, join_paths
+from cfdiff.engine.mixture import free_count
+from cfdiff.errors import UserError
+from cfdiff.models.calibration import temperature_at
+from cfdiff.progress import Progress
+from cfdiff.store import open_result
+from cfdiff.store.bags import BagParts
+from cfdiff.store.result import Result
+
+
+def edit_jointly(setup: Setup, parts: BagParts, progress: Progress | None = None) -> Done:
+    """Edit every bag at every mix as a whole; each is a unit of crash safety.
+
+    Raises:
+        UserError: with `on_fail` error, when a bag does not reach its count.
+    """
+    editor = JointEditor(setup.cast, setup.s)
+    files, keep, edit, edited = [], [], [], []
+    count = 0
+    for j, goal in enumerate(setup.goals):
+        bag = setup.bags[goal.bag]
+        path, run = parts.round(f"joint-{j:05d}", {**setup.settings, "goal": j}, len(bag), len(bag))
+        if run is not None:
+            with run:
+                for start, _ in run.todo():
+                    run.write(start, joint_arrays(setup, editor, goal))
+                    report(run, len(bag), f"bag {j + 1} of {len(setup.goals)}", progress)
+                run.join(root_attributes(setup))
+        with open_result(path) as result:
+            changed = result["target"][:] != result["label"][:]
+            # A free instance that was put back, because the checker saw it in the other class, is no sham.
+            sham = differs(result) if setup.s.untouched == "sham" else np.zeros(len(bag), bool)
+            here = np.flatnonzero(changed | (sham & ~setup.instances.frozen[bag.rows]))
+        index = np.full(len(bag), -1, dtype=np.int64)
+        index[here] = count + np.arange(len(here))
+        count += len(here)
+        files.append(path)
+        keep.append(here)
+        edit.append(index)
+        edited.append(changed)
+    return Done(files, keep, edit, edited)
+
+
+def differs(result: Result) -> np.ndarray:
+    """(N,) bool: the counterfactual is not the source byte for byte."""
+    return np.array([(result.counterfactual[i] != result.source[i]).any() for i in range(len(result))], bool)
+
+
+def joint_arrays(setup: Setup, editor: JointEditor, goal: Goal) -> dict[str, np.ndarray]:
+    """The arrays of one bag (store.schema.SCHEMA); `target` is the class that each instance ended in."""
+    bag = setup.bags[goal.bag]
+    labels = setup.instances.labels[bag.rows]
+    images = setup.source.read(bag.rows)
+    edits, z = editor.edit_bag(images, bag.keys.tolist(), labels, setup.instances.frozen[bag.rows], goal.wanted)
+    if setup.s.on_fail == "error" and int(z.sum()) != goal.wanted:
+        raise UserError(
+            f"Bag {bag.name!r} has {int(z.sum())} positives to the checker instead of {goal.wanted}: raise --retries, "
+            "--ratio or --scale, or use --on-fail replace (with --force)."
+        )
+    pieces, places = [], []
+    for target in (0, 1):
+        here = np.flatnonzero(z == target)
+        if len(here):
+            ids = [str(i) for i in setup.source.ids[bag.rows[here]]]
+            pieces.append(edit_arrays(setup.cast, images[here], ids, labels[here], target, take(edits, here)))
+            places.append(here)
+    back = np.argsort(np.concatenate(places))
+    return {key: np.concatenate([piece[key] for piece in pieces])[back] for key in pieces[0]}
+
+
+class JointEditor(Editor):
+    """Edits a whole bag to a count."""
+
+    s: BagSettings
+
+    def edit_bag(
+        self, images: np.ndarray, ids: list[str], labels: np.ndarray, frozen: np.ndarray, k: int
+    ) -> tuple[Edits, np.ndarray]:
+        """Edit (n, H, W, C) stored images of classes `labels` so that k are positive; `frozen` ones stay.
+
+        Returns:
+            The edits, and the class z (n,) that each instance ended in: the checker's where it was edited, else its
+            label. z sums to k, unless the checker would not flip enough of them.
+        """
+        n, checker, free = len(images), self.cast.checker, np.flatnonzero(~frozen)
+        assert checker is not None, "joint mode counts by the checker"
+        source_p = self._check(images)
+        edits = Edits(
+            images.copy(),
+            source_p.copy(),
+            np.zeros(n, np.float32),
+            np.zeros(n, np.float32),
+            np.zeros(n, np.int16),
+            np.zeros(n, np.int32),
+            np.zeros(n, np.int32),
+            None,
+            np.zeros(n, bool),
+        )
+        if not len(free):
+            return edits, labels.copy()
+        wanted = free_count(k, len(free), (labels[frozen] == 1).tolist())
+        saved = images.copy()
+        saved[free], calls, guided = self._decode_bag(images[free], [ids[i] for i in free.tolist()], wanted)
+        p = self._check(saved)
+        edits.network_calls[free] += calls
+        edits.guide_calls[free] += guided
+        edits.ratio[free] = np.inf if self.s.ratio is None else self.s.ratio
+        edits.depth[free] = self.s.depth
+
+        flipped = free[((p[free, 1] > 0.5) != (source_p[free, 1] > 0.5)) & ((p[free, 1] > 0.5) != labels[free])]
+        z = labels.copy()
+        z[flipped] = 1 - labels[flipped]
+        if self.s.on_fail == "keep":
+            corrected = np.zeros(n, bool)
+        else:
+            z, corrected = self._correct(images, ids, labels, frozen, k, z, saved, p, edits)
+        changed = z != labels
+        if self.s.untouched == "sham":
+            changed |= ~frozen & ~corrected & ((p[:, 1] > 0.5) == (labels == 1))
+        edits.counterfactual[changed] = saved[changed]
+        assert edits.checker is not None
+        edits.checker[changed] = p[changed]
+        return edits, z
+
+    def _decode_bag(self, images: np.ndarray, ids: list[str], k: int) -> tuple[np.ndarray, int, int]:
+        """The jointly guided images as saved, network calls and guided steps an image."""
+        cast, s = self.cast, self.s
+        x0 = to_model(images)
+        starts = range(0, len(images), s.batch_size)
+        path = join_paths(
+            [self.encode(x0[i : i + s.batch_size].to(cast.device), ids[i : i + s.batch_size], s.depth) for i in starts]
+        )
+        guided = 0
+
+        def count(step: object) -> None:
+            nonlocal guided
+            guided += bool(getattr(step, "active").any())  # noqa: B009
+
+        guidance = Guidance(
+            cast.schedule, self._joint_guides(k), s.scale, s.ratio, torch.zeros(len(images), dtype=torch.int64)
+        )
+        x = decode(
+            cast.schedule,
+            chunked(cast.denoise, s.batch_size),
+            path,
+            solver=self._solver(),
+            guidance=guidance if s.scale else None,
+            anchored=s.anchored,
+            clip=s.clip,
+            noise=NoiseSource(s.seed, ids),
+            callback=count,
+        )
+        return as_saved(images, path.x[0], x)[0], path.calls + path.steps - 1, guided
+
+    def _joint_guides(self, k: int) -> list[Guide]:
+        cast, s, count = self.cast, self.s, exact_count(k)
+        guides: list[Guide] = []
+        if s.guides in ("both", "noisy"):
+            assert cast.guide is not None
+            training = cast.guide.card.training
+            guides.append(
+                JointGuide(
+                    cast.guide_log_prob,
+                    count,
+                    s.batch_size,
+                    temperature=lambda level: temperature_at(training, level),
+                    max_level=cast.guide_max_level,
+                )
+            )
+        if s.guides in ("both", "clean"):
+            guides.append(JointTweedieGuide(cast.schedule, cast.checker_log_prob, count, s.batch_size))
+        return guides
+
+    def _correct(
+        self,
+        images: np.ndarray,
+        ids: list[str],
+        labels: np.ndarray,
+        frozen: np.ndarray,
+        k: int,
+        z: np.ndarray,
+        saved: np.ndarray,
+        p: np.ndarray,
+        edits: Edits,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Settle z on k positives and edit, one by one, what is to flip and has not, or not surely.
+
+        `saved`, `p` and `edits` take the new images in. An instance that does not flip gives way to the next.
+
+        Returns:
+            z, and (n,) bool which instances were edited again.
+        """
+        stuck, tried = frozen.copy(), np.zeros(len(labels), bool)
+        while True:
+            z = settle(z, labels, p[:, 1], k, stuck)
+            sure = p[np.arange(len(z)), z] >= self.accept
+            todo = np.flatnonzero((z != labels) & ~sure & ~tried)
+            if not len(todo):
+                return z, tried
+            for target in (0, 1):
+                for start in range(0, len(todo), self.s.batch_size):
+                    rows = todo[start : start + self.s.batch_size]
+                    rows = rows[z[rows] == target]
+                    if not len(rows):
+                        continue
+                    again = self.edit(images[rows], [ids[i] for i in rows.tolist()], target)
+                    assert again.checker is not None
+                    edits.network_calls[rows] += again.network_calls
+                    edits.guide_calls[rows] += again.guide_calls
+                    better = again.checker[:, target] > p[rows, target]
+                    kept = rows[better]
+                    saved[kept], p[kept] = again.counterfactual[better], again.checker[better]
+                    edits.ratio[kept], edits.depth[kept] = again.ratio[better], again.depth[better]
+                    edits.retries[kept] = again.retries[better] + 1
+            tried[todo] = True
+            lost = todo[p[todo, z[todo]] <= 0.5]
+            z[lost] = labels[lost]
+            stuck[lost] = True
+
+    def _check(self, images: np.ndarray) -> np.ndarray:
+        """The checker's p(class) of images as saved, (n, 2)."""
+        assert self.cast.checker is not None
+        return probabilities(self.cast.checker, to_model(images).to(self.cast.device)).numpy()
+
+
+def settle(z: np.ndarray, labels: np.ndarray, p: np.ndarray, k: int, stuck: np.ndarray) -> np.ndarray:
+    """The assignment (n,) nearest to z with k positives, or as near to k as instances that are not `stuck` allow.
+
+    First the least sure flips the wrong way are taken back, then those flip that are nearest to the border: both by
+    the checker's probability of positive, p (n,).
+    """
+    z = z.copy()
+    short = k - int(z.sum())
+    if short == 0:
+        return z
+    goal = 1 if short > 0 else 0
+    nearness = p if goal == 1 else 1 - p
+    may = (z != goal) & (~stuck | (labels == goal))  # to take a flip back is always possible
+    order = np.lexsort((np.arange(len(z)), -nearness, labels != goal))
+    z[order[may[order]][: abs(short)]] = goal
+    return z
+
+
+def take(edits: Edits, rows: np.ndarray) -> Edits:
+    """Some of the edits."""
+    return Edits(
+        *(None if array is None else array[rows] for array in vars(edits).values())  # type: ignore[arg-type]
+    )

@@ -1,0 +1,95 @@
+"""cfdiff bag: bags of a controlled mixture, into one HDF5 file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cfdiff.bag.export import check_export, export_bags
+from cfdiff.bag.file import write_bag_file
+from cfdiff.bag.instance import edit_instances
+from cfdiff.bag.joint import edit_jointly
+from cfdiff.bag.settings import BagSettings
+from cfdiff.bag.setup import Setup, set_up
+from cfdiff.bag.summary import summarise_bags
+from cfdiff.errors import UserError
+from cfdiff.figures.bags import contact_sheets, dose_response
+from cfdiff.progress import Progress
+from cfdiff.store.bags import BagParts, Bags, is_bags_of, open_bags
+from cfdiff.store.output import check_output
+
+DEFAULT_OUT = Path("runs") / "bags.h5"
+
+
+def bag(s: BagSettings, progress: Progress | None = None) -> dict[str, Any]:
+    """Run (or continue) a bag run; returns the summary of the finished file.
+
+    A file that these settings have made already is not made again where a preview or an export of it is asked for.
+
+    Raises:
+        UserError: data, models, settings, mixes or output are not usable; said before anything is computed.
+    """
+    out = s.out or DEFAULT_OUT
+    reads = s.preview is not None or s.export is not None
+    if s.out is not None and not (reads and out.is_file()):
+        check_output(out, s.force)
+    _check_preview(s.preview)
+    setup = set_up(s)
+    exporter = check_export(s, setup)
+    if s.out is None:
+        _make(out.parent, "--out")
+    started = time.monotonic()
+    if s.force or not (reads and is_bags_of(out, setup.settings)):
+        with BagParts(out, setup.settings, force=s.force) as parts:
+            if not parts.finished:
+                _compute(setup, parts, progress)
+    seconds = (time.monotonic() - started) / len(setup.goals)
+    if s.preview is not None:
+        draw(out, s.preview)
+    if exporter is not None:
+        export_bags(out, *exporter)
+    return {**summarise_bags(out), "seconds_per_bag": seconds}
+
+
+def _compute(setup: Setup, parts: BagParts, progress: Progress | None) -> None:
+    try:
+        edit = edit_jointly if setup.s.mode == "joint" else edit_instances
+        done = edit(setup, parts, progress)
+        parts.finish(lambda path: write_bag_file(path, setup, done))
+    except (OSError, UserError):
+        if not parts.out.exists() or parts.folder.exists():
+            raise
+        # Another process has finished the same run and cleared the parts away under this one.
+
+
+def draw(result: Path, folder: Path) -> list[Path]:
+    """A contact sheet for each bag and mix and, where there are several mixes, the dose-response plot."""
+    _make(folder, "--preview")
+    with open_bags(result) as bags:
+        classes = tuple(bags.settings["classes"])
+        drawn = contact_sheets(bags, classes, folder)
+        if len(np.unique(bags.read("mix/requested"))) > 1:
+            drawn.append(dose_response(*dose(bags), positive=classes[1], out=folder / "dose-response.png"))
+    return drawn
+
+
+def _check_preview(folder: Path | None) -> None:
+    if folder is not None and (folder.is_file() or not folder.resolve().parent.is_dir()):
+        raise UserError(f"--preview cannot make the folder {folder}: name one in an existing folder.")
+
+
+def _make(folder: Path, option: str) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"Cannot make the folder {folder} ({error.strerror}): choose another {option}.") from error
+
+
+def dose(bags: Bags) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(J,) of every bag and mix: the requested mix, the achieved one, and the judge's mean probability of positive."""
+    p = bags.read("prob/judge")[:, 1, 1]
+    mean = np.array([p[bags.rows(j)].mean() for j in range(len(bags))])
+    return bags.read("mix/requested"), bags.read("mix/achieved"), mean

@@ -1,0 +1,172 @@
+"""Everything a bag run knows before it computes: data, models, bags, labels, ranking, goals. All mistakes show here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cfdiff.bag.mixes import parse_mixes
+from cfdiff.bag.plan import Bag, Goal, Instances, make_bags, make_goal, preferences, read_ids
+from cfdiff.bag.settings import BAG_PLACES, BagSettings
+from cfdiff.data.open import open_source
+from cfdiff.data.source import Source
+from cfdiff.data.values import to_model
+from cfdiff.edit.roles import Cast, load_cast, model_path, probabilities
+from cfdiff.errors import UserError
+from cfdiff.models.checkpoint import Model, read_card
+
+POLICIES = ("uniform", "confident", "borderline")
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """A planned run.
+
+    Attributes:
+        label_from: (N,) "data" or "judge".
+        settings: what the result depends on, as it is stored.
+    """
+
+    s: BagSettings
+    source: Source
+    cast: Cast
+    bags: list[Bag]
+    instances: Instances
+    label_from: np.ndarray
+    goals: list[Goal]
+    settings: dict[str, Any]
+
+
+def set_up(s: BagSettings) -> Setup:
+    """Open data and models and plan every bag at every mix.
+
+    Raises:
+        UserError: any of them cannot be used as asked, or a mix cannot be reached.
+    """
+    mixes = parse_mixes(s.mix, s.sweep)
+    _check_options(s)
+    source = _open(s, s.group_key)
+    bags = make_bags(source, s.bag_size, s.bags, s.replacement, s.seed)
+    frozen = np.zeros(len(source), bool)
+    if s.freeze is not None:
+        frozen[read_ids(str(s.freeze), "--freeze", source.ids, source.name)] = True
+    listed = None
+    if s.select.startswith("ids:"):
+        listed = read_ids(s.select.removeprefix("ids:"), "--select", source.ids, source.name)
+    strata = None if s.stratify is None else _strata(s)
+    cast = load_cast(s, s.data, source)
+    _check_models(s, cast)
+
+    labels, label_from = _labels(s, source, cast)
+    instances = Instances(labels, _preferences(s, source, cast, labels, listed), _noisy(s), frozen, strata)
+    goals = [
+        make_goal(b, bag, mix, instances, s.seed) for b, bag in enumerate(bags) for mix in mixes.of(bag.name, s.seed)
+    ]
+    settings = {
+        **s.model_dump(mode="json", exclude=BAG_PLACES, by_alias=True),
+        "select": s.select if listed is None else {"ids": source.ids[listed].tolist()},
+        "freeze": source.ids[frozen].tolist(),
+        "command": "bag",
+        "data": source.name,
+        "data_sha256": source.fingerprint,
+        "classes": list(source.classes),
+        "models": cast.hashes,
+    }
+    return Setup(s, source, cast, bags, instances, label_from, goals, settings)
+
+
+def prob_of(model: Model, source: Source, rows: np.ndarray, device: Any, batch: int = 256) -> np.ndarray:
+    """p(class | image) of stored images of a source, (len(rows), 2) float32."""
+    parts = [
+        probabilities(model, to_model(source.read(rows[i : i + batch])).to(device)).numpy()
+        for i in range(0, len(rows), batch)
+    ]
+    return np.concatenate(parts) if parts else np.empty((0, 2), np.float32)
+
+
+def _open(s: BagSettings, group_key: str | None) -> Source:
+    options: dict[str, Any] = {"negative": s.negative, "positive": s.positive, "group_key": group_key}
+    if s.others == "judge":
+        options |= {"keep_other": True, "unlabelled": _judges_classes(s)}
+    whole = open_source(s.data, **options)
+    split = s.split
+    if split is None and whole.splits is not None and "test" in whole.splits:
+        split = "test"
+    return whole if split is None else open_source(s.data, split=split, **options)
+
+
+def _judges_classes(s: BagSettings) -> tuple[str, str] | None:
+    """The classes that the judge tells apart, which label what the data does not; None without a judge."""
+    path = model_path(s, s.data, "judge")
+    classes = None if path is None else read_card(path).data.get("classes")
+    return None if classes is None else (str(classes[0]), str(classes[1]))
+
+
+def _strata(s: BagSettings) -> np.ndarray:
+    groups = _open(s, s.stratify).groups
+    assert groups is not None, "a named column is there or an error"
+    return groups.astype(str)
+
+
+def _check_options(s: BagSettings) -> None:
+    if s.select not in POLICIES and not s.select.startswith("ids:"):
+        raise UserError(f"--select {s.select!r} is no policy: use {', '.join(POLICIES)} or ids:FILE.")
+    if s.mode == "joint":
+        if s.select != "uniform" or s.stratify is not None:
+            raise UserError(
+                "--mode joint chooses by itself: leave out --select and --stratify, or use --mode instance."
+            )
+        if s.mask != "none" or s.exact:
+            raise UserError("--mode joint takes neither --mask nor --exact: leave them out, or use --mode instance.")
+    if s.feature_weights is not None and s.features is None:
+        raise UserError("--feature-weights are those of a timm model: name it with --features.")
+
+
+def _check_models(s: BagSettings, cast: Cast) -> None:
+    if cast.checker is None:
+        needs = None
+        if s.select in ("confident", "borderline"):
+            needs = f"--select {s.select}"
+        elif s.mode == "joint":
+            needs = "--mode joint"
+        elif s.on_fail in ("replace", "error"):
+            needs = f"--on-fail {s.on_fail}"
+        if needs is not None:
+            raise UserError(f"{needs} asks the checker, and there is none: name one with --checker.")
+    for option, asked in (("--preview", s.preview), ("--export", s.export)):
+        if asked is not None and cast.judge is None and (option == "--preview" or s.features is None):
+            raise UserError(f"{option} needs the judge, and there is none: name one with --judge.")
+
+
+def _labels(s: BagSettings, source: Source, cast: Cast) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) labels 0 or 1, and whether the data or the judge gave each."""
+    labels, unknown = source.labels.copy(), np.flatnonzero(source.labels < 0)
+    label_from = np.where(source.labels < 0, "judge", "data")
+    if len(unknown):
+        if cast.judge is None:
+            raise UserError(
+                f"{source.name} does not say of {len(unknown)} instances whether they are negative or positive: "
+                "name a --judge, or leave them out with --others drop."
+            )
+        labels[unknown] = prob_of(cast.judge, source, unknown, cast.device)[:, 1] >= s.threshold
+    return labels, label_from
+
+
+def _preferences(
+    s: BagSettings, source: Source, cast: Cast, labels: np.ndarray, listed: np.ndarray | None
+) -> np.ndarray:
+    if listed is not None:  # the order of the file; nothing else may be chosen
+        preference = np.full(len(source), -np.inf)
+        preference[listed] = -np.arange(len(listed), dtype=np.float64)
+        return preference
+    p = None
+    if s.select != "uniform":
+        assert cast.checker is not None
+        p = prob_of(cast.checker, source, np.arange(len(source)), cast.device)[:, 1]
+    return preferences(s.select, s.temperature, p, labels)
+
+
+def _noisy(s: BagSettings) -> bool:
+    return s.select == "uniform" or (s.select in POLICIES and s.temperature > 0)

@@ -1,0 +1,82 @@
+"""Reader for a CSV manifest: one row an image, paths relative to the CSV file."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+
+from cfdiff.data.fit import Fit
+from cfdiff.data.raw import Raw
+from cfdiff.data.readers.images import ImageFiles, MaskFiles
+from cfdiff.errors import UserError
+
+GROUP_KEYS = ("group", "patient")
+
+
+def read_manifest(path: Path, name: str, fit: Fit | None = None, unlabelled: bool = False) -> Raw:
+    """The images that a CSV lists in `path` and `label`; `split`, `mask`, `id` and any group column if given.
+
+    Where it may be `unlabelled`, `label` may be empty or not there. An empty `mask` stands for an empty mask.
+    Without `id`, the path relative to the CSV is the id.
+    """
+    columns = read_columns(path, name)
+    if unlabelled and "path" in columns:
+        columns.setdefault("label", np.full(len(columns["path"]), ""))
+    for needed in ("path", "label"):
+        if needed not in columns:
+            raise UserError(
+                f"{name} has no column {needed!r} but {', '.join(columns) or 'none'}: "
+                f"its first line must name at least path,label."
+            )
+        for line, value in enumerate(columns[needed], start=2):
+            if not value and not (unlabelled and needed == "label"):
+                raise UserError(f"{name} has no {needed} in row {line}: fill it in or remove the row.")
+    if len(columns["path"]) == 0:
+        raise UserError(f"{name} is empty: it lists no images.")
+    files = [path.parent / entry for entry in columns["path"].tolist()]
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise UserError(
+            f"{name} lists {len(missing)} files that do not exist, the first is {missing[0].name!r} in row "
+            f"{files.index(missing[0]) + 2}: paths are taken relative to the folder of the CSV."
+        )
+    ids = np.array([Path(os.path.relpath(file, path.parent)).as_posix() for file in files])
+    images = ImageFiles(files, ids, fit)
+    masks = None
+    if "mask" in columns:
+        mask_paths = [path.parent / entry if entry else None for entry in columns["mask"].tolist()]
+        masks = MaskFiles(mask_paths, images.shape, fit)
+    return Raw(
+        name=name,
+        ids=columns.get("id", ids),
+        labels=columns["label"],
+        splits=columns.get("split"),
+        shape=images.shape,
+        dtype=images.dtype,
+        reader=images.read,
+        mask_reader=None if masks is None else masks.read,
+        digest=images.digest,
+        columns=columns,
+        default_group=next((key for key in GROUP_KEYS if key in columns), None),
+    )
+
+
+def read_columns(path: Path, name: str) -> dict[str, np.ndarray]:
+    """The columns of a CSV (UTF-8, with a header line), as str without surrounding blanks."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{name} is not a readable CSV in UTF-8: save it again as comma-separated text.") from error
+    if not rows:
+        raise UserError(f"{name} is empty: its first line must name the columns, at least path,label.")
+    head = [column.strip() for column in rows[0]]
+    for line, row in enumerate(rows[1:], start=2):
+        if len(row) != len(head):
+            raise UserError(
+                f"{name} has {len(row)} fields in row {line} but {len(head)} columns: put commas in quotes."
+            )
+    return {key: np.array([row[i].strip() for row in rows[1:]], dtype=str) for i, key in enumerate(head)}

@@ -1,0 +1,1 @@
+"""cfdiff doctor: what is wrong with data, models and settings."""

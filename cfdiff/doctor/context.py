@@ -1,0 +1,185 @@
+"""What the checks of `cfdiff doctor` look at, images and models as far as they can be opened, and what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cfdiff.data.open import open_source
+from cfdiff.data.source import Source, random_subset
+from cfdiff.data.values import to_model
+from cfdiff.doctor.settings import DoctorSettings
+from cfdiff.edit.ladder import ladder
+from cfdiff.edit.roles import KINDS, Cast, model_path, pick_device
+from cfdiff.errors import UserError
+from cfdiff.models.bundled import ROLES
+from cfdiff.models.checkpoint import Model, load_model
+
+T = TypeVar("T")
+Status = Literal["ok", "warn", "fail"]
+
+SPLITS = ("val", "valid", "validation", "test")
+"""Where images come from, the first that the data has: what a model was trained on would flatter it."""
+PATH_IMAGES = 16
+"""Images of the checks that walk the noise path, which take tens of network calls an image."""
+GRID = (0.01, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Noise levels of the checks by level, as fractions of T."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one check found.
+
+    Attributes:
+        name: of the check.
+        status: "fail" means that results would be wrong or that there would be none.
+        figure: what was measured, in words.
+        advice: what to do; empty where all is well.
+        values: the numbers behind `figure`, for programs.
+    """
+
+    name: str
+    status: Status
+    figure: str
+    advice: str = ""
+    values: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What could be opened. `images` (N, H, W, C) are as stored, negatives first; `models` need not fit the images."""
+
+    s: DoctorSettings
+    device: torch.device
+    source: Source | None
+    images: np.ndarray | None
+    models: dict[str, Model]
+
+    @cached_property
+    def fitting(self) -> dict[str, Model]:
+        """The models that take images of this size, by part."""
+        if self.source is None:
+            return {}
+        return {part: model for part, model in self.models.items() if model.shape == self.source.shape}
+
+    @cached_property
+    def cast(self) -> Cast:
+        """The fitting models as the cast of a run; needs the diffusion model."""
+        parts: dict[str, Any] = {part: self.fitting.get(part) for part in ROLES}
+        return Cast(**parts, device=self.device, precision=self.s.precision)
+
+    @property
+    def data(self) -> Source:
+        """The source, where a check needs it."""
+        assert self.source is not None
+        return self.source
+
+    @property
+    def stored(self) -> np.ndarray:
+        """The images, where a check needs them."""
+        assert self.images is not None
+        return self.images
+
+    @cached_property
+    def x0(self) -> Tensor:
+        """The images as the networks take them, (N, C, H, W) float32 in [-1, 1]."""
+        return to_model(self.stored).to(self.device)
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """(N,) 0 negative, 1 positive."""
+        return self.data.labels.astype(np.int64)
+
+    @property
+    def ids(self) -> list[str]:
+        """(N,) the names of the images."""
+        return [str(i) for i in self.data.ids]
+
+    @cached_property
+    def path_rows(self) -> np.ndarray:
+        """The images that walk the path: at most a batch, half of each class."""
+        half = max(1, min(PATH_IMAGES, self.s.batch_size) // 2)
+        return np.concatenate([np.flatnonzero(self.labels == k)[:half] for k in (0, 1)])
+
+    @cached_property
+    def top(self) -> int:
+        """The noisiest level that a run may reach: that of the ladder's deepest rung."""
+        return self.cast.schedule.level_of(max(rung.depth for rung in ladder(self.s)))
+
+    def levels(self, T: int, *more: int) -> list[int]:
+        """The levels of GRID up to `top`, `top` itself and `more`, for a schedule of T steps."""
+        grid = {max(1, round(share * T)) for share in GRID}
+        return sorted({level for level in (*grid, self.top, *more) if level <= self.top})
+
+    def batches(self, f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """`f` over x (N, ...) a batch at a time, without gradients."""
+        with torch.no_grad():
+            return torch.cat([f(part) for part in x.split(self.s.batch_size)])
+
+    @property
+    def ready(self) -> set[str]:
+        """What there is of: data, images, both classes, each part that fits; "steering", all that guides and checks;
+        and "masks", where --mask data needs them."""
+        steering = {"both": {"guide", "checker"}, "noisy": {"guide"}, "clean": {"checker"}}[self.s.guides]
+        if self.s.closed_loop or self.s.retries:
+            steering = steering | {"checker"}
+        have = set(self.fitting)
+        if self.source is not None:
+            have |= {"data"} | ({"masks"} if self.s.mask != "data" or self.source.mask_reader is not None else set())
+        if self.images is not None:
+            have |= {"images"} | ({"both classes"} if len(set(self.labels.tolist())) == 2 else set())
+        return have | ({"steering"} if steering <= have else set())
+
+
+def open_context(s: DoctorSettings) -> tuple[Context, list[Line]]:
+    """Open what the settings name; what cannot be opened is a failed line, and the rest goes on without it."""
+    lines: list[Line] = []
+    if s.threads:
+        torch.set_num_threads(s.threads)
+    device = attempt("device", lambda: pick_device(s.device), lines) or torch.device("cpu")
+    source = attempt("data", lambda: open_images(s), lines)
+    images = None if source is None else attempt("data", lambda: source.read(np.arange(len(source))), lines)
+    models: dict[str, Model] = {}
+    for part in ROLES:
+        model = attempt(f"model ({part})", lambda part=part: _load(s, part, device), lines)  # type: ignore[misc]
+        if model is not None:
+            models[part] = model
+    return Context(s, device, source, images, models), lines
+
+
+def open_images(s: DoctorSettings) -> Source:
+    """At most `limit` images, as many negatives as positives, negatives first."""
+    options: dict[str, Any] = {"negative": s.negative, "positive": s.positive, "group_key": s.group_key}
+    source = open_source(s.data, split=s.split, **options)
+    if s.split is None and source.splits is not None:
+        known = set(source.splits.tolist())
+        split = next((name for name in SPLITS if name in known), None)
+        source = source if split is None else source.select(np.flatnonzero(source.splits == split))
+    rows = []
+    for label in (0, 1):
+        mine = np.flatnonzero(source.labels == label)
+        if len(mine):
+            chosen = random_subset(source.select(mine), s.limit // 2, s.seed).ids
+            rows.append(mine[np.isin(source.ids[mine], chosen)])
+    return source.select(np.concatenate(rows))
+
+
+def attempt(name: str, f: Callable[[], T], lines: list[Line]) -> T | None:
+    """f(), or None and a failed line that says what the UserError said."""
+    try:
+        return f()
+    except UserError as error:
+        what, _, advice = str(error).partition(": ")
+        lines.append(Line(name, "fail", what.rstrip("."), advice or "Mend this, then ask again."))
+        return None
+
+
+def _load(s: DoctorSettings, part: str, device: torch.device) -> Model | None:
+    path = model_path(s, s.data, part)
+    return None if path is None else load_model(path, KINDS[part], device)

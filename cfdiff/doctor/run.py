@@ -1,0 +1,96 @@
+"""cfdiff doctor: a minute of checks on a few dozen images, each a line with its figure and what to do.
+
+A check is a function of the context that returns lines. One that cannot run, as something that it needs is broken,
+says so and hides no other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cfdiff.doctor import classifiers, data, diffusion, judge, machine, path
+from cfdiff.doctor.context import Context, Line, attempt, open_context
+from cfdiff.doctor.settings import DoctorSettings
+from cfdiff.progress import Progress
+
+
+class Check(NamedTuple):
+    """A check, the name of its line, and what it cannot do without (`Context.ready`)."""
+
+    name: str
+    run: Callable[[Context], list[Line]]
+    needs: tuple[str, ...] = ()
+
+
+WORDS = {
+    "data": "data",
+    "images": "images",
+    "both classes": "images of both classes",
+    "diffusion": "diffusion model that fits",
+    "steering": "guide or checker, which --guides, the closed loop or --retries need",
+    "masks": "masks, which --mask data needs",
+}
+EDITS = ("images", "diffusion", "steering")
+CHECKS = (
+    Check("device", machine.device),
+    Check("threads", machine.threads),
+    Check("memory", machine.memory),
+    Check("size", data.shapes, ("data",)),
+    Check("values", data.values, ("images",)),
+    Check("saving", data.round_trip, ("images",)),
+    Check("classes", data.classes, ("data",)),
+    Check("direction", classifiers.direction, ("images", "both classes")),
+    Check("judge", judge.independence),
+    Check("unseen images", judge.unseen, ("data",)),
+    Check("schedule", diffusion.schedules),
+    Check("eps error", diffusion.eps_error, ("images", "diffusion")),
+    Check("precision", diffusion.precision, ("images", "diffusion")),
+    Check("noise path", path.noise_path, ("data", "diffusion")),
+    Check("guide by level", classifiers.guide_by_level, ("images", "both classes", "diffusion")),
+    Check("identity", path.identity, ("images", "diffusion")),
+    Check("inversion", path.inversion, ("images", "diffusion")),
+    Check("guidance", path.guidance, EDITS),
+    Check("trial edit", path.trial_edit, (*EDITS, "masks")),
+    Check("start", path.start, ("data",)),
+)
+
+
+def doctor(s: DoctorSettings, progress: Progress | None = None) -> dict[str, Any]:
+    """Run every check that can run; what `--json` prints.
+
+    Returns:
+        data: name of the data; images: how many were looked at; lines: name, status ("ok", "warn", "fail"), figure,
+        advice and values (numbers or None) of each; counts: lines by status.
+    """
+    context, lines = open_context(s)
+    for done, check in enumerate(CHECKS):
+        if progress is not None:
+            progress(f"checking {check.name}", done, len(CHECKS))
+        lines += examine(context, check)
+    return {
+        "data": None if context.source is None else context.source.name,
+        "images": 0 if context.images is None else len(context.images),
+        "lines": [_plain(line) for line in lines],
+        "counts": {status: sum(line.status == status for line in lines) for status in ("ok", "warn", "fail")},
+    }
+
+
+def examine(context: Context, check: Check) -> list[Line]:
+    """The lines of one check; one that says so where it cannot run, or where it finds a user's mistake."""
+    missing = [need for need in check.needs if need not in context.ready]
+    if missing:
+        return [Line(check.name, "warn", f"not checked: no {WORDS[missing[0]]}", "Mend what fails, then ask again.")]
+    failed: list[Line] = []
+    with np.errstate(invalid="ignore"):  # a network that gives nan is a line, not a warning of numpy
+        return attempt(check.name, lambda: check.run(context), failed) or failed
+
+
+def _plain(line: Line) -> dict[str, Any]:
+    """As JSON has it, which knows no infinity."""
+    values = {key: value if math.isfinite(value) else None for key, value in line.values.items()}
+    return {**asdict(line), "values": values}

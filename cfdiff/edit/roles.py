@@ -1,0 +1,209 @@
+"""The four models of a run, checked against each other and against the data before anything is computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cfdiff.data.bundled import BUNDLED
+from cfdiff.data.source import Source
+from cfdiff.edit.settings import EditSettings
+from cfdiff.engine import NoiseSchedule
+from cfdiff.errors import UserError
+from cfdiff.models.bundled import ROLES, role_file, weights_file
+from cfdiff.models.checkpoint import Model, load_model
+
+KINDS = {
+    "diffusion": "diffusion",
+    "guide": "noisy-classifier",
+    "checker": "clean-classifier",
+    "judge": "clean-classifier",
+}
+DTYPES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+CHANCE = 0.65
+"""Validation accuracy under which a guide is taken to be at chance: it is off beyond that level."""
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Diffusion model, guide, checker and judge; guide, checker and judge may be missing."""
+
+    diffusion: Model
+    guide: Model | None
+    checker: Model | None
+    judge: Model | None
+    device: torch.device
+    precision: str
+
+    @cached_property
+    def schedule(self) -> NoiseSchedule:
+        """The diffusion model's noise schedule."""
+        return NoiseSchedule.from_config(self.diffusion.card.schedule or {})
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Part -> sha256 of its file, for the result."""
+        return {part: model.sha256 for part in ROLES if (model := getattr(self, part)) is not None}
+
+    def denoise(self, x: Tensor, level: int) -> Tensor:
+        """eps_theta(x_l, l) in float32; autocast only around the network. Level 0 is asked as level 1."""
+        t = torch.full((len(x),), max(level, 1) - 1, dtype=torch.int64, device=x.device)
+        dtype = DTYPES[self.precision]
+        with torch.autocast(x.device.type, dtype=dtype, enabled=dtype is not None):
+            return self.diffusion.net(x, t).float()
+
+    def guide_log_prob(self, x: Tensor, level: int) -> Tensor:
+        """log p(class | x_l, l) of the guide, (B, 2)."""
+        assert self.guide is not None
+        return F.log_softmax(self.guide.net(x, self.schedule.log_snr(level).expand(len(x)).to(x.device)), dim=1)
+
+    def checker_log_prob(self, x0: Tensor) -> Tensor:
+        """log p(class | x_0) of the checker, (B, 2)."""
+        assert self.checker is not None
+        return F.log_softmax(self.checker.net(x0), dim=1)
+
+    @cached_property
+    def guide_max_level(self) -> int | None:
+        """The noisiest level at which the guide was better than chance in validation; None where it does not say."""
+        assert self.guide is not None
+        by_level = self.guide.card.training.get("validation", {}).get("val_accuracy_by_level", {})
+        good = [int(level) for level, accuracy in by_level.items() if accuracy >= CHANCE]
+        return None if len(good) == len(by_level) else max(good, default=0)
+
+
+@torch.no_grad()
+def probabilities(model: Model, x0: Tensor, batch: int = 256) -> Tensor:
+    """p(class | x_0), (B, 2) float32 on the CPU, of images (B, C, H, W) in [-1, 1].
+
+    On one CPU thread: with more, the last bit of a small matrix product depends on where its memory lies, and a verdict
+    is stored and decides retries, so it must be the same when a killed run is repeated.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return torch.cat([F.softmax(model.net(part).float(), dim=1) for part in x0.split(batch)]).cpu()
+    finally:
+        torch.set_num_threads(threads)
+
+
+def load_cast(s: EditSettings, data: str, source: Source) -> Cast:
+    """Load the models that the settings name, or the bundled ones of the data set, and check that all fit.
+
+    Raises:
+        UserError: a model is missing or unreadable, or does not fit the images, the schedule or the classes.
+    """
+    if s.threads:
+        torch.set_num_threads(s.threads)
+    device = pick_device(s.device)
+    models = {}
+    for part in ROLES:
+        path = model_path(s, data, part)
+        models[part] = None if path is None else load_model(path, KINDS[part], device)
+    cast = Cast(**models, device=device, precision=s.precision)  # type: ignore[arg-type]
+    _check_fit(cast, source)
+    _check_needs(cast, s)
+    return cast
+
+
+def model_path(s: EditSettings, data: str, part: str) -> Path | None:
+    """The file of one of `ROLES` that the settings name, or that of the bundled data; None where there is none.
+
+    Raises:
+        UserError: there is no diffusion model.
+    """
+    given = getattr(s, part)
+    if given is not None:
+        return given
+    weights = s.weights or (data if data in BUNDLED else None)
+    if weights is None:
+        if part == "diffusion":
+            raise UserError(
+                f"cfdiff has no weights for {Path(data).name!r}: name yours with --diffusion, --guide, --checker and "
+                "--judge, or with --weights, a folder that holds them."
+            )
+        return None
+    if not Path(weights).is_dir():
+        return weights_file(weights, part)
+    path = role_file(Path(weights), part)
+    if path is None and part == "diffusion":
+        raise UserError(
+            f"The folder {weights} holds no diffusion.safetensors and no diffusion/model.safetensors: "
+            f"it should hold {', '.join(ROLES)}."
+        )
+    return path
+
+
+def _check_fit(cast: Cast, source: Source) -> None:
+    for part in ROLES:
+        model: Model | None = getattr(cast, part)
+        if model is None:
+            continue
+        if model.shape != source.shape:
+            raise UserError(
+                f"The images of {source.name} are {size_in_words(source.shape)}, but the {part} model {model.name!r} "
+                f"takes {size_in_words(model.shape)}: convert the images (cfdiff data convert --size) or train a model "
+                "for them."
+            )
+        classes = model.card.data.get("classes")
+        if classes is not None and list(source.classes) == classes[::-1]:
+            raise UserError(
+                f"In {source.name} {source.classes[1]!r} is the positive class, but to the {part} model {model.name!r} "
+                f"it is the negative one: set --negative {classes[0]} --positive {classes[1]}."
+            )
+    if cast.guide is not None and not NoiseSchedule.from_config(cast.guide.card.schedule or {}).same_as(cast.schedule):
+        raise UserError(
+            f"The guide {cast.guide.name!r} was trained on the noise schedule {_schedule(cast.guide)}, the diffusion "
+            f"model {cast.diffusion.name!r} on {_schedule(cast.diffusion)}: train a guide with that --schedule "
+            "and --T."
+        )
+    if cast.judge is not None and cast.judge.sha256 in (cast.hashes.get("guide"), cast.hashes.get("checker")):
+        raise UserError(
+            "The judge is the very model that steers or checks, so its verdict means nothing: name another --judge."
+        )
+
+
+def _check_needs(cast: Cast, s: EditSettings) -> None:
+    if cast.guide is None and s.guides in ("both", "noisy"):
+        raise UserError(f"--guides {s.guides} needs a guide: name one with --guide, or use --guides clean.")
+    if s.guides in ("both", "noisy") and cast.guide_max_level == 0:
+        raise UserError(
+            "The guide was at chance at every noise level when it was validated, so it cannot steer: "
+            "train it longer, or use --guides clean."
+        )
+    if cast.checker is None and s.guides in ("both", "clean"):
+        raise UserError(f"--guides {s.guides} needs a checker: name one with --checker, or use --guides noisy.")
+    if cast.checker is None and (s.closed_loop or s.retries):
+        raise UserError(
+            "The closed loop and the retries need a checker: name one with --checker, or use --open-loop --retries 0."
+        )
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name, or for "auto" the best one here; UserError if it cannot be used."""
+    if name == "auto":
+        best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        return torch.device(best)
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device).item()  # "meta" can be allocated, but not read
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"The device {name!r} cannot be used here: take --device cpu, or cuda on a machine with a GPU."
+        ) from error
+    return device
+
+
+def size_in_words(shape: tuple[int, int, int]) -> str:
+    """(H, W, C) as messages say it."""
+    height, width, channels = shape
+    return f"{height}x{width} with {channels} channel{'s' if channels > 1 else ''}"
+
+
+def _schedule(model: Model) -> str:
+    config = model.card.schedule or {}
+    return f"{config.get('name')} with {config.get('T', len(config.get('betas', [])))} steps"

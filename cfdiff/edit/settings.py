@@ -1,0 +1,106 @@
+"""The settings of an edit, which every command that edits takes. No torch here, so that `--help` stays quick."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+
+from cfdiff.settings import GUIDANCE, MODEL, PATH, RUN, Settings
+
+
+class EditSettings(Settings):
+    """How an image is edited: shared by translate and everything that edits."""
+
+    weights: str | None = Field(
+        None,
+        json_schema_extra=MODEL,
+        description="Bundled name or folder with the four models [default: those of --data].",
+    )
+    diffusion: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the diffusion model.")
+    guide: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the noise-aware guide.")
+    checker: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the clean checker.")
+    judge: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the independent judge.")
+    depth: float = Field(
+        0.3, gt=0, le=1, json_schema_extra=PATH, description="How far up the noise levels, a fraction of T."
+    )
+    steps: PositiveInt = Field(15, json_schema_extra=PATH, description="Levels of tau up to depth: S up, S down.")
+    spacing: Literal["uniform", "quadratic", "logsnr"] = Field(
+        "uniform", json_schema_extra=PATH, description="Spacing of tau."
+    )
+    guides: Literal["both", "noisy", "clean"] = Field(
+        "both",
+        json_schema_extra=GUIDANCE,
+        description="The guide on x_l, the checker on the x0 estimate, or their sum.",
+    )
+    exact: bool = Field(
+        False,
+        json_schema_extra=GUIDANCE,
+        description="Clean gradient through the U-Net (slow) instead of the cheap Tweedie form.",
+    )
+    scale: NonNegativeFloat = Field(
+        20.0, allow_inf_nan=False, json_schema_extra=GUIDANCE, description="Guidance scale; 0 returns the input."
+    )
+    ratio: PositiveFloat | None = Field(
+        0.3,
+        json_schema_extra=GUIDANCE,
+        description="Guidance is at most this fraction of the network's own norm; inf is no limit, the plain scale.",
+    )
+    target: float = Field(
+        0.95, gt=0, le=1, json_schema_extra=GUIDANCE, description="The checker's confidence at which an edit is enough."
+    )
+    accept: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        json_schema_extra=GUIDANCE,
+        description="The checker's confidence in the image as saved under which it is tried again, at most --target.",
+    )
+    closed_loop: bool = Field(
+        True, json_schema_extra=GUIDANCE, description="Stop guiding a sample of which the checker is sure."
+    )
+    retries: NonNegativeInt = Field(
+        4,
+        json_schema_extra=GUIDANCE,
+        description="Rungs of the ladder for images below --accept: 1.5 x ratio each, then twice 1.5 x depth.",
+    )
+    inversion: Literal["ddim", "fixed-point", "noise"] = Field(
+        "ddim", json_schema_extra=PATH, description="How the image is encoded."
+    )
+    anchored: bool = Field(
+        True, json_schema_extra=PATH, description="Add the residual of the unguided path back: no guidance, no change."
+    )
+    solver: Literal["ddim", "ddpm", "dpm++"] = Field(
+        "ddim", json_schema_extra=PATH, description="Solver of the decode."
+    )
+    eta: float = Field(0.0, ge=0, le=1, json_schema_extra=PATH, description="Noise of DDIM; 0 is deterministic.")
+    clip: bool = Field(False, json_schema_extra=PATH, description="Clip the x0 estimate while decoding.")
+    mask: Literal["none", "auto", "data"] = Field(
+        "none",
+        json_schema_extra=GUIDANCE,
+        description="Where to edit: anywhere, where a first pass changes most, or the data's masks.",
+    )
+    mask_share: float = Field(
+        0.15,
+        gt=0,
+        le=1,
+        json_schema_extra=GUIDANCE,
+        description="Share of pixels of --mask auto, before it is dilated.",
+    )
+    batch_size: PositiveInt = Field(
+        32, json_schema_extra=RUN, description="Images at once; also the unit of crash safety."
+    )
+    precision: Literal["no", "bf16", "fp16"] = Field(
+        "no", json_schema_extra=RUN, description="Autocast of the diffusion network."
+    )
+    device: str = Field("auto", json_schema_extra=RUN, description="auto, cpu, cuda or mps.")
+    threads: PositiveInt | None = Field(None, json_schema_extra=RUN, description="CPU threads [default: all].")
+    seed: int = Field(0, json_schema_extra=RUN, description="Of every image's noise, and of --limit.")
+
+    @field_validator("ratio")
+    @classmethod
+    def _no_limit(cls, ratio: float | None) -> float | None:
+        """One word for no clamp: the ladder then strengthens the scale, and JSON knows no infinity."""
+        return None if ratio == math.inf else ratio

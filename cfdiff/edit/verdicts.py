@@ -1,0 +1,53 @@
+"""What is stored of an edit: the images, how they were made, and what checker and judge say of them as saved."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cfdiff.data.values import to_model, unit
+from cfdiff.edit.editor import Edits
+from cfdiff.edit.roles import Cast, probabilities
+from cfdiff.store.schema import QUARANTINED
+
+
+def edit_arrays(
+    cast: Cast, images: np.ndarray, ids: list[str], labels: np.ndarray, target: int, edits: Edits
+) -> dict[str, np.ndarray]:
+    """The arrays of edits (B, H, W, C) of `images` to the class `target`, named as in store.schema.SCHEMA."""
+    # Depth 0 is an image that never left level 0: frozen in a jointly edited bag.
+    levels = [cast.schedule.level_of(float(depth)) if depth else 0 for depth in edits.depth]
+    return {
+        "id": np.array(ids),
+        "label": labels,
+        "target": np.full(len(ids), target, np.int8),
+        "source": images,
+        "counterfactual": edits.counterfactual,
+        "difference": (unit(edits.counterfactual) - unit(images)).astype(np.float16),
+        "guidance/ratio": edits.ratio,
+        "guidance/depth": edits.depth,
+        "guidance/alpha_bar": cast.schedule.alpha_bar[levels].numpy().astype(np.float32),
+        "guidance/retries": edits.retries,
+        "guidance/network_calls": edits.network_calls,
+        "guidance/guide_calls": edits.guide_calls,
+        **verdicts(cast, images, edits, target),
+    }
+
+
+def verdicts(cast: Cast, images: np.ndarray, edits: Edits, target: int) -> dict[str, np.ndarray]:
+    """What checker and judge say before and after, on the saved values; `flipped` is the judge's word.
+
+    A quarantined image has not flipped, whatever the judge says of its source.
+    """
+    before, after = (to_model(stage).to(cast.device) for stage in (images, edits.counterfactual))
+    arrays: dict[str, np.ndarray] = {}
+    if cast.checker is not None and edits.checker is not None:
+        arrays["prob/checker"] = np.stack([probabilities(cast.checker, before).numpy(), edits.checker], axis=1)
+    if cast.judge is not None:
+        p = [probabilities(cast.judge, stage).numpy() for stage in (before, after)]
+        arrays["prob/judge"] = np.stack(p, axis=1)
+        arrays["flipped"] = (arrays["prob/judge"][:, 1, target] > 0.5) & ~edits.quarantined
+    decided = arrays.get("flipped")
+    if decided is None and "prob/checker" in arrays:
+        decided = arrays["prob/checker"][:, 1, target] > 0.5
+    status = "not judged" if decided is None else np.where(decided, "ok", "not flipped")
+    return {**arrays, "status": np.where(edits.quarantined, QUARANTINED, status)}

@@ -1,0 +1,1 @@
+"""cfdiff evaluate: every figure of a finished run."""

@@ -1,0 +1,282 @@
+"""cfdiff evaluate: every figure of a finished run, from the saved images; all samples, and the flipped ones beside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import torch
+
+from cfdiff import __version__
+from cfdiff.data.raw import file_sha256
+from cfdiff.data.source import Source
+from cfdiff.edit.roles import pick_device
+from cfdiff.errors import UserError
+from cfdiff.evaluate.bags import achieved_mixes, bag_figures, judged_rows, per_bag
+from cfdiff.evaluate.images import Measured, measure
+from cfdiff.evaluate.judge import Judge, find_judge, need
+from cfdiff.evaluate.masks import RULE, fixed_threshold, locate, read_masks
+from cfdiff.evaluate.output import check_outputs, write
+from cfdiff.evaluate.realism import LEAST, Space, compare, feature_space, read_features, real_images
+from cfdiff.evaluate.settings import EvaluateSettings
+from cfdiff.evaluate.trip import round_trip, the_way_back
+from cfdiff.metrics import validity
+from cfdiff.metrics.columns import Columns, Figure
+from cfdiff.metrics.realism import cosine_similarity
+from cfdiff.progress import Progress
+from cfdiff.store.runs import Run, open_run
+
+QUESTIONS = {
+    "valid": "Valid?",
+    "minimal": "Minimal?",
+    "faithful": "Faithful?",
+    "realistic": "Realistic?",
+    "returns": "Does it return?",
+    "where": "Where?",
+    "bags": "Bags",
+}
+
+
+def evaluate(s: EvaluateSettings, progress: Progress | None = None) -> dict[str, Any]:
+    """Measure a finished run; the figures as docs/evaluate.md describes them, ready for JSON.
+
+    Raises:
+        UserError: the run, a model, the masks or an output cannot be used; said before the long computations.
+    """
+    check_outputs(s)
+    if s.threads:
+        torch.set_num_threads(s.threads)
+    with open_run(s.run) as run:
+        return _evaluate(s, run, progress or (lambda what, done, n: None))
+
+
+def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> dict[str, Any]:
+    # 1. Everything that can be wrong is found first.
+    _check_options(s, run)
+    device = pick_device(s.device)
+    judge = find_judge(s, run, device)
+    faithful = _wanted(judge, s.faithfulness, "--faithfulness")
+    space = None if s.realism is False else feature_space(s, run, judge, device)
+    if space is None and (s.realism or s.reference is not None):
+        need(judge, "--realism with the judge's features")
+    real = _real(s, run, space)
+    masks = None if run.bags is not None else read_masks(s, run)
+    where, why_not = _lesions(s, run, masks)
+    threshold = _threshold(s, run) if where is not None else None
+    back = the_way_back(s, run) if s.round_trip else None
+
+    # 2. One pass over the pairs.
+    asks = judge if judge is not None and judge.another else None
+    measured = measure(
+        run,
+        s,
+        judge=asks,
+        faithful=faithful,
+        extract=None if space is None else space.extract,
+        maps=where is not None,
+        done=_counter(progress, "measuring", len(run)),
+    )
+    if measured.prob is not None:
+        run.prob["judge"] = measured.prob
+    decided_by = next((who for who in ("judge", "checker") if who in run.prob), None)
+    flipped = None if decided_by is None else run.flipped(decided_by)
+    columns = Columns(len(run), run.groups, flipped, s.bootstrap, s.seed)
+    values = measured.values
+
+    # 3. The figures, by question.
+    sections: dict[str, dict[str, Any]] = {
+        "valid": {"figures": _valid(run, columns, values), **_named(judge)},
+        "minimal": {"figures": _minimal(values, measured, columns, s, space)},
+    }
+    if faithful is not None:
+        sections["faithful"] = {"figures": _faithful(values, columns), **_named(faithful)}
+    else:
+        sections["faithful"] = _left("--no-faithfulness" if s.faithfulness is False else _NO_JUDGE)
+    if isinstance(real, str):
+        sections["realistic"] = _left(real)
+    elif space is not None and measured.features is not None:
+        progress("real images", 0, len(real))
+        features = read_features(real, space, s.batch_size)
+        found = compare(features, measured.features[1], space, columns, s.repeats, s.seed)
+        sections["realistic"] = {"figures": found, "real_images": len(real), "reference": real.name, **_of_space(space)}
+    if back is not None:
+        trip = round_trip(run, back, judge, s.batch_size, _counter(progress, "round trip", len(run)))
+        sections["returns"] = {"figures": _returns(run, trip, columns), **_named(judge)}
+        values |= trip
+    if where is not None and measured.maps is not None:
+        located = locate(measured.maps, where, columns, threshold, values)
+        sections["where"] = {"figures": located.figures, "rule": RULE, "thresholds": located.thresholds}
+    elif why_not is not None:
+        sections["where"] = _left(why_not)
+    if run.bags is not None:
+        anew = None if asks is None else judged_rows(run.bags, asks, s.batch_size)
+        achieved = achieved_mixes(run.bags, anew)
+        sections["bags"] = {
+            "figures": bag_figures(run.bags, achieved, s.bootstrap, s.seed),
+            "bags": per_bag(run.bags, achieved),
+            **_named(asks),
+        }
+    result = {
+        "format": "cfdiff-evaluation",
+        "format_version": 1,
+        "cfdiff_version": __version__,
+        "result": run.path.name,
+        "result_sha256": file_sha256(run.path),
+        "direction": run.direction,
+        "classes": list(run.classes),
+        "images": len(run),
+        "flipped": None if flipped is None else int(flipped.sum()),
+        "flipped_by": decided_by,
+        "groups": None if run.groups is None else len(np.unique(run.groups)),
+        "judge": _judge_of(run, judge),
+        "settings": s.model_dump(mode="json", by_alias=True, exclude=_PLACES),
+        "sections": {name: {"question": QUESTIONS[name], **section} for name, section in sections.items()},
+    }
+    write(s, run, measured, result)
+    return result
+
+
+def _of_space(space: Space | None) -> dict[str, Any]:
+    """Which network the features are those of."""
+    return {} if space is None else {"features": space.name, "features_sha256": space.sha256}
+
+
+_NO_JUDGE = "no judge at hand: name one with --judge or --weights"
+_PLACES = {"run", "out", "save", "json_", "force", "device", "threads", "batch_size"} | {
+    *("data", "masks", "reference", "judge", "weights", "threshold_from", "feature_weights"),
+}
+
+
+def _valid(run: Run, columns: Columns, values: dict[str, np.ndarray]) -> dict[str, Figure]:
+    """Flip rate and probability gain, by the judge and by the checker beside it."""
+    figures = {}
+    for who in ("judge", "checker"):
+        if who not in run.prob:
+            continue
+        p = run.p_target(who)
+        gain = validity.probability_gain(p[:, 0], p[:, 1])
+        figures[f"flip_rate_{who}"] = columns.share(
+            f"flip rate: seen as the target by the {who}", run.flipped(who), "higher"
+        )
+        figures[f"before_{who}"] = columns.share(f"before: seen as the target by the {who}", validity.flipped(p[:, 0]))
+        figures[f"gain_{who}"] = columns.mean(f"probability gain by the {who}", gain, "higher")
+        values |= {f"p_target_before/{who}": p[:, 0], f"p_target_after/{who}": p[:, 1]}
+    return figures
+
+
+def _minimal(
+    values: dict[str, np.ndarray], measured: Measured, columns: Columns, s: EvaluateSettings, space: Space | None
+) -> dict[str, Figure]:
+    words = {
+        "mean_abs_difference": ("mean |difference|, 1 is the full range", "lower"),
+        "l2": ("L2: root of the sum of squares", "lower"),
+        "ssim": ("SSIM with the source", "higher"),
+        "changed_share": (f"pixels that changed by more than {s.eps:g}/255", "lower"),
+        "changed_regions": ("regions of such pixels", "lower"),
+    }
+    figures = {name: columns.mean(label, values[name], better) for name, (label, better) in words.items()}
+    figures["changed_share"]["unit"] = "share"
+    if space is not None and measured.features is not None:
+        values["cosine_similarity"] = cosine_similarity(*measured.features)
+        label = f"cosine similarity with the source (features of {space.name})"
+        figures["cosine_similarity"] = columns.mean(label, values["cosine_similarity"], "higher")
+    return figures
+
+
+def _faithful(values: dict[str, np.ndarray], columns: Columns) -> dict[str, Figure]:
+    words = {
+        "cout": ("COUT, -1 to 1", "higher"),
+        "deletion": ("deletion: area under p(source class)", "lower"),
+        "insertion": ("insertion: area under p(source class)", "higher"),
+    }
+    return {key: columns.mean(label, values[key], better) for key, (label, better) in words.items()}
+
+
+def _returns(run: Run, trip: dict[str, np.ndarray], columns: Columns) -> dict[str, Figure]:
+    change = trip["round_trip/mean_abs_difference"]
+    figures = {"round_trip": columns.mean("mean |x - x''|, there and back", change, "lower")}
+    if "round_trip/p_target" in trip and "judge" in run.prob:
+        same = validity.flipped(trip["round_trip/p_target"]) == validity.flipped(run.p_target("judge")[:, 0])
+        figures["verdict_returns"] = columns.share("judge's verdict on x'' is that on x", same, "higher")
+    return figures
+
+
+def _check_options(s: EvaluateSettings, run: Run) -> None:
+    if run.bags is not None and (s.masks is not None or s.threshold_from is not None):
+        raise UserError(
+            f"{run.path.name} is a bag file, which has no masks: leave out --masks and --threshold-from, or evaluate "
+            "a result of cfdiff translate."
+        )
+
+
+def _wanted(judge: Judge | None, asked: bool | None, what: str) -> Judge | None:
+    if asked is False:
+        return None
+    return need(judge, what) if asked else judge
+
+
+def _lesions(s: EvaluateSettings, run: Run, masks: np.ndarray | None) -> tuple[np.ndarray | None, str | None]:
+    """The masks where one of them marks something; else why there is no localisation (None where nobody asked)."""
+    asked = s.masks is not None or s.threshold_from is not None
+    if masks is not None and masks.any():
+        return masks, None
+    if masks is None and asked:
+        raise UserError(f"--threshold-from needs masks of {run.path.name}: name them with --masks or --data.")
+    if masks is not None and s.masks is not None:
+        raise UserError(
+            f"No image of {run.path.name} has a lesion in its mask, so there is nothing to find: evaluate a run that "
+            "starts from the positive class."
+        )
+    return None, None if masks is None else "no image has a lesion in its mask"
+
+
+def _threshold(s: EvaluateSettings, run: Run) -> float | None:
+    if s.threshold_from is None:
+        return None
+    with ExitStack() as stack:
+        validation = stack.enter_context(open_run(s.threshold_from))
+        return fixed_threshold(s, run, validation)
+
+
+def _real(s: EvaluateSettings, run: Run, space: Space | None) -> Source | str:
+    """The real images to compare with, or why there is no comparison."""
+    if s.realism is False:
+        return "--no-realism"
+    if len(run) < LEAST:
+        return f"fewer than {LEAST} counterfactuals"
+    if space is None:
+        return _NO_JUDGE
+    real = real_images(s, run)
+    if isinstance(real, str) and (s.realism or s.reference is not None):
+        raise UserError(f"{'--realism' if s.realism else '--reference'} cannot be had, there are {real}.")
+    return real
+
+
+def _named(judge: Judge | None) -> dict[str, Any]:
+    """The classifier that a section's figures are of."""
+    return {} if judge is None else {"judge": judge.title}
+
+
+def _left(why: str) -> dict[str, Any]:
+    return {"figures": {}, "not_measured": why}
+
+
+def _judge_of(run: Run, judge: Judge | None) -> dict[str, Any] | None:
+    if judge is not None:
+        return {"name": judge.title, "sha256": judge.model.sha256, "of_the_run": not judge.another}
+    if "judge" in run.prob:
+        return {"name": "judge", "sha256": run.models.get("judge"), "of_the_run": True}
+    return None
+
+
+def _counter(progress: Progress, what: str, n: int) -> Callable[[int], None]:
+    done = 0
+
+    def step(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(what, done, n)
+
+    return step

@@ -1,0 +1,61 @@
+"""Returns? The counterfactuals are translated back with the run's own settings and models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from cfdiff.data.values import unit
+from cfdiff.edit.editor import Editor
+from cfdiff.edit.roles import Cast, load_cast
+from cfdiff.edit.settings import EditSettings
+from cfdiff.errors import UserError
+from cfdiff.evaluate.judge import Judge
+from cfdiff.evaluate.origin import as_source, bundled_data
+from cfdiff.evaluate.settings import EvaluateSettings
+from cfdiff.metrics import minimality
+from cfdiff.models.bundled import ROLES
+from cfdiff.store.runs import Run
+
+
+def the_way_back(s: EvaluateSettings, run: Run) -> Editor:
+    """An editor with the settings and the models that made the run.
+
+    Raises:
+        UserError: a bag edited jointly, or the models at hand are not those of the run.
+    """
+    if run.settings.get("mode") == "joint":
+        raise UserError("--round-trip edits image by image, and these bags were edited jointly: leave it out.")
+    kept = {name: run.settings[name] for name in EditSettings.model_fields if name in run.settings}
+    if s.weights is None and bundled_data(run) is None:
+        raise UserError(f"--round-trip needs the models that made {run.path.name}: name their folder with --weights.")
+    settings = EditSettings(**{**kept, "weights": s.weights, "device": s.device, "threads": s.threads})
+    cast: Cast = load_cast(settings, bundled_data(run) or run.settings["data"], as_source(run))
+    for part in ROLES:
+        here, own = cast.hashes.get(part), run.models.get(part)
+        if part != "judge" and here != own:
+            raise UserError(
+                f"The {part} at hand is not the one that made {run.path.name} (another sha256): name the folder of its "
+                "models with --weights."
+            )
+    return Editor(cast, settings)
+
+
+def round_trip(
+    run: Run, editor: Editor, judge: Judge | None, batch: int, done: Callable[[int], None]
+) -> dict[str, np.ndarray]:
+    """(N,) mean |x - x''|; with a judge, its p(target | x'')."""
+    change, verdict = np.zeros(len(run)), np.zeros(len(run))
+    for rows in run.batches(batch):
+        source, cf = run.read(rows)
+        masks = None if run.masks is None or editor.s.mask != "data" else run.masks(rows)
+        target = int(run.target[rows[0]])
+        # An id of its own: the noise of the way there must not come again on the way back.
+        edits = editor.edit(cf, [f"back/{name}" for name in run.ids[rows]], 1 - target, masks)
+        change[rows] = minimality.mean_abs(unit(source), unit(edits.counterfactual))
+        if judge is not None:
+            verdict[rows] = judge.predict(edits.counterfactual)[:, target]
+        done(len(rows))
+    back = {"round_trip/mean_abs_difference": change}
+    return back if judge is None else {**back, "round_trip/p_target": verdict}

@@ -1,0 +1,52 @@
+"""Everything that comes in kinds, in one place: a name, and where what makes the thing stands.
+
+To add one, write a file and give it a line here; options, `--help` and messages take their choices from these tables.
+From outside, `SOLVERS["mine"] = MySolver` does the same. An entry is the thing itself or "module:attribute", which is
+imported when it is first asked for, so that `--help` needs no torch. What an entry must be able to do stands beside its
+table.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+
+class Registry(dict[str, Any]):
+    """Names and what they stand for; `registry[name]` imports an entry that says where it is."""
+
+    def __init__(self, kind: str, entries: dict[str, Any]) -> None:
+        super().__init__(entries)
+        self.kind = kind
+
+    def __getitem__(self, name: str) -> Any:
+        entry = super().__getitem__(name)
+        if not isinstance(entry, str):
+            return entry
+        module, _, attribute = entry.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+class OneOf:
+    """The annotation of a setting that names an entry of a registry: `Annotated[str, OneOf(SOLVERS)]`.
+
+    With `join`, several names may be given, joined by "+"; `also` are further words that the setting knows.
+    """
+
+    def __init__(self, registry: Registry, join: bool = False, also: tuple[str, ...] = ()) -> None:
+        self.registry, self.join, self.also = registry, join, also
+
+    @property
+    def choices(self) -> list[str]:
+        """All words as of now."""
+        return [*self.also, *self.registry]
+
+    def check(self, value: str) -> None:
+        """Raise ValueError, which says what there is, for a word that names nothing."""
+        names = value.split("+") if self.join and value not in self.also else [value]
+        if wrong := [name for name in names if name not in self.choices]:
+            raise ValueError(f"there is no {self.registry.kind} {wrong[0]!r}: choose of {', '.join(self.choices)}")
+
+
+# Each table names the protocol that its entries fulfil.
+SOLVERS = Registry("solver", {})

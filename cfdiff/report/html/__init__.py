@@ -1,0 +1,1 @@
+"""The page of cfdiff report: templates and what fills them."""

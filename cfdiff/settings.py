@@ -1,0 +1,107 @@
+"""What the settings of every command share: one validated model each, which a TOML file can hold and a result stores.
+
+No torch here, so that `--help` stays quick.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+
+from cfdiff.errors import UserError
+from cfdiff.registry import OneOf
+
+S = TypeVar("S", bound="Settings")
+
+
+# The panel of `--help` that a field stands in: Field(..., json_schema_extra=DATA). An override keeps its parent's.
+DATA: dict[str, Any] = {"panel": "Data"}
+MODEL: dict[str, Any] = {"panel": "Model"}
+OPTIMISATION: dict[str, Any] = {"panel": "Optimisation"}
+OUTPUT: dict[str, Any] = {"panel": "Output"}
+PATH: dict[str, Any] = {"panel": "Noise path"}
+GUIDANCE: dict[str, Any] = {"panel": "Guidance"}
+RUN: dict[str, Any] = {"panel": "Run"}
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown names are an error, and the object never changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*")
+    @classmethod
+    def _known_name(cls, value: Any, info: ValidationInfo) -> Any:
+        for mark in cls.model_fields[info.field_name or ""].metadata:
+            if isinstance(mark, OneOf) and value is not None:
+                mark.check(value)
+        return value
+
+
+class DataSettings(Settings):
+    """Which images."""
+
+    data: str = Field(
+        "malaria-cells", description="Bundled name, folder per class, .csv, .npz or .h5.", json_schema_extra=DATA
+    )
+    negative: str | None = Field(
+        None, description="Class name of the negatives, where it is not a known one.", json_schema_extra=DATA
+    )
+    positive: str | None = Field(None, description="Class name of the positives.", json_schema_extra=DATA)
+    group_key: str | None = Field(
+        None, description="Array or column that says which images belong together.", json_schema_extra=DATA
+    )
+
+
+PLACES = {
+    "out",
+    "preview",
+    "force",
+    "json_",
+    "device",
+    "threads",
+    "data",
+    "weights",
+    "diffusion",
+    "guide",
+    "checker",
+    "judge",
+}
+"""Settings that say where, not what: they are not part of a result, which holds hashes instead of paths."""
+
+
+def resolve(model: type[S], config: Path | None, given: dict[str, Any]) -> S:
+    """Defaults, then the TOML file, then what the command line gives.
+
+    Raises:
+        UserError: an unreadable file, an unknown name or an unfit value, said in one sentence.
+    """
+    values: dict[str, Any] = {}
+    if config is not None:
+        try:
+            values = tomllib.loads(config.read_text())
+        except OSError as error:
+            raise UserError(f"The config file {config.name!r} cannot be read: {error.strerror}.") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"The config file {config.name!r} is no valid TOML: {error}.") from error
+    fields = model.model_fields
+    names = {field.alias: name for name, field in fields.items() if field.alias}  # "from" -> "from_"
+    values = {names.get(key, key): value for key, value in values.items()}
+    try:
+        return model(**{**values, **given})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        if first["type"] == "extra_forbidden":
+            where = "" if config is None else f" in {config.name}"
+            known = sorted(field.alias or name for name, field in fields.items())
+            close = difflib.get_close_matches(name.replace("-", "_"), known)
+            hint = f"did you mean {', '.join(close)}?" if close else f"the known ones are {', '.join(known)}."
+            raise UserError(f"There is no setting {name!r}{where}: {hint}") from error
+        own = first["type"] == "value_error"  # said by this program, in its own words
+        why = str(first["ctx"]["error"]) if own else first["msg"].lower()
+        raise UserError(f"The setting {name} = {first['input']!r} is not possible: {why}.") from error

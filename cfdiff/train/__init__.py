@@ -1,0 +1,1 @@
+"""The trainings: diffusion models and classifiers."""

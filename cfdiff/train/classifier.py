@@ -1,0 +1,118 @@
+"""cfdiff train-classifier: the guide (noisy), the checker and the judge (clean)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cfdiff.data.source import require_both_classes
+from cfdiff.data.values import to_model
+from cfdiff.engine.process import q_sample
+from cfdiff.engine.schedule import NoiseSchedule
+from cfdiff.models.calibration import temperatures
+from cfdiff.models.checkpoint import Card
+from cfdiff.models.classifier import ClassifierConfig, build_classifier, load_pretrained
+from cfdiff.train.batches import augment, draw_levels
+from cfdiff.train.data import open_training_data
+from cfdiff.train.loop import Trainer
+from cfdiff.train.settings import ClassifierSettings
+
+SHOWN_DEPTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7)
+"""Depths (fractions of T) at which a guide's validation accuracy is reported."""
+
+
+def train_classifier(s: ClassifierSettings) -> dict[str, Any]:
+    """Train (or continue) and write the model to `s.out`; returns the last validation."""
+    data = open_training_data(s)
+    require_both_classes(data.train)
+    require_both_classes(data.validation)
+    height, width, channels = data.train.shape
+    config = ClassifierConfig(
+        arch=s.arch,
+        kwargs=s.kwargs,
+        channels=channels,
+        size=(height, width),
+        upsample=s.upsample,
+        noisy=s.noisy,
+    )
+    schedule = NoiseSchedule.from_config({"name": s.schedule, "T": s.T})
+    torch.manual_seed(s.seed)
+    net = build_classifier(config)
+    taken = load_pretrained(net, s.pretrained) if s.pretrained is not None else None
+    role = "guide" if s.noisy else "judge" if "judge" in data.split else "checker"
+    trainer = Trainer(s, data, net, role)
+    if taken is not None:
+        trainer.console.print(f"{taken} of {len(net.net.state_dict())} tensors start from the pretrained weights.")
+    batches = trainer.batches(balance=True)
+
+    def loss(net: nn.Module, step: int, part: int) -> Tensor:
+        batch = batches.read(step, part)
+        x0 = augment(batch.images, batch.draws, s.augment, s.shift, s.gain)
+        noise = batch.draws.normal(channels, height, width)
+        if s.noisy:
+            levels = draw_levels(batch.draws, s.T, s.level_power, s.clean_share)
+            log_snr = schedule.log_snr(levels.cpu()).float().to(x0.device)
+            logits = net(q_sample(schedule, x0, levels, noise), log_snr)
+        else:
+            logits = net(x0 + s.noise * batch.draws.uniform(1, 1, 1) * noise)
+        return F.cross_entropy(logits.float(), batch.labels, label_smoothing=s.smoothing)
+
+    images = to_model(data.validation.read(range(len(data.validation)))).to(trainer.device)
+    labels = torch.from_numpy(data.validation.labels.astype("int64")).to(trainer.device)
+
+    def evaluate(net: nn.Module, step: int) -> dict[str, Any]:
+        return validate(net, schedule if s.noisy else None, images, labels, calibrate=s.calibrate)
+
+    kind = "noisy-classifier" if s.noisy else "clean-classifier"
+    noised = schedule.config if s.noisy else None
+    return trainer.run(loss, evaluate, Card(kind, net.config.model_dump(mode="json"), noised, data.card, {}))
+
+
+@torch.no_grad()
+def validate(
+    net: nn.Module,
+    schedule: NoiseSchedule | None,
+    images: Tensor,
+    labels: Tensor,
+    batch: int = 128,
+    calibrate: bool = False,
+) -> dict[str, Any]:
+    """Balanced accuracy and cross-entropy on clean images, with fixed noise at each of `SHOWN_DEPTHS` for a guide.
+
+    Args:
+        schedule: the guide's; None for a clean classifier.
+        images: (N, C, H, W) in [-1, 1].
+        labels: (N,) int64.
+        calibrate: add `calibration`, the temperature at each level.
+    """
+
+    def logits_at(level: int) -> Tensor:
+        if schedule is None:
+            return torch.cat([net(x0).float() for x0 in images.split(batch)])
+        generator = torch.Generator().manual_seed(0)
+        out = []
+        for x0 in images.split(batch):
+            noise = torch.randn(x0.shape, generator=generator).to(x0.device)
+            log_snr = schedule.log_snr(level).float().expand(len(x0)).to(x0.device)
+            out.append(net(q_sample(schedule, x0, level, noise), log_snr).float())
+        return torch.cat(out)
+
+    def accuracy(logits: Tensor) -> float:
+        right = (logits.argmax(1) == labels).float()
+        return float(torch.stack([right[labels == k].mean() for k in (0, 1)]).mean())
+
+    depths = SHOWN_DEPTHS if schedule is not None else (0.0,)
+    levels = [round(d * (schedule.T if schedule is not None else 1)) for d in depths]
+    logits = {level: logits_at(level) for level in levels}
+    figures: dict[str, Any] = {
+        "val_accuracy": accuracy(logits[0]),
+        "val_loss": float(F.cross_entropy(logits[0], labels)),
+    }
+    if schedule is not None:
+        figures["val_accuracy_by_level"] = {str(level): accuracy(at) for level, at in logits.items()}
+    if calibrate:
+        figures["calibration"] = temperatures(logits, labels)
+    return figures

@@ -1,0 +1,145 @@
+"""The settings of cfdiff train-diffusion and train-classifier. No torch here, so that `--help` stays quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from cfdiff.settings import DATA, MODEL, OPTIMISATION, OUTPUT, RUN, DataSettings
+
+
+class TrainSettings(DataSettings):
+    """What both trainings share."""
+
+    split: str | None = Field(
+        None,
+        description="Split to train on [default: train or train-guide where there is one, else all].",
+        json_schema_extra=DATA,
+    )
+    val_split: str | None = Field(
+        None,
+        description="Split to validate on [default: the data's own, or a tenth of the groups].",
+        json_schema_extra=DATA,
+    )
+    out: Path | None = Field(
+        None,
+        description="Folder for the model, log, samples and state [default: runs/ROLE-DATA].",
+        json_schema_extra=OUTPUT,
+    )
+    steps: PositiveInt = Field(20_000, description="Optimiser steps.", json_schema_extra=OPTIMISATION)
+    max_minutes: PositiveFloat | None = Field(
+        None, description="Stop after this time; the rate falls to zero by then.", json_schema_extra=OPTIMISATION
+    )
+    batch_size: PositiveInt = Field(
+        64, description="Images a step, over all processes.", json_schema_extra=OPTIMISATION
+    )
+    accumulate: PositiveInt = Field(
+        1, description="Split each batch into this many passes.", json_schema_extra=OPTIMISATION
+    )
+    lr: PositiveFloat = Field(1e-3, description="Highest learning rate (AdamW).", json_schema_extra=OPTIMISATION)
+    weight_decay: NonNegativeFloat = Field(0.01, description="Weight decay (AdamW).", json_schema_extra=OPTIMISATION)
+    warmup: NonNegativeInt = Field(
+        200, description="Steps of linear warm-up; a cosine to zero follows.", json_schema_extra=OPTIMISATION
+    )
+    clip: PositiveFloat = Field(1.0, description="Largest gradient norm.", json_schema_extra=OPTIMISATION)
+    ema: float = Field(
+        0.999,
+        ge=0,
+        lt=1,
+        description="Decay of the averaged weights, which are what is saved.",
+        json_schema_extra=OPTIMISATION,
+    )
+    augment: Literal["none", "flip", "dihedral"] = Field(
+        "dihedral", description="Random flips, or flips and quarter turns.", json_schema_extra=OPTIMISATION
+    )
+    precision: Literal["no", "bf16", "fp16"] = Field(
+        "no", description="Autocast of the network.", json_schema_extra=RUN
+    )
+    eval_every: PositiveInt = Field(
+        500, description="Steps between validations, samples and saved models.", json_schema_extra=OUTPUT
+    )
+    val_limit: PositiveInt = Field(512, description="Images of a validation.", json_schema_extra=OUTPUT)
+    half: bool = Field(True, description="Save the weights in float16.", json_schema_extra=OUTPUT)
+    device: str = Field("auto", description="auto, cpu, cuda or mps.", json_schema_extra=RUN)
+    threads: PositiveInt | None = Field(None, description="CPU threads [default: all].", json_schema_extra=RUN)
+    seed: NonNegativeInt = Field(
+        0, description="Of the initial weights, the batches and the noise.", json_schema_extra=RUN
+    )
+    force: bool = Field(
+        False, description="Start anew where the folder holds another training.", json_schema_extra=OUTPUT
+    )
+
+
+class DiffusionSettings(TrainSettings):
+    """cfdiff train-diffusion."""
+
+    schedule: Literal["linear", "cosine"] = Field("cosine", description="Noise schedule.", json_schema_extra=MODEL)
+    T: PositiveInt = Field(1000, description="Noising steps.", json_schema_extra=MODEL)
+    patch: PositiveInt = Field(
+        2, description="Pixels per side folded into channels at the entrance.", json_schema_extra=MODEL
+    )
+    width: PositiveInt = Field(48, description="Channels at the first resolution.", json_schema_extra=MODEL)
+    mult: tuple[PositiveInt, ...] | None = Field(
+        None,
+        description="Channel multiplier of each resolution [default: 1,2,3, or as far as the size can be halved].",
+        json_schema_extra=MODEL,
+    )
+    blocks: PositiveInt = Field(1, description="Residual blocks per resolution.", json_schema_extra=MODEL)
+    attention: tuple[PositiveInt, ...] = Field(
+        (2, 4), description="Downsampling factors with self-attention.", json_schema_extra=MODEL
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout in the residual blocks.", json_schema_extra=MODEL)
+    val_limit: PositiveInt = Field(192, description="Images of a validation.", json_schema_extra=OUTPUT)
+    level_power: PositiveFloat = Field(
+        1.0, description="Levels are drawn as T u^power: above 1 dwells at low noise.", json_schema_extra=OPTIMISATION
+    )
+    ema: float = Field(
+        0.9995,
+        ge=0,
+        lt=1,
+        description="Decay of the averaged weights, which are what is saved.",
+        json_schema_extra=OPTIMISATION,
+    )
+
+
+class ClassifierSettings(TrainSettings):
+    """cfdiff train-classifier."""
+
+    noisy: bool = Field(
+        True, description="--noisy trains a guide (sees x_l), --clean a checker or judge.", json_schema_extra=MODEL
+    )
+    arch: str = Field("resnet14t", description="Any timm model.", json_schema_extra=MODEL)
+    kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="JSON: further arguments of timm.create_model.", json_schema_extra=MODEL
+    )
+    upsample: PositiveInt = Field(1, description="Enlarge the images before the network.", json_schema_extra=MODEL)
+    pretrained: Path | None = Field(
+        None, description="Local safetensors file with timm weights.", json_schema_extra=MODEL
+    )
+    schedule: Literal["linear", "cosine"] = Field(
+        "cosine", description="Noise schedule of the guide.", json_schema_extra=MODEL
+    )
+    T: PositiveInt = Field(1000, description="Noising steps.", json_schema_extra=MODEL)
+    level_power: PositiveFloat = Field(
+        3.0, description="The guide's levels are drawn as T u^power.", json_schema_extra=OPTIMISATION
+    )
+    clean_share: float = Field(
+        0.2, ge=0, le=1, description="Share of the guide's images at level 0.", json_schema_extra=OPTIMISATION
+    )
+    gain: float = Field(
+        0.1, ge=0, lt=1, description="Random brightness: pixel values times 1 +- gain.", json_schema_extra=OPTIMISATION
+    )
+    shift: NonNegativeInt = Field(2, description="Random shift in pixels.", json_schema_extra=OPTIMISATION)
+    noise: NonNegativeFloat = Field(
+        0.0,
+        description="Clean training: random noise up to this sigma ([-1, 1] units).",
+        json_schema_extra=OPTIMISATION,
+    )
+    calibrate: bool = Field(
+        False, description="Fit a temperature at each noise level on the validation images.", json_schema_extra=OUTPUT
+    )
+    smoothing: float = Field(0.05, ge=0, lt=1, description="Label smoothing.", json_schema_extra=OPTIMISATION)
+    lr: PositiveFloat = Field(2e-3, description="Highest learning rate (AdamW).", json_schema_extra=OPTIMISATION)
+    weight_decay: NonNegativeFloat = Field(0.05, description="Weight decay (AdamW).", json_schema_extra=OPTIMISATION)

@@ -1,0 +1,1 @@
+"""cfdiff translate: a stream of images to the other class."""

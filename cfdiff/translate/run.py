@@ -1,0 +1,161 @@
+"""cfdiff translate: a stream of images to the other class, batch by batch, into one HDF5 result."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cfdiff.data.open import open_source
+from cfdiff.data.source import Source, class_index, require_masks
+from cfdiff.edit.editor import Editor
+from cfdiff.edit.roles import Cast, load_cast
+from cfdiff.edit.verdicts import edit_arrays
+from cfdiff.errors import UserError
+from cfdiff.figures.panel import FORMATS
+from cfdiff.figures.show import draw
+from cfdiff.progress import Progress
+from cfdiff.settings import PLACES
+from cfdiff.store import RunParts, check_output, open_result
+from cfdiff.store.output import make_folder
+from cfdiff.store.result import is_result_of
+from cfdiff.translate.settings import TranslateSettings
+from cfdiff.translate.summary import summarise
+
+
+def translate(s: TranslateSettings, progress: Progress | None = None) -> dict[str, Any]:
+    """Run (or continue) a translation; returns the summary of the finished file.
+
+    A file that these settings have made already is not made again where a preview of it is asked for.
+
+    Raises:
+        UserError: data, models, settings or output are not usable; said before anything is computed.
+    """
+    source, target = select_images(s)
+    out = s.out or _default_out(source, target)
+    if Path(s.data).exists() and out.exists() and out.samefile(s.data):
+        raise UserError(f"--out {out} is the file that the images come from: choose another --out.")
+    if s.out is not None and not (s.preview is not None and out.is_file()):
+        check_output(out, s.force)
+    _check_preview(s.preview)
+    if s.mask == "data":
+        require_masks(source, "--mask data")
+    cast = load_cast(s, s.data, source)
+    _check_preview_models(s, cast)
+    editor = Editor(cast, s)
+    settings = {**resolved(s, source), "models": cast.hashes}
+    seconds = None
+    if s.force or s.preview is None or not is_result_of(out, settings, len(source)):
+        source.check(s.batch_size, masks=s.mask == "data")
+        if s.out is None:
+            make_folder(out.parent)
+        with RunParts(out, settings, len(source), s.batch_size, force=s.force) as parts:
+            seconds = _compute(parts, editor, s, source, target, progress)
+    if s.preview is not None:
+        preview(out, s.preview)
+    return {**summarise(out), "seconds_per_image": seconds}
+
+
+def _compute(
+    parts: RunParts, editor: Editor, s: TranslateSettings, source: Source, target: int, progress: Progress | None
+) -> float | None:
+    """Fill and join the parts; seconds an image, None where all were there."""
+    started, fresh = time.monotonic(), 0
+    for start, stop in parts.todo():
+        parts.write(start, translate_batch(editor, s, source, np.arange(start, stop), target))
+        fresh += stop - start
+        if progress is not None:
+            left = sum(b - a for a, b in parts.missing())
+            progress("translating", len(source) - left, len(source))
+    parts.join(
+        {
+            "seed": s.seed,
+            "models": editor.cast.hashes,
+            "direction": direction(source, target),
+            "schedule": editor.cast.schedule.config,
+        }
+    )
+    return (time.monotonic() - started) / fresh if fresh else None
+
+
+def select_images(s: TranslateSettings) -> tuple[Source, int]:
+    """The images to translate and the class index asked for."""
+    options: dict[str, Any] = {"negative": s.negative, "positive": s.positive, "group_key": s.group_key}
+    whole = open_source(s.data, **options)
+    target = None if s.to is None else class_index(s.to, whole, "--to")
+    if target is not None and "from_" not in s.model_fields_set:
+        start = 1 - target  # --to alone says both
+    else:
+        start = class_index(s.from_, whole, "--from")
+    target = 1 - start if target is None else target
+    if target == start:
+        raise UserError(
+            f"--from and --to are both {whole.classes[start]!r}: translate goes from one class to the other."
+        )
+    split = s.split
+    if split is None and whole.splits is not None and "test" in whole.splits:
+        split = "test"
+    return open_source(s.data, split=split, from_label=start, limit=s.limit, seed=s.seed, **options), target
+
+
+def translate_batch(
+    editor: Editor, s: TranslateSettings, source: Source, rows: np.ndarray, target: int
+) -> dict[str, np.ndarray]:
+    """Read, edit, judge: the arrays of one part (store.schema.SCHEMA)."""
+    cast = editor.cast
+    images = source.read(rows)
+    ids = [str(i) for i in source.ids[rows]]
+    masks = source.read_masks(rows) if s.mask == "data" else None
+    edits = editor.edit(images, ids, target, masks)
+    arrays = edit_arrays(cast, images, ids, source.labels[rows], target, edits)
+    if source.groups is not None:
+        arrays["group"] = source.groups[rows].astype(str)
+    if edits.mask is not None:
+        arrays["mask"] = edits.mask
+    if s.factual:
+        arrays["factual"], _ = editor.reconstruct(images, ids)
+    return arrays
+
+
+def direction(source: Source, target: int) -> str:
+    """As the result states it: "negative (uninfected) -> positive (parasitized)"."""
+    words = [f"{part} ({name})" for part, name in zip(("negative", "positive"), source.classes, strict=True)]
+    return f"{words[1 - target]} -> {words[target]}"
+
+
+def resolved(s: TranslateSettings, source: Source) -> dict[str, Any]:
+    """The settings as a result stores them: no paths, but what the images and classes were."""
+    plain = s.model_dump(mode="json", exclude=PLACES, by_alias=True)
+    return {
+        **plain,
+        "command": "translate",
+        "data": source.name,
+        "data_sha256": source.fingerprint,
+        "classes": list(source.classes),
+    }
+
+
+def preview(result: Path, out: Path, count: int = 24) -> Path:
+    """Draw images spread evenly over the result, failures as they come."""
+    with open_result(result) as r:
+        return draw(r, np.unique(np.linspace(0, len(r) - 1, min(count, len(r))).round().astype(int)), out)
+
+
+def _default_out(source: Source, target: int) -> Path:
+    words = f"{source.classes[1 - target]}-to-{source.classes[target]}"
+    return Path("runs") / f"{words.replace('/', '-')}.h5"
+
+
+def _check_preview_models(s: TranslateSettings, cast: Cast) -> None:
+    if s.preview is not None and cast.judge is None and cast.checker is None:
+        raise UserError("A preview shows probabilities, and there is neither judge nor checker: name one with --judge.")
+
+
+def _check_preview(path: Path | None) -> None:
+    if path is None:
+        return
+    if path.suffix.lower() not in FORMATS:
+        raise UserError(f"The preview {path.name!r} should end in one of {', '.join(FORMATS)}.")
+    check_output(path, force=True, option="--preview")

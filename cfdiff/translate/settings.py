@@ -1,0 +1,37 @@
+"""The settings of cfdiff translate. No torch here, so that `--help` stays quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ConfigDict, Field, PositiveInt
+
+from cfdiff.edit.settings import EditSettings
+from cfdiff.settings import DATA, OUTPUT, DataSettings
+
+
+class TranslateSettings(EditSettings, DataSettings):
+    """cfdiff translate."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    from_: str = Field(
+        "negative",
+        alias="from",
+        json_schema_extra=DATA,
+        description="Class to start from: negative, positive or its name in the data.",
+    )
+    to: str | None = Field(None, json_schema_extra=DATA, description="Class to end in [default: the other].")
+    split: str | None = Field(
+        None, json_schema_extra=DATA, description="Split to take images from [default: test where there is one]."
+    )
+    limit: PositiveInt | None = Field(
+        None, json_schema_extra=DATA, description="At most this many images, spread over the groups."
+    )
+    factual: bool = Field(False, json_schema_extra=OUTPUT, description="Store the unguided reconstruction too.")
+    out: Path | None = Field(None, json_schema_extra=OUTPUT, description="Result file [default: runs/FROM-to-TO.h5].")
+    preview: Path | None = Field(
+        None, json_schema_extra=OUTPUT, description="Picture of some results (.png, .pdf, .svg)."
+    )
+    json_: bool = Field(False, alias="json", json_schema_extra=OUTPUT, description="Print the summary as JSON.")
+    force: bool = Field(False, json_schema_extra=OUTPUT, description="Replace an existing result.")

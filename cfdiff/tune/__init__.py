@@ -1,0 +1,1 @@
+"""cfdiff tune: the settings that flip enough with the smallest change."""

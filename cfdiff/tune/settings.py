@@ -1,0 +1,84 @@
+"""The settings of `cfdiff tune`. No torch here, so that `--help` stays quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt
+
+from cfdiff.edit.settings import EditSettings
+from cfdiff.settings import DATA, GUIDANCE, OUTPUT, PLACES, DataSettings
+
+SEARCH: dict[str, Any] = {"panel": "Search"}
+Tunable = Literal["ratio", "depth", "steps", "scale", "target", "accept", "retries"]
+
+
+class TuneSettings(EditSettings, DataSettings):
+    """cfdiff tune. The settings of an edit are where the search starts; those not in `tune` stay as they are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    from_: str = Field(
+        "both",
+        alias="from",
+        json_schema_extra=DATA,
+        description="Class to start from: negative, positive, its name, or both: the worse direction counts.",
+    )
+    split: str = Field(
+        "val",
+        json_schema_extra=DATA,
+        description="Split to tune on; all for data without splits. Better never the test one.",
+    )
+    images: PositiveInt = Field(
+        64, json_schema_extra=SEARCH, description="Images a direction, and as many others for the held-out comparison."
+    )
+    tune: tuple[Tunable, ...] = Field(
+        ("ratio", "depth", "steps"),
+        min_length=1,
+        json_schema_extra=SEARCH,
+        description="What is searched: any of ratio,depth,steps,scale,target,accept,retries.",
+    )
+    flip: float = Field(0.99, gt=0, le=1, json_schema_extra=SEARCH, description="Share of images that must flip.")
+    margin: float = Field(
+        0.75,
+        ge=0.5,
+        lt=1,
+        json_schema_extra=SEARCH,
+        description="An image has flipped when the checker gives its saved edit at least this probability.",
+    )
+    max_calls: PositiveFloat | None = Field(
+        None, json_schema_extra=SEARCH, description="Most calls of the diffusion network an image, on average."
+    )
+    trials: PositiveInt = Field(40, json_schema_extra=SEARCH, description="Settings to try, the starting ones first.")
+    max_minutes: PositiveFloat | None = Field(
+        None, json_schema_extra=SEARCH, description="Try no further settings after this time."
+    )
+    ratio: PositiveFloat = Field(
+        EditSettings.model_fields["ratio"].default,
+        allow_inf_nan=False,
+        json_schema_extra=GUIDANCE,
+        description="Guidance is at most this fraction of the network's own norm.",
+    )
+    scale: PositiveFloat = Field(
+        EditSettings.model_fields["scale"].default, json_schema_extra=GUIDANCE, description="Guidance scale."
+    )
+    mask: Literal["none", "auto"] = Field(
+        "none", json_schema_extra=GUIDANCE, description="Where to edit: anywhere, or where a first pass changes most."
+    )
+    out: Path | None = Field(None, json_schema_extra=OUTPUT, description="Config to write [default: runs/tuned.toml].")
+    plot: Path | None = Field(
+        None,
+        json_schema_extra=OUTPUT,
+        description="Picture of flips against change (.png, .pdf, .svg) [default: that of --out, with .png].",
+    )
+    json_: bool = Field(False, alias="json", json_schema_extra=OUTPUT, description="Print the summary as JSON.")
+    force: bool = Field(
+        False,
+        json_schema_extra=OUTPUT,
+        description="Replace an existing config or plot, and the log of another search.",
+    )
+
+
+TUNE_PLACES = PLACES | {"plot", "trials", "max_minutes"}
+"""Settings that the figures of a trial do not depend on."""

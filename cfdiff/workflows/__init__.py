@@ -1,1 +1,0 @@
-"""Data in, files out: training and translation. Import what you need from the modules."""

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cfdiff.data.open import open_source
+from cfdiff.data.source import Source
+from cfdiff.train.batches import Batches, Draws, augment, draw_levels
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    """20 images 4x4, a quarter of them positive, each of one gray value."""
+    path = tmp_path_factory.mktemp("batches") / "toy.npz"
+    images = np.arange(20, dtype=np.uint8)[:, None, None] * np.ones((1, 4, 4), dtype=np.uint8)
+    np.savez(path, images=images, labels=np.array(["negative", "positive"])[(np.arange(20) % 4 == 0).astype(int)])
+    return open_source(path)
+
+
+def draws(n: int, seed: int = 0) -> Draws:
+    return Draws(seed, n, slice(None))
+
+
+def test_every_image_is_seen_once_an_epoch(source: Source) -> None:
+    batches = Batches(source, 5, seed=0)
+    epoch = np.concatenate([batches.indices(step) for step in range(4)])
+    assert sorted(epoch) == list(range(20))
+    assert list(np.concatenate([batches.indices(step) for step in range(4, 8)])) != list(epoch)
+
+
+def test_a_batch_depends_on_seed_and_step_only(source: Source) -> None:
+    forward, backward = Batches(source, 7, seed=1), Batches(source, 7, seed=1)
+    ahead = [forward.indices(step).tolist() for step in range(9)]
+    assert ahead == [backward.indices(step).tolist() for step in reversed(range(9))][::-1]
+    assert ahead[0] != Batches(source, 7, seed=2).indices(0).tolist()
+
+
+def test_balanced_batches_are_half_positive(source: Source) -> None:
+    batches = Batches(source, 8, seed=0, balance=True)
+    assert all(batches.read(step).labels.sum() == 4 for step in range(10))
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("world", [1, 2])
+def test_processes_and_passes_share_a_batch_and_its_random_numbers(source: Source, accumulate: int, world: int) -> None:
+    whole = Batches(source, 12, seed=0, balance=True).read(5)
+    seen = torch.zeros(12, dtype=torch.int64)
+    for part in range(accumulate):
+        for rank in range(world):
+            batch = Batches(source, 12, 0, balance=True, accumulate=accumulate, rank=rank, world=world).read(5, part)
+            rows = torch.arange(12)[batch.draws.rows]
+            seen[rows] += 1
+            assert torch.equal(batch.images, whole.images[rows])
+            assert torch.equal(batch.labels, whole.labels[rows])
+            everything = Draws(0, 12, slice(None))
+            mine = Draws(0, 12, batch.draws.rows)
+            for draw in (lambda d: d.normal(2, 3), lambda d: d.stratified(), lambda d: d.integers(-2, 2, 2)):
+                assert torch.equal(draw(mine), draw(everything)[rows])
+    assert torch.equal(seen, torch.ones_like(seen))
+
+
+def test_a_source_too_large_for_memory_is_read_batch_by_batch(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Batches(source, 6, seed=0).read(2).images
+    monkeypatch.setattr("cfdiff.train.batches.CACHE_BYTES", 0)
+    batches = Batches(source, 6, seed=0)
+    assert batches.cache is None
+    assert torch.equal(batches.read(2).images, kept)
+
+
+def test_levels_are_spread_evenly_and_a_power_dwells_at_low_noise() -> None:
+    levels = draw_levels(draws(100), 1000, power=1)
+    assert sorted(((levels - 1) // 10).tolist()) == list(range(100))
+    low = draw_levels(draws(100), 1000, power=2)
+    assert int((low <= 250).sum()) in range(49, 52)
+    assert int(levels.min()) >= 1 and int(low.max()) <= 1000
+
+
+def test_the_clean_share_of_levels_is_zero() -> None:
+    assert draw_levels(draws(50), 10, 1, clean_share=1.0).eq(0).all()
+    assert draw_levels(draws(50), 10, 1).ge(1).all()
+
+
+def test_dihedral_takes_all_eight_symmetries_and_none_takes_the_image() -> None:
+    image = torch.arange(9.0).view(1, 1, 3, 3) / 9
+    x = image.expand(200, -1, -1, -1)
+    assert torch.equal(augment(x, draws(200), "none"), x)
+    assert len({tuple(a.flatten().tolist()) for a in augment(x, draws(200), "dihedral")}) == 8
+    assert len({tuple(a.flatten().tolist()) for a in augment(x, draws(200), "flip")}) == 2
+    assert augment(x[..., :2], draws(200), "dihedral").shape == (200, 1, 3, 2)
+
+
+def test_a_shift_moves_by_whole_pixels_and_repeats_the_border() -> None:
+    image = torch.arange(25.0).view(1, 1, 5, 5) / 25
+    moved = augment(image.expand(300, -1, -1, -1), draws(300), "none", shift=1)
+    index = torch.arange(5)
+    wanted = {
+        tuple(image[0, 0][(index + i).clamp(0, 4)][:, (index + j).clamp(0, 4)].flatten().tolist())
+        for i in (-1, 0, 1)
+        for j in (-1, 0, 1)
+    }
+    assert {tuple(m.flatten().tolist()) for m in moved} == wanted
+
+
+def test_brightness_leaves_black_black() -> None:
+    x = torch.stack([torch.full((1, 2, 2), -1.0), torch.full((1, 2, 2), 0.0)])
+    brighter = augment(x, draws(2), "none", gain=0.3)
+    assert torch.equal(brighter[0], x[0])
+    assert not torch.equal(brighter[1], x[1]) and brighter.max() <= 1

@@ -1,0 +1,226 @@
+"""The loop itself: resume, rate, averages, limits. (What the networks learn is in test_train.py.)"""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cfdiff.errors import UserError
+from cfdiff.train import loop as module
+from cfdiff.train.classifier import train_classifier
+from cfdiff.train.diffusion import train_diffusion
+from cfdiff.train.folder import flat
+from cfdiff.train.settings import ClassifierSettings, DiffusionSettings, TrainSettings
+
+RESNET = {"channels": [8, 8, 8, 8], "stem_width": 8}
+VIT = {"embed_dim": 16, "depth": 1, "num_heads": 1, "patch_size": 4}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """64 images 8x8, dark and bright, of 16 patients."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(64) % 2
+    images = rng.integers(60, 120, (64, 8, 8), dtype=np.uint8) + (100 * labels[:, None, None]).astype(np.uint8)
+    path = tmp_path_factory.mktemp("toy") / "toy.npz"
+    patient = np.array([f"P{i // 4}" for i in range(64)])
+    np.savez(path, images=images, labels=np.array(["negative", "positive"])[labels], patient=patient)
+    return path
+
+
+def settings(data: Path, out: Path, kind: str = "diffusion", **changes: Any) -> Any:
+    """A training of a few steps."""
+    common = {"data": str(data), "out": out, "device": "cpu", "batch_size": 8, "steps": 4, "eval_every": 2}
+    common |= {"val_limit": 8, "T": 10, "group_key": "patient"}
+    if kind == "diffusion":
+        return DiffusionSettings(**{**common, "width": 8, "mult": (1, 2), "attention": (2,), "dropout": 0.1, **changes})
+    return ClassifierSettings(**{**common, "arch": "resnet10t", "kwargs": RESNET, **changes})
+
+
+def train(s: TrainSettings) -> dict[str, Any]:
+    return train_diffusion(s) if isinstance(s, DiffusionSettings) else train_classifier(s)  # type: ignore[arg-type]
+
+
+def state(out: Path) -> dict[str, Any]:
+    return torch.load(out / "state.pt", weights_only=True)
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    a, b = state(one), state(other)
+    assert a["step"] == b["step"]
+    for part in ("net", "ema"):
+        assert all(torch.equal(a[part][k], b[part][k]) for k in a[part])
+
+
+class Stop(Exception):
+    """Stands for a kill."""
+
+
+@pytest.mark.parametrize("kind", ["diffusion", "classifier"])
+def test_a_resumed_training_equals_an_undisturbed_one_to_the_bit(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    train(settings(data, tmp_path / "whole", kind))
+    one_step = module.Trainer._one_step
+
+    def killed_in_the_fourth(self: Any, loss: Any) -> float:
+        if self.step == 3:
+            raise Stop
+        return one_step(self, loss)
+
+    monkeypatch.setattr(module.Trainer, "_one_step", killed_in_the_fourth)
+    with pytest.raises(Stop):
+        train(settings(data, tmp_path / "parts", kind))
+    monkeypatch.undo()
+    assert state(tmp_path / "parts")["step"] == 2
+    train(settings(data, tmp_path / "parts", kind))
+    assert_same_weights(tmp_path / "whole", tmp_path / "parts")
+    lines = [json.loads(line) for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4]
+
+
+def test_a_kill_while_the_state_is_written_keeps_the_one_before(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    save, calls = torch.save, []
+
+    def torn(value: Any, path: Path) -> None:
+        calls.append(path)
+        if len(calls) == 2:
+            path.write_bytes(b"half a file")
+            raise Stop
+        save(value, path)
+
+    monkeypatch.setattr(torch, "save", torn)
+    with pytest.raises(Stop):
+        train(settings(data, out))
+    monkeypatch.undo()
+    (out / "state.pt.1-abc.tmp").write_bytes(b"what a kill -9 leaves")
+    assert state(out)["step"] == 2
+    train(settings(data, out))
+    train(settings(data, tmp_path / "whole"))
+    assert_same_weights(out, tmp_path / "whole")
+    assert not list(out.glob("*.tmp"))
+    assert [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()] == [2, 4]
+
+
+def test_accumulation_changes_rounding_only(data: Path, tmp_path: Path) -> None:
+    for kind, changes in (("diffusion", {"dropout": 0.0}), ("classifier", {"arch": "test_vit", "kwargs": VIT})):
+        nets = []
+        for accumulate in (1, 2):
+            out = tmp_path / f"{kind}{accumulate}"
+            train(settings(data, out, kind, accumulate=accumulate, steps=2, **changes))
+            nets.append(state(out)["net"])
+        # Adam's first steps have the size of the rate whatever the gradient, so noise-sized gradients show up there.
+        difference = torch.cat([(nets[0][k] - nets[1][k]).flatten().abs() for k in nets[0]])
+        assert float(difference.quantile(0.99)) < 1e-5
+
+
+def test_max_minutes_ends_in_time_with_a_rate_near_zero(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, rates = [0.0], []
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    one_step = module.Trainer._one_step
+
+    def step(self: Any, loss: Any) -> float:
+        rates.append(self.rate())
+        clock[0] += 3.0
+        return one_step(self, loss)
+
+    monkeypatch.setattr(module.Trainer, "_one_step", step)
+    s = settings(data, tmp_path / "out", "classifier", steps=1000, max_minutes=1, warmup=2, eval_every=1000)
+    figures = train(s)
+    assert figures["step"] == 20 and figures["minutes"] == 1
+    assert rates[-1] < 0.02 * s.lr < 0.5 * s.lr < max(rates) <= s.lr
+
+
+def test_the_average_follows_the_weights_and_is_what_is_saved(data: Path, tmp_path: Path) -> None:
+    train(settings(data, tmp_path / "slow", steps=2, half=False))
+    slow = state(tmp_path / "slow")
+    assert any(not torch.equal(slow["net"][k], slow["ema"][k]) for k in slow["net"])
+    from safetensors.torch import load_file
+
+    saved = load_file(tmp_path / "slow" / "model.safetensors")
+    assert all(torch.equal(saved[k], slow["ema"][k]) for k in saved)
+    train(settings(data, tmp_path / "fast", steps=2, ema=0.0))
+    fast = state(tmp_path / "fast")
+    assert all(torch.equal(fast["net"][k], fast["ema"][k]) for k in fast["net"])
+
+
+def test_bf16_trains_on_a_cpu(data: Path, tmp_path: Path) -> None:
+    figures = train(settings(data, tmp_path / "out", precision="bf16", steps=2))
+    assert np.isfinite(figures["loss"]) and np.isfinite(figures["val_loss"])
+
+
+def test_what_is_written_holds_no_path_and_the_csv_is_flat(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    figures = train(settings(data, out, "classifier"))
+    assert json.loads((out / "settings.json").read_text())["data"] == "toy.npz"
+    for name in ("settings.json", "log.jsonl", "log.csv", "model.safetensors"):
+        assert str(tmp_path).encode() not in (out / name).read_bytes()
+        assert str(data.parent).encode() not in (out / name).read_bytes()
+    with open(out / "log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["2", "4"]
+    assert float(rows[1]["val_accuracy@0"]) == figures["val_accuracy_by_level"]["0"]
+    assert flat({"a_by_level": {"1": 2}, "b": 3}) == {"a@1": 2, "b": 3}
+
+
+def test_another_training_in_the_folder_is_not_touched(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    train(settings(data, out, "classifier", steps=2))
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    with pytest.raises(UserError, match=r"other settings \(lr\)"):
+        train(settings(data, out, "classifier", steps=2, lr=0.5))
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    (out / "state.pt").write_bytes(b"\x80nonsense")
+    with pytest.raises(UserError, match="damaged"):
+        train(settings(data, out, "classifier", steps=2))
+    (out / "state.pt").unlink()
+    with pytest.raises(UserError, match="no state to continue"):
+        train(settings(data, out, "classifier", steps=2))
+    assert train(settings(data, out, "classifier", steps=1, force=True))["step"] == 1
+
+
+def test_a_state_of_an_older_cfdiff_is_continued_and_changed_data_are_not(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    train(settings(data, out, "classifier", steps=2))
+    old = state(out)
+    known = json.loads(old["settings"]) | {"data": str(data)}  # a path, and no setting that came later
+    del known["warmup"]
+    torch.save(
+        {**{k: v for k, v in old.items() if k != "fingerprint"}, "settings": json.dumps(known)}, out / "state.pt"
+    )
+    assert train(settings(data, out, "classifier", steps=2)) == {}
+    torch.save({**old, "fingerprint": "of other data"}, out / "state.pt")
+    with pytest.raises(UserError, match="has changed"):
+        train(settings(data, out, "classifier", steps=2))
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.nn.functional.cross_entropy", lambda logits, *_, **__: logits.sum() * float("nan"))
+    with pytest.raises(UserError, match="lower --lr"):
+        train(settings(data, tmp_path / "out", "classifier"))
+
+
+def test_devices_and_precisions_that_are_not_there_are_said(data: Path, tmp_path: Path) -> None:
+    wrong = [("device", "gpu", "not there")]
+    if not torch.cuda.is_available():
+        wrong += [("device", "cuda", "this machine has cpu"), ("precision", "fp16", "needs a GPU")]
+    for name, value, said in wrong:
+        s = settings(data, tmp_path / "out", **{"device": "auto", name: value})
+        with pytest.raises(UserError, match=said):
+            train(s)
+    with pytest.raises(UserError, match="must be a multiple of --accumulate"):
+        train(settings(data, tmp_path / "out", accumulate=3))
+    assert not (tmp_path / "out").exists()

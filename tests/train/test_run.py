@@ -1,0 +1,113 @@
+"""That the networks learn, and what a training of each kind leaves behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cfdiff.data.values import to_model
+from cfdiff.engine import NoiseSchedule, NoiseSource, vlb
+from cfdiff.models.checkpoint import load_model
+from cfdiff.models.unet import UNet, UNetConfig
+from cfdiff.train.classifier import train_classifier
+from cfdiff.train.diffusion import default_mult, train_diffusion
+from cfdiff.train.settings import ClassifierSettings, DiffusionSettings
+from cfdiff.train.validate import bits_per_dim
+
+TINY = {"channels": [8, 16, 16, 16], "stem_width": 8}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """96 images 16x16 of two classes, plain and with a bright spot, of 24 patients."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(96) % 2
+    images = rng.integers(80, 100, (96, 16, 16), dtype=np.uint8)
+    for k in np.flatnonzero(labels):
+        i, j = rng.integers(2, 10, 2)
+        images[k, i : i + 4, j : j + 4] += 120
+    path = tmp_path_factory.mktemp("toy") / "toy.npz"
+    patient = np.array([f"P{i // 4}" for i in range(96)])
+    np.savez(path, images=images, labels=np.array(["negative", "positive"])[labels], patient=patient)
+    return path
+
+
+def test_a_diffusion_model_learns_and_shows_what_it_draws(data: Path, tmp_path: Path) -> None:
+    figures = train_diffusion(
+        DiffusionSettings(
+            data=str(data), out=tmp_path, group_key="patient", device="cpu", T=50, width=8, mult=(1, 2), attention=(),
+            batch_size=16, steps=60, eval_every=30, lr=4e-3, warmup=5, val_limit=16, augment="flip",
+        )
+    )  # fmt: skip
+    first, last = (json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines())
+    assert last["val_loss"] < first["val_loss"] < 1 and last["val_loss"] < 0.8
+    assert last["bits_per_dim"] < first["bits_per_dim"]
+    samples = Image.open(tmp_path / "samples-000060.png")
+    assert samples.size == (4 * (64 + 2), 4 * (64 + 2)) and samples.mode == "L"
+    model = load_model(tmp_path / "model.safetensors", "diffusion")
+    assert model.shape == (16, 16, 1)
+    assert model.card.data["name"] == "toy.npz" and len(model.card.data["groups"]) == model.card.data["images"] // 4
+    assert model.card.training["validation"] == figures and model.card.training["steps"] == 60
+
+
+@pytest.mark.parametrize("noisy", [True, False])
+def test_a_classifier_learns_and_says_what_it_saw(data: Path, tmp_path: Path, noisy: bool) -> None:
+    figures = train_classifier(
+        ClassifierSettings(
+            data=str(data), out=tmp_path, group_key="patient", device="cpu", noisy=noisy, arch="resnet10t",
+            kwargs=TINY, T=50, batch_size=16, steps=60, eval_every=60, lr=5e-3, warmup=5, shift=1, ema=0.9,
+            calibrate=noisy,
+        )
+    )  # fmt: skip
+    assert figures["val_accuracy"] > 0.8
+    model = load_model(tmp_path / "model.safetensors", "noisy-classifier" if noisy else "clean-classifier")
+    assert model.card.data["classes"] == ["negative", "positive"]
+    assert model.card.data["split"] == "all but a tenth of its groups"
+    assert ("val_accuracy_by_level" in figures) == noisy
+    assert set(model.card.training.get("calibration", {})) == set(figures.get("val_accuracy_by_level", {}))
+    assert model.card.schedule == ({"name": "cosine", "T": 50} if noisy else None)
+
+
+def test_pretrained_weights_are_taken_by_name_and_the_noise_plane_starts_at_zero(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import timm
+    from safetensors.torch import save_file
+
+    rgb = timm.create_model("resnet10t", in_chans=3, num_classes=1000, **TINY)
+    save_file(rgb.state_dict(), tmp_path / "weights.safetensors")
+    train_classifier(
+        ClassifierSettings(
+            data=str(data), out=tmp_path / "out", device="cpu", arch="resnet10t", kwargs=TINY, T=50, batch_size=8,
+            steps=1, lr=1e-9, weight_decay=0, ema=0, pretrained=tmp_path / "weights.safetensors", half=False,
+        )
+    )  # fmt: skip
+    stem = load_model(tmp_path / "out" / "model.safetensors").net.net.conv1[0].weight  # type: ignore[union-attr,index]
+    torch.testing.assert_close(stem[:, :1], rgb.conv1[0].weight.sum(1, keepdim=True), atol=1e-6, rtol=0)
+    assert stem[:, 1].abs().max() < 1e-6
+    assert "tensors start from the pretrained weights" in capsys.readouterr().err
+    assert json.loads((tmp_path / "out" / "settings.json").read_text())["pretrained"] == "weights.safetensors"
+
+
+def test_bits_per_dim_from_a_few_levels_is_near_the_whole_bound() -> None:
+    torch.manual_seed(0)
+    net = UNet(UNetConfig(size=(16, 16), width=8, mult=(1,), attention=())).eval()
+    schedule = NoiseSchedule.linear(60)
+    images = to_model(np.random.default_rng(0).integers(0, 256, (16, 16, 16, 1), dtype=np.uint8))
+    quick = bits_per_dim(net, schedule, images, np.dtype(np.uint8))["bits_per_dim"]
+    source = NoiseSource(1, map(str, range(16)))
+    whole = vlb(schedule, lambda x, level: net(x, level - 1), images, source)
+    full = float(whole.prior.mean() + whole.terms.mean(0).sum())
+    assert quick == pytest.approx(full, rel=0.05)
+    assert bits_per_dim(net, schedule, images, np.dtype(np.float32)) == {}
+
+
+def test_the_default_u_net_halves_the_images_as_often_as_their_size_allows() -> None:
+    assert default_mult((48, 48, 1), 2) == (1, 2, 3)
+    assert default_mult((28, 28, 1), 2) == (1, 2)
+    assert default_mult((30, 64, 3), 2) == (1,)

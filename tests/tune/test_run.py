@@ -1,0 +1,307 @@
+"""Whole searches on the toys. The start is so strong that every image flips, with far more change than it takes."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cfdiff.bag.settings import BagSettings
+from cfdiff.edit import roles as casts
+from cfdiff.edit.editor import Editor
+from cfdiff.edit.settings import EditSettings
+from cfdiff.errors import UserError
+from cfdiff.settings import resolve
+from cfdiff.store import open_result
+from cfdiff.translate.run import translate
+from cfdiff.translate.settings import TranslateSettings
+from cfdiff.tune import run as workflow
+from cfdiff.tune.images import open_halves
+from cfdiff.tune.run import rounds, start_name, tune
+from cfdiff.tune.settings import TuneSettings
+
+Make = Callable[..., TuneSettings]
+
+
+@pytest.fixture(scope="session")
+def splits(toy: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy images with a val and a test split, by patient."""
+    arrays = dict(np.load(toy.data))
+    patient = np.array([int(name[1:]) for name in arrays["patient"]])
+    path = tmp_path_factory.mktemp("splits") / "split.npz"
+    np.savez(path, **arrays, split=np.where(patient < 6, "val", "test"))
+    return path
+
+
+@pytest.fixture
+def make(toy: Any, splits: Path, tmp_path: Path) -> Make:
+    """Settings of a quick search that starts from a bad default."""
+
+    def settings(**changes: Any) -> TuneSettings:
+        quick: dict[str, Any] = {"data": str(splits), "weights": str(toy.weights), "device": "cpu", "batch_size": 8}
+        bad = {"ratio": 2.0, "depth": 0.7, "steps": 4, "target": 0.8, "margin": 0.6, "retries": 1, "closed_loop": False}
+        search = {"images": 6, "trials": 6, "flip": 0.6, "from_": "negative", "tune": ("ratio", "depth")}
+        return TuneSettings(**{**quick, **bad, **search, "out": tmp_path / "tuned.toml", **changes})
+
+    return settings
+
+
+@pytest.fixture(scope="module")
+def found(toy: Any, splits: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """One search that the tests of its outputs share: (settings, figures)."""
+    folder = tmp_path_factory.mktemp("found")
+    s = make.__wrapped__(toy, splits, folder)(trials=6, plot=folder / "tuned.png")  # type: ignore[attr-defined]
+    return s, tune(s)
+
+
+def rows(figures: dict[str, Any], images: str) -> dict[str, dict[str, Any]]:
+    return {row["settings"]: row for row in figures["comparison"] if row["images"] == images}
+
+
+def test_a_bad_start_is_improved_on_and_the_goal_is_held(found: Any) -> None:
+    s, figures = found
+    before, after = rows(figures, "tuning")["start"], rows(figures, "tuning")["chosen"]
+    assert figures["goal"]["reached"] and after["flipped_checker"] >= s.flip
+    assert after["mean_abs_difference"] < 0.8 * before["mean_abs_difference"]
+    held = rows(figures, "held-out")
+    assert held["chosen"]["mean_abs_difference"] < held["start"]["mean_abs_difference"]
+    assert held["chosen"]["change_against_start"] == pytest.approx(
+        held["chosen"]["mean_abs_difference"] - held["start"]["mean_abs_difference"], abs=1e-6
+    )
+
+
+def test_the_config_holds_the_choice_and_translate_and_bag_take_it(found: Any, toy: Any, tmp_path: Path) -> None:
+    s, figures = found
+    stored = tomllib.loads(s.out.read_text())
+    assert {name: stored[name] for name in figures["chosen"]} == figures["chosen"]
+    # What was held fixed and is no default is in it too: the choice is good only with that.
+    assert stored["steps"] == 4 and stored["closed_loop"] is False and "spacing" not in stored
+    given = toy.settings(tmp_path / "run.h5").model_dump(exclude=set(stored), exclude_unset=True, by_alias=True)
+    settings = resolve(TranslateSettings, s.out, {**given, "data": s.data, "split": "val", "limit": 4})
+    translate(settings)
+    with open_result(tmp_path / "run.h5") as r:
+        assert {name: r.settings[name] for name in stored} == stored
+    assert resolve(BagSettings, s.out, {}).depth == stored["depth"]
+
+
+def test_the_config_says_where_it_comes_from_and_names_no_path(found: Any, splits: Path) -> None:
+    s, figures = found
+    text = s.out.read_text() + s.out.with_name("tuned.toml.trials.json").read_text()
+    assert figures["data_sha256"] in text and all(digest in text for digest in figures["models"].values())
+    assert "held-out, from negative, n = 6" in text and "by the judge" in text and "split 'val'" in text
+    for folder in (splits.parent, s.out.parent, Path.cwd(), Path.home()):
+        assert str(folder) not in text + json.dumps(figures)
+    assert s.plot.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_figures_of_the_choice_are_those_of_a_run_with_it(found: Any, toy: Any, tmp_path: Path) -> None:
+    s, figures = found
+    halves = open_halves(s, rounds(s.images))
+    cast = casts.load_cast(s, s.data, halves.whole)
+    part = halves.tuning["negative"]
+    edits = Editor(cast, s.model_copy(update=figures["chosen"])).edit(part.images, part.ids, 1)
+    assert rows(figures, "tuning")["chosen"]["flipped_checker"] == (edits.checker[:, 1] >= s.margin).mean()  # type: ignore[index]
+
+
+def test_a_search_that_was_stopped_continues_and_ends_with_the_same_files(
+    found: Any, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+    real = workflow.run_trial
+
+    def counted(number: int, *rest: Any) -> Any:
+        if number == 2 and 2 not in started:
+            started.append(2)
+            raise KeyboardInterrupt
+        started.append(number)
+        return real(number, *rest)
+
+    monkeypatch.setattr(workflow, "run_trial", counted)
+    whole, cut = found[0], make()
+    assert cut.out is not None
+    with pytest.raises(KeyboardInterrupt):
+        tune(cut)
+    assert not cut.out.exists() and cut.out.with_name("tuned.toml.trials.json").exists()
+    tune(cut)
+    assert started == [0, 1, 2, 2, 3, 4, 5], "finished trials are not repeated"
+    for file in ("tuned.toml", "tuned.toml.trials.json"):
+        assert cut.out.with_name(file).read_bytes() == whole.out.with_name(file).read_bytes()
+
+
+def test_the_judge_is_asked_only_at_the_end_and_on_held_out_images(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    real = casts.probabilities
+    real_search, s = workflow.search, make(trials=3)
+    digests = {}
+
+    def spy(model: Any, *rest: Any) -> Any:
+        asked.append(model.sha256)
+        return real(model, *rest)
+
+    def watched(s: TuneSettings, cast: casts.Cast, *rest: Any) -> Any:
+        digests.update(cast.hashes)
+        trials = real_search(s, cast, *rest)
+        assert asked and digests["judge"] not in asked
+        return trials
+
+    monkeypatch.setattr(workflow, "search", watched)
+    monkeypatch.setattr(workflow, "probabilities", spy)
+    monkeypatch.setattr("cfdiff.edit.editor.probabilities", spy)
+    figures = tune(s)
+    assert asked.count(digests["judge"]) == 2, "once for the start, once for the choice"
+    judged = [row["images"] for row in figures["comparison"] if "flipped_judge" in row]
+    assert judged == ["held-out", "held-out"]
+
+
+def test_settings_that_cannot_win_are_given_up_early_and_both_directions_share_one_choice(make: Make) -> None:
+    # A gentle start that is good enough: most random settings change more, which the first images show.
+    figures = tune(make(from_="both", images=8, trials=4, flip=0.1, ratio=0.2, depth=0.3, tune=("ratio",)))
+    assert figures["complete"] < figures["trials"]
+    assert {row["from"] for row in figures["comparison"]} == {"negative", "positive"}
+
+
+def test_a_goal_that_nothing_reaches_still_gives_the_best_that_was_found(make: Make) -> None:
+    s = make(scale=1e-3, flip=1.0, trials=2)  # too weak for anything to flip
+    figures = tune(s)
+    assert not figures["goal"]["reached"] and "NOT REACHED" in s.out.read_text()  # type: ignore[union-attr]
+    assert set(figures["chosen"]) <= set(tomllib.loads(s.out.read_text()))  # type: ignore[union-attr]
+
+
+def test_no_patient_is_on_both_sides_and_the_first_images_of_each_round_are_nested(make: Make) -> None:
+    s = make(from_="both")
+    halves = open_halves(s, rounds(6))
+    groups = dict(zip(halves.whole.ids.tolist(), halves.whole.groups.tolist(), strict=True))  # type: ignore[union-attr]
+    sides = [{groups[i] for part in side.values() for i in part.ids} for side in (halves.tuning, halves.held_out)]
+    assert halves.apart == "groups" and sides[0] and sides[1] and not sides[0] & sides[1]
+    assert open_halves(s, [2]).tuning["negative"].ids == open_halves(s, [2, 5]).tuning["negative"].ids[:2]
+    one = open_halves(make(split="all", group_key=None, data=str(s.data)), rounds(6))
+    assert not set(one.tuning["negative"].ids) & set(one.held_out["negative"].ids)
+
+
+def test_images_without_groups_are_halved_one_by_one(make: Make, splits: Path, tmp_path: Path) -> None:
+    arrays = dict(np.load(splits))
+    del arrays["patient"]
+    np.savez(tmp_path / "plain.npz", **arrays)
+    halves = open_halves(make(data=str(tmp_path / "plain.npz"), images=99), rounds(99))
+    a, b = set(halves.tuning["negative"].ids), set(halves.held_out["negative"].ids)
+    assert halves.apart == "images" and len(a) == len(b) == 9 and not a & b
+
+
+def test_a_search_starts_from_the_settings_of_translate() -> None:
+    ours, theirs = TuneSettings(), TranslateSettings()
+    assert all(getattr(ours, name) == getattr(theirs, name) for name in EditSettings.model_fields)
+
+
+def test_rounds_double_and_end_with_all_images() -> None:
+    assert rounds(64) == [8, 16, 32, 64] and rounds(1) == [1] and rounds(100) == [12, 25, 50, 100]
+
+
+@pytest.mark.parametrize("split", ["test", "all"])
+def test_tuning_on_test_images_is_said_to_spoil_them(make: Make, split: str) -> None:
+    figures = tune(make(split=split, trials=1, images=2))
+    assert len(figures["warnings"]) >= 1 and "test split" in figures["warnings"][0]
+
+
+def test_images_that_are_not_for_testing_are_no_reason_to_warn(found: Any) -> None:
+    assert not any("test split" in warning for warning in found[1]["warnings"])
+    assert workflow._warnings(None, {"comparison": []}) == []
+
+
+def test_a_choice_that_pleases_the_checker_alone_is_called_so() -> None:
+    held = {"images": "held-out", "from": "negative"}
+    start = {**held, "settings": "start", "flipped_judge": 0.98, "flipped_judge_95": (0.93, 0.99)}
+    chosen = {**held, "settings": "chosen", "flipped_judge": 0.9}
+    warnings = workflow._warnings(None, {"comparison": [start, chosen]})
+    assert len(warnings) == 1 and "raise --margin" in warnings[0]
+    assert not workflow._warnings(None, {"comparison": [start, {**chosen, "flipped_judge": 0.95}]})
+
+
+def test_the_start_is_called_default_only_where_all_of_it_is() -> None:
+    assert start_name(TuneSettings(weights="runs/x", batch_size=4, images=8)) == "default"
+    assert start_name(TuneSettings(ratio=0.2)) == "given"
+    assert start_name(TuneSettings(scale=50, tune=("ratio",))) == "given"
+
+
+def test_a_guidance_that_is_off_cannot_be_tuned() -> None:
+    with pytest.raises(UserError, match="scale") as said:
+        resolve(TuneSettings, None, {"scale": 0})
+    assert "\n" not in str(said.value)
+
+
+def no_split(make: Make, toy: Any, tmp_path: Path) -> TuneSettings:
+    return make(data=str(toy.data))
+
+
+def no_checker(make: Make, toy: Any, tmp_path: Path) -> TuneSettings:
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for part in ("diffusion", "guide"):
+        (folder / f"{part}.safetensors").write_bytes((toy.weights / f"{part}.safetensors").read_bytes())
+    return make(weights=str(folder), guides="noisy", retries=0)
+
+
+def config_there(make: Make, toy: Any, tmp_path: Path) -> TuneSettings:
+    (tmp_path / "tuned.toml").write_text("steps = 3\n")
+    return make()
+
+
+def plot_there(make: Make, toy: Any, tmp_path: Path) -> TuneSettings:
+    (tmp_path / "tuned.png").write_bytes(b"another picture")
+    return make(plot=tmp_path / "tuned.png", trials=1)
+
+
+def other_search(make: Make, toy: Any, tmp_path: Path) -> TuneSettings:
+    tune(make(trials=1))
+    for name in ("tuned.toml", "tuned.png"):
+        (tmp_path / name).unlink()
+    return make(trials=1, seed=7)
+
+
+def damaged_log(make: Make, toy: Any, tmp_path: Path) -> TuneSettings:
+    (tmp_path / "tuned.toml.trials.json").write_text('{"settings": {')
+    return make(trials=1)
+
+
+MISTAKES: list[tuple[Callable[..., TuneSettings], str]] = [
+    (no_split, "no split 'val' to tune on .it has no splits.: name another with --split, or take --split all"),
+    (no_checker, "needs a checker"),
+    (config_there, "tuned.toml exists already"),
+    (plot_there, "tuned.png exists already: choose another --plot, or replace it with --force"),
+    (other_search, r"other settings \(seed\)"),
+    (damaged_log, "is damaged"),
+    (lambda make, toy, path: make(margin=0.9, target=0.8), "raise both to it"),
+    (lambda make, toy, path: make(plot=path / "plot.txt"), "should end in"),
+    (lambda make, toy, path: make(from_="purple"), "--from 'purple' is no class"),
+    (lambda make, toy, path: make(split="val+train"), "no split 'train' .*it has test, val"),
+]
+
+
+@pytest.mark.parametrize(("mistake", "words"), MISTAKES, ids=lambda value: getattr(value, "__name__", None))
+def test_a_mistake_is_one_sentence_and_writes_nothing(
+    make: Make, toy: Any, tmp_path: Path, mistake: Callable[..., TuneSettings], words: str
+) -> None:
+    s = mistake(make, toy, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.glob("tuned*")}
+    with pytest.raises(UserError, match=words) as said:
+        tune(s)
+    assert "\n" not in str(said.value) and str(said.value).endswith(".")
+    assert {path: path.read_bytes() for path in tmp_path.glob("tuned*")} == before
+
+
+@pytest.mark.parametrize("mistake", [config_there, plot_there, other_search, damaged_log])
+def test_force_replaces_what_is_there(
+    make: Make, toy: Any, tmp_path: Path, mistake: Callable[..., TuneSettings]
+) -> None:
+    s = mistake(make, toy, tmp_path)
+    figures = tune(s.model_copy(update={"force": True, "trials": 1}))
+    assert figures["trials"] == 1 and "ratio" in tomllib.loads((tmp_path / "tuned.toml").read_text())
+    assert s.plot is None or s.plot.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_search_stops_after_the_minutes_given_but_never_before_the_start_was_tried(make: Make) -> None:
+    assert tune(make(max_minutes=1e-9))["trials"] == 1
