@@ -63,3 +63,19 @@ def test_gray_and_rgb_together_are_refused(path: Path, tmp_path: Path) -> None:
 def test_a_mistake_reaches_the_main_program_as_a_user_error() -> None:
     with pytest.raises(UserError, match="There is no data at 'nowhere'"):
         runner.invoke(app, ["inspect", "nowhere"], catch_exceptions=False)
+
+
+def test_names_from_the_data_are_no_markup_and_no_orders_to_the_terminal(tmp_path: Path) -> None:
+    names = np.array(["[/a]", "[bold]b[/bold]\x1b[2J"])
+    images = np.zeros((6, 4, 4), np.uint8)
+    np.savez(tmp_path / "d[red].npz", images=images, labels=np.arange(6) % 2, classes=names, patient=names[[0, 1] * 3])
+    text = run("inspect", tmp_path / "d[red].npz")
+    assert "d[red].npz" in text and "[/a]" in text and "[bold]b[/bold]" in text and "\x1b" not in text
+
+
+def test_two_spellings_of_one_class_are_counted_together_and_said(tmp_path: Path) -> None:
+    labels = np.array(["Benign", "benign", "malignant", "benign"])
+    np.savez(tmp_path / "d.npz", images=np.zeros((4, 4, 4), np.uint8), labels=labels)
+    assert "'Benign' and 'benign' are taken as one class" in run("inspect", tmp_path / "d.npz")
+    counts = json.loads(run("inspect", tmp_path / "d.npz", "--json"))["counts"]
+    assert counts == {"all": {"benign": 3, "malignant": 1}}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfdiff.data import open_source, require_both_classes
-from cfdiff.data.source import random_subset
+from cfdiff.data.source import class_index, random_subset
 from cfdiff.errors import UserError
 
 
@@ -114,3 +115,27 @@ def test_other_classes_are_dropped_unless_asked_for(tmp_path: Path) -> None:
     assert open_source(path, negative="NORM", positive="TUM").labels.tolist() == [0, 1, 1]
     kept = open_source(path, negative="NORM", positive="TUM", keep_other=True)
     assert kept.labels.tolist() == [0, 1, -1, 1]
+
+
+def test_from_and_to_are_compared_without_case(npz: Path) -> None:
+    source = open_source(npz)
+    assert [class_index(name, source, "--from") for name in ("Negative", " POSITIVE ", "1")] == [0, 1, 1]
+    with pytest.raises(UserError, match="'2' is no class"):
+        class_index("2", source, "--from")
+
+
+def test_a_narrow_view_is_the_same_as_a_source_that_was_opened_so(npz: Path) -> None:
+    opened, narrowed = open_source(npz, from_label=1, limit=5, seed=3), open_source(npz).narrow(None, 1, 5, 3)
+    assert opened.ids.tolist() == narrowed.ids.tolist() and opened.fingerprint == narrowed.fingerprint
+
+
+def test_a_small_source_is_read_once_and_kept(npz: Path) -> None:
+    read: list[int] = []
+    source = open_source(npz).select([9, 3, 7, 50])
+    counted = replace(source, reader=lambda rows: (read.extend(rows.tolist()), source.reader(rows))[1])
+    kept = counted.in_memory(10**6)
+    for view, rows in ((kept, [0, 1, 2, 3]), (kept, [2, 2, 0]), (kept.select([3, 1]), [1, 0])):
+        expected = open_source(npz).read(view.rows[rows])
+        np.testing.assert_array_equal(view.read(rows), expected)
+    assert read == [9, 3, 7, 50] and kept.fingerprint == source.fingerprint
+    assert counted.in_memory(10) is counted and len(read) == 8

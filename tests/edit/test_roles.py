@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -64,6 +65,26 @@ def test_classes_the_other_way_round_are_refused(toy: Any) -> None:
     turned = open_source(settings.data, negative="sick", positive="healthy")
     with pytest.raises(UserError, match="--negative healthy --positive sick"):
         load_cast(settings, settings.data, turned)
+
+
+def test_names_of_classes_are_compared_with_the_cards_without_case(toy: Any, tmp_path: Path) -> None:
+    arrays = dict(np.load(toy.data))
+    arrays["labels"] = np.char.upper(arrays["labels"])
+    np.savez(tmp_path / "upper.npz", **arrays)
+    settings = toy.settings(Path("run.h5"), data=str(tmp_path / "upper.npz"))
+    load_cast(settings, settings.data, open_source(settings.data))
+    turned = open_source(settings.data, negative="sick", positive="healthy")
+    with pytest.raises(UserError, match="--negative HEALTHY --positive SICK"):
+        load_cast(settings, settings.data, turned)
+
+
+def test_a_class_that_the_cards_call_the_other_way_is_refused_beside_any_other_class(toy: Any, tmp_path: Path) -> None:
+    arrays = dict(np.load(toy.data))
+    arrays["labels"] = np.where(arrays["labels"] == "sick", "Sick", "odd")
+    np.savez(tmp_path / "odd.npz", **arrays)
+    settings = toy.settings(Path("run.h5"), data=str(tmp_path / "odd.npz"))
+    with pytest.raises(UserError, match="'Sick' the negative one, but to the diffusion model .* 'sick' is positive"):
+        load_cast(settings, settings.data, open_source(settings.data, negative="sick"))
 
 
 def test_a_device_that_is_not_here_is_named(toy: Any) -> None:

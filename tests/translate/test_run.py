@@ -230,7 +230,7 @@ def test_the_source_is_read_batch_by_batch_and_one_batch_is_alive_at_a_time(
 
     monkeypatch.setattr(Source, "read", watched)
     translate(toy.settings(tmp_path / "run.h5", batch_size=4, retries=0, steps=2))
-    assert read == 2 * list(range(24)) and len(most) == 12, "once to find damaged images first, once to edit"
+    assert read == list(range(24)) and len(most) == 6, "each image once: no scan before the first edit"
     assert max(most) == 0, "no earlier batch is alive when the next one is read"
 
 
@@ -363,21 +363,34 @@ def test_a_finished_run_gets_its_preview_without_being_made_again(toy: Any, tmp_
     assert out.read_bytes() == before
 
 
-def test_a_damaged_image_is_found_before_anything_is_computed(toy: Any, tmp_path: Path) -> None:
+def test_a_damaged_image_is_named_when_its_part_is_read_and_the_parts_before_it_stay(toy: Any, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     for name, value in (("negative", 40), ("positive", 200)):
         (folder / name).mkdir(parents=True)
         for i in range(9):
             Image.fromarray(np.full((16, 16), value + i, np.uint8)).save(folder / name / f"{i}.png")
     last = folder / "negative" / "8.png"
-    last.write_bytes(last.read_bytes()[:40])
+    whole = last.read_bytes()
+    last.write_bytes(whole[:40])
+    settings = toy.settings(tmp_path / "run.h5", data=str(folder), batch_size=4, retries=0, steps=2)
     steps: list[int] = []
-    with pytest.raises(UserError, match="8.png"):
-        translate(toy.settings(tmp_path / "run.h5", data=str(folder)), lambda what, done, n: steps.append(done))
-    assert not steps and [path.name for path in tmp_path.iterdir()] == ["data"]
+    for expected in ([4, 8], []):
+        steps.clear()
+        with pytest.raises(UserError, match=r"negative/8\.png cannot be read as an image"):
+            translate(settings, lambda what, done, n: steps.append(done))
+        assert steps == expected, "what is done is not done again"
+        parts = {path.name: path.read_bytes() for path in (tmp_path / "run.h5.parts").glob("part-*.h5")}
+        assert sorted(parts) == ["part-00000000.h5", "part-00000004.h5"] and not (tmp_path / "run.h5").exists()
+    last.write_bytes(whole)  # other data than the run was begun with: said, and nothing is thrown away unasked
+    with pytest.raises(UserError, match="data_sha256 was .*--force"):
+        translate(settings)
+    assert parts == {path.name: path.read_bytes() for path in (tmp_path / "run.h5.parts").glob("part-*.h5")}
+    translate(settings.model_copy(update={"force": True}))
+    with open_result(tmp_path / "run.h5") as r:
+        assert len(r) == 9
 
 
-def test_a_damaged_mask_is_found_before_anything_is_computed(toy: Any, tmp_path: Path) -> None:
+def test_a_damaged_mask_is_named_when_its_part_is_read_and_the_parts_before_it_stay(toy: Any, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     rows = ["path,label,mask"]
     for i in range(12):
@@ -392,7 +405,8 @@ def test_a_damaged_mask_is_found_before_anything_is_computed(toy: Any, tmp_path:
     )
     with pytest.raises(UserError, match="m11.png is 9x16"):
         translate(settings.model_copy(update={"batch_size": 2}), lambda what, done, n: steps.append(done))
-    assert not steps and [path.name for path in tmp_path.iterdir()] == ["data"]
+    assert steps == [2, 4] and not (tmp_path / "run.h5").exists()
+    assert len(list((tmp_path / "run.h5.parts").glob("part-*.h5"))) == 2
 
 
 # Which images
