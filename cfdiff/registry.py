@@ -49,4 +49,13 @@ class OneOf:
 
 
 # Each table names the protocol that its entries fulfil.
-SOLVERS = Registry("solver", {})
+SOLVERS = Registry(  # (eta) -> engine.solvers.Solver
+    "solver",
+    {
+        "ddim": "cfdiff.engine.solvers.ddim:Ddim",
+        "ddpm": "cfdiff.engine.solvers.ddpm:ddpm",
+        "dpm++": "cfdiff.engine.solvers.dpm:dpm_solver_2m",
+        "heun": "cfdiff.engine.solvers.heun:heun",
+        "unipc": "cfdiff.engine.solvers.unipc:unipc",
+    },
+)

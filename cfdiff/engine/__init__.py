@@ -28,20 +28,13 @@ from cfdiff.engine.process import (
     x0_from_eps,
 )
 from cfdiff.engine.schedule import NoiseSchedule
+from cfdiff.engine.solvers import Ask, Ddim, Ddpm, DpmSolver2M, Heun, Solver, UniPC
 from cfdiff.engine.spacing import Spacing, make_tau
-from cfdiff.engine.steps import (
-    Ddim,
-    Ddpm,
-    DpmSolver2M,
-    Solver,
-    Variance,
-    ddim_step,
-    ddpm_step,
-    dpm_solver_2m_step,
-)
+from cfdiff.engine.steps import Variance, ddim_step, ddpm_step, dpm_solver_2m_step
 from cfdiff.engine.vlb import Vlb, discretised_log_likelihood, prior_term, vlb, vlb_term
 
 __all__ = [
+    "Ask",
     "BatchDenoiser",
     "CleanLogProb",
     "Ddim",
@@ -51,6 +44,7 @@ __all__ = [
     "Guidance",
     "GuidanceStep",
     "Guide",
+    "Heun",
     "NoiseSchedule",
     "NoiseSource",
     "NoisyGuide",
@@ -61,6 +55,7 @@ __all__ = [
     "Step",
     "Trajectory",
     "TweedieGuide",
+    "UniPC",
     "Variance",
     "Vlb",
     "convert",
