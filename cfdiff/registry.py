@@ -59,3 +59,36 @@ SOLVERS = Registry(  # (eta) -> engine.solvers.Solver
         "unipc": "cfdiff.engine.solvers.unipc:unipc",
     },
 )
+EDITS = Registry(  # (edit.editor.Editor, edit.editor.Batch) -> edit.editor.Strategy
+    "way of editing",
+    {
+        "anchored": "cfdiff.edit.anchored:Anchored",
+    },
+)
+GUIDES = Registry(  # edit.guides.GuideKind
+    "guide",
+    {
+        "noisy": "cfdiff.edit.guides:NOISY",
+        "clean": "cfdiff.edit.guides:CLEAN",
+    },
+)
+SPACES = Registry(  # (what a model's card says of its space) -> models.space.Space
+    "space",
+    {
+        "pixel": "cfdiff.models.space:PixelSpace",
+    },
+)
+DENOISERS = Registry(  # recognises(path) -> bool and load(path, device) -> models.checkpoint.Model
+    "format of diffusion models",
+    {
+        "cfdiff": "cfdiff.models.checkpoint:OwnDenoisers",
+    },
+)
+POLICIES = Registry(  # bag.plan.Policy
+    "policy",
+    {
+        "uniform": "cfdiff.bag.policies:UNIFORM",
+        "confident": "cfdiff.bag.policies:CONFIDENT",
+        "borderline": "cfdiff.bag.policies:BORDERLINE",
+    },
+)

@@ -16,10 +16,11 @@ from cfdiff.data.source import Source, random_subset
 from cfdiff.data.values import to_model
 from cfdiff.doctor.settings import DoctorSettings
 from cfdiff.edit.ladder import ladder
-from cfdiff.edit.roles import KINDS, Cast, model_path, pick_device
+from cfdiff.edit.roles import Cast, load_role, model_path, pick_device
 from cfdiff.errors import UserError
 from cfdiff.models.bundled import ROLES
-from cfdiff.models.checkpoint import Model, load_model
+from cfdiff.models.checkpoint import Model
+from cfdiff.registry import GUIDES
 
 T = TypeVar("T")
 Status = Literal["ok", "warn", "fail"]
@@ -92,6 +93,11 @@ class Context:
         return to_model(self.stored).to(self.device)
 
     @cached_property
+    def z0(self) -> Tensor:
+        """The images in the space of the diffusion model; needs that model."""
+        return self.batches(self.cast.space.encode, self.x0)
+
+    @cached_property
     def labels(self) -> np.ndarray:
         """(N,) 0 negative, 1 positive."""
         return self.data.labels.astype(np.int64)
@@ -126,7 +132,7 @@ class Context:
     def ready(self) -> set[str]:
         """What there is of: data, images, both classes, each part that fits; "steering", all that guides and checks;
         and "masks", where --mask data needs them."""
-        steering = {"both": {"guide", "checker"}, "noisy": {"guide"}, "clean": {"checker"}}[self.s.guides]
+        steering = {GUIDES[name].role for name in self.s.guide_names}
         if self.s.closed_loop or self.s.retries:
             steering = steering | {"checker"}
         have = set(self.fitting)
@@ -182,4 +188,4 @@ def attempt(name: str, f: Callable[[], T], lines: list[Line]) -> T | None:
 
 def _load(s: DoctorSettings, part: str, device: torch.device) -> Model | None:
     path = model_path(s, s.data, part)
-    return None if path is None else load_model(path, KINDS[part], device)
+    return None if path is None else load_role(path, part, device)

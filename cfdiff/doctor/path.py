@@ -114,7 +114,7 @@ def guidance_strength(context: Context) -> dict[int, Tensor]:
     """Level -> (B,) the unclamped ||guidance|| / ||eps|| towards the other class, at x^e of that level."""
     editor, rows = Editor(context.cast, context.s), context.path_rows
     schedule = context.cast.schedule
-    path = editor.encode(context.x0[rows], [context.ids[i] for i in rows], context.s.depth)
+    path = editor.encode(context.z0[rows], [context.ids[i] for i in rows], context.s.depth)
     target = torch.from_numpy(1 - context.labels[rows])
     guide = Guidance(schedule, editor.guides(), context.s.scale, None, target)
     strength = {}

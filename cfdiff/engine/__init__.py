@@ -15,11 +15,11 @@ from cfdiff.engine.guidance import (
     TweedieGuide,
     grad_log_prob,
 )
-from cfdiff.engine.loss import BatchDenoiser, l_simple
+from cfdiff.engine.loss import BatchDenoise, l_simple
 from cfdiff.engine.mixture import count_gradient, count_log_pmf, count_posterior, free_count, wanted_count
 from cfdiff.engine.noise import NoiseSource, seed_of
 from cfdiff.engine.process import (
-    Denoiser,
+    Denoise,
     Parametrisation,
     convert,
     eps_from_x0,
@@ -35,11 +35,11 @@ from cfdiff.engine.vlb import Vlb, discretised_log_likelihood, prior_term, vlb, 
 
 __all__ = [
     "Ask",
-    "BatchDenoiser",
+    "BatchDenoise",
     "CleanLogProb",
     "Ddim",
     "Ddpm",
-    "Denoiser",
+    "Denoise",
     "DpmSolver2M",
     "Guidance",
     "GuidanceStep",

@@ -12,7 +12,7 @@ from torch import Tensor
 from cfdiff.engine.encode import Trajectory
 from cfdiff.engine.guidance import Guidance, GuidanceStep
 from cfdiff.engine.noise import NoiseSource
-from cfdiff.engine.process import Denoiser, eps_from_x0, x0_from_eps
+from cfdiff.engine.process import Denoise, eps_from_x0, x0_from_eps
 from cfdiff.engine.schedule import NoiseSchedule
 from cfdiff.engine.solvers import Solver
 
@@ -46,7 +46,7 @@ class Step:
 @torch.no_grad()
 def decode(
     schedule: NoiseSchedule,
-    denoise: Denoiser,
+    denoise: Denoise,
     trajectory: Trajectory,
     *,
     solver: Solver,

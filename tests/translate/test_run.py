@@ -447,9 +447,9 @@ def test_a_quarantined_image_stays_its_source_says_why_and_is_not_flipped(
     decode = Editor.decode
 
     def overflow(self: Editor, path: Any, ids: Any, *rest: Any) -> Any:
-        x, guided = decode(self, path, ids, *rest)
-        x[[i for i, name in enumerate(ids) if name == "cell/001.png"]] = float("nan")
-        return x, guided
+        found = decode(self, path, ids, *rest)
+        found.z[[i for i, name in enumerate(ids) if name == "cell/001.png"]] = float("nan")
+        return found
 
     monkeypatch.setattr(Editor, "decode", overflow)
     figures = translate(toy.settings(tmp_path / "run.h5", from_="positive", to="negative"))

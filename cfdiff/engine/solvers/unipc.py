@@ -60,8 +60,8 @@ def unipc_step(schedule: NoiseSchedule, x: Tensor, seen: list[Seen], b: int, x0_
 
     x_b = sigma_b / sigma_a x - alpha_b (e^-h - 1) (x0_a + sum_i c_i D_i),  D_i = (x0_i - x0_a) / r_i
 
-    with lambda half the log-SNR, h = lambda_b - lambda_a, r_i = (lambda_i - lambda_a) / h, and c_i that make it exact for
-    polynomials in lambda.
+    with lambda half the log-SNR, h = lambda_b - lambda_a, r_i = (lambda_i - lambda_a) / h, and c_i that make it exact
+    for polynomials in lambda.
 
     Args:
         seen: one level, or two of which the last is where x is; estimates as x.
