@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cfdiff import registry
 from cfdiff.data.values import mean_change, to_model
 from cfdiff.edit.editor import Attempt, Editor, changed_region
 from cfdiff.edit.ladder import Rung, ladder
@@ -18,7 +19,7 @@ from cfdiff.models.checkpoint import Card, Model
 
 Images = Callable[..., np.ndarray]
 Settings = Callable[..., Any]
-SOLVERS = [{"solver": "ddim"}, {"solver": "ddim", "eta": 0.7}, {"solver": "ddpm"}, {"solver": "dpm++"}]
+SOLVERS = [{"solver": "ddim", "eta": 0.7}, *({"solver": name} for name in registry.SOLVERS)]
 STOCHASTIC = [{"solver": "ddim", "eta": 1.0}, {"solver": "ddpm"}, {"inversion": "noise"}]
 
 
