@@ -92,3 +92,13 @@ POLICIES = Registry(  # bag.plan.Policy
         "borderline": "cfdiff.bag.policies:BORDERLINE",
     },
 )
+# data.raw.Format: `recognises(path)` and `read(path, name, fit, unlabelled)`. The names stand in messages and `--help`.
+READERS = Registry(
+    "layout of images",
+    {
+        "a folder": "cfdiff.data.readers.folder:FORMAT",
+        ".csv": "cfdiff.data.readers.manifest:FORMAT",
+        ".npz": "cfdiff.data.readers.npz:FORMAT",
+        ".h5": "cfdiff.data.readers.hdf5:FORMAT",
+    },
+)

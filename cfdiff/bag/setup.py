@@ -47,7 +47,7 @@ def set_up(s: BagSettings) -> Setup:
     """
     mixes = parse_mixes(s.mix, s.sweep)
     _check_options(s)
-    source = _open(s, s.group_key)
+    source = _open(s)
     bags = make_bags(source, s.bag_size, s.bags, s.replacement, s.seed)
     frozen = np.zeros(len(source), bool)
     if s.freeze is not None:
@@ -55,7 +55,7 @@ def set_up(s: BagSettings) -> Setup:
     listed = None
     if s.select.startswith("ids:"):
         listed = read_ids(s.select.removeprefix("ids:"), "--select", source.ids, source.name)
-    strata = None if s.stratify is None else _strata(s)
+    strata = None if s.stratify is None else source.column(s.stratify)
     cast = load_cast(s, s.data, source)
     _check_models(s, cast)
 
@@ -86,15 +86,20 @@ def prob_of(model: Model, source: Source, rows: np.ndarray, device: Any, batch: 
     return np.concatenate(parts) if parts else np.empty((0, 2), np.float32)
 
 
-def _open(s: BagSettings, group_key: str | None) -> Source:
-    options: dict[str, Any] = {"negative": s.negative, "positive": s.positive, "group_key": group_key}
-    if s.others == "judge":
-        options |= {"keep_other": True, "unlabelled": _judges_classes(s)}
-    whole = open_source(s.data, **options)
+def _open(s: BagSettings) -> Source:
+    judged = s.others == "judge"
+    whole = open_source(
+        s.data,
+        negative=s.negative,
+        positive=s.positive,
+        group_key=s.group_key,
+        keep_other=judged,
+        unlabelled=_judges_classes(s) if judged else None,
+    )
     split = s.split
     if split is None and whole.splits is not None and "test" in whole.splits:
         split = "test"
-    return whole if split is None else open_source(s.data, split=split, **options)
+    return whole.narrow(split)
 
 
 def _judges_classes(s: BagSettings) -> tuple[str, str] | None:
@@ -102,12 +107,6 @@ def _judges_classes(s: BagSettings) -> tuple[str, str] | None:
     path = model_path(s, s.data, "judge")
     classes = None if path is None else read_card(path).data.get("classes")
     return None if classes is None else (str(classes[0]), str(classes[1]))
-
-
-def _strata(s: BagSettings) -> np.ndarray:
-    groups = _open(s, s.stratify).groups
-    assert groups is not None, "a named column is there or an error"
-    return groups.astype(str)
 
 
 def _check_options(s: BagSettings) -> None:

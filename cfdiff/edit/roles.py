@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfdiff.data.bundled import BUNDLED
+from cfdiff.data.match import class_misfit, shape_misfit
 from cfdiff.data.source import Source
 from cfdiff.edit.settings import EditSettings
 from cfdiff.engine import NoiseSchedule
@@ -158,18 +159,12 @@ def _check_fit(cast: Cast, source: Source) -> None:
         model: Model | None = getattr(cast, role)
         if model is None:
             continue
-        if model.shape != source.shape:
-            raise UserError(
-                f"The images of {source.name} are {size_in_words(source.shape)}, but the {role} model {model.name!r} "
-                f"takes {size_in_words(model.shape)}: convert the images (cfdiff data convert --size) or train a model "
-                "for them."
-            )
-        classes = model.card.data.get("classes")
-        if classes is not None and list(source.classes) == classes[::-1]:
-            raise UserError(
-                f"In {source.name} {source.classes[1]!r} is the positive class, but to the {role} model {model.name!r} "
-                f"it is the negative one: set --negative {classes[0]} --positive {classes[1]}."
-            )
+        who = f"the {role} model {model.name!r}"
+        misfit = shape_misfit(source.name, source.shape, who, model.shape) or class_misfit(
+            source.name, source.classes, who, model.card.data.get("classes")
+        )
+        if misfit is not None:
+            raise misfit.error
     if cast.guide is not None and not cast.guide.schedule.same_as(cast.schedule):
         raise UserError(
             f"The guide {cast.guide.name!r} was trained on the noise schedule {_schedule(cast.guide)}, the diffusion "
@@ -214,12 +209,6 @@ def pick_device(name: str) -> torch.device:
             f"The device {name!r} cannot be used here: take --device cpu, or cuda on a machine with a GPU."
         ) from error
     return device
-
-
-def size_in_words(shape: tuple[int, int, int]) -> str:
-    """(H, W, C) as messages say it."""
-    height, width, channels = shape
-    return f"{height}x{width} with {channels} channel{'s' if channels > 1 else ''}"
 
 
 def _schedule(model: Model) -> str:

@@ -31,7 +31,8 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> dict[st
     A file that these settings have made already is not made again where a preview of it is asked for.
 
     Raises:
-        UserError: data, models, settings or output are not usable; said before anything is computed.
+        UserError: data, models, settings or output are not usable; said before anything is computed. A damaged image
+            is met where its part is read: the parts before it stay.
     """
     source, target = select_images(s)
     out = s.out or _default_out(source, target)
@@ -48,7 +49,6 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> dict[st
     settings = {**resolved(s, source), "models": cast.hashes}
     seconds = None
     if s.force or s.preview is None or not is_result_of(out, settings, len(source)):
-        source.check(s.batch_size, masks=s.mask == "data")
         if s.out is None:
             make_folder(out.parent)
         with RunParts(out, settings, len(source), s.batch_size, force=s.force) as parts:
@@ -82,8 +82,7 @@ def _compute(
 
 def select_images(s: TranslateSettings) -> tuple[Source, int]:
     """The images to translate and the class index asked for."""
-    options: dict[str, Any] = {"negative": s.negative, "positive": s.positive, "group_key": s.group_key}
-    whole = open_source(s.data, **options)
+    whole = open_source(s.data, negative=s.negative, positive=s.positive, group_key=s.group_key)
     target = None if s.to is None else class_index(s.to, whole, "--to")
     if target is not None and "from_" not in s.model_fields_set:
         start = 1 - target  # --to alone says both
@@ -97,7 +96,7 @@ def select_images(s: TranslateSettings) -> tuple[Source, int]:
     split = s.split
     if split is None and whole.splits is not None and "test" in whole.splits:
         split = "test"
-    return open_source(s.data, split=split, from_label=start, limit=s.limit, seed=s.seed, **options), target
+    return whole.narrow(split, start, s.limit, s.seed), target
 
 
 def translate_batch(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -52,8 +52,7 @@ def open_halves(s: TuneSettings, rungs: Sequence[int]) -> Halves:
     Raises:
         UserError: there is no such split, no such class, or fewer than two images of a class.
     """
-    options: dict[str, Any] = {"negative": s.negative, "positive": s.positive, "group_key": s.group_key}
-    whole = open_source(s.data, **options)
+    whole = open_source(s.data, negative=s.negative, positive=s.positive, group_key=s.group_key)
     known = [] if whole.splits is None else [str(name) for name in np.unique(whole.splits)]
     if s.split != "all":
         if missing := [name for name in s.split.split("+") if name not in known]:
@@ -62,7 +61,7 @@ def open_halves(s: TuneSettings, rungs: Sequence[int]) -> Halves:
                 f"{whole.name} has no split {missing[0]!r} to tune on ({has}): name another with --split, or take "
                 "--split all if none of these images is for testing."
             )
-        whole = open_source(s.data, split=s.split, **options)
+        whole = whole.narrow(s.split)
     starts = (0, 1) if s.from_ == "both" else (class_index(s.from_, whole, "--from"),)
     for start in starts:
         if (n := int((whole.labels == start).sum())) < 2:
