@@ -187,7 +187,9 @@ def _training(kind: str, summary: str) -> Task[Any, Any]:
 _TASKS: tuple[Task[Any, Any], ...] = (
     _package("translate", "Turn negatives into positives, or the reverse.", "TranslateSettings", "translating"),
     _package("bag", "Give bags of instances a chosen fraction of positives.", "BagSettings", "planning"),
-    _package("doctor", "Find what is wrong with data, models and settings.", "DoctorSettings", "checking what there is"),
+    _package(
+        "doctor", "Find what is wrong with data, models and settings.", "DoctorSettings", "checking what there is"
+    ),
     _package("tune", "Find the settings that flip enough with the smallest change.", "TuneSettings", "opening"),
     _package("evaluate", "Measure a finished run with every figure.", "EvaluateSettings", "reading", "run"),
     _package("report", "Show a run as one HTML page.", "ReportSettings", "reading", "run"),

@@ -152,7 +152,9 @@ def test_one_lucky_level_does_not_hide_that_the_guide_fell_to_chance_before() ->
 
 
 def test_a_report_reads_as_lines_is_asked_by_name_and_has_the_keys_of_json() -> None:
-    report = Report("cells", 8, (Line("device", "ok", "cpu"), Line("eps error", "fail", "5: nan", "Train.", {"5": np.nan})))
+    report = Report(
+        "cells", 8, (Line("device", "ok", "cpu"), Line("eps error", "fail", "5: nan", "Train.", {"5": np.nan}))
+    )
     assert repr(report).splitlines() == [
         "Report of cells, 8 images: 1 ok, 0 warn, 1 fail",
         "  ok   device: cpu",
