@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from cfdiff.doctor.context import Context, Line
+from cfdiff.doctor.context import Context
+from cfdiff.doctor.lines import Line
 from cfdiff.edit.editor import Editor
 from cfdiff.edit.ladder import ladder
 from cfdiff.edit.roles import CHANCE

@@ -1,11 +1,11 @@
-"""What the checks of `cfdiff doctor` look at, images and models as far as they can be opened, and what they say."""
+"""What the checks of `cfdiff doctor` look at: images and models, as far as they can be opened."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source, random_subset
 from cfdiff.data.values import to_model
+from cfdiff.doctor.lines import Line
 from cfdiff.doctor.settings import DoctorSettings
 from cfdiff.edit.ladder import ladder
 from cfdiff.edit.roles import Cast, load_role, model_path, pick_device
@@ -23,7 +24,6 @@ from cfdiff.models.checkpoint import Model
 from cfdiff.registry import GUIDES
 
 T = TypeVar("T")
-Status = Literal["ok", "warn", "fail"]
 
 SPLITS = ("val", "valid", "validation", "test")
 """Where images come from, the first that the data has: what a model was trained on would flatter it."""
@@ -31,25 +31,6 @@ PATH_IMAGES = 16
 """Images of the checks that walk the noise path, which take tens of network calls an image."""
 GRID = (0.01, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Noise levels of the checks by level, as fractions of T."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """What one check found.
-
-    Attributes:
-        name: of the check.
-        status: "fail" means that results would be wrong or that there would be none.
-        figure: what was measured, in words.
-        advice: what to do; empty where all is well.
-        values: the numbers behind `figure`, for programs.
-    """
-
-    name: str
-    status: Status
-    figure: str
-    advice: str = ""
-    values: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

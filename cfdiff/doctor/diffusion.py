@@ -8,7 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from cfdiff.doctor.context import Context, Line
+from cfdiff.doctor.context import Context
+from cfdiff.doctor.lines import Line
 from cfdiff.engine import NoiseSchedule, NoiseSource, q_sample
 
 PRECISION_WARN, PRECISION_FAIL = 0.02, 0.1

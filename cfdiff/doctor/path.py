@@ -10,8 +10,9 @@ from torch import Tensor
 
 from cfdiff.data.source import require_masks
 from cfdiff.data.values import mean_change, to_model
-from cfdiff.doctor.context import Context, Line, Status
+from cfdiff.doctor.context import Context
 from cfdiff.doctor.data import rounding_step
+from cfdiff.doctor.lines import Line, Status
 from cfdiff.edit.editor import Editor
 from cfdiff.edit.roles import load_cast, probabilities
 from cfdiff.engine import Guidance
