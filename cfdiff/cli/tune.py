@@ -72,11 +72,17 @@ def verdict(figures: dict[str, Any]) -> list[str]:
     values = ", ".join(f"{name} = {value}" for name, value in figures["chosen"].items())
     said = "Goal reached" if goal["reached"] else f"Goal not reached: the nearest is {best:.1%} with {calls:.1f} calls"
     return [
-        "change: mean |difference|, 1 is the full range; 95 % intervals; the search never asked the judge.",
+        f"change: mean |difference|, 1 is the full range; {_intervals(figures)}; the search never asked the judge.",
         f"{said}. Asked for: {asked}.",
         f"Chosen of {figures['trials']} ({figures['complete']} on all images): {values}",
         f"Written to {figures['out']}: cfdiff translate --config {figures['out']}",
     ]
+
+
+def _intervals(figures: dict[str, Any]) -> str:
+    """ "95 % intervals over groups": what those of the held-out images are over."""
+    over = [row.get("intervals_over", "images") for row in figures["comparison"] if row["images"] == "held-out"]
+    return f"95 % intervals over {'groups' if 'groups' in over else 'images'}"
 
 
 def _share(row: dict[str, Any], who: str) -> str:

@@ -21,7 +21,7 @@ from cfdiff.edit.roles import Cast, load_cast, probabilities
 from cfdiff.errors import UserError
 from cfdiff.figures.panel import FORMATS
 from cfdiff.figures.tune import trade_off
-from cfdiff.metrics.intervals import mean_interval, wilson
+from cfdiff.metrics.intervals import Interval, mean_interval, over, share_interval
 from cfdiff.progress import Progress
 from cfdiff.store import check_output
 from cfdiff.store.output import make_folder
@@ -70,7 +70,8 @@ def tune(s: TuneSettings, progress: Progress | None = None) -> dict[str, Any]:
         "start": trials[0].values,
         "chosen": best.values,
         "held_out_by": halves.apart,
-        "comparison": _on_tuning(trials[0], best, s.margin) + _on_held_out(s, cast, halves, trials[0], best, progress),
+        "comparison": _on_tuning(halves, trials[0], best, s.margin)
+        + _on_held_out(s, cast, halves, trials[0], best, progress),
     }
     figures["warnings"] = _warnings(halves.whole.splits, figures)
     _plot(plot, s, trials, best)
@@ -134,9 +135,9 @@ def _with(s: TuneSettings, values: Values) -> TuneSettings:
     return s.model_copy(update=values)
 
 
-def _on_tuning(start: Trial, best: Trial, margin: float) -> list[dict[str, Any]]:
+def _on_tuning(halves: Halves, start: Trial, best: Trial, margin: float) -> list[dict[str, Any]]:
     return [
-        {"images": "tuning", "settings": name, "from": direction, **_figures(outcome, margin)}
+        {"images": "tuning", "settings": name, "from": direction, **_figures(outcome, margin, halves.tuning[direction])}
         for name, trial in (("start", start), ("chosen", best))
         for direction, outcome in trial.outcome.items()
     ]
@@ -157,12 +158,12 @@ def _on_held_out(
             if progress is not None:
                 progress("comparing on held-out images", len(rows), 2 * len(halves.held_out))
             outcome, judged = _judged(editor, pictures)
-            row = {"images": "held-out", "settings": name, "from": direction, **_figures(outcome, s.margin)}
+            row = {"images": "held-out", "settings": name, "from": direction, **_figures(outcome, s.margin, pictures)}
             if cast.judge is not None:
-                row |= _share("judge", int((judged > 0.5).sum()), len(judged))
+                row |= _share("judge", judged > 0.5, pictures.groups)
             if direction in before:
                 less = np.array(outcome.change) - np.array(before[direction].change)
-                row |= {"change_against_start": float(less.mean()), "change_against_start_95": mean_interval(less)}
+                row |= _mean("change_against_start", less, pictures.groups, (-1, 1))
             before[direction] = outcome
             rows.append(row)
     return rows
@@ -178,19 +179,26 @@ def _judged(editor: Editor, pictures: Pictures) -> tuple[Outcome, np.ndarray]:
     return outcome, np.concatenate(judged or [np.zeros(0)])
 
 
-def _figures(outcome: Outcome, margin: float) -> dict[str, Any]:
-    change = np.array(outcome.change)
+def _figures(outcome: Outcome, margin: float, pictures: Pictures) -> dict[str, Any]:
+    """What became of the first images of `pictures`; intervals are over their groups, where there are some."""
+    groups = None if pictures.groups is None else pictures.groups[: len(outcome)]
+    by = over(groups)
     return {
         "n": len(outcome),
-        **_share("checker", outcome.hits(margin), len(outcome)),
-        "mean_abs_difference": float(change.mean()),
-        "mean_abs_difference_95": mean_interval(change),
+        "groups": len(np.unique(groups)) if groups is not None and by == "groups" else None,
+        "intervals_over": by,
+        **_share("checker", np.array(outcome.checker) >= margin, groups),
+        **_mean("mean_abs_difference", np.array(outcome.change), groups, (0, 1)),
         "network_calls": float(np.mean(outcome.calls)),
     }
 
 
-def _share(who: str, hits: int, n: int) -> dict[str, Any]:
-    return {f"flipped_{who}": hits / n, f"flipped_{who}_95": wilson(hits, n)}
+def _share(who: str, hits: np.ndarray, groups: np.ndarray | None) -> dict[str, Any]:
+    return {f"flipped_{who}": float(hits.mean()), f"flipped_{who}_95": share_interval(hits, groups)}
+
+
+def _mean(name: str, values: np.ndarray, groups: np.ndarray | None, within: Interval) -> dict[str, Any]:
+    return {name: float(values.mean()), f"{name}_95": mean_interval(values, groups, within)}
 
 
 def _warnings(splits: np.ndarray | None, figures: dict[str, Any]) -> list[str]:
