@@ -83,8 +83,11 @@ def bootstrap_rows(
     member = _members(n, groups)
     if n < 2:
         return None
-    rows = np.split(np.argsort(member, kind="stable"), np.cumsum(np.bincount(member))[:-1])
-    drawn = [float(statistic(np.concatenate([rows[g] for g in d]))) for d in _draws(len(rows), n_boot, seed)]
+    order, sizes = np.argsort(member, kind="stable"), np.bincount(member)
+    rows = np.split(order, np.cumsum(sizes)[:-1])
+    alone = len(rows) == n  # then a draw is quicker to take as a whole
+    draws = (order[d] if alone else np.concatenate([rows[g] for g in d]) for d in _draws(len(rows), n_boot, seed))
+    drawn = [float(statistic(d)) for d in draws]
     return widened(float(statistic(np.arange(n))), drawn, n, groups, within)
 
 

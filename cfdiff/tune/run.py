@@ -59,6 +59,7 @@ def tune(s: TuneSettings, progress: Progress | None = None) -> dict[str, Any]:
     goal = Goal(s.flip, s.margin, s.max_calls)
     trials = search(s, cast, halves.tuning, rungs, goal, log, progress)
     best = choose(trials, goal)
+    tuning = _on_tuning(halves, trials[0], best, s.margin)
     figures = {
         "out": out.name,
         "data": halves.whole.name,
@@ -70,8 +71,7 @@ def tune(s: TuneSettings, progress: Progress | None = None) -> dict[str, Any]:
         "start": trials[0].values,
         "chosen": best.values,
         "held_out_by": halves.apart,
-        "comparison": _on_tuning(halves, trials[0], best, s.margin)
-        + _on_held_out(s, cast, halves, trials[0], best, progress),
+        "comparison": tuning + _on_held_out(s, cast, halves, trials[0], best, progress),
     }
     figures["warnings"] = _warnings(halves.whole.splits, figures)
     _plot(plot, s, trials, best)
