@@ -102,3 +102,14 @@ READERS = Registry(
         ".h5": "cfdiff.data.readers.hdf5:FORMAT",
     },
 )
+# cfdiff.metrics.pair.Metric: a value for each pair of a source and its counterfactual, which evaluate reports.
+METRICS = Registry(
+    "metric",
+    {
+        "mean_abs_difference": "cfdiff.metrics.pair:MEAN_ABS",
+        "l2": "cfdiff.metrics.pair:L2",
+        "ssim": "cfdiff.metrics.pair:SSIM",
+        "changed_share": "cfdiff.metrics.pair:CHANGED_SHARE",
+        "changed_regions": "cfdiff.metrics.pair:CHANGED_REGIONS",
+    },
+)

@@ -71,11 +71,17 @@ def verdict(result: TuneResult) -> list[str]:
     values = ", ".join(f"{name} = {value}" for name, value in result.chosen.items())
     said = "Goal reached" if result.reached else f"Goal not reached: the nearest is {best:.1%} with {calls:.1f} calls"
     return [
-        "change: mean |difference|, 1 is the full range; 95 % intervals; the search never asked the judge.",
+        f"change: mean |difference|, 1 is the full range; {_intervals(result)}; the search never asked the judge.",
         f"{said}. Asked for: {asked}.",
         f"Chosen of {result.trials} ({result.complete} on all images): {values}",
         f"Written to {out}: cfdiff translate --config {out}",
     ]
+
+
+def _intervals(result: TuneResult) -> str:
+    """ "95 % intervals over groups": what those of the held-out images are over."""
+    over = [row.intervals_over for row in result.comparison if row.images == "held-out"]
+    return f"95 % intervals over {'groups' if 'groups' in over else 'images'}"
 
 
 def _share(share: float | None, between: tuple[float, float] | None) -> str:

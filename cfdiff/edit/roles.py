@@ -88,18 +88,21 @@ class Cast:
 
 
 @torch.no_grad()
-def probabilities(model: Model, x0: Tensor, batch: int = 256) -> Tensor:
+def probabilities(model: Model, x0: Tensor, batch: int = 256, exact: bool = True) -> Tensor:
     """p(class | x_0), (B, 2) float32 on the CPU, of images (B, C, H, W) in [-1, 1].
 
-    On one CPU thread: with more, the last bit of a small matrix product depends on where its memory lies, and a verdict
-    is stored and decides retries, so it must be the same when a killed run is repeated.
+    `exact`: on one CPU thread, because with more the last bit of a small matrix product depends on where its memory
+    lies, and a verdict that is stored or decides retries must be the same when a killed run is repeated. A figure that
+    is a mean of many need not be: without, all threads are used.
     """
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    if exact:
+        torch.set_num_threads(1)
     try:
         return torch.cat([F.softmax(model.net(some).float(), dim=1) for some in x0.split(batch)]).cpu()
     finally:
-        torch.set_num_threads(threads)
+        if exact:
+            torch.set_num_threads(threads)
 
 
 def load_cast(s: EditSettings, data: str, source: Source) -> Cast:

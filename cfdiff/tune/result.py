@@ -19,6 +19,7 @@ class Measured:
         images: those that were searched on, or those that the search did not see.
         settings: "start" or "chosen".
         from_: "negative" or "positive", the class started from.
+        groups: how many the images are of; None where the intervals are over images.
         flipped_checker: share that the checker gives the margin; `..._95` is an interval, here and below.
         mean_abs_difference: of the saved images, in [0, 1] units; no interval for a single image.
         network_calls: of the diffusion network, an image.
@@ -30,6 +31,8 @@ class Measured:
     settings: Literal["start", "chosen"]
     from_: str
     n: int
+    groups: int | None
+    intervals_over: Literal["groups", "images"]
     flipped_checker: float
     flipped_checker_95: Between
     mean_abs_difference: float

@@ -21,7 +21,7 @@ from cfdiff.edit.roles import Cast, load_cast, probabilities
 from cfdiff.errors import UserError
 from cfdiff.figures.panel import FORMATS
 from cfdiff.figures.tune import trade_off
-from cfdiff.metrics.intervals import mean_interval, wilson
+from cfdiff.metrics.intervals import mean_interval, over, share_interval
 from cfdiff.progress import Progress, silent
 from cfdiff.store import check_output
 from cfdiff.store.output import make_folder
@@ -29,7 +29,7 @@ from cfdiff.tune.config import changed, write_config
 from cfdiff.tune.images import Halves, Pictures, edited, open_halves
 from cfdiff.tune.log import TrialLog
 from cfdiff.tune.propose import propose, space
-from cfdiff.tune.result import Between, Measured, TuneResult
+from cfdiff.tune.result import Measured, TuneResult
 from cfdiff.tune.settings import TUNE_PLACES, TuneSettings
 from cfdiff.tune.trial import Goal, Outcome, Trial, Values, choose, leader, missed, pareto, run_trial
 
@@ -55,7 +55,9 @@ def tune(s: TuneSettings, progress: Progress = silent) -> TuneResult:
     goal = Goal(s.flip, s.margin, s.max_calls)
     trials = search(s, cast, halves.tuning, rungs, goal, log, progress)
     best = choose(trials, goal)
-    comparison = _on_tuning(trials[0], best, s.margin) + _on_held_out(s, cast, halves, trials[0], best, progress)
+    comparison = _on_tuning(halves, trials[0], best, s.margin) + _on_held_out(
+        s, cast, halves, trials[0], best, progress
+    )
     result = TuneResult(
         config=out,
         plot=plot,
@@ -132,9 +134,9 @@ def _with(s: TuneSettings, values: Values) -> TuneSettings:
     return s.model_copy(update=values)
 
 
-def _on_tuning(start: Trial, best: Trial, margin: float) -> list[Measured]:
+def _on_tuning(halves: Halves, start: Trial, best: Trial, margin: float) -> list[Measured]:
     return [
-        _measured("tuning", name, direction, outcome, margin)
+        _measured("tuning", name, direction, outcome, margin, halves.tuning[direction].groups)
         for name, trial in _both(start, best)
         for direction, outcome in trial.outcome.items()
     ]
@@ -154,14 +156,16 @@ def _on_held_out(
         for direction, pictures in halves.held_out.items():
             progress("comparing on held-out images", len(rows), 2 * len(halves.held_out))
             outcome, judged = _judged(editor, pictures)
-            row = _measured("held-out", name, direction, outcome, s.margin)
+            row = _measured("held-out", name, direction, outcome, s.margin, pictures.groups)
             if cast.judge is not None:
-                share, between = _share(int((judged > 0.5).sum()), len(judged))
-                row = replace(row, flipped_judge=share, flipped_judge_95=between)
+                hits = judged > 0.5
+                row = replace(
+                    row, flipped_judge=float(hits.mean()), flipped_judge_95=share_interval(hits, pictures.groups)
+                )
             if direction in before:
                 less = np.array(outcome.change) - np.array(before[direction].change)
-                against = float(less.mean())
-                row = replace(row, change_against_start=against, change_against_start_95=mean_interval(less))
+                between = mean_interval(less, pictures.groups, (-1, 1))
+                row = replace(row, change_against_start=float(less.mean()), change_against_start_95=between)
             before[direction] = outcome
             rows.append(row)
     return rows
@@ -187,24 +191,25 @@ def _measured(
     direction: str,
     outcome: Outcome,
     margin: float,
+    of_all: np.ndarray | None,
 ) -> Measured:
-    change = np.array(outcome.change)
-    share, between = _share(outcome.hits(margin), len(outcome))
+    """What became of the first images, whose groups are the first of `of_all`; intervals are over groups, if any."""
+    groups = None if of_all is None else of_all[: len(outcome)]
+    by = over(groups)
+    change, hits = np.array(outcome.change), np.array(outcome.checker) >= margin
     return Measured(
         images=images,
         settings=settings,
         from_=direction,
         n=len(outcome),
-        flipped_checker=share,
-        flipped_checker_95=between,
+        groups=len(np.unique(groups)) if groups is not None and by == "groups" else None,
+        intervals_over=by,
+        flipped_checker=float(hits.mean()),
+        flipped_checker_95=share_interval(hits, groups),
         mean_abs_difference=float(change.mean()),
-        mean_abs_difference_95=mean_interval(change),
+        mean_abs_difference_95=mean_interval(change, groups, (0, 1)),
         network_calls=float(np.mean(outcome.calls)),
     )
-
-
-def _share(hits: int, n: int) -> tuple[float, Between]:
-    return hits / n, wilson(hits, n)
 
 
 def _warnings(splits: np.ndarray | None, comparison: Sequence[Measured]) -> list[str]:
