@@ -215,7 +215,7 @@ def test_images_that_are_not_for_testing_are_no_reason_to_warn(found: Any) -> No
 
 
 def test_a_choice_that_pleases_the_checker_alone_is_called_so() -> None:
-    usual = ("negative", 40, 1.0, (0.9, 1.0), 0.01, None, 30.0)
+    usual = ("negative", 40, None, "images", 1.0, (0.9, 1.0), 0.01, None, 30.0)
     start = Measured("held-out", "start", *usual, flipped_judge=0.98, flipped_judge_95=(0.93, 0.99))
     chosen = Measured("held-out", "chosen", *usual, flipped_judge=0.9, flipped_judge_95=(0.8, 0.95))
     warnings = workflow._warnings(None, [start, chosen])
