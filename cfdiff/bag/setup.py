@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from cfdiff.bag.mixes import parse_mixes
-from cfdiff.bag.plan import Bag, Goal, Instances, make_bags, make_goal, preferences, read_ids
+from cfdiff.bag.plan import Bag, Goal, Instances, make_bags, make_goal, read_ids
 from cfdiff.bag.settings import BAG_PLACES, BagSettings
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source
@@ -16,8 +17,7 @@ from cfdiff.data.values import to_model
 from cfdiff.edit.roles import Cast, load_cast, model_path, probabilities
 from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import Model, read_card
-
-POLICIES = ("uniform", "confident", "borderline")
+from cfdiff.registry import POLICIES
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +126,7 @@ def _check_options(s: BagSettings) -> None:
 def _check_models(s: BagSettings, cast: Cast) -> None:
     if cast.checker is None:
         needs = None
-        if s.select in ("confident", "borderline"):
+        if s.select in POLICIES and POLICIES[s.select].asks:
             needs = f"--select {s.select}"
         elif s.mode == "joint":
             needs = "--mode joint"
@@ -160,12 +160,15 @@ def _preferences(
         preference = np.full(len(source), -np.inf)
         preference[listed] = -np.arange(len(listed), dtype=np.float64)
         return preference
-    p = None
-    if s.select != "uniform":
-        assert cast.checker is not None
-        p = prob_of(cast.checker, source, np.arange(len(source)), cast.device)[:, 1]
-    return preferences(s.select, s.temperature, p, labels)
+    policy = POLICIES[s.select]
+    if not policy.asks:
+        return policy.score(np.full(len(source), np.nan), labels)
+    assert cast.checker is not None
+    p = prob_of(cast.checker, source, np.arange(len(source)), cast.device)[:, 1]
+    score = policy.score(p, labels)
+    return score if math.isclose(s.temperature, 0) else score / s.temperature
 
 
 def _noisy(s: BagSettings) -> bool:
-    return s.select == "uniform" or (s.select in POLICIES and s.temperature > 0)
+    """Whether the draw is random: a list of ids, or temperature 0, is followed as it is."""
+    return s.select in POLICIES and (not POLICIES[s.select].asks or s.temperature > 0)

@@ -33,9 +33,9 @@ class Judge:
         arch = getattr(self.model.net.config, "arch", type(self.model.net).__name__)
         return f"{self.model.name} ({arch})" if self.another else f"judge ({arch})"
 
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities (B, 2) of stored images, or of floats in [0, 1], (B, H, W, C)."""
-        return probabilities(self.model, to_model(images).to(self.device)).numpy()
+    def predict(self, images: np.ndarray, exact: bool = True) -> np.ndarray:
+        """Probabilities (B, 2) of stored images, or of floats in [0, 1], (B, H, W, C); `exact`: to the last bit."""
+        return probabilities(self.model, to_model(images).to(self.device), exact=exact).numpy()
 
 
 def find_judge(s: EvaluateSettings, run: Run, device: torch.device) -> Judge | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ from cfdiff.store import RunParts, check_output, open_result
 from cfdiff.store.output import make_folder
 from cfdiff.store.result import is_result_of
 from cfdiff.translate.settings import TranslateSettings
-from cfdiff.translate.summary import summarise
+from cfdiff.translate.summary import TranslateSummary, summarise
 
 
-def translate(s: TranslateSettings, progress: Progress | None = None) -> dict[str, Any]:
+def translate(s: TranslateSettings, progress: Progress | None = None) -> TranslateSummary:
     """Run (or continue) a translation; returns the summary of the finished file.
 
     A file that these settings have made already is not made again where a preview of it is asked for.
@@ -55,7 +56,7 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> dict[st
             seconds = _compute(parts, editor, s, source, target, progress)
     if s.preview is not None:
         preview(out, s.preview)
-    return {**summarise(out), "seconds_per_image": seconds}
+    return replace(summarise(out), seconds_per_image=seconds)
 
 
 def _compute(

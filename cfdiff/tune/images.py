@@ -22,11 +22,15 @@ WORDS = ("negative", "positive")
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Images of one class (n, H, W, C) as read, in the order in which a search takes them, and the class asked for."""
+    """Images of one class (n, H, W, C) as read, in the order in which a search takes them, and the class asked for.
+
+    groups (n,): of whom (a patient, a slide) each image is; None where the data does not say.
+    """
 
     images: np.ndarray
     ids: list[str]
     target: int
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -100,7 +104,8 @@ def _pictures(source: Source, rungs: Sequence[int], seed: int, target: int) -> P
     for rung in rungs:
         rows.update(dict.fromkeys(place[image] for image in random_subset(source, rung, seed).ids.tolist()))
     order = np.array(list(rows))
-    return Pictures(source.read(order), [str(image) for image in source.ids[order]], target)
+    groups = None if source.groups is None else source.groups[order]
+    return Pictures(source.read(order), [str(image) for image in source.ids[order]], target, groups)
 
 
 def edited(editor: Editor, pictures: Pictures, start: int, stop: int) -> Iterator[tuple[Outcome, np.ndarray]]:
