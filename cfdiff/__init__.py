@@ -1,3 +1,83 @@
-"""Counterfactual negative <-> positive guided diffusion."""
+"""Counterfactual negative <-> positive guided diffusion.
+
+`cfdiff.translate(data="cells/", from_="negative", limit=24, out="run.h5")` does what the command does: docs/python.md.
+Everything is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds the same
+    from collections.abc import Callable
+    from typing import Concatenate, ParamSpec, TypeVar
+
+    from cfdiff.api import Task
+    from cfdiff.bag.run import bag as _bag
+    from cfdiff.bag.settings import BagSettings as BagSettings
+    from cfdiff.data.open import open_source as open_source
+    from cfdiff.doctor.run import doctor as _doctor
+    from cfdiff.doctor.settings import DoctorSettings as DoctorSettings
+    from cfdiff.errors import UserError as UserError
+    from cfdiff.evaluate.run import evaluate as _evaluate
+    from cfdiff.evaluate.settings import EvaluateSettings as EvaluateSettings
+    from cfdiff.figures.settings import ShowSettings as ShowSettings
+    from cfdiff.figures.show import show as _show
+    from cfdiff.report.run import report as _report
+    from cfdiff.report.settings import ReportSettings as ReportSettings
+    from cfdiff.store.bags import open_bags as open_bags
+    from cfdiff.store.result import open_result as open_result
+    from cfdiff.train.classifier import train_classifier as _train_classifier
+    from cfdiff.train.diffusion import train_diffusion as _train_diffusion
+    from cfdiff.train.settings import ClassifierSettings as ClassifierSettings
+    from cfdiff.train.settings import DiffusionSettings as DiffusionSettings
+    from cfdiff.translate.run import translate as _translate
+    from cfdiff.translate.settings import TranslateSettings as TranslateSettings
+    from cfdiff.tune.run import tune as _tune
+    from cfdiff.tune.settings import TuneSettings as TuneSettings
+
+    P = ParamSpec("P")
+    S = TypeVar("S")
+    R = TypeVar("R")
+
+    def _as_task(run: Callable[Concatenate[S, P], R]) -> Task[S, R]: ...
+
+    translate, bag, tune, doctor = _as_task(_translate), _as_task(_bag), _as_task(_tune), _as_task(_doctor)
+    evaluate, report, show = _as_task(_evaluate), _as_task(_report), _as_task(_show)
+    train_diffusion, train_classifier = _as_task(_train_diffusion), _as_task(_train_classifier)
+
+_PACKAGES = ("translate", "bag", "doctor", "tune", "evaluate", "report")  # called like functions: cfdiff/api.py
+_OBJECTS = ("show", "train_diffusion", "train_classifier")
+_FROM = {
+    "open_result": "cfdiff.store.result",
+    "open_bags": "cfdiff.store.bags",
+    "open_source": "cfdiff.data.open",
+    "UserError": "cfdiff.errors",
+    "TranslateSettings": "cfdiff.translate.settings",
+    "BagSettings": "cfdiff.bag.settings",
+    "DoctorSettings": "cfdiff.doctor.settings",
+    "TuneSettings": "cfdiff.tune.settings",
+    "EvaluateSettings": "cfdiff.evaluate.settings",
+    "ReportSettings": "cfdiff.report.settings",
+    "ShowSettings": "cfdiff.figures.settings",
+    "DiffusionSettings": "cfdiff.train.settings",
+    "ClassifierSettings": "cfdiff.train.settings",
+}
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name in _PACKAGES:
+        return importlib.import_module(f"cfdiff.{name}")
+    if name in _OBJECTS:
+        return importlib.import_module("cfdiff.api").TASKS[name]
+    if name in _FROM:
+        return getattr(importlib.import_module(_FROM[name]), name)
+    raise AttributeError(f"module 'cfdiff' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PACKAGES, *_OBJECTS, *_FROM})

@@ -49,4 +49,67 @@ class OneOf:
 
 
 # Each table names the protocol that its entries fulfil.
-SOLVERS = Registry("solver", {})
+SOLVERS = Registry(  # (eta) -> engine.solvers.Solver
+    "solver",
+    {
+        "ddim": "cfdiff.engine.solvers.ddim:Ddim",
+        "ddpm": "cfdiff.engine.solvers.ddpm:ddpm",
+        "dpm++": "cfdiff.engine.solvers.dpm:dpm_solver_2m",
+        "heun": "cfdiff.engine.solvers.heun:heun",
+        "unipc": "cfdiff.engine.solvers.unipc:unipc",
+    },
+)
+EDITS = Registry(  # (edit.editor.Editor, edit.editor.Batch) -> edit.editor.Strategy
+    "way of editing",
+    {
+        "anchored": "cfdiff.edit.anchored:Anchored",
+    },
+)
+GUIDES = Registry(  # edit.guides.GuideKind
+    "guide",
+    {
+        "noisy": "cfdiff.edit.guides:NOISY",
+        "clean": "cfdiff.edit.guides:CLEAN",
+    },
+)
+SPACES = Registry(  # (what a model's card says of its space) -> models.space.Space
+    "space",
+    {
+        "pixel": "cfdiff.models.space:PixelSpace",
+    },
+)
+DENOISERS = Registry(  # recognises(path) -> bool and load(path, device) -> models.checkpoint.Model
+    "format of diffusion models",
+    {
+        "cfdiff": "cfdiff.models.checkpoint:OwnDenoisers",
+    },
+)
+POLICIES = Registry(  # bag.plan.Policy
+    "policy",
+    {
+        "uniform": "cfdiff.bag.policies:UNIFORM",
+        "confident": "cfdiff.bag.policies:CONFIDENT",
+        "borderline": "cfdiff.bag.policies:BORDERLINE",
+    },
+)
+# data.raw.Format: `recognises(path)` and `read(path, name, fit, unlabelled)`. The names stand in messages and `--help`.
+READERS = Registry(
+    "layout of images",
+    {
+        "a folder": "cfdiff.data.readers.folder:FORMAT",
+        ".csv": "cfdiff.data.readers.manifest:FORMAT",
+        ".npz": "cfdiff.data.readers.npz:FORMAT",
+        ".h5": "cfdiff.data.readers.hdf5:FORMAT",
+    },
+)
+# cfdiff.metrics.pair.Metric: a value for each pair of a source and its counterfactual, which evaluate reports.
+METRICS = Registry(
+    "metric",
+    {
+        "mean_abs_difference": "cfdiff.metrics.pair:MEAN_ABS",
+        "l2": "cfdiff.metrics.pair:L2",
+        "ssim": "cfdiff.metrics.pair:SSIM",
+        "changed_share": "cfdiff.metrics.pair:CHANGED_SHARE",
+        "changed_regions": "cfdiff.metrics.pair:CHANGED_REGIONS",
+    },
+)

@@ -75,33 +75,41 @@ PLACES = {
 
 
 def resolve(model: type[S], config: Path | None, given: dict[str, Any]) -> S:
-    """Defaults, then the TOML file, then what the command line gives.
+    """Defaults, then the TOML file, then what the command line or the caller gives.
 
     Raises:
         UserError: an unreadable file, an unknown name or an unfit value, said in one sentence.
     """
-    values: dict[str, Any] = {}
-    if config is not None:
-        try:
-            values = tomllib.loads(config.read_text())
-        except OSError as error:
-            raise UserError(f"The config file {config.name!r} cannot be read: {error.strerror}.") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"The config file {config.name!r} is no valid TOML: {error}.") from error
-    fields = model.model_fields
-    names = {field.alias: name for name, field in fields.items() if field.alias}  # "from" -> "from_"
-    values = {names.get(key, key): value for key, value in values.items()}
+    stored = {} if config is None else _read(config)
+    names = {field.alias: name for name, field in model.model_fields.items() if field.alias}  # "from" -> "from_"
+    values = {names.get(key, key): value for part in (stored, given) for key, value in part.items()}
     try:
-        return model(**{**values, **given})
+        return model(**values)
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else "settings"
         if first["type"] == "extra_forbidden":
-            where = "" if config is None else f" in {config.name}"
-            known = sorted(field.alias or name for name, field in fields.items())
-            close = difflib.get_close_matches(name.replace("-", "_"), known)
-            hint = f"did you mean {', '.join(close)}?" if close else f"the known ones are {', '.join(known)}."
-            raise UserError(f"There is no setting {name!r}{where}: {hint}") from error
+            raise _unknown(model, name, config if name in stored and name not in given else None) from error
+        if first["type"] == "missing":
+            raise UserError(f"The setting {name} is missing: {model.model_fields[name].description}") from error
         own = first["type"] == "value_error"  # said by this program, in its own words
         why = str(first["ctx"]["error"]) if own else first["msg"].lower()
         raise UserError(f"The setting {name} = {first['input']!r} is not possible: {why}.") from error
+
+
+def _read(config: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(config.read_text())
+    except OSError as error:
+        raise UserError(f"The config file {config.name!r} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"The config file {config.name!r} is no valid TOML: {error}.") from error
+
+
+def _unknown(model: type[Settings], name: str, config: Path | None) -> UserError:
+    """Says the names that are near; in a file `from` is one, in Python, where it is a word of the language, `from_`."""
+    where = "" if config is None else f" in {config.name}"
+    known = sorted((config and field.alias) or key for key, field in model.model_fields.items())
+    close = difflib.get_close_matches(name.replace("-", "_"), known)
+    hint = f"did you mean {', '.join(close)}?" if close else f"the known ones are {', '.join(known)}."
+    return UserError(f"There is no setting {name!r}{where}: {hint}")

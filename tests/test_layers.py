@@ -34,7 +34,7 @@ ALLOWED = {
     "train": {"models", "data", "engine", "settings"},
     "edit": {"models", "data", "store", "engine", "settings"},
     "figures": {"data", "store", "settings"},
-    "models": set(),
+    "models": {"engine"},
     "data": set(),
     "store": {"metrics"},
     "metrics": set(),

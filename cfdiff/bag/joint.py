@@ -7,6 +7,8 @@ judge is not asked.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -18,12 +20,12 @@ from cfdiff.data.values import to_model
 from cfdiff.edit.editor import Editor, Edits, as_saved
 from cfdiff.edit.roles import probabilities
 from cfdiff.edit.verdicts import edit_arrays
-from cfdiff.engine import Guidance, Guide, NoiseSource, decode
-from cfdiff.engine.joint import JointGuide, JointTweedieGuide, chunked, exact_count, join_paths
+from cfdiff.engine import Guidance
+from cfdiff.engine.joint import count_reached, exact_count, join_paths
 from cfdiff.engine.mixture import free_count
 from cfdiff.errors import UserError
-from cfdiff.models.calibration import temperature_at
 from cfdiff.progress import Progress
+from cfdiff.registry import GUIDES
 from cfdiff.store import open_result
 from cfdiff.store.bags import BagParts
 from cfdiff.store.result import Result
@@ -146,51 +148,29 @@ class JointEditor(Editor):
     def _decode_bag(self, images: np.ndarray, ids: list[str], k: int) -> tuple[np.ndarray, int, int]:
         """The jointly guided images as saved, network calls and guided steps an image."""
         cast, s = self.cast, self.s
-        x0 = to_model(images)
+        x0 = to_model(images).to(cast.device)
+        z = torch.cat([cast.space.encode(some) for some in x0.split(s.batch_size)])
         starts = range(0, len(images), s.batch_size)
-        path = join_paths(
-            [self.encode(x0[i : i + s.batch_size].to(cast.device), ids[i : i + s.batch_size], s.depth) for i in starts]
-        )
-        guided = 0
-
-        def count(step: object) -> None:
-            nonlocal guided
-            guided += bool(getattr(step, "active").any())  # noqa: B009
-
+        path = join_paths([self.encode(z[i : i + s.batch_size], ids[i : i + s.batch_size], s.depth) for i in starts])
+        posterior = exact_count(k)
         guidance = Guidance(
-            cast.schedule, self._joint_guides(k), s.scale, s.ratio, torch.zeros(len(images), dtype=torch.int64)
-        )
-        x = decode(
             cast.schedule,
-            chunked(cast.denoise, s.batch_size),
-            path,
-            solver=self._solver(),
-            guidance=guidance if s.scale else None,
-            anchored=s.anchored,
-            clip=s.clip,
-            noise=NoiseSource(s.seed, ids),
-            callback=count,
+            [kind.joint(cast, s, posterior) for kind in self._kinds()],
+            s.scale,
+            s.ratio,
+            torch.zeros(len(images), dtype=torch.int64),
+            enough=count_reached(cast.clean_log_prob, k, s.target, s.batch_size) if s.closed_loop else None,
         )
-        return as_saved(images, path.x[0], x)[0], path.calls + path.steps - 1, guided
+        found = self.walk(path, ids, guidance if s.scale else None, chunk=s.batch_size)
+        saved = as_saved(images, x0, cast.space.saved(x0, z, found.z))[0]
+        return saved, path.calls + int(found.network_calls.max()), int(found.guided.max())
 
-    def _joint_guides(self, k: int) -> list[Guide]:
-        cast, s, count = self.cast, self.s, exact_count(k)
-        guides: list[Guide] = []
-        if s.guides in ("both", "noisy"):
-            assert cast.guide is not None
-            training = cast.guide.card.training
-            guides.append(
-                JointGuide(
-                    cast.guide_log_prob,
-                    count,
-                    s.batch_size,
-                    temperature=lambda level: temperature_at(training, level),
-                    max_level=cast.guide_max_level,
-                )
-            )
-        if s.guides in ("both", "clean"):
-            guides.append(JointTweedieGuide(cast.schedule, cast.checker_log_prob, count, s.batch_size))
-        return guides
+    def _kinds(self) -> list[Any]:
+        """The kinds of guides; UserError for one that knows no bags."""
+        for name in self.s.guide_names:
+            if GUIDES[name].joint is None:
+                raise UserError(f"The guide {name} cannot steer a whole bag: leave it out, or use --mode instance.")
+        return [GUIDES[name] for name in self.s.guide_names]
 
     def _correct(
         self,

@@ -7,7 +7,6 @@ the id, so the choice does not depend on the order of files, and a larger mix ta
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -224,17 +223,3 @@ def log_odds(p: np.ndarray) -> np.ndarray:
     """log p / (1 - p), finite for p at 0 or 1 to float32 precision."""
     p = np.clip(np.asarray(p, dtype=np.float64), 1e-7, 1 - 1e-7)
     return np.log(p) - np.log1p(-p)
-
-
-def preferences(policy: str, temperature: float, p_positive: np.ndarray | None, labels: np.ndarray) -> np.ndarray:
-    """s_i / temperature of `uniform`, `confident` or `borderline`, (N,).
-
-    Confident is the checker's log-odds of the instance's own class, borderline is minus their size: so an instance is
-    drawn with odds proportional to those of the checker, to the power 1 / temperature.
-    """
-    if policy == "uniform":
-        return np.zeros(len(labels))
-    assert p_positive is not None
-    positive = log_odds(p_positive)
-    s = np.where(labels == 1, positive, -positive) if policy == "confident" else -np.abs(positive)
-    return s if math.isclose(temperature, 0) else s / temperature

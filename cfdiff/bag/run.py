@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from cfdiff.bag.instance import edit_instances
 from cfdiff.bag.joint import edit_jointly
 from cfdiff.bag.settings import BagSettings
 from cfdiff.bag.setup import Setup, set_up
-from cfdiff.bag.summary import summarise_bags
+from cfdiff.bag.summary import BagSummary, summarise_bags
 from cfdiff.errors import UserError
 from cfdiff.figures.bags import contact_sheets, dose_response
 from cfdiff.progress import Progress
@@ -24,7 +24,7 @@ from cfdiff.store.output import check_output
 DEFAULT_OUT = Path("runs") / "bags.h5"
 
 
-def bag(s: BagSettings, progress: Progress | None = None) -> dict[str, Any]:
+def bag(s: BagSettings, progress: Progress | None = None) -> BagSummary:
     """Run (or continue) a bag run; returns the summary of the finished file.
 
     A file that these settings have made already is not made again where a preview or an export of it is asked for.
@@ -51,7 +51,7 @@ def bag(s: BagSettings, progress: Progress | None = None) -> dict[str, Any]:
         draw(out, s.preview)
     if exporter is not None:
         export_bags(out, *exporter)
-    return {**summarise_bags(out), "seconds_per_bag": seconds}
+    return replace(summarise_bags(out), seconds_per_bag=seconds)
 
 
 def _compute(setup: Setup, parts: BagParts, progress: Progress | None) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from cfdiff.bag.mixes import parse_mixes
-from cfdiff.bag.plan import Bag, Goal, Instances, make_bags, make_goal, preferences, read_ids
+from cfdiff.bag.plan import Bag, Goal, Instances, make_bags, make_goal, read_ids
 from cfdiff.bag.settings import BAG_PLACES, BagSettings
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source
@@ -16,8 +17,7 @@ from cfdiff.data.values import to_model
 from cfdiff.edit.roles import Cast, load_cast, model_path, probabilities
 from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import Model, read_card
-
-POLICIES = ("uniform", "confident", "borderline")
+from cfdiff.registry import POLICIES
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ def set_up(s: BagSettings) -> Setup:
     """
     mixes = parse_mixes(s.mix, s.sweep)
     _check_options(s)
-    source = _open(s, s.group_key)
+    source = _open(s)
     bags = make_bags(source, s.bag_size, s.bags, s.replacement, s.seed)
     frozen = np.zeros(len(source), bool)
     if s.freeze is not None:
@@ -55,7 +55,7 @@ def set_up(s: BagSettings) -> Setup:
     listed = None
     if s.select.startswith("ids:"):
         listed = read_ids(s.select.removeprefix("ids:"), "--select", source.ids, source.name)
-    strata = None if s.stratify is None else _strata(s)
+    strata = None if s.stratify is None else source.column(s.stratify)
     cast = load_cast(s, s.data, source)
     _check_models(s, cast)
 
@@ -86,15 +86,20 @@ def prob_of(model: Model, source: Source, rows: np.ndarray, device: Any, batch: 
     return np.concatenate(parts) if parts else np.empty((0, 2), np.float32)
 
 
-def _open(s: BagSettings, group_key: str | None) -> Source:
-    options: dict[str, Any] = {"negative": s.negative, "positive": s.positive, "group_key": group_key}
-    if s.others == "judge":
-        options |= {"keep_other": True, "unlabelled": _judges_classes(s)}
-    whole = open_source(s.data, **options)
+def _open(s: BagSettings) -> Source:
+    judged = s.others == "judge"
+    whole = open_source(
+        s.data,
+        negative=s.negative,
+        positive=s.positive,
+        group_key=s.group_key,
+        keep_other=judged,
+        unlabelled=_judges_classes(s) if judged else None,
+    )
     split = s.split
     if split is None and whole.splits is not None and "test" in whole.splits:
         split = "test"
-    return whole if split is None else open_source(s.data, split=split, **options)
+    return whole.narrow(split)
 
 
 def _judges_classes(s: BagSettings) -> tuple[str, str] | None:
@@ -102,12 +107,6 @@ def _judges_classes(s: BagSettings) -> tuple[str, str] | None:
     path = model_path(s, s.data, "judge")
     classes = None if path is None else read_card(path).data.get("classes")
     return None if classes is None else (str(classes[0]), str(classes[1]))
-
-
-def _strata(s: BagSettings) -> np.ndarray:
-    groups = _open(s, s.stratify).groups
-    assert groups is not None, "a named column is there or an error"
-    return groups.astype(str)
 
 
 def _check_options(s: BagSettings) -> None:
@@ -127,7 +126,7 @@ def _check_options(s: BagSettings) -> None:
 def _check_models(s: BagSettings, cast: Cast) -> None:
     if cast.checker is None:
         needs = None
-        if s.select in ("confident", "borderline"):
+        if s.select in POLICIES and POLICIES[s.select].asks:
             needs = f"--select {s.select}"
         elif s.mode == "joint":
             needs = "--mode joint"
@@ -161,12 +160,15 @@ def _preferences(
         preference = np.full(len(source), -np.inf)
         preference[listed] = -np.arange(len(listed), dtype=np.float64)
         return preference
-    p = None
-    if s.select != "uniform":
-        assert cast.checker is not None
-        p = prob_of(cast.checker, source, np.arange(len(source)), cast.device)[:, 1]
-    return preferences(s.select, s.temperature, p, labels)
+    policy = POLICIES[s.select]
+    if not policy.asks:
+        return policy.score(np.full(len(source), np.nan), labels)
+    assert cast.checker is not None
+    p = prob_of(cast.checker, source, np.arange(len(source)), cast.device)[:, 1]
+    score = policy.score(p, labels)
+    return score if math.isclose(s.temperature, 0) else score / s.temperature
 
 
 def _noisy(s: BagSettings) -> bool:
-    return s.select == "uniform" or (s.select in POLICIES and s.temperature > 0)
+    """Whether the draw is random: a list of ids, or temperature 0, is followed as it is."""
+    return s.select in POLICIES and (not POLICIES[s.select].asks or s.temperature > 0)

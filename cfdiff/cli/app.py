@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cfdiff import __version__
+from cfdiff.api import TASKS
 from cfdiff.cli.memory import keep_freed_memory
 from cfdiff.errors import UserError
 
@@ -23,18 +24,18 @@ class Entry(NamedTuple):
     panel: str
 
 
-# The summaries stand here so that `cfdiff --help` need not import torch.
+# In the order of `--help`; the summaries of tasks stand with them, where no torch is imported.
 COMMANDS = {
-    "translate": Entry("cfdiff.cli.translate", "translate", "Turn negatives into positives, or the reverse.", "Use"),
-    "bag": Entry("cfdiff.cli.bag", "bag", "Give bags of instances a chosen fraction of positives.", "Use"),
-    "doctor": Entry("cfdiff.cli.doctor", "doctor", "Find what is wrong with data, models and settings.", "Use"),
-    "tune": Entry("cfdiff.cli.tune", "tune", "Find the settings that flip enough with the smallest change.", "Use"),
-    "evaluate": Entry("cfdiff.cli.evaluate", "evaluate", "Measure a finished run with every figure.", "Use"),
-    "report": Entry("cfdiff.cli.report", "report", "Show a run as one HTML page.", "Use"),
-    "show": Entry("cfdiff.cli.show", "show", "Draw images of a run as a panel for a paper.", "Use"),
+    "translate": Entry("cfdiff.cli.translate", "translate", TASKS["translate"].summary, "Use"),
+    "bag": Entry("cfdiff.cli.bag", "bag", TASKS["bag"].summary, "Use"),
+    "doctor": Entry("cfdiff.cli.doctor", "doctor", TASKS["doctor"].summary, "Use"),
+    "tune": Entry("cfdiff.cli.tune", "tune", TASKS["tune"].summary, "Use"),
+    "evaluate": Entry("cfdiff.cli.evaluate", "evaluate", TASKS["evaluate"].summary, "Use"),
+    "report": Entry("cfdiff.cli.report", "report", TASKS["report"].summary, "Use"),
+    "show": Entry("cfdiff.cli.show", "show", TASKS["show"].summary, "Use"),
     "data": Entry("cfdiff.cli.data", "app", "List, inspect and convert image data.", "Use"),
-    "train-diffusion": Entry("cfdiff.cli.train", "train_diffusion", "Train the diffusion model on images.", "Train"),
-    "train-classifier": Entry("cfdiff.cli.train", "train_classifier", "Train a guide, a checker or a judge.", "Train"),
+    "train-diffusion": Entry("cfdiff.cli.train", "train_diffusion", TASKS["train_diffusion"].summary, "Train"),
+    "train-classifier": Entry("cfdiff.cli.train", "train_classifier", TASKS["train_classifier"].summary, "Train"),
 }
 
 

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cfdiff.data import bundled, open_source
 from cfdiff.data.convert import convert as convert_source
 from cfdiff.data.fit import Fit
 from cfdiff.data.sheet import contact_sheet
-from cfdiff.data.summary import summarise
+from cfdiff.data.summary import Groups, Summary, summarise
+from cfdiff.registry import READERS
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="List, inspect and convert image data.")
 
 SourceArgument = Annotated[
-    str, typer.Argument(metavar="SOURCE", help="Bundled name, folder, .csv, .npz or .h5.", show_default=False)
+    str, typer.Argument(metavar="SOURCE", help=f"Bundled name, {', '.join(READERS)}.", show_default=False)
 ]
 Split = Annotated[str | None, typer.Option(metavar="NAME", help="Only this split; join several with +.")]
 Negative = Annotated[str | None, typer.Option(metavar="CLASS", help="The class that is negative.")]
@@ -38,13 +42,13 @@ def ls(as_json: AsJson = False) -> None:
     console = Console()
     for card in cards:
         negative, positive = card["classes"]
-        console.print(f"[bold]{card['name']}[/bold]  {card['title']}", highlight=False)
-        console.print(f"{card['n']:,} images, {_shape(card['image_shape'], card['dtype'])}", highlight=False)
+        _say(console, (card["name"], "bold"), f"  {card['title']}")
+        _say(console, f"{card['n']:,} images, {_shape(card['image_shape'], card['dtype'])}")
         counts = _table("split", f"{negative} (negative)", f"{positive} (positive)")
         for split, row in card["counts"].items():
             counts.add_row(split, f"{row[negative]:,}", f"{row[positive]:,}")
         console.print(counts)
-        console.print(f"licence: {card['licence']}\ncite: {card['citation']}\n", highlight=False)
+        _say(console, f"licence: {card['licence']}\ncite: {card['citation']}\n")
 
 
 @app.command("inspect")
@@ -66,9 +70,11 @@ def inspect(
     summary = summarise(opened)
     written = None if sheet is None else contact_sheet(opened, sheet)
     if as_json:
-        typer.echo(json.dumps(summary, indent=2))
+        for note in opened.notes:
+            typer.echo(f"note: {note}", err=True)
+        typer.echo(json.dumps(asdict(summary), indent=2))
         return
-    _print(summary, Console())
+    _print(summary, opened.notes, Console())
     if written is not None:
         typer.echo(f"contact sheet: {written}")
 
@@ -129,52 +135,75 @@ SHOWN_GROUPS = 20
 """How many groups the text lists; --json has all."""
 
 
-def _print(summary: dict[str, Any], console: Console) -> None:
-    """The summary as text and two tables."""
-    negative, positive = summary["classes"]
-    shape = _shape(summary["shape"], summary["dtype"])
-    console.print(
-        f"[bold]{summary['name']}[/bold]: {summary['n']:,} images, {shape}; "
-        f"negative = {negative}, positive = {positive}{'; with masks' if summary['masks'] else ''}"
+def _print(summary: Summary, notes: tuple[str, ...], console: Console) -> None:
+    """The summary as text and tables."""
+    negative, positive = map(_plain, summary.classes)
+    _say(
+        console,
+        (_plain(summary.name), "bold"),
+        f": {summary.n:,} images, {_shape(summary.shape, summary.dtype)}; "
+        f"negative = {negative}, positive = {positive}{'; with masks' if summary.masks else ''}",
     )
-    classes = list(next(iter(summary["counts"].values())))
+    for note in notes:
+        _say(console, f"note: {_plain(note)}")
+    classes = list(next(iter(summary.counts.values())))
     counts = _table("split", *classes, "all")
-    for split, row in summary["counts"].items():
-        counts.add_row(split, *(f"{row[c]:,}" for c in classes), f"{sum(row.values()):,}")
+    for split, row in summary.counts.items():
+        counts.add_row(_text(split), *(f"{row[c]:,}" for c in classes), f"{sum(row.values()):,}")
     console.print(counts)
     values = _table("class", "pixel range", "mean, in [0, 1]", "std, in [0, 1]")
-    for name, v in summary["values"].items():
-        values.add_row(name, f"{v['range'][0]:g} to {v['range'][1]:g}", f"{v['mean']:.4f}", f"{v['std']:.4f}")
+    for name, v in summary.values.items():
+        values.add_row(_text(name), f"{v.range[0]:g} to {v.range[1]:g}", f"{v.mean:.4f}", f"{v.std:.4f}")
     console.print(values)
-    groups = summary["groups"]
-    if groups is not None:
-        console.print(
-            f"groups: {groups['n']:,}, of {groups['smallest']} to {groups['largest']} images "
-            f"(median {groups['median']:g}); {groups['only_negative']} all negative, "
-            f"{groups['only_positive']} all positive, {groups['in_several_splits']} in more than one split"
-        )
-        largest = sorted(groups["counts"].items(), key=lambda item: (-sum(item[1].values()), item[0]))
-        by_group = _table("group", *classes, "all")
-        for name, row in largest[:SHOWN_GROUPS]:
-            by_group.add_row(name, *(f"{row[c]:,}" for c in classes), f"{sum(row.values()):,}")
-        if len(largest) > SHOWN_GROUPS:
-            by_group.add_row(f"and {len(largest) - SHOWN_GROUPS:,} smaller (--json)")
-        console.print(by_group)
-    copies = summary["duplicates"]
+    if summary.groups is not None:
+        _print_groups(summary.groups, classes, console)
+    copies = summary.duplicates
     console.print(
-        f"exact copies: {copies['images']} images in {copies['sets']} sets; across splits "
-        f"{copies['across_splits']}, labels {copies['across_labels']}, groups {copies['across_groups']}"
+        f"exact copies: {copies.images} images in {copies.sets} sets; across splits "
+        f"{copies.across_splits}, labels {copies.across_labels}, groups {copies.across_groups}"
     )
-    console.print(f"fingerprint: {summary['fingerprint']}", soft_wrap=True)
+    console.print(f"fingerprint: {summary.fingerprint}", soft_wrap=True)
+
+
+def _print_groups(groups: Groups, classes: list[str], console: Console) -> None:
+    """How many there are, and a table of the largest."""
+    console.print(
+        f"groups: {groups.n:,}, of {groups.smallest} to {groups.largest} images "
+        f"(median {groups.median:g}); {groups.only_negative} all negative, "
+        f"{groups.only_positive} all positive, {groups.in_several_splits} in more than one split"
+    )
+    largest = sorted(groups.counts.items(), key=lambda item: (-sum(item[1].values()), item[0]))
+    by_group = _table("group", *classes, "all")
+    for name, row in largest[:SHOWN_GROUPS]:
+        by_group.add_row(_text(name), *(f"{row[c]:,}" for c in classes), f"{sum(row.values()):,}")
+    if len(largest) > SHOWN_GROUPS:
+        by_group.add_row(f"and {len(largest) - SHOWN_GROUPS:,} smaller (--json)")
+    console.print(by_group)
 
 
 def _table(first: str, *numbers: str) -> Table:
     """A table of numbers, with names in the first column."""
-    table = Table(first)
+    table = Table()
+    table.add_column(_text(first))
     for heading in numbers:
-        table.add_column(heading, justify="right")
+        table.add_column(_text(heading), justify="right")
     return table
 
 
-def _shape(shape: Any, dtype: Any) -> str:
+def _say(console: Console, *parts: str | tuple[str, str]) -> None:
+    """Print text that may hold names from the data: plain, and without colours for what looks like a number."""
+    console.print(Text.assemble(*parts), highlight=False)
+
+
+def _text(name: str) -> Text:
+    """A name from the data: whatever it looks like, it is no markup."""
+    return Text(_plain(name))
+
+
+def _plain(name: str) -> str:
+    """Without control characters, which a terminal would obey."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+
+
+def _shape(shape: Sequence[int], dtype: object) -> str:
     return f"{shape[0]}x{shape[1]} {'gray' if shape[2] == 1 else 'RGB'} {dtype}"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from cfdiff.cli import tables
 from cfdiff.cli.options import EDIT_NAMES, command
+from cfdiff.cli.tables import PlainTable
+from cfdiff.doctor.lines import Report
 from cfdiff.doctor.settings import DoctorSettings
 from cfdiff.progress import progress_bar
 
@@ -27,28 +27,22 @@ def doctor(settings: DoctorSettings) -> None:
     from cfdiff.doctor.run import doctor as run
 
     with progress_bar("checking what there is") as advance:
-        found = run(settings, advance)
+        report = run(settings, advance)
     if settings.json_:
-        print(json.dumps(found))
+        print(json.dumps(report.as_json()))
     else:
-        _print(found, Console())
-    if found["counts"]["fail"]:
+        counts = report.counts
+        tables.show(table(report), f"{counts['ok']} ok, {counts['warn']} to look at, {counts['fail']} failed")
+    if report.failed:
         raise typer.Exit(1)
 
 
-def _print(found: dict[str, Any], console: Console) -> None:
-    console.print(table(found))
-    counts = found["counts"]
-    console.print(Text(f"{counts['ok']} ok, {counts['warn']} to look at, {counts['fail']} failed"))
-
-
-def table(found: dict[str, Any]) -> Table:
+def table(report: Report) -> PlainTable:
     """The lines as one reads them; what to do stands under the figure."""
-    title = Text(f"{found['data'] or 'no data'}, {found['images']} images", style="table.title")
-    shown = Table("check", "", "found", title=title, title_justify="left")
-    for line in found["lines"]:
-        text = Text(line["figure"])
-        if line["advice"]:
-            text.append(f"\n→ {line['advice']}", style="bold")
-        shown.add_row(Text(line["name"]), Text(line["status"], style=COLOURS[line["status"]]), text)
+    shown = PlainTable("check", "", "found", title=f"{report.data or 'no data'}, {report.images} images")
+    for line in report.lines:
+        text = Text(line.figure)
+        if line.advice:
+            text.append(f"\n→ {line.advice}", style="bold")
+        shown.add_row(line.name, Text(line.status, style=COLOURS[line.status]), text)
     return shown

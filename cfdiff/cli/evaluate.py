@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -13,6 +13,9 @@ from rich.table import Table
 from cfdiff.cli.options import command
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.progress import progress_bar
+
+if TYPE_CHECKING:
+    from cfdiff.evaluate.result import Entry, Evaluation
 
 DOC = """Measure a finished run: valid, minimal, faithful, realistic, and in the right place?
 
@@ -35,45 +38,46 @@ def evaluate(settings: EvaluateSettings) -> None:
     from cfdiff.evaluate.run import evaluate as run
 
     with progress_bar("reading") as advance:
-        figures = run(settings, advance)
+        found = run(settings, advance)
     if settings.json_:
-        print(json.dumps(figures))
+        print(json.dumps(found.as_json()))
     else:
-        Console().print(table(figures))
+        Console().print(table(found))
 
 
-def table(figures: dict[str, Any]) -> Table:
+def table(found: Evaluation) -> Table:
     """The figures as one reads them: a group a question, with intervals; ↑ higher is better, ↓ lower."""
-    by = figures["flipped_by"]
-    edited = " edited" if "bags" in figures["sections"] else ""
-    title = escape(f"{figures['result']}: {figures['direction']}, {figures['images']}{edited} images")
-    shown = Table(title=title, title_justify="left", caption=_caption(figures), caption_justify="left", box=SIMPLE_HEAD)
+    by = found.flipped_by
+    edited = " edited" if "bags" in found.sections else ""
+    title = escape(f"{found.result}: {found.direction}, {found.images}{edited} images")
+    shown = Table(title=title, title_justify="left", caption=_caption(found), caption_justify="left", box=SIMPLE_HEAD)
     shown.add_column("", ratio=1)
     shown.add_column("all \\[95 % interval]", justify="right", no_wrap=True)
     if by is not None:
-        shown.add_column(f"{figures['flipped']} flipped, by the {by}", justify="right", no_wrap=True)
-    columns = {"all": figures["images"]} | ({} if by is None else {"flipped": figures["flipped"]})
-    for section in figures["sections"].values():
+        shown.add_column(f"{found.flipped} flipped, by the {by}", justify="right", no_wrap=True)
+    for section in found.sections.values():
         shown.add_section()
-        by_whom = f" by {section['judge']}" if "judge" in section else ""
-        shown.add_row(f"[bold]{section['question']}[/bold]{escape(by_whom)}")
-        if "not_measured" in section:
-            shown.add_row(f"not measured ({escape(section['not_measured'])})")
-        for figure in section["figures"].values():
-            share = figure.get("unit") == "share"
-            label = f"{figure['label']} {ARROWS[figure['better']]}".rstrip()
-            shown.add_row(escape(label), *[escape(_cell(figure[c], share, n)) for c, n in columns.items()])
+        by_whom = "" if section.judge is None else f" by {section.judge}"
+        shown.add_row(f"[bold]{escape(section.question)}[/bold]{escape(by_whom)}")
+        if section.not_measured is not None:
+            shown.add_row(f"not measured ({escape(section.not_measured)})")
+        for figure in section.figures.values():
+            share = figure.unit == "share"
+            label = f"{figure.label} {ARROWS[figure.better]}".rstrip()
+            cells = [_cell(figure.all, share, found.images)]
+            cells += [] if by is None else [_cell(figure.flipped, share, found.flipped)]
+            shown.add_row(escape(label), *map(escape, cells))
     return shown
 
 
-def _cell(entry: dict[str, Any] | None, share: bool, usual: int) -> str:
+def _cell(entry: Entry | None, share: bool, usual: int | None) -> str:
     if entry is None:
         return ""
-    if entry["value"] is None:
+    if entry.value is None:
         return "–"
-    between = "" if entry["low"] is None else f" [{_number(entry['low'], share)}, {_number(entry['high'], share)}]"
-    n = "" if entry["n"] == usual else f"\n(n = {entry['n']})"
-    return f"{_number(entry['value'], share)}{' %' if share else ''}{between}{n}"
+    between = "" if entry.interval is None else f" [{', '.join(_number(end, share) for end in entry.interval)}]"
+    n = "" if entry.n == usual else f"\n(n = {entry.n})"
+    return f"{_number(entry.value, share)}{' %' if share else ''}{between}{n}"
 
 
 def _number(value: float, share: bool) -> str:
@@ -82,13 +86,12 @@ def _number(value: float, share: bool) -> str:
     return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
-def _caption(figures: dict[str, Any]) -> str:
-    groups = figures["groups"]
-    drawn = "images" if groups is None else f"{groups} groups"
-    drawn += "; Bags: over bags" if "bags" in figures["sections"] else ""
-    words = [f"Intervals: bootstrap over {drawn}; FID, KID, sFID: 1.96 deviations of random draws of the images."]
+def _caption(found: Evaluation) -> str:
+    units = "images" if found.groups is None else f"{found.groups} groups"
+    units += "; Bags: over bags" if "bags" in found.sections else ""
+    words = [f"Intervals: over {units}; FID, KID, sFID: 1.96 deviations of random draws of the images."]
     words.append("(n = ...): images of a figure that is not of the whole column.")
-    where = figures["sections"].get("where", {})
-    if "rule" in where:
-        words.append(where["rule"])
+    rule = getattr(found.sections.get("where"), "rule", None)
+    if rule is not None:
+        words.append(rule)
     return escape(" ".join(words))

@@ -10,13 +10,13 @@ import numpy as np
 from cfdiff.data.bundled import BUNDLED, bundled_file, card
 from cfdiff.data.classes import map_classes
 from cfdiff.data.fit import Fit
-from cfdiff.data.raw import Raw
-from cfdiff.data.readers.folder import read_folder
-from cfdiff.data.readers.hdf5 import read_h5
-from cfdiff.data.readers.manifest import read_manifest
+from cfdiff.data.limits import enough_memory
+from cfdiff.data.names import one_class_notes
+from cfdiff.data.raw import Format, Raw
 from cfdiff.data.readers.npz import read_npz
-from cfdiff.data.source import OTHER, Source, random_subset
+from cfdiff.data.source import OTHER, Source
 from cfdiff.errors import UserError
+from cfdiff.registry import READERS
 
 
 def open_source(
@@ -52,7 +52,7 @@ def open_source(
         ids=raw.ids,
         labels=labels,
         classes=classes,
-        groups=_groups(raw, group_key),
+        groups=None,
         splits=raw.splits,
         shape=raw.shape,
         dtype=np.dtype(raw.dtype),
@@ -60,18 +60,13 @@ def open_source(
         mask_reader=raw.mask_reader,
         digest=raw.digest,
         rows=np.arange(len(raw.ids)),
+        columns=raw.columns,
+        notes=one_class_notes(raw.labels),
     )
-    if split is not None:
-        source = source.select(_in_splits(source, split))
-    if not keep_other:
-        source = source.select(np.flatnonzero(source.labels != OTHER))
-    if from_label is not None:
-        source = source.select(np.flatnonzero(source.labels == from_label))
-    if len(source) == 0:
-        wanted = "" if from_label is None else f" of class {classes[from_label]!r}"
-        where = "" if split is None else f" in split {split!r}"
-        raise UserError(f"{raw.name} has no image{wanted}{where}: choose another split or class.")
-    return source if limit is None else random_subset(source, limit, seed)
+    key = raw.default_group if group_key is None else group_key
+    source = replace(source, groups=None if key is None else source.column(key))
+    kept = source if keep_other else source.select(np.flatnonzero(source.labels != OTHER))
+    return kept.narrow(split, from_label, limit, seed)
 
 
 def read_raw(spec: str | Path, fit: Fit | None = None, unlabelled: bool = False) -> Raw:
@@ -82,26 +77,23 @@ def read_raw(spec: str | Path, fit: Fit | None = None, unlabelled: bool = False)
     name = path.name or path.resolve().name
     if not path.exists():
         raise UserError(
-            f"There is no data at {str(spec)!r}: give a folder, a .csv, .npz or .h5 file, "
+            f"There is no data at {str(spec)!r}: give one of {', '.join(READERS)}, "
             f"or a bundled name ({', '.join(BUNDLED)})."
         )
-    if path.is_dir():
-        return read_folder(path, name, fit, unlabelled)
-    if path.stat().st_size == 0:
+    if path.is_file() and path.stat().st_size == 0:
         raise UserError(f"{name} is empty (0 bytes): copy it again.")
-    kind = path.suffix.lower()
-    if kind == ".csv":
-        return read_manifest(path, name, fit, unlabelled)
-    if kind == ".npz":
-        return _fitted(read_npz(path, name, unlabelled=unlabelled), fit)
-    if kind in (".h5", ".hdf5"):
-        return _fitted(read_h5(path, name, unlabelled), fit)
-    raise UserError(f"{name} is of no kind that can be read: give a folder, a .csv, .npz or .h5 file.")
+    # The youngest first, so that what a user registers may take over a layout.
+    for kind in reversed(READERS):
+        format: Format = READERS[kind]
+        if format.recognises(path):
+            with enough_memory(name):
+                return _fitted(format.read(path, name, fit, unlabelled), fit)
+    raise UserError(f"{name} is of no kind that can be read: give one of {', '.join(READERS)}.")
 
 
 def _fitted(raw: Raw, fit: Fit | None) -> Raw:
-    """A source of one array, whose images pass through `fit`. (Files do so while they are read.)"""
-    if fit is None:
+    """A source whose images pass through `fit`, unless its reader has seen to that."""
+    if fit is None or fit.shape(raw.shape) == raw.shape:
         return raw
     masks = raw.mask_reader
     return replace(
@@ -110,23 +102,3 @@ def _fitted(raw: Raw, fit: Fit | None) -> Raw:
         reader=lambda rows: np.stack([fit.image(image) for image in raw.reader(rows)]),
         mask_reader=None if masks is None else lambda rows: np.stack([fit.mask(m) for m in masks(rows)]),
     )
-
-
-def _groups(raw: Raw, key: str | None) -> np.ndarray | None:
-    if key is None:
-        return None if raw.default_group is None else raw.columns[raw.default_group]
-    if key not in raw.columns:
-        known = ", ".join(raw.columns) or "none"
-        raise UserError(f"{raw.name} has no column {key!r} to group by: the known ones are {known}.")
-    return raw.columns[key]
-
-
-def _in_splits(source: Source, split: str) -> np.ndarray:
-    if source.splits is None:
-        raise UserError(f"{source.name} has no splits, so split {split!r} cannot be chosen: leave --split out.")
-    known = [str(s) for s in np.unique(source.splits)]
-    wanted = split.split("+")
-    for one in wanted:
-        if one not in known:
-            raise UserError(f"{source.name} has no split {one!r}: the known ones are {', '.join(known)}.")
-    return np.flatnonzero(np.isin(source.splits, wanted))

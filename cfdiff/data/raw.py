@@ -1,17 +1,20 @@
-"""What a file reader hands to `open_source`, before class names become labels."""
+"""What a file reader is, and what it hands to `open_source`, before class names become labels."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from cfdiff.data.source import Reader
+from cfdiff.data.fit import Fit
+from cfdiff.data.source import Digest, Reader
 from cfdiff.files import atomic
 
 
@@ -19,7 +22,8 @@ from cfdiff.files import atomic
 class Raw:
     """All rows of a file or folder. `labels` are class names (N,) str; `columns` may serve as groups.
 
-    `stated_classes` are the names that the file itself gives to the integers 0, 1, ...
+    `stated_classes` are the names that the file itself gives to the integers 0, 1, ... `digest` says what the rows that
+    it is asked about hold: pixels and masks, and whatever else is in their files.
     """
 
     name: str
@@ -29,11 +33,25 @@ class Raw:
     shape: tuple[int, int, int]
     dtype: np.dtype
     reader: Reader
-    digest: Callable[[], str]
+    digest: Digest
     mask_reader: Reader | None = None
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     default_group: str | None = None
     stated_classes: tuple[str, ...] | None = None
+
+
+class Format(NamedTuple):
+    """An entry of `registry.READERS`: one layout of images on disk.
+
+    Attributes:
+        recognises: whether a path that is there is of this layout; a glance, no reading.
+        read: (path, name, fit, unlabelled) -> Raw. `name` is what messages call the path. Images of one size need
+            not mind `fit`: whoever opens the source applies it. Where it may be `unlabelled`, labels that are not there
+            are "". Raises UserError, one sentence, for what cannot be read.
+    """
+
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path, str, Fit | None, bool], Raw]
 
 
 def file_sha256(path: Path) -> str:
@@ -42,14 +60,14 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def numbered_if_repeated(names: np.ndarray) -> np.ndarray:
-    """Names made unique: the second `a` becomes `a#2`. Crops of one photograph often share its name."""
-    seen: dict[str, int] = {}
-    unique = []
-    for name in names.tolist():
-        seen[name] = seen.get(name, 0) + 1
-        unique.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
-    return np.array(unique)
+def whole_files(paths: Sequence[Path]) -> Digest:
+    """The digest of rows that are not in files of their own: of all the files, each read once."""
+
+    @cache
+    def digest() -> str:
+        return hashlib.sha256("\n".join(file_sha256(path) for path in paths).encode()).hexdigest()
+
+    return lambda rows: digest()
 
 
 def save_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

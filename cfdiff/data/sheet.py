@@ -36,6 +36,7 @@ def contact_sheet(source: Source, out: Path, per_class: int = 48, columns: int =
         va="top",
         fontsize=9,
         color="0.35",
+        parse_math=False,  # a name between dollar signs is no formula
     )
     body = figure.subfigures(1, 2, wspace=0.02, squeeze=False)
     for label, part, half in zip((NEGATIVE, POSITIVE), picked, body[0], strict=True):
@@ -65,6 +66,7 @@ def _half(half: SubFigure, part: Source, source: Source, label: int, rows: int, 
         va="center",
         fontsize=11,
         fontweight="bold",
+        parse_math=False,
     )
     axes = half.subplots(
         rows,
@@ -87,7 +89,7 @@ def _half(half: SubFigure, part: Source, source: Source, label: int, rows: int, 
     for axis, image, caption in zip(axes.flat, images, captions, strict=False):
         picture = image[..., 0] if image.shape[2] == 1 else image
         axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axis.set_title(_short(str(caption)), fontsize=5, color="0.35", y=-0.02, va="top", pad=0)
+        axis.set_title(_short(str(caption)), fontsize=5, color="0.35", y=-0.02, va="top", pad=0, parse_math=False)
 
 
 def _short(text: str) -> str:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
+from cfdiff.data.limits import check_memory, enough_memory
+from cfdiff.data.names import same
 from cfdiff.errors import UserError
 
 Reader = Callable[[np.ndarray], np.ndarray]
+"""Rows (B,) int64 -> images (B, H, W, C), or masks (B, H, W) bool."""
+Digest = Callable[[np.ndarray], str]
+"""Rows (B,) int64 -> a hash (hex) of the content that they stand on."""
 NEGATIVE, POSITIVE, OTHER = 0, 1, -1
 
 
@@ -21,6 +27,10 @@ class Source:
 
     `labels` are int8: 0 negative, 1 positive, -1 any other class. `groups` (patient, slide) and `splits` are
     None where the source does not say. A source is a list of rows of its backend: `select` makes a view.
+
+    Attributes:
+        columns: name -> (all rows of the backend,) str, what else may serve as groups.
+        notes: sentences about what was taken how, for whoever looks at the source.
     """
 
     name: str
@@ -33,26 +43,40 @@ class Source:
     dtype: np.dtype
     reader: Reader
     mask_reader: Reader | None
-    digest: Callable[[], str]
+    digest: Digest
     rows: np.ndarray
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 (hex) over the content of the backing files and over the ids and labels of this view.
+        """sha256 (hex) over all of this view that a result may depend on.
 
-        Computed when first asked for: it reads every file once.
+        That is ids, labels, groups and splits as they are used, the names of the classes, and the content of the
+        files behind the images and masks. Computed when first asked for: it reads every file once.
         """
-        h = hashlib.sha256(self.digest().encode())
-        for sample_id, label in zip(self.ids, self.labels, strict=True):
-            h.update(f"{sample_id}\0{int(label)}\n".encode())
+        h = hashlib.sha256()
+
+        def add(*texts: str) -> None:
+            for text in texts:
+                data = text.encode("utf-8", "surrogateescape")
+                h.update(len(data).to_bytes(8, "little") + data)
+
+        add(*self.classes, str(self.shape), str(self.dtype), str(self.mask_reader is not None), self.digest(self.rows))
+        for column in (self.ids, self.labels, self.groups, self.splits):
+            add("none" if column is None else f"{len(column)}", *([] if column is None else map(str, column.tolist())))
         return h.hexdigest()
 
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """The images (B, H, W, C) in the source's dtype: uint8, uint16, or float32 in [0, 1]."""
-        images = self.reader(self.rows[np.asarray(indices, dtype=np.int64)])
+        rows = self.rows[np.asarray(indices, dtype=np.int64)]
+        what = f"Reading {len(rows):,} images of {self.name}"
+        check_memory(len(rows) * math.prod(self.shape) * self.dtype.itemsize, what)
+        with enough_memory(what):
+            images = self.reader(rows)
         if images.dtype.kind == "f":
             check_float_range(images, self.name)
         return images
@@ -61,15 +85,29 @@ class Source:
         """The masks (B, H, W) bool, or None where the source has none."""
         if self.mask_reader is None:
             return None
-        return self.mask_reader(self.rows[np.asarray(indices, dtype=np.int64)])
+        with enough_memory(f"Reading masks of {self.name}"):
+            return self.mask_reader(self.rows[np.asarray(indices, dtype=np.int64)])
 
-    def check(self, batch: int = 64, masks: bool = False) -> None:
-        """Read every image (and mask) once: a damaged one is a UserError now and not after hours of computation."""
+    def check(self, batch: int = 64) -> None:
+        """Read every image once, and keep none: a damaged one is a UserError."""
         for start in range(0, len(self), batch):
-            rows = np.arange(start, min(start + batch, len(self)))
-            self.read(rows)
-            if masks:
-                self.read_masks(rows)
+            self.read(np.arange(start, min(start + batch, len(self))))
+
+    def in_memory(self, most: int) -> Source:
+        """The same images, read once now (so a damaged one is a UserError) and kept, where they are `most` bytes or
+        less; otherwise they are only checked."""
+        if len(self) * math.prod(self.shape) * self.dtype.itemsize > most:
+            self.check()
+            return self
+        images, place = self.read(np.arange(len(self))), np.argsort(self.rows)
+        images.flags.writeable = False
+
+        def kept(rows: np.ndarray) -> np.ndarray:
+            if np.array_equal(rows, self.rows):
+                return images  # no second copy for whoever wants all
+            return images[place[np.searchsorted(self.rows, rows, sorter=place)]]
+
+        return replace(self, reader=kept)
 
     def select(self, indices: Sequence[int] | np.ndarray) -> Source:
         """A view on some of the images, in the order given."""
@@ -83,15 +121,51 @@ class Source:
             rows=self.rows[chosen],
         )
 
+    def narrow(
+        self, split: str | None = None, label: int | None = None, limit: int | None = None, seed: int = 0
+    ) -> Source:
+        """A view on one split (or several, "train-guide+val"), one class, and a random part of at most `limit`.
+
+        Raises:
+            UserError: there is no such split, or nothing is left.
+        """
+        found = self if split is None else self.select(_in_splits(self, split))
+        if label is not None:
+            found = found.select(np.flatnonzero(found.labels == label))
+        if len(found) == 0:
+            wanted = "" if label is None else f" of class {self.classes[label]!r}"
+            where = "" if split is None else f" in split {split!r}"
+            raise UserError(f"{self.name} has no image{wanted}{where}: choose another split or class.")
+        return found if limit is None else random_subset(found, limit, seed)
+
+    def column(self, key: str) -> np.ndarray:
+        """(N,) str, what a column of the data says of each image; UserError where there is no such column."""
+        if key not in self.columns:
+            known = ", ".join(self.columns) or "none"
+            raise UserError(f"{self.name} has no column {key!r} to group by: the known ones are {known}.")
+        return self.columns[key][self.rows]
+
 
 def class_index(name: str, source: Source, option: str) -> int:
-    """0 or 1 for "negative", "positive" or one of the data's class names."""
+    """0 or 1 for "negative", "positive" or one of the data's class names, compared folded (`names.fold`)."""
     known = ("negative", "positive", *source.classes)
-    if name not in known:
+    found = next((place for place, other in enumerate(known) if same(name, other)), None)
+    if found is None:
         raise UserError(
             f"{option} {name!r} is no class of {source.name}: the known ones are {', '.join(dict.fromkeys(known))}."
         )
-    return known.index(name) % 2
+    return found % 2
+
+
+def _in_splits(source: Source, split: str) -> np.ndarray:
+    if source.splits is None:
+        raise UserError(f"{source.name} has no splits, so split {split!r} cannot be chosen: leave --split out.")
+    known = [str(s) for s in np.unique(source.splits)]
+    wanted = split.split("+")
+    for one in wanted:
+        if one not in known:
+            raise UserError(f"{source.name} has no split {one!r}: the known ones are {', '.join(known)}.")
+    return np.flatnonzero(np.isin(source.splits, wanted))
 
 
 def require_masks(source: Source, option: str) -> None:

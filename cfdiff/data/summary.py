@@ -4,31 +4,90 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from cfdiff.data.source import NEGATIVE, OTHER, POSITIVE, Source
 
 BATCH = 256
+Counts = Mapping[str, int]
+"""Class -> images."""
 
 
-def summarise(source: Source) -> dict[str, Any]:
-    """A summary that json can write; values are in [0, 1] units but `range`, which is as stored."""
+@dataclass(frozen=True)
+class Groups:
+    """How many groups, of how many images; how many are of one class only or stand in more than one split."""
+
+    n: int
+    smallest: int
+    median: float
+    largest: int
+    only_negative: int
+    only_positive: int
+    in_several_splits: int
+    counts: Mapping[str, Counts]
+
+
+@dataclass(frozen=True)
+class Values:
+    """The pixels of a class: `range` as stored, mean and standard deviation in [0, 1] units."""
+
+    range: tuple[float, float]
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Images with an exact copy, sets of such images, and how many sets cross splits, labels or groups."""
+
+    images: int
+    sets: int
+    across_splits: int
+    across_labels: int
+    across_groups: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is in a source. `dataclasses.asdict` gives what `cfdiff data inspect --json` prints.
+
+    Attributes:
+        counts: split -> class -> images; a source without splits has the one split "all".
+        values: by class.
+    """
+
+    name: str
+    n: int
+    shape: tuple[int, int, int]
+    dtype: str
+    classes: tuple[str, str]
+    counts: Mapping[str, Counts]
+    groups: Groups | None
+    values: Mapping[str, Values]
+    duplicates: Copies
+    masks: bool
+    fingerprint: str
+
+
+def summarise(source: Source) -> Summary:
+    """Count, and read every image once."""
     values, duplicates = _scan(source)
-    return {
-        "name": source.name,
-        "n": len(source),
-        "shape": list(source.shape),
-        "dtype": str(source.dtype),
-        "classes": list(source.classes),
-        "counts": _counts(source),
-        "groups": _groups(source),
-        "values": values,
-        "duplicates": duplicates,
-        "masks": source.mask_reader is not None,
-        "fingerprint": source.fingerprint,
-    }
+    return Summary(
+        name=source.name,
+        n=len(source),
+        shape=source.shape,
+        dtype=str(source.dtype),
+        classes=source.classes,
+        counts=_counts(source),
+        groups=_groups(source),
+        values=values,
+        duplicates=duplicates,
+        masks=source.mask_reader is not None,
+        fingerprint=source.fingerprint,
+    )
 
 
 def class_of(source: Source, label: int) -> str:
@@ -58,8 +117,7 @@ def _split_order(split: str) -> tuple[int, str]:
     return (0 if split.startswith("train") else 1 if split.startswith("val") else 2), split
 
 
-def _groups(source: Source) -> dict[str, Any] | None:
-    """How many groups, how large, of which classes, and how many stand in more than one split."""
+def _groups(source: Source) -> Groups | None:
     if source.groups is None:
         return None
     classes_of: dict[str, set[int]] = defaultdict(set)
@@ -70,16 +128,16 @@ def _groups(source: Source) -> dict[str, Any] | None:
     if source.splits is not None:
         for group, split in zip(source.groups.tolist(), source.splits.tolist(), strict=True):
             splits_of[group].add(split)
-    return {
-        "n": len(sizes),
-        "smallest": min(sizes),
-        "median": float(np.median(sizes)),
-        "largest": max(sizes),
-        "only_negative": sum(labels == {NEGATIVE} for labels in classes_of.values()),
-        "only_positive": sum(labels == {POSITIVE} for labels in classes_of.values()),
-        "in_several_splits": sum(len(splits) > 1 for splits in splits_of.values()),
-        "counts": _group_counts(source, source.groups),
-    }
+    return Groups(
+        n=len(sizes),
+        smallest=min(sizes),
+        median=float(np.median(sizes)),
+        largest=max(sizes),
+        only_negative=sum(labels == {NEGATIVE} for labels in classes_of.values()),
+        only_positive=sum(labels == {POSITIVE} for labels in classes_of.values()),
+        in_several_splits=sum(len(splits) > 1 for splits in splits_of.values()),
+        counts=_group_counts(source, source.groups),
+    )
 
 
 def _group_counts(source: Source, groups: np.ndarray) -> dict[str, dict[str, int]]:
@@ -91,7 +149,7 @@ def _group_counts(source: Source, groups: np.ndarray) -> dict[str, dict[str, int
     return {name: {c: int(counts[c][i]) for c in counts} for i, name in enumerate(names.tolist())}
 
 
-def _scan(source: Source) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
+def _scan(source: Source) -> tuple[dict[str, Values], Copies]:
     """Per class the range, mean and standard deviation of all pixels; and the exact copies."""
     full = np.iinfo(source.dtype).max if source.dtype.kind == "u" else 1
     sums: dict[int, np.ndarray] = defaultdict(lambda: np.zeros(3))
@@ -111,24 +169,19 @@ def _scan(source: Source) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
     for label in (label for label in _present(source) if label in ranges):
         count, total, squares = sums[label]
         mean = total / count
-        values[class_of(source, label)] = {
-            "range": list(ranges[label]),
-            "mean": mean,
-            "std": float(np.sqrt(max(squares / count - mean**2, 0.0))),
-        }
+        std = float(np.sqrt(max(squares / count - mean**2, 0.0)))
+        values[class_of(source, label)] = Values(ranges[label], float(mean), std)
     return values, _copies(source, [rows for rows in rows_of.values() if len(rows) > 1])
 
 
-def _copies(source: Source, sets: list[list[int]]) -> dict[str, int]:
-    """Images with an exact copy, and how many sets of copies cross splits, labels or groups."""
-
+def _copies(source: Source, sets: list[list[int]]) -> Copies:
     def crossing(values: np.ndarray | None) -> int:
         return 0 if values is None else sum(len(np.unique(values[rows])) > 1 for rows in sets)
 
-    return {
-        "images": sum(len(rows) for rows in sets),
-        "sets": len(sets),
-        "across_splits": crossing(source.splits),
-        "across_labels": crossing(source.labels),
-        "across_groups": crossing(source.groups),
-    }
+    return Copies(
+        images=sum(len(rows) for rows in sets),
+        sets=len(sets),
+        across_splits=crossing(source.splits),
+        across_labels=crossing(source.labels),
+        across_groups=crossing(source.groups),
+    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from cfdiff.doctor.context import Context, Line
+from cfdiff.doctor.context import Context
+from cfdiff.doctor.lines import Line
 from cfdiff.edit.editor import Editor
 from cfdiff.edit.ladder import ladder
 from cfdiff.edit.roles import CHANCE
@@ -54,7 +55,7 @@ def guide_by_level(context: Context) -> list[Line]:
     some fall below CHANCE, or rise above it, by luck: `falling` evens that out over the levels, and it is a failure
     only where the 95 % interval lies below CHANCE, else a warning.
     """
-    if "guide" not in context.fitting or context.s.guides == "clean":
+    if "guide" not in context.fitting or "noisy" not in context.s.guide_names:
         return []
     guide, n = context.fitting["guide"], len(context.labels)
     on = guided_up_to(context)

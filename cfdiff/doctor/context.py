@@ -1,11 +1,11 @@
-"""What the checks of `cfdiff doctor` look at, images and models as far as they can be opened, and what they say."""
+"""What the checks of `cfdiff doctor` look at: images and models, as far as they can be opened."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,15 +14,16 @@ from torch import Tensor
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source, random_subset
 from cfdiff.data.values import to_model
+from cfdiff.doctor.lines import Line
 from cfdiff.doctor.settings import DoctorSettings
 from cfdiff.edit.ladder import ladder
-from cfdiff.edit.roles import KINDS, Cast, model_path, pick_device
+from cfdiff.edit.roles import Cast, load_role, model_path, pick_device
 from cfdiff.errors import UserError
 from cfdiff.models.bundled import ROLES
-from cfdiff.models.checkpoint import Model, load_model
+from cfdiff.models.checkpoint import Model
+from cfdiff.registry import GUIDES
 
 T = TypeVar("T")
-Status = Literal["ok", "warn", "fail"]
 
 SPLITS = ("val", "valid", "validation", "test")
 """Where images come from, the first that the data has: what a model was trained on would flatter it."""
@@ -30,25 +31,6 @@ PATH_IMAGES = 16
 """Images of the checks that walk the noise path, which take tens of network calls an image."""
 GRID = (0.01, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Noise levels of the checks by level, as fractions of T."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """What one check found.
-
-    Attributes:
-        name: of the check.
-        status: "fail" means that results would be wrong or that there would be none.
-        figure: what was measured, in words.
-        advice: what to do; empty where all is well.
-        values: the numbers behind `figure`, for programs.
-    """
-
-    name: str
-    status: Status
-    figure: str
-    advice: str = ""
-    values: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +74,11 @@ class Context:
         return to_model(self.stored).to(self.device)
 
     @cached_property
+    def z0(self) -> Tensor:
+        """The images in the space of the diffusion model; needs that model."""
+        return self.batches(self.cast.space.encode, self.x0)
+
+    @cached_property
     def labels(self) -> np.ndarray:
         """(N,) 0 negative, 1 positive."""
         return self.data.labels.astype(np.int64)
@@ -126,7 +113,7 @@ class Context:
     def ready(self) -> set[str]:
         """What there is of: data, images, both classes, each part that fits; "steering", all that guides and checks;
         and "masks", where --mask data needs them."""
-        steering = {"both": {"guide", "checker"}, "noisy": {"guide"}, "clean": {"checker"}}[self.s.guides]
+        steering = {GUIDES[name].role for name in self.s.guide_names}
         if self.s.closed_loop or self.s.retries:
             steering = steering | {"checker"}
         have = set(self.fitting)
@@ -182,4 +169,4 @@ def attempt(name: str, f: Callable[[], T], lines: list[Line]) -> T | None:
 
 def _load(s: DoctorSettings, part: str, device: torch.device) -> Model | None:
     path = model_path(s, s.data, part)
-    return None if path is None else load_model(path, KINDS[part], device)
+    return None if path is None else load_role(path, part, device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from cfdiff.data.match import Misfit, class_misfit, shape_misfit
 from cfdiff.data.values import to_model, to_saved, unit
 from cfdiff.doctor.context import Context, Line
 
@@ -17,10 +18,10 @@ def shapes(context: Context) -> list[Line]:
     """Height, width and channels of the images against each model."""
     lines = []
     for part, model in context.models.items():
-        same = model.shape == context.data.shape
-        advice = "Convert the images (cfdiff data convert --size), or train a model for them."
+        misfit = shape_misfit(context.data.name, context.data.shape, f"the {part}", model.shape)
         figure = f"images {size(context.data.shape)}, model {size(model.shape)}"
-        lines.append(Line(f"size ({part})", "ok" if same else "fail", figure, "" if same else advice))
+        advice = "" if misfit is None else _advice(misfit)
+        lines.append(Line(f"size ({part})", "fail" if misfit else "ok", figure, advice))
     return lines
 
 
@@ -77,16 +78,14 @@ def classes(context: Context) -> list[Line]:
         lines = [Line("classes", "ok", figure)]
     for part, model in context.models.items():
         told = model.card.data.get("classes")
-        if told is not None and list(names) == told[::-1]:
-            lines.append(
-                Line(
-                    f"classes ({part})",
-                    "fail",
-                    f"to this model {told[1]!r} is the positive class, in the data {names[1]!r}",
-                    f"Set --negative {told[0]} --positive {told[1]}.",
-                )
-            )
+        misfit = class_misfit(context.data.name, names, "this model", told)
+        if misfit is not None:
+            lines.append(Line(f"classes ({part})", "fail", misfit.problem, _advice(misfit)))
     return lines
+
+
+def _advice(misfit: Misfit) -> str:
+    return f"{misfit.advice[0].upper()}{misfit.advice[1:]}."
 
 
 def round_trip(context: Context) -> list[Line]:

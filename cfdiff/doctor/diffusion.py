@@ -8,7 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from cfdiff.doctor.context import Context, Line
+from cfdiff.doctor.context import Context
+from cfdiff.doctor.lines import Line
 from cfdiff.engine import NoiseSchedule, NoiseSource, q_sample
 
 PRECISION_WARN, PRECISION_FAIL = 0.02, 0.1
@@ -33,14 +34,14 @@ def eps_error(context: Context) -> list[Line]:
     Predicting nothing (eps = 0) gives 1. A network that does not beat the pixelwise predictor at half of the levels
     has not learned; at some of them, has learned too little there.
     """
-    cast, x0 = context.cast, context.x0
-    if len(x0) < 2:
+    cast, z0 = context.cast, context.z0
+    if len(z0) < 2:
         return [Line("eps error", "warn", "not checked: a single image has no variance", "Give more images.")]
-    noise = NoiseSource(context.s.seed, [f"doctor/{i}" for i in context.ids]).like(x0)
-    variance = x0.var(dim=0)
+    noise = NoiseSource(context.s.seed, [f"doctor/{i}" for i in context.ids]).like(z0)
+    variance = z0.var(dim=0)
     error, linear = {}, {}
     for level in context.levels(cast.schedule.T):
-        x = q_sample(cast.schedule, x0, level, noise)
+        x = q_sample(cast.schedule, z0, level, noise)
         eps = context.batches(lambda part, level=level: cast.denoise(part, level), x)  # type: ignore[misc]
         error[level] = float((eps - noise).square().mean())
         linear[level] = linear_loss(variance, float(cast.schedule.alpha_bar[level]))
@@ -80,11 +81,11 @@ def precision(context: Context) -> list[Line]:
     if context.s.precision == "no":
         return [Line("precision", "ok", "float32")]
     exact, rows = replace(context.cast, precision="no"), context.path_rows
-    x0 = context.x0[rows]
-    noise = NoiseSource(context.s.seed, [f"doctor/{context.ids[i]}" for i in rows]).like(x0)
+    z0 = context.z0[rows]
+    noise = NoiseSource(context.s.seed, [f"doctor/{context.ids[i]}" for i in rows]).like(z0)
     worst = 0.0
     for level in context.levels(exact.schedule.T):
-        x = q_sample(exact.schedule, x0, level, noise)
+        x = q_sample(exact.schedule, z0, level, noise)
         with torch.no_grad():
             want, got = exact.denoise(x, level), context.cast.denoise(x, level)
         difference = float((got - want).norm() / want.norm())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cfdiff.data.raw import file_sha256
-from cfdiff.doctor.context import Context, Line
+from cfdiff.doctor.context import Context
+from cfdiff.doctor.lines import Line
 from cfdiff.edit.roles import model_path
 from cfdiff.models.checkpoint import Model
 

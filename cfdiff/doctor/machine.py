@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from cfdiff.doctor.context import Context, Line
+from cfdiff.doctor.context import Context
+from cfdiff.doctor.lines import Line
 
 LOW_MEMORY = 1.0
 """GiB below which a run may be killed."""

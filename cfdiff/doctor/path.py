@@ -10,8 +10,9 @@ from torch import Tensor
 
 from cfdiff.data.source import require_masks
 from cfdiff.data.values import mean_change, to_model
-from cfdiff.doctor.context import Context, Line, Status
+from cfdiff.doctor.context import Context
 from cfdiff.doctor.data import rounding_step
+from cfdiff.doctor.lines import Line, Status
 from cfdiff.edit.editor import Editor
 from cfdiff.edit.roles import load_cast, probabilities
 from cfdiff.engine import Guidance
@@ -114,7 +115,7 @@ def guidance_strength(context: Context) -> dict[int, Tensor]:
     """Level -> (B,) the unclamped ||guidance|| / ||eps|| towards the other class, at x^e of that level."""
     editor, rows = Editor(context.cast, context.s), context.path_rows
     schedule = context.cast.schedule
-    path = editor.encode(context.x0[rows], [context.ids[i] for i in rows], context.s.depth)
+    path = editor.encode(context.z0[rows], [context.ids[i] for i in rows], context.s.depth)
     target = torch.from_numpy(1 - context.labels[rows])
     guide = Guidance(schedule, editor.guides(), context.s.scale, None, target)
     strength = {}

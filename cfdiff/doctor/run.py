@@ -6,17 +6,16 @@ says so and hides no other.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from cfdiff.doctor import classifiers, data, diffusion, judge, machine, path
-from cfdiff.doctor.context import Context, Line, attempt, open_context
+from cfdiff.doctor.context import Context, attempt, open_context
+from cfdiff.doctor.lines import Line, Report
 from cfdiff.doctor.settings import DoctorSettings
-from cfdiff.progress import Progress
+from cfdiff.progress import Progress, silent
 
 
 class Check(NamedTuple):
@@ -60,24 +59,14 @@ CHECKS = (
 )
 
 
-def doctor(s: DoctorSettings, progress: Progress | None = None) -> dict[str, Any]:
-    """Run every check that can run; what `--json` prints.
-
-    Returns:
-        data: name of the data; images: how many were looked at; lines: name, status ("ok", "warn", "fail"), figure,
-        advice and values (numbers or None) of each; counts: lines by status.
-    """
+def doctor(s: DoctorSettings, progress: Progress = silent) -> Report:
+    """Run every check that can run."""
     context, lines = open_context(s)
     for done, check in enumerate(CHECKS):
-        if progress is not None:
-            progress(f"checking {check.name}", done, len(CHECKS))
+        progress(f"checking {check.name}", done, len(CHECKS))
         lines += examine(context, check)
-    return {
-        "data": None if context.source is None else context.source.name,
-        "images": 0 if context.images is None else len(context.images),
-        "lines": [_plain(line) for line in lines],
-        "counts": {status: sum(line.status == status for line in lines) for status in ("ok", "warn", "fail")},
-    }
+    name = None if context.source is None else context.source.name
+    return Report(name, 0 if context.images is None else len(context.images), tuple(lines))
 
 
 def examine(context: Context, check: Check) -> list[Line]:
@@ -88,9 +77,3 @@ def examine(context: Context, check: Check) -> list[Line]:
     failed: list[Line] = []
     with np.errstate(invalid="ignore"):  # a network that gives nan is a line, not a warning of numpy
         return attempt(check.name, lambda: check.run(context), failed) or failed
-
-
-def _plain(line: Line) -> dict[str, Any]:
-    """As JSON has it, which knows no infinity."""
-    values = {key: value if math.isfinite(value) else None for key, value in line.values.items()}
-    return {**asdict(line), "values": values}

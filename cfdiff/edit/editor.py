@@ -1,9 +1,10 @@
-"""Edit a batch of images to a target class: encode, guided decode, check what would be saved, climb the ladder."""
+"""Edit a batch of images to a target class: try, check what would be saved, climb the ladder."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,23 +16,20 @@ from cfdiff.edit.ladder import Rung, ladder
 from cfdiff.edit.roles import Cast, probabilities
 from cfdiff.edit.settings import EditSettings
 from cfdiff.engine import (
-    Ddim,
-    Ddpm,
-    DpmSolver2M,
     Guidance,
     Guide,
     NoiseSource,
-    NoisyGuide,
     Solver,
     Step,
     Trajectory,
-    TweedieGuide,
     decode,
     encode_ddim,
     encode_fixed_point,
     encode_noise,
     make_tau,
 )
+from cfdiff.engine.joint import chunked
+from cfdiff.registry import EDITS, GUIDES, SOLVERS
 
 
 @dataclass
@@ -49,6 +47,35 @@ class Edits:
     quarantined: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What a way of editing gets: z (B, c, h, w), the images in the space; ids (B,); target (B,) int64 classes."""
+
+    z: Tensor
+    ids: Sequence[str]
+    target: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """One try on n images: their edited z (n, c, h, w); guided steps and network calls of each, (n,) int64."""
+
+    z: Tensor
+    guided: Tensor
+    network_calls: Tensor
+
+
+class Strategy(Protocol):
+    """A way of editing, made for one batch; the editor climbs the ladder with it."""
+
+    def attempt(self, rows: np.ndarray, rung: Rung, mask: Tensor | None = None) -> Attempt:
+        """Edit the images `rows` (n,), increasing, of the batch.
+
+        `mask` (n, 1, h, w) in [0, 1] is where z may change; outside, z must come back bit for bit.
+        """
+        ...
+
+
 class Editor:
     """Edits images with one cast and one set of settings; holds no state between batches."""
 
@@ -56,6 +83,8 @@ class Editor:
         self.cast, self.s = cast, s
         self.rungs = ladder(s)
         self.accept = min(s.accept, s.target)  # the closed loop stops at `target`: more would be luck
+        # An exact gradient passes through the diffusion network once more, and is counted as a call of it.
+        self.calls_a_gradient = int(s.exact and any(GUIDES[name].backward for name in s.guide_names))
         for rung in self.rungs:  # an impossible depth or step count is said before any computation
             self.tau(rung.depth)
 
@@ -63,71 +92,77 @@ class Editor:
         """The levels for `depth`: deeper rungs keep the number of steps."""
         return make_tau(self.cast.schedule, depth, self.s.steps, self.s.spacing)
 
-    def encode(self, x0: Tensor, ids: Sequence[str], depth: float) -> Trajectory:
-        """The encoded path of x0 (B, C, H, W) in [-1, 1] up to `depth`."""
+    def guides(self) -> list[Guide]:
+        """The guides that the settings name; their gradients add."""
+        return [GUIDES[name].make(self.cast, self.s) for name in self.s.guide_names]
+
+    def encode(self, z: Tensor, ids: Sequence[str], depth: float) -> Trajectory:
+        """The encoded path of z (B, c, h, w) up to `depth`."""
         cast, tau = self.cast, self.tau(depth)
         if self.s.inversion == "ddim":
-            return encode_ddim(cast.schedule, cast.denoise, x0, tau)
+            return encode_ddim(cast.schedule, cast.denoise, z, tau)
         if self.s.inversion == "fixed-point":
-            return encode_fixed_point(cast.schedule, cast.denoise, x0, tau)
-        return encode_noise(
-            cast.schedule, cast.denoise, x0, tau, NoiseSource(self.s.seed, [f"encode/{i}" for i in ids])
-        )
+            return encode_fixed_point(cast.schedule, cast.denoise, z, tau)
+        return encode_noise(cast.schedule, cast.denoise, z, tau, NoiseSource(self.s.seed, [f"encode/{i}" for i in ids]))
 
     def decode(
-        self,
-        path: Trajectory,
-        ids: Sequence[str],
-        target: Tensor,
-        rung: Rung,
-        mask: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """The counterfactuals (B, C, H, W) at the end of `path`, and the guided steps that each took, (B,).
-
-        `path` is encoded to the rung's depth.
-        """
-        cast, s = self.cast, self.s
-        guided_steps = torch.zeros(len(target), dtype=torch.int64)
-
-        def count(step: Step) -> None:
-            guided_steps.add_(step.active.cpu())
-
+        self, path: Trajectory, ids: Sequence[str], target: Tensor, rung: Rung, mask: Tensor | None = None
+    ) -> Attempt:
+        """Walk `path`, which is encoded to the rung's depth, down under the guidance of the settings."""
         guidance = Guidance(
-            cast.schedule,
+            self.cast.schedule,
             self.guides(),
             rung.scale,
             rung.ratio,
             target,
-            checker=cast.checker_log_prob if s.closed_loop else None,
-            confidence=s.target,
+            checker=self.cast.clean_log_prob if self.s.closed_loop else None,
+            confidence=self.s.target,
         )
-        x = decode(
+        return self.walk(path, ids, guidance if self.s.scale else None, mask)
+
+    def walk(
+        self,
+        path: Trajectory,
+        ids: Sequence[str],
+        guidance: Guidance | None,
+        mask: Tensor | None = None,
+        chunk: int | None = None,
+    ) -> Attempt:
+        """As `decode`, with any guidance; the network gets `chunk` images a call, all if None."""
+        cast, s = self.cast, self.s
+        x = path.x[0]
+        guided = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        ask = cast.denoise if chunk is None else chunked(cast.denoise, chunk)
+        calls = 0
+
+        def denoise(x: Tensor, level: int) -> Tensor:
+            nonlocal calls
+            calls += 1
+            return ask(x, level)
+
+        def count(step: Step) -> None:
+            guided.add_(step.active)
+
+        z = decode(
             cast.schedule,
-            cast.denoise,
+            denoise,
             path,
             solver=self._solver(),
-            guidance=guidance if s.scale else None,
+            guidance=guidance,
             anchored=s.anchored,
             mask=mask,
             clip=s.clip,
             noise=NoiseSource(s.seed, ids),
             callback=count,
         )
-        return x, guided_steps
+        return Attempt(z, guided, guided * self.calls_a_gradient + calls)
 
     def reconstruct(self, images: np.ndarray, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """The factual: encode and decode without guidance, as it would be saved; and which are finite, (B,) bool."""
-        path = self.encode(to_model(images).to(self.cast.device), ids, self.s.depth)
-        x = decode(
-            self.cast.schedule,
-            self.cast.denoise,
-            path,
-            solver=self._solver(),
-            anchored=self.s.anchored,
-            clip=self.s.clip,
-            noise=NoiseSource(self.s.seed, ids),
-        )
-        return as_saved(images, path.x[0], x)
+        x = to_model(images).to(self.cast.device)
+        z = self.cast.space.encode(x)
+        back = self.walk(self.encode(z, ids, self.s.depth), ids, None)
+        return as_saved(images, x, self.cast.space.saved(x, z, back.z))
 
     def edit(self, images: np.ndarray, ids: Sequence[str], target: int, masks: np.ndarray | None = None) -> Edits:
         """Edit (B, H, W, C) stored images to class `target`; only those that do not flip climb the ladder.
@@ -135,8 +170,11 @@ class Editor:
         A try is accepted when the checker, on the image as saved, gives the target at least `accept`, a margin above
         1/2 because the judge is another model. Where no rung is accepted, the smallest change that flips at all is
         kept, and where none flips, the try that came closest.
+
+        Args:
+            masks: (B, H, W) bool, where the images may change, for the setting mask "data".
         """
-        n, device = len(images), self.cast.device
+        n, device, space = len(images), self.cast.device, self.cast.space
         best = Edits(
             images.copy(),
             None if self.cast.checker is None else np.zeros((n, 2), np.float32),
@@ -149,35 +187,34 @@ class Editor:
             np.zeros(n, bool),
         )
         score = np.full((n, 2), -np.inf)
+        x = to_model(images).to(device)
+        z = space.encode(x)
+        strategy: Strategy = EDITS[self.s.edit](self, Batch(z, ids, torch.full((n,), target, device=device)))
         pending = np.arange(n)
-        path, path_rows, path_depth = None, pending, None
         for k, rung in enumerate(self.rungs):
             if not len(pending):
                 break
-            names = [ids[i] for i in pending.tolist()]
-            if path is None or rung.depth != path_depth:
-                x0 = to_model(images[pending]).to(device)
-                path, path_rows, path_depth = self.encode(x0, names, rung.depth), pending, rung.depth
-                best.network_calls[pending] += path.calls
-            here = path.select(np.searchsorted(path_rows, pending).tolist())
-            goals = torch.full((len(pending),), target, device=device)
+            here = slice(None) if len(pending) == n else torch.from_numpy(pending)
             mask = self._data_mask(masks, pending)
-            x, guided = self.decode(here, names, goals, rung, mask)
-            passes = 1
+            edited = self._attempt(strategy, pending, rung, x[here], z[here], mask, best)
             if self.s.mask == "auto":
-                mask = changed_region(x - here.x[0], self.s.mask_share)
-                x, more = self.decode(here, names, goals, rung, mask)
-                guided, passes = guided + more, 2
-            guide_calls = guided.numpy().astype(np.int32)
-            best.network_calls[pending] += passes * (here.steps - 1)
-            best.guide_calls[pending] += guide_calls
-            if self.s.exact and self.s.guides != "noisy":  # each exact gradient passes through the network once more
-                best.network_calls[pending] += guide_calls
-
-            saved, finite = as_saved(images[pending], here.x[0], x)
+                mask = changed_region(edited - x[here], self.s.mask_share)
+                edited = self._attempt(strategy, pending, rung, x[here], z[here], mask, best)
+            saved, finite = as_saved(images[pending], x[here], edited)
             accepted = self._keep(best, score, pending, images[pending], saved, finite, target, rung, k, mask)
             pending = pending[~accepted]
         return best
+
+    def _attempt(
+        self, strategy: Strategy, rows: np.ndarray, rung: Rung, x: Tensor, z: Tensor, mask: Tensor | None, best: Edits
+    ) -> Tensor:
+        """The edited images (n, C, H, W) of x, whose encoding is z; what they cost is added to `best`."""
+        space = self.cast.space
+        found = strategy.attempt(rows, rung, None if mask is None else space.mask(mask))
+        best.network_calls[rows] += found.network_calls.cpu().numpy().astype(np.int32)
+        best.guide_calls[rows] += found.guided.cpu().numpy().astype(np.int32)
+        edited = space.saved(x, z, found.z)
+        return edited if mask is None else torch.where(mask > 0, edited, x)
 
     def _keep(
         self,
@@ -221,20 +258,8 @@ class Editor:
             return None
         return torch.from_numpy(masks[rows]).to(self.cast.device, torch.float32)[:, None]
 
-    def guides(self) -> list[Guide]:
-        """The guides that the settings name; their gradients add."""
-        cast, s = self.cast, self.s
-        guides: list[Guide] = []
-        if s.guides in ("both", "noisy"):
-            guides.append(NoisyGuide(cast.guide_log_prob, max_level=cast.guide_max_level))
-        if s.guides in ("both", "clean"):
-            guides.append(TweedieGuide(cast.schedule, cast.checker_log_prob, exact=s.exact, denoise=cast.denoise))
-        return guides
-
     def _solver(self) -> Solver:
-        if self.s.solver == "ddim":
-            return Ddim(self.s.eta)
-        return Ddpm() if self.s.solver == "ddpm" else DpmSolver2M()
+        return SOLVERS[self.s.solver](self.s.eta)
 
 
 def changed_region(change: Tensor, share: float, blur: int = 3, grow: int = 3) -> Tensor:

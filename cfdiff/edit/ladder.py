@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from cfdiff.edit.settings import EditSettings
 
-RATIO_STEP, DEPTH_STEP = 1.5, 1.5
+STRENGTH_STEP, DEPTH_STEP = 1.5, 1.5
 """Each rung of the ladder is this much stronger, and each of the last two this much deeper."""
 
 
@@ -20,12 +20,17 @@ class Rung:
 
 
 def ladder(s: EditSettings) -> list[Rung]:
-    """The first try and its retries, weakest first: ratio x 1.5 each (scale, where there is no clamp), then depth x 1.5
-    each, with the last strengths again."""
+    """The first try and its retries, weakest first: 1.5 x stronger each, then 1.5 x deeper with the last strengths.
+
+    Scale and clamp rise together, since the strength is the smaller of the two: where only one rose, a rung under the
+    other would repeat the one before it to the bit. Without guidance (scale 0) all rungs would be one.
+    """
+    if s.scale == 0:
+        return [Rung(0.0, s.ratio, s.depth)]
     deeper = min(2, s.retries // 2) if s.depth < 1 else 0
-    steps = [RATIO_STEP**k for k in range(s.retries - deeper + 1)]
     rungs = [
-        Rung(s.scale * k, None, s.depth) if s.ratio is None else Rung(s.scale, s.ratio * k, s.depth) for k in steps
+        Rung(s.scale * k, None if s.ratio is None else s.ratio * k, s.depth)
+        for k in (STRENGTH_STEP**i for i in range(s.retries - deeper + 1))
     ]
     last = rungs[-deeper:] if deeper else []
     return rungs + [replace(rung, depth=min(1.0, s.depth * DEPTH_STEP**k)) for k, rung in enumerate(last, 1)]

@@ -11,12 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfdiff.data.bundled import BUNDLED
+from cfdiff.data.match import class_misfit, shape_misfit
 from cfdiff.data.source import Source
 from cfdiff.edit.settings import EditSettings
 from cfdiff.engine import NoiseSchedule
 from cfdiff.errors import UserError
 from cfdiff.models.bundled import ROLES, role_file, weights_file
-from cfdiff.models.checkpoint import Model, load_model
+from cfdiff.models.checkpoint import Model, load_diffusion, load_model
+from cfdiff.models.denoiser import Denoiser
+from cfdiff.models.space import Space
+from cfdiff.registry import GUIDES
 
 KINDS = {
     "diffusion": "diffusion",
@@ -40,22 +44,25 @@ class Cast:
     device: torch.device
     precision: str
 
-    @cached_property
+    @property
     def schedule(self) -> NoiseSchedule:
         """The diffusion model's noise schedule."""
-        return NoiseSchedule.from_config(self.diffusion.card.schedule or {})
+        return self.diffusion.schedule
+
+    @property
+    def space(self) -> Space:
+        """Where the diffusion model runs."""
+        return self.diffusion.space
 
     @property
     def hashes(self) -> dict[str, str]:
         """Part -> sha256 of its file, for the result."""
-        return {part: model.sha256 for part in ROLES if (model := getattr(self, part)) is not None}
+        return {role: model.sha256 for role in ROLES if (model := getattr(self, role)) is not None}
 
-    def denoise(self, x: Tensor, level: int) -> Tensor:
-        """eps_theta(x_l, l) in float32; autocast only around the network. Level 0 is asked as level 1."""
-        t = torch.full((len(x),), max(level, 1) - 1, dtype=torch.int64, device=x.device)
-        dtype = DTYPES[self.precision]
-        with torch.autocast(x.device.type, dtype=dtype, enabled=dtype is not None):
-            return self.diffusion.net(x, t).float()
+    @cached_property
+    def denoise(self) -> Denoiser:
+        """eps_theta(z_l, level), with autocast only around the network."""
+        return self.diffusion.denoiser(DTYPES[self.precision])
 
     def guide_log_prob(self, x: Tensor, level: int) -> Tensor:
         """log p(class | x_l, l) of the guide, (B, 2)."""
@@ -67,6 +74,10 @@ class Cast:
         assert self.checker is not None
         return F.log_softmax(self.checker.net(x0), dim=1)
 
+    def clean_log_prob(self, z0: Tensor) -> Tensor:
+        """log p(class) of the checker for z_0 (B, c, h, w) in the space of the diffusion model, (B, 2)."""
+        return self.checker_log_prob(self.space.decode(z0))
+
     @cached_property
     def guide_max_level(self) -> int | None:
         """The noisiest level at which the guide was better than chance in validation; None where it does not say."""
@@ -77,18 +88,21 @@ class Cast:
 
 
 @torch.no_grad()
-def probabilities(model: Model, x0: Tensor, batch: int = 256) -> Tensor:
+def probabilities(model: Model, x0: Tensor, batch: int = 256, exact: bool = True) -> Tensor:
     """p(class | x_0), (B, 2) float32 on the CPU, of images (B, C, H, W) in [-1, 1].
 
-    On one CPU thread: with more, the last bit of a small matrix product depends on where its memory lies, and a verdict
-    is stored and decides retries, so it must be the same when a killed run is repeated.
+    `exact`: on one CPU thread, because with more the last bit of a small matrix product depends on where its memory
+    lies, and a verdict that is stored or decides retries must be the same when a killed run is repeated. A figure that
+    is a mean of many need not be: without, all threads are used.
     """
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    if exact:
+        torch.set_num_threads(1)
     try:
-        return torch.cat([F.softmax(model.net(part).float(), dim=1) for part in x0.split(batch)]).cpu()
+        return torch.cat([F.softmax(model.net(some).float(), dim=1) for some in x0.split(batch)]).cpu()
     finally:
-        torch.set_num_threads(threads)
+        if exact:
+            torch.set_num_threads(threads)
 
 
 def load_cast(s: EditSettings, data: str, source: Source) -> Cast:
@@ -101,36 +115,41 @@ def load_cast(s: EditSettings, data: str, source: Source) -> Cast:
         torch.set_num_threads(s.threads)
     device = pick_device(s.device)
     models = {}
-    for part in ROLES:
-        path = model_path(s, data, part)
-        models[part] = None if path is None else load_model(path, KINDS[part], device)
+    for role in ROLES:
+        path = model_path(s, data, role)
+        models[role] = None if path is None else load_role(path, role, device)
     cast = Cast(**models, device=device, precision=s.precision)  # type: ignore[arg-type]
     _check_fit(cast, source)
     _check_needs(cast, s)
     return cast
 
 
-def model_path(s: EditSettings, data: str, part: str) -> Path | None:
+def load_role(path: Path, role: str, device: torch.device) -> Model:
+    """The model of a file for a role; UserError where it is of another kind, or cannot be read."""
+    return load_diffusion(path, device) if role == "diffusion" else load_model(path, KINDS[role], device)
+
+
+def model_path(s: EditSettings, data: str, role: str) -> Path | None:
     """The file of one of `ROLES` that the settings name, or that of the bundled data; None where there is none.
 
     Raises:
         UserError: there is no diffusion model.
     """
-    given = getattr(s, part)
+    given = getattr(s, role)
     if given is not None:
         return given
     weights = s.weights or (data if data in BUNDLED else None)
     if weights is None:
-        if part == "diffusion":
+        if role == "diffusion":
             raise UserError(
                 f"cfdiff has no weights for {Path(data).name!r}: name yours with --diffusion, --guide, --checker and "
                 "--judge, or with --weights, a folder that holds them."
             )
         return None
     if not Path(weights).is_dir():
-        return weights_file(weights, part)
-    path = role_file(Path(weights), part)
-    if path is None and part == "diffusion":
+        return weights_file(weights, role)
+    path = role_file(Path(weights), role)
+    if path is None and role == "diffusion":
         raise UserError(
             f"The folder {weights} holds no diffusion.safetensors and no diffusion/model.safetensors: "
             f"it should hold {', '.join(ROLES)}."
@@ -139,23 +158,17 @@ def model_path(s: EditSettings, data: str, part: str) -> Path | None:
 
 
 def _check_fit(cast: Cast, source: Source) -> None:
-    for part in ROLES:
-        model: Model | None = getattr(cast, part)
+    for role in ROLES:
+        model: Model | None = getattr(cast, role)
         if model is None:
             continue
-        if model.shape != source.shape:
-            raise UserError(
-                f"The images of {source.name} are {size_in_words(source.shape)}, but the {part} model {model.name!r} "
-                f"takes {size_in_words(model.shape)}: convert the images (cfdiff data convert --size) or train a model "
-                "for them."
-            )
-        classes = model.card.data.get("classes")
-        if classes is not None and list(source.classes) == classes[::-1]:
-            raise UserError(
-                f"In {source.name} {source.classes[1]!r} is the positive class, but to the {part} model {model.name!r} "
-                f"it is the negative one: set --negative {classes[0]} --positive {classes[1]}."
-            )
-    if cast.guide is not None and not NoiseSchedule.from_config(cast.guide.card.schedule or {}).same_as(cast.schedule):
+        who = f"the {role} model {model.name!r}"
+        misfit = shape_misfit(source.name, source.shape, who, model.shape) or class_misfit(
+            source.name, source.classes, who, model.card.data.get("classes")
+        )
+        if misfit is not None:
+            raise misfit.error
+    if cast.guide is not None and not cast.guide.schedule.same_as(cast.schedule):
         raise UserError(
             f"The guide {cast.guide.name!r} was trained on the noise schedule {_schedule(cast.guide)}, the diffusion "
             f"model {cast.diffusion.name!r} on {_schedule(cast.diffusion)}: train a guide with that --schedule "
@@ -168,15 +181,18 @@ def _check_fit(cast: Cast, source: Source) -> None:
 
 
 def _check_needs(cast: Cast, s: EditSettings) -> None:
-    if cast.guide is None and s.guides in ("both", "noisy"):
-        raise UserError(f"--guides {s.guides} needs a guide: name one with --guide, or use --guides clean.")
-    if s.guides in ("both", "noisy") and cast.guide_max_level == 0:
-        raise UserError(
-            "The guide was at chance at every noise level when it was validated, so it cannot steer: "
-            "train it longer, or use --guides clean."
-        )
-    if cast.checker is None and s.guides in ("both", "clean"):
-        raise UserError(f"--guides {s.guides} needs a checker: name one with --checker, or use --guides noisy.")
+    for name in s.guide_names:
+        role = GUIDES[name].role
+        if getattr(cast, role) is None:
+            others = [other for other in GUIDES if GUIDES[other].role != role]
+            raise UserError(
+                f"--guides {s.guides} needs a {role}: name one with --{role}, or use --guides {' or '.join(others)}."
+            )
+        if role == "guide" and cast.guide_max_level == 0:
+            raise UserError(
+                "The guide was at chance at every noise level when it was validated, so it cannot steer: "
+                "train it longer, or use --guides clean."
+            )
     if cast.checker is None and (s.closed_loop or s.retries):
         raise UserError(
             "The closed loop and the retries need a checker: name one with --checker, or use --open-loop --retries 0."
@@ -196,12 +212,6 @@ def pick_device(name: str) -> torch.device:
             f"The device {name!r} cannot be used here: take --device cpu, or cuda on a machine with a GPU."
         ) from error
     return device
-
-
-def size_in_words(shape: tuple[int, int, int]) -> str:
-    """(H, W, C) as messages say it."""
-    height, width, channels = shape
-    return f"{height}x{width} with {channels} channel{'s' if channels > 1 else ''}"
 
 
 def _schedule(model: Model) -> str:

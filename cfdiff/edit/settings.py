@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
+from cfdiff.registry import EDITS, GUIDES, SOLVERS, OneOf
 from cfdiff.settings import GUIDANCE, MODEL, PATH, RUN, Settings
 
 
@@ -30,10 +31,10 @@ class EditSettings(Settings):
     spacing: Literal["uniform", "quadratic", "logsnr"] = Field(
         "uniform", json_schema_extra=PATH, description="Spacing of tau."
     )
-    guides: Literal["both", "noisy", "clean"] = Field(
+    guides: Annotated[str, OneOf(GUIDES, join=True, also=("both",))] = Field(
         "both",
         json_schema_extra=GUIDANCE,
-        description="The guide on x_l, the checker on the x0 estimate, or their sum.",
+        description="The guide on x_l (noisy), the checker on the x0 estimate (clean), or several, joined by +.",
     )
     exact: bool = Field(
         False,
@@ -64,7 +65,10 @@ class EditSettings(Settings):
     retries: NonNegativeInt = Field(
         4,
         json_schema_extra=GUIDANCE,
-        description="Rungs of the ladder for images below --accept: 1.5 x ratio each, then twice 1.5 x depth.",
+        description="Rungs of the ladder for images below --accept: 1.5 x stronger each, then twice 1.5 x deeper.",
+    )
+    edit: Annotated[str, OneOf(EDITS)] = Field(
+        "anchored", json_schema_extra=GUIDANCE, description="How an image is edited."
     )
     inversion: Literal["ddim", "fixed-point", "noise"] = Field(
         "ddim", json_schema_extra=PATH, description="How the image is encoded."
@@ -72,9 +76,7 @@ class EditSettings(Settings):
     anchored: bool = Field(
         True, json_schema_extra=PATH, description="Add the residual of the unguided path back: no guidance, no change."
     )
-    solver: Literal["ddim", "ddpm", "dpm++"] = Field(
-        "ddim", json_schema_extra=PATH, description="Solver of the decode."
-    )
+    solver: Annotated[str, OneOf(SOLVERS)] = Field("ddim", json_schema_extra=PATH, description="Solver of the decode.")
     eta: float = Field(0.0, ge=0, le=1, json_schema_extra=PATH, description="Noise of DDIM; 0 is deterministic.")
     clip: bool = Field(False, json_schema_extra=PATH, description="Clip the x0 estimate while decoding.")
     mask: Literal["none", "auto", "data"] = Field(
@@ -104,3 +106,8 @@ class EditSettings(Settings):
     def _no_limit(cls, ratio: float | None) -> float | None:
         """One word for no clamp: the ladder then strengthens the scale, and JSON knows no infinity."""
         return None if ratio == math.inf else ratio
+
+    @property
+    def guide_names(self) -> list[str]:
+        """The names in registry.GUIDES that `guides` stands for."""
+        return ["noisy", "clean"] if self.guides == "both" else self.guides.split("+")

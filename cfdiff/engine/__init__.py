@@ -15,11 +15,11 @@ from cfdiff.engine.guidance import (
     TweedieGuide,
     grad_log_prob,
 )
-from cfdiff.engine.loss import BatchDenoiser, l_simple
+from cfdiff.engine.loss import BatchDenoise, l_simple
 from cfdiff.engine.mixture import count_gradient, count_log_pmf, count_posterior, free_count, wanted_count
 from cfdiff.engine.noise import NoiseSource, seed_of
 from cfdiff.engine.process import (
-    Denoiser,
+    Denoise,
     Parametrisation,
     convert,
     eps_from_x0,
@@ -28,29 +28,23 @@ from cfdiff.engine.process import (
     x0_from_eps,
 )
 from cfdiff.engine.schedule import NoiseSchedule
+from cfdiff.engine.solvers import Ask, Ddim, Ddpm, DpmSolver2M, Heun, Solver, UniPC
 from cfdiff.engine.spacing import Spacing, make_tau
-from cfdiff.engine.steps import (
-    Ddim,
-    Ddpm,
-    DpmSolver2M,
-    Solver,
-    Variance,
-    ddim_step,
-    ddpm_step,
-    dpm_solver_2m_step,
-)
+from cfdiff.engine.steps import Variance, ddim_step, ddpm_step, dpm_solver_2m_step
 from cfdiff.engine.vlb import Vlb, discretised_log_likelihood, prior_term, vlb, vlb_term
 
 __all__ = [
-    "BatchDenoiser",
+    "Ask",
+    "BatchDenoise",
     "CleanLogProb",
     "Ddim",
     "Ddpm",
-    "Denoiser",
+    "Denoise",
     "DpmSolver2M",
     "Guidance",
     "GuidanceStep",
     "Guide",
+    "Heun",
     "NoiseSchedule",
     "NoiseSource",
     "NoisyGuide",
@@ -61,6 +55,7 @@ __all__ = [
     "Step",
     "Trajectory",
     "TweedieGuide",
+    "UniPC",
     "Variance",
     "Vlb",
     "convert",

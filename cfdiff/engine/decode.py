@@ -12,9 +12,9 @@ from torch import Tensor
 from cfdiff.engine.encode import Trajectory
 from cfdiff.engine.guidance import Guidance, GuidanceStep
 from cfdiff.engine.noise import NoiseSource
-from cfdiff.engine.process import Denoiser, eps_from_x0, x0_from_eps
+from cfdiff.engine.process import Denoise, eps_from_x0, x0_from_eps
 from cfdiff.engine.schedule import NoiseSchedule
-from cfdiff.engine.steps import Solver
+from cfdiff.engine.solvers import Solver
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class Step:
 @torch.no_grad()
 def decode(
     schedule: NoiseSchedule,
-    denoise: Denoiser,
+    denoise: Denoise,
     trajectory: Trajectory,
     *,
     solver: Solver,
@@ -57,7 +57,8 @@ def decode(
     noise: NoiseSource | None = None,
     callback: Callable[[Step], None] | None = None,
 ) -> Tensor:
-    """Walk tau down from x^e_S, steered by `guidance`; S - 1 network calls, as eps^e_S is known from encode.
+    """Walk tau down from x^e_S, steered by `guidance`; S - 1 network calls, as eps^e_S is known from encode, and those
+    that the solver asks for besides, on either walk.
 
     An anchored step adds the residual of the unguided path, delta = x^e_b - step(x^e_a, eps^e_a). It is
     written as
@@ -71,7 +72,7 @@ def decode(
     Args:
         denoise: eps_theta(x, level).
         trajectory: from an `encode_*`; of the samples to decode.
-        solver: `Ddim`, `Ddpm`, `DpmSolver2M` or another `Solver`.
+        solver: a `Solver`; its memory is reset.
         guidance: None is the unguided path.
         anchored: add the residual; False is plain decoding.
         mask: (B, 1, H, W) float in [0, 1], where the image may change; outside, where it is 0, the output
@@ -84,10 +85,22 @@ def decode(
         (B, C, H, W) float32, the counterfactual; not clipped.
     """
     solver.reset()
-    unguided = copy.copy(solver)
+    unguided = copy.deepcopy(solver)  # a memory of its own: two walks, two histories
     bound = _clipped if clip else _as_is
     tau, S = trajectory.tau, trajectory.steps
     x = trajectory.x[S]
+
+    def steered(x: Tensor, level: int, eps: Tensor) -> tuple[Tensor, GuidanceStep, Tensor]:
+        """x0_hat, what guidance made of eps, and that as the solver takes it."""
+        x0_hat = x0_from_eps(schedule, x, level, eps)
+        guided = _unguided(eps) if guidance is None else guidance(x, level, eps, x0_hat)
+        return x0_hat, guided, bound(schedule, x, level, guided.eps)
+
+    def ask(x: Tensor, level: int) -> Tensor:
+        return steered(x, level, denoise(x, level).to(x.dtype))[2]
+
+    def ask_unguided(x: Tensor, level: int) -> Tensor:
+        return bound(schedule, x, level, denoise(x, level).to(x.dtype))
 
     for i in range(S, 0, -1):
         a, b = tau[i], tau[i - 1]
@@ -95,16 +108,14 @@ def decode(
 
         # The network's direction, then the guided one; at tau_S encode has already asked the network.
         eps = trajectory.eps_at(S) if i == S else denoise(x, a).to(x.dtype)
-        x0_hat = x0_from_eps(schedule, x, a, eps)
-        guided = _unguided(eps) if guidance is None else guidance(x, a, eps, x0_hat)
-        eps_guided = bound(schedule, x, a, guided.eps)
+        x0_hat, guided, eps_guided = steered(x, a, eps)
 
         # The step, kept on the encoded path but for what guidance changed.
-        x = solver.step(schedule, x, eps_guided, a, b, z)
+        x = solver.step(schedule, x, eps_guided, a, b, z, ask)
         x_e, x_e_b = trajectory.x[i], trajectory.x[i - 1]
         if anchored:
             eps_e = bound(schedule, x_e, a, trajectory.eps_at(i))
-            x = x_e_b + (x - unguided.step(schedule, x_e, eps_e, a, b, z))
+            x = x_e_b + (x - unguided.step(schedule, x_e, eps_e, a, b, z, ask_unguided))
         if mask is not None:
             x = torch.where(mask > 0, mask * x + (1 - mask) * x_e_b, x_e_b)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cfdiff.engine.noise import NoiseSource
-from cfdiff.engine.process import Denoiser, q_sample
+from cfdiff.engine.process import Denoise, q_sample
 from cfdiff.engine.schedule import NoiseSchedule
 from cfdiff.engine.steps import ddim_step
 
@@ -53,7 +53,12 @@ class Trajectory:
         return self.x[i - 1] - back
 
     def select(self, indices: Sequence[int] | Tensor) -> Trajectory:
-        """The same path for some of the samples, in the order of `indices` (ints, or a boolean mask (B,))."""
+        """The same path for some of the samples, in the order of `indices` (ints, or a boolean mask (B,)).
+
+        For all of them, in their order, it is this path itself: it may be gigabytes.
+        """
+        if not isinstance(indices, Tensor) and list(indices) == list(range(len(self.x[0]))):
+            return self
         rows = torch.as_tensor(indices, device=self.x[0].device)
         return self._map(lambda x: x[rows])
 
@@ -67,7 +72,7 @@ class Trajectory:
 
 
 @torch.no_grad()
-def encode_ddim(schedule: NoiseSchedule, denoise: Denoiser, x0: Tensor, tau: list[int]) -> Trajectory:
+def encode_ddim(schedule: NoiseSchedule, denoise: Denoise, x0: Tensor, tau: list[int]) -> Trajectory:
     """DDIM inversion: step up with the eps of the level below (Song et al. 2021, section 4.3); S + 1 calls.
 
     Args:
@@ -80,7 +85,7 @@ def encode_ddim(schedule: NoiseSchedule, denoise: Denoiser, x0: Tensor, tau: lis
 
 @torch.no_grad()
 def encode_fixed_point(
-    schedule: NoiseSchedule, denoise: Denoiser, x0: Tensor, tau: list[int], iterations: int = 3
+    schedule: NoiseSchedule, denoise: Denoise, x0: Tensor, tau: list[int], iterations: int = 3
 ) -> Trajectory:
     """Solve x_i = step(x_{i-1}, eps_theta(x_i, tau_i), tau_{i-1} -> tau_i) for x_i, which decode then undoes.
 
@@ -100,7 +105,7 @@ def encode_fixed_point(
 
 @torch.no_grad()
 def encode_noise(
-    schedule: NoiseSchedule, denoise: Denoiser, x0: Tensor, tau: list[int], noise_source: NoiseSource
+    schedule: NoiseSchedule, denoise: Denoise, x0: Tensor, tau: list[int], noise_source: NoiseSource
 ) -> Trajectory:
     """q(x_l | x_0) at every level with ONE eps an image, as SDEdit and DiME noise their input; S calls.
 

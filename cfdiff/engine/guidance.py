@@ -17,7 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from cfdiff.engine.process import Denoiser, x0_from_eps
+from cfdiff.engine.process import Denoise, x0_from_eps
 from cfdiff.engine.schedule import NoiseSchedule
 
 NoisyLogProb = Callable[[Tensor, int], Tensor]
@@ -76,7 +76,7 @@ class TweedieGuide:
     schedule: NoiseSchedule
     log_prob_clean: CleanLogProb
     exact: bool = False
-    denoise: Denoiser | None = None
+    denoise: Denoise | None = None
     max_level: int | None = None
     joint: bool = False
 
@@ -121,6 +121,10 @@ class Guidance:
             the step. None is the open loop.
         confidence: in (0, 1].
         min_level: guidance is off below it.
+        enough: x0_hat (B, C, H, W) -> (B,) bool, the samples that need no guidance at this step, in place of the
+            checker: a bag is done as a whole.
+        dense: ask the guides of all samples, not of the active ones alone, so that no step waits to learn which those
+            are; None is so on everything but a CPU.
     """
 
     schedule: NoiseSchedule
@@ -131,19 +135,25 @@ class Guidance:
     checker: CleanLogProb | None = None
     confidence: float = 0.95
     min_level: int = 1
+    enough: Callable[[Tensor], Tensor] | None = None
+    dense: bool | None = None
 
     @torch.no_grad()
     def __call__(self, x: Tensor, level: int, eps: Tensor, x0_hat: Tensor) -> GuidanceStep:
         """eps_guided at x_l from the network's eps and x0_hat there, all (B, C, H, W)."""
         guides, target = self._guides_at(level), self.target.to(x.device)
         active = self._active(x0_hat) if guides else torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        if not active.any():
+        dense = x.device.type != "cpu" if self.dense is None else self.dense
+        if not guides or (not dense and not active.any()):
             return GuidanceStep(eps, eps.new_zeros(len(x)), active)
 
         g = torch.zeros_like(x)
         for guide in guides:
-            rows = torch.ones_like(active) if guide.joint else active
-            g[rows] += guide.gradient(x[rows], level, eps[rows], x0_hat[rows], target[rows]).to(x.dtype)
+            if dense or guide.joint:
+                g += guide.gradient(x, level, eps, x0_hat, target).to(x.dtype)
+            else:
+                rows = active
+                g[rows] += guide.gradient(x[rows], level, eps[rows], x0_hat[rows], target[rows]).to(x.dtype)
 
         _, noise = self.schedule.signal_noise(level, x)
         g_norm, eps_norm = noise * _norm(g), _norm(eps)
@@ -152,7 +162,8 @@ class Guidance:
             clamp = _per_sample(self.ratio, x) * eps_norm / g_norm.clamp_min(_TINY)
             k = torch.minimum(k, clamp)
         k = torch.where(active & (g_norm > 0), k, 0)  # also where scale is inf: inf * 0 is no strength
-        eps_guided = eps - (k * noise).view(-1, *[1] * (x.ndim - 1)) * g
+        each = (-1, *[1] * (x.ndim - 1))
+        eps_guided = torch.where(active.view(each), eps - (k * noise).view(each) * g, eps)
         return GuidanceStep(eps_guided, k * g_norm / eps_norm.clamp_min(_TINY), active)
 
     def _guides_at(self, level: int) -> list[Guide]:
@@ -163,6 +174,8 @@ class Guidance:
     def _active(self, x0_hat: Tensor) -> Tensor:
         """(B,) bool: strength asked for, and the checker not yet sure of the target."""
         active = _per_sample(self.scale, x0_hat) > 0
+        if self.enough is not None:
+            return active & ~self.enough(x0_hat)
         if self.checker is None:
             return active
         with torch.autocast(x0_hat.device.type, enabled=False):

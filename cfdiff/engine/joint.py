@@ -18,7 +18,7 @@ from torch import Tensor
 from cfdiff.engine.encode import Trajectory
 from cfdiff.engine.guidance import CleanLogProb, NoisyLogProb
 from cfdiff.engine.mixture import count_posterior
-from cfdiff.engine.process import Denoiser
+from cfdiff.engine.process import Denoise
 from cfdiff.engine.schedule import NoiseSchedule
 
 Posterior = Callable[[Tensor], Tensor]
@@ -98,9 +98,25 @@ def log_odds(log_prob: Tensor) -> Tensor:
     return log_prob[:, 1] - log_prob[:, 0]
 
 
-def chunked(denoise: Denoiser, chunk: int) -> Denoiser:
+def chunked(denoise: Denoise, chunk: int) -> Denoise:
     """The same denoiser, `chunk` images a call, so that a bag of any size fits in memory."""
     return lambda x, level: torch.cat([denoise(part, level) for part in x.split(chunk)])
+
+
+def count_reached(log_prob_clean: CleanLogProb, k: int, confidence: float, chunk: int) -> Callable[[Tensor], Tensor]:
+    """The closed loop of a bag, as `Guidance.enough`: all of it stops together.
+
+    It has enough where a clean classifier sees exactly k positives in x0_hat (n, C, H, W) and is sure of every one:
+    at least `confidence` for one class or the other. `chunk` instances pass at once.
+    """
+
+    def enough(x0_hat: Tensor) -> Tensor:
+        with torch.autocast(x0_hat.device.type, enabled=False):
+            p = torch.cat([log_prob_clean(some).exp() for some in x0_hat.split(chunk)])
+        reached = ((p.argmax(1) == 1).sum() == k) & (p.amax(1) >= confidence).all()
+        return reached.expand(len(x0_hat))
+
+    return enough
 
 
 def join_paths(paths: list[Trajectory]) -> Trajectory:

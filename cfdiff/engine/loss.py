@@ -9,13 +9,13 @@ from torch import Tensor
 from cfdiff.engine.process import q_sample
 from cfdiff.engine.schedule import NoiseSchedule
 
-BatchDenoiser = Callable[[Tensor, Tensor], Tensor]
+BatchDenoise = Callable[[Tensor, Tensor], Tensor]
 """(x (B, ...), levels (B,) int64) -> eps_theta (B, ...): the network as training sees it."""
 
 
 def l_simple(
     schedule: NoiseSchedule,
-    denoise: BatchDenoiser,
+    denoise: BatchDenoise,
     x0: Tensor,
     levels: Tensor,
     noise: Tensor,

@@ -7,16 +7,17 @@ alpha_bar from the schedule's float64 table. DESIGN section 3; Ho et al. 2020; S
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
 
 from cfdiff.engine.schedule import NoiseSchedule, pick
 
-Denoiser = Callable[[Tensor, int], Tensor]
-"""(x_l (B, ...), level l) -> eps_theta (B, ...), float32: the network as the sampler sees it."""
+Denoise = Callable[[Tensor, int], Tensor]
+"""(x_l (B, ...), level l) -> eps_theta (B, ...), float32: the denoiser as the sampler sees it."""
 
 Parametrisation = Literal["eps", "x0", "mu", "v"]
+PARAMETRISATIONS: tuple[Parametrisation, ...] = get_args(Parametrisation)
 
 
 def q_sample(schedule: NoiseSchedule, x0: Tensor, level: int | Tensor, eps: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ network that was trained on T steps gets the timestep t = l - 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,11 +24,13 @@ class NoiseSchedule:
     Attributes:
         betas: (T,) float64, beta of the step from level l - 1 to level l at index l - 1; each in (0, 1).
         name: "linear", "cosine" or "betas".
+        parameters: what the named formula takes besides T, such as `s` of "cosine".
         alpha_bar: (T + 1,) float64, alpha_bar[0] = 1, strictly decreasing.
     """
 
     betas: Tensor
     name: str = "betas"
+    parameters: Mapping[str, float] = field(default_factory=dict)
     alpha_bar: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -48,14 +50,14 @@ class NoiseSchedule:
         """Linear betas (Ho et al. 2020); `start` and `end` hold for T = 1000 and are scaled by 1000 / T."""
         scale = 1000 / T
         betas = torch.linspace(start * scale, end * scale, T, dtype=torch.float64)
-        return cls(betas.clamp(max=0.999), "linear")
+        return cls(betas.clamp(max=0.999), "linear", {"start": start, "end": end})
 
     @classmethod
     def cosine(cls, T: int = 1000, s: float = 0.008) -> NoiseSchedule:
         """ab(u) = cos^2((u + s) / (1 + s) pi / 2), betas <= 0.999 (Nichol & Dhariwal 2021, eq. 17)."""
         u = torch.arange(T + 1, dtype=torch.float64) / T
         f = torch.cos((u + s) / (1 + s) * math.pi / 2) ** 2
-        return cls((1 - f[1:] / f[:-1]).clamp(max=0.999), "cosine")
+        return cls((1 - f[1:] / f[:-1]).clamp(max=0.999), "cosine", {"s": s})
 
     @classmethod
     def from_betas(cls, betas: Sequence[float] | Tensor) -> NoiseSchedule:
@@ -64,17 +66,18 @@ class NoiseSchedule:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> NoiseSchedule:
-        """The inverse of `config`: a dict of the name and of T, or of the betas."""
-        name = config.get("name")
-        build = {
-            "linear": lambda: cls.linear(int(config["T"])),
-            "cosine": lambda: cls.cosine(int(config["T"])),
-            "betas": lambda: cls.from_betas(config["betas"]),
-        }.get(name or "")
+        """The inverse of `config`: the name, T and the parameters of its formula, or the betas.
+
+        A parameter that is not there has its default: files before 0.2 held the name and T alone.
+        """
+        name, rest = config.get("name"), {key: value for key, value in config.items() if key != "name"}
+        build: Any = {"linear": cls.linear, "cosine": cls.cosine, "betas": cls.from_betas}.get(str(name))
         if build is None:
             raise UserError(f"Unknown noise schedule {name!r}; use linear, cosine or betas.")
         try:
-            return build()
+            if build != cls.from_betas:
+                rest = {"T": int(rest.pop("T")), **{key: float(value) for key, value in rest.items()}}
+            return build(**rest)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"The noise schedule {config} is not complete: it needs T, or betas.") from error
 
@@ -83,7 +86,7 @@ class NoiseSchedule:
         """What a checkpoint stores to build the same schedule again."""
         if self.name == "betas":
             return {"name": "betas", "betas": self.betas.tolist()}
-        return {"name": self.name, "T": self.T}
+        return {"name": self.name, "T": self.T, **self.parameters}
 
     def log_snr(self, level: int | Tensor) -> Tensor:
         """log(alpha_bar / (1 - alpha_bar)) at `level`, float64; +inf at level 0."""

@@ -6,7 +6,7 @@ The coefficients are computed in float64 from the schedule and are plain numbers
 from __future__ import annotations
 
 import math
-from typing import Literal, Protocol
+from typing import Literal
 
 from torch import Tensor
 
@@ -96,83 +96,6 @@ def dpm_solver_2m_step(
         lambda_before, lambda_a, lambda_b = (float(schedule.log_snr(level)) / 2 for level in (a_before, a, b))
         D = x0_hat + (lambda_b - lambda_a) / (2 * (lambda_a - lambda_before)) * (x0_hat - x0_before)
     return sigma_ratio * x + math.sqrt(ab_b) * (1 - e_minus_h) * D
-
-
-class Solver(Protocol):
-    """What the decode loop steps with; a multistep solver remembers, and `reset` forgets."""
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether `step` reads its noise."""
-        ...
-
-    def reset(self) -> None: ...
-
-    def step(
-        self, schedule: NoiseSchedule, x: Tensor, eps: Tensor, a: int, b: int, noise: Tensor | None = None
-    ) -> Tensor:
-        """x_b (B, ...) from x_a, the noise eps in it, and, where stochastic, a standard normal `noise`."""
-        ...
-
-
-class Ddim:
-    """`ddim_step` as a solver; eta in [0, 1]."""
-
-    def __init__(self, eta: float = 0.0) -> None:
-        if not 0 <= eta <= 1:
-            raise UserError(f"eta must lie between 0 (DDIM) and 1 (DDPM), not {eta}.")
-        self.eta = eta
-
-    @property
-    def stochastic(self) -> bool:
-        return self.eta > 0
-
-    def reset(self) -> None:
-        pass
-
-    def step(
-        self, schedule: NoiseSchedule, x: Tensor, eps: Tensor, a: int, b: int, noise: Tensor | None = None
-    ) -> Tensor:
-        return ddim_step(schedule, x, eps, a, b, self.eta, noise)
-
-
-class Ddpm:
-    """`ddpm_step` as a solver; variance "beta" or "beta_tilde"."""
-
-    stochastic = True
-
-    def __init__(self, variance: Variance = "beta_tilde") -> None:
-        if variance not in ("beta", "beta_tilde"):
-            raise UserError(f"Unknown variance {variance!r}; use beta or beta_tilde.")
-        self.variance: Variance = variance
-
-    def reset(self) -> None:
-        pass
-
-    def step(
-        self, schedule: NoiseSchedule, x: Tensor, eps: Tensor, a: int, b: int, noise: Tensor | None = None
-    ) -> Tensor:
-        return ddpm_step(schedule, x, eps, a, b, self.variance, noise)
-
-
-class DpmSolver2M:
-    """`dpm_solver_2m_step` as a solver: second order for the calls of DDIM."""
-
-    stochastic = False
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        self._before: tuple[int, Tensor] | None = None
-
-    def step(
-        self, schedule: NoiseSchedule, x: Tensor, eps: Tensor, a: int, b: int, noise: Tensor | None = None
-    ) -> Tensor:
-        x0_hat = x0_from_eps(schedule, x, a, eps)
-        x_b = dpm_solver_2m_step(schedule, x, x0_hat, a, b, self._before)
-        self._before = (a, x0_hat)
-        return x_b
 
 
 def _alpha_bar(schedule: NoiseSchedule, level: int) -> float:

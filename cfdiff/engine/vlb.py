@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cfdiff.engine.loss import BatchDenoiser, l_simple
+from cfdiff.engine.loss import BatchDenoise, l_simple
 from cfdiff.engine.noise import NoiseSource
 from cfdiff.engine.process import q_sample, x0_from_eps
 from cfdiff.engine.schedule import NoiseSchedule, pick
@@ -39,7 +39,7 @@ class Vlb:
 @torch.no_grad()
 def vlb(
     schedule: NoiseSchedule,
-    denoise: BatchDenoiser,
+    denoise: BatchDenoise,
     x0: Tensor,
     noise: NoiseSource,
     levels: Sequence[int] | None = None,
@@ -65,7 +65,7 @@ def vlb(
 
 def vlb_term(
     schedule: NoiseSchedule,
-    denoise: BatchDenoiser,
+    denoise: BatchDenoise,
     x0: Tensor,
     level: int,
     noise: Tensor,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
 from cfdiff.evaluate.judge import Judge
+from cfdiff.evaluate.result import Mix, OneBag
 from cfdiff.metrics.bags import dose_response_slope, ratio_errors
-from cfdiff.metrics.columns import Columns, Figure, entry_of, plain
-from cfdiff.metrics.intervals import bootstrap_rows
+from cfdiff.metrics.columns import Columns, Figure
 from cfdiff.store.bags import Bags
 
 WORDS = {
@@ -43,75 +43,57 @@ def achieved_mixes(bags: Bags, anew: np.ndarray | None) -> dict[str, np.ndarray]
 
 
 def bag_figures(bags: Bags, achieved_by: dict[str, np.ndarray], n_boot: int, seed: int) -> dict[str, Figure]:
-    """Pooled over the J pairs of a bag and a mix; intervals draw whole bags. `achieved_by`: of achieved_mixes."""
+    """Pooled over the J pairs of a bag and a mix; intervals are over whole bags. `achieved_by`: of achieved_mixes."""
     requested, planned, size = _ratios(bags)
-    names = _names(bags)
-    groups = names if len(np.unique(names)) > 1 else None
-    columns = Columns(len(bags), groups, None, n_boot, seed)
-    figures: dict[str, Figure] = {
-        "rounding": columns.mean("mean |planned - requested| (rounding to k / n)", np.abs(planned - requested))
-    }
+    columns = Columns(len(bags), _names(bags), None, n_boot, seed)
+
+    def mean(label: str, values: np.ndarray, better: str | None = None) -> Figure:
+        return columns.mean(label, values, better, within=(0, 1))
+
+    figures = {"rounding": mean("mean |planned - requested| (rounding to k / n)", np.abs(planned - requested))}
     for name, who in WORDS.items():
         if name not in achieved_by:
             continue
         achieved = achieved_by[name]
         errors = ratio_errors(requested, planned, achieved, size)
         figures[f"{name}_exact"] = columns.share(f"exact count ({who})", errors.exact, "higher")
-        figures[f"{name}_off_planned"] = columns.mean(f"mean |achieved - planned| ({who})", errors.off_planned, "lower")
-        figures[f"{name}_off_requested"] = columns.mean(
-            f"mean |achieved - requested| ({who})", errors.off_requested, "lower"
-        )
-        line = dose_response_slope(requested, achieved)
-        if line is not None:
-            figures |= _line(name, who, requested, achieved, line, columns)
+        figures[f"{name}_off_planned"] = mean(f"mean |achieved - planned| ({who})", errors.off_planned, "lower")
+        figures[f"{name}_off_requested"] = mean(f"mean |achieved - requested| ({who})", errors.off_requested, "lower")
+        if dose_response_slope(requested, achieved) is not None:
+            figures |= _line(name, who, requested, achieved, columns)
     return figures
 
 
-def _line(
-    name: str, who: str, requested: np.ndarray, achieved: np.ndarray, line: tuple[float, float], columns: Columns
-) -> dict[str, Figure]:
-    figures = {}
-    for k, (part, ideal) in enumerate((("slope", 1), ("intercept", 0))):
+def _line(name: str, who: str, requested: np.ndarray, achieved: np.ndarray, columns: Columns) -> dict[str, Figure]:
+    """Slope and intercept of the dose-response line."""
 
-        def statistic(rows: np.ndarray, k: int = k) -> float:
+    def of(k: int) -> Callable[[np.ndarray], float]:
+        def statistic(rows: np.ndarray) -> float:
             drawn = dose_response_slope(requested[rows], achieved[rows])
             return float("nan") if drawn is None else drawn[k]
 
-        rows = np.arange(len(requested))
-        groups, by = columns.groups_of(rows)
-        interval = bootstrap_rows(len(rows), groups, statistic, columns.n_boot, columns.seed)
-        figures[f"{name}_{part}"] = {
-            "label": f"dose-response {part}, ideal {ideal} ({who})",
-            "better": None,
-            "all": entry_of(line[k], interval, len(rows), by),
-            "flipped": None,
-        }
-    return figures
+        return statistic
+
+    return {
+        f"{name}_{part}": columns.statistic(f"dose-response {part}, ideal {ideal} ({who})", of(k))
+        for k, (part, ideal) in enumerate((("slope", 1), ("intercept", 0)))
+    }
 
 
-def per_bag(bags: Bags, achieved: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    """One entry a bag: its instances, its mixes with the ratios and errors, and the slope over its mixes."""
+def per_bag(bags: Bags, achieved: dict[str, np.ndarray]) -> tuple[OneBag, ...]:
+    """One entry a bag: its instances, its mixes with the ratios, and the slope over its mixes."""
     requested, planned, size = _ratios(bags)
     names = _names(bags)
     entries = []
     for name in dict.fromkeys(names.tolist()):
         rows = np.flatnonzero(names == name)
-        mixes = [
-            {
-                "requested": float(requested[j]),
-                "planned": float(planned[j]),
-                **{k: float(a[j]) for k, a in achieved.items()},
-                **{f"{k}_off_planned": plain(abs(a[j] - planned[j])) for k, a in achieved.items()},
-                **{f"{k}_off_requested": plain(abs(a[j] - requested[j])) for k, a in achieved.items()},
-            }
-            for j in rows
-        ]
-        entry: dict[str, Any] = {"bag": name, "instances": int(size[rows[0]]), "mixes": mixes}
-        for k, a in achieved.items():
-            line = dose_response_slope(requested[rows], a[rows])
-            entry[f"{k}_slope"] = None if line is None else line[0]
-        entries.append(entry)
-    return entries
+        mixes = tuple(
+            Mix(float(requested[j]), float(planned[j]), {k: float(a[j]) for k, a in achieved.items()}) for j in rows
+        )
+        lines = {k: dose_response_slope(requested[rows], a[rows]) for k, a in achieved.items()}
+        slopes = {k: None if line is None else line[0] for k, line in lines.items()}
+        entries.append(OneBag(name, int(size[rows[0]]), mixes, slopes))
+    return tuple(entries)
 
 
 def _ratios(bags: Bags) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

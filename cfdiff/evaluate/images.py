@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,8 +12,9 @@ import torch
 from cfdiff.data.values import to_model, unit
 from cfdiff.evaluate.judge import Judge
 from cfdiff.evaluate.settings import EvaluateSettings
-from cfdiff.metrics import faithfulness, localisation, minimality
+from cfdiff.metrics import faithfulness, localisation
 from cfdiff.models.features import Extract
+from cfdiff.registry import METRICS
 from cfdiff.store.runs import Run
 
 
@@ -53,13 +55,7 @@ def measure(
     for rows in run.batches(s.batch_size):
         stored = run.read(rows)
         source, cf = unit(stored[0]), unit(stored[1])
-        here: dict[str, np.ndarray] = {
-            "mean_abs_difference": minimality.mean_abs(source, cf),
-            "l2": minimality.l2(source, cf),
-            "ssim": minimality.ssim(source, cf),
-            "changed_share": minimality.changed_share(source, cf, s.eps / 255),
-            "changed_regions": minimality.changed_regions(source, cf, s.eps / 255),
-        }
+        here: dict[str, np.ndarray] = {name: np.asarray(METRICS[name].of(source, cf, s)) for name in METRICS}
         if judge is not None:
             here["prob"] = np.stack([judge.predict(stage) for stage in stored], axis=1)
         if faithful is not None:
@@ -88,10 +84,11 @@ def _faithful(
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """COUT, deletion and insertion of a batch: areas (B,) and curves (B, steps + 1); and the fractions."""
     original = 1 - target
-    c = faithfulness.cout(source, cf, judge.predict, target, steps, original)
+    predict = partial(judge.predict, exact=False)
+    c = faithfulness.cout(source, cf, predict, target, steps, original)
     importance = faithfulness.importance(source, cf)
-    gone = faithfulness.deletion(source, importance, judge.predict, original, steps)
-    back = faithfulness.insertion(source, importance, judge.predict, original, steps)
+    gone = faithfulness.deletion(source, importance, predict, original, steps)
+    back = faithfulness.insertion(source, importance, predict, original, steps)
     arrays = {
         "cout": c.scores,
         "deletion": gone.scores,

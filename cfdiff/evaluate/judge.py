@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cfdiff.data.match import class_misfit, shape_misfit
 from cfdiff.data.values import to_model
-from cfdiff.edit.roles import probabilities, size_in_words
+from cfdiff.edit.roles import probabilities
 from cfdiff.errors import UserError
 from cfdiff.evaluate.origin import bundled_data
 from cfdiff.evaluate.settings import EvaluateSettings
@@ -32,9 +33,9 @@ class Judge:
         arch = getattr(self.model.net.config, "arch", type(self.model.net).__name__)
         return f"{self.model.name} ({arch})" if self.another else f"judge ({arch})"
 
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities (B, 2) of stored images, or of floats in [0, 1], (B, H, W, C)."""
-        return probabilities(self.model, to_model(images).to(self.device)).numpy()
+    def predict(self, images: np.ndarray, exact: bool = True) -> np.ndarray:
+        """Probabilities (B, 2) of stored images, or of floats in [0, 1], (B, H, W, C); `exact`: to the last bit."""
+        return probabilities(self.model, to_model(images).to(self.device), exact=exact).numpy()
 
 
 def find_judge(s: EvaluateSettings, run: Run, device: torch.device) -> Judge | None:
@@ -66,21 +67,15 @@ def _fault(model: Model, own: str | None, run: Run) -> str | None:
             f"The judge at hand, sha256 {model.sha256[:12]}, is not the one that judged {run.path.name}, {own[:12]}: "
             "name the run's folder with --weights, or this or another judge with --judge."
         )
-    if model.shape != run.shape:
-        return (
-            f"The images of {run.path.name} are {size_in_words(run.shape)}, but the judge {model.name!r} takes "
-            f"{size_in_words(model.shape)}: name a judge that was trained on such images with --judge."
-        )
+    who = f"the judge {model.name!r}"
+    if misfit := shape_misfit(run.path.name, run.shape, who, model.shape):
+        return f"{misfit.sentence}: name a judge that was trained on such images with --judge."
     if model.sha256 in (run.models.get("guide"), run.models.get("checker")):
         return (
             "The judge is the very model that steered or checked, so its verdict means nothing: name another --judge."
         )
-    classes = model.card.data.get("classes")
-    if classes is not None and list(run.classes) == classes[::-1]:
-        return (
-            f"To the judge {model.name!r} {classes[1]!r} is the positive class, in {run.path.name} it is the negative "
-            "one: name a judge with the run's classes."
-        )
+    if misfit := class_misfit(run.path.name, run.classes, who, model.card.data.get("classes")):
+        return f"{misfit.sentence}: name a judge with the run's classes."
     return None
 
 

@@ -18,6 +18,7 @@ from cfdiff.evaluate.origin import bundled_data
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.metrics import localisation
 from cfdiff.metrics.columns import Columns, Entry, Figure, entry_of
+from cfdiff.metrics.intervals import over
 from cfdiff.models.bundled import ROLES
 from cfdiff.settings import PLACES
 from cfdiff.store.bags import sha256_of
@@ -187,14 +188,14 @@ def locate(
         "lesion_area": masks.sum(axis=(1, 2)).astype(np.float64),
     }
     figures = _pooled(maps, masks, columns)
-    figures["auprc_per_image"] = columns.mean("AUPRC, mean over images", values["auprc"], "higher")
+    figures["auprc_per_image"] = columns.mean("AUPRC, mean over images", values["auprc"], "higher", within=(0, 1))
     for k in marks:
-        figures[f"dice_{k}"] = columns.mean(f"Dice at {words[k]}", values[f"dice_{k}"], "higher")
+        figures[f"dice_{k}"] = columns.mean(f"Dice at {words[k]}", values[f"dice_{k}"], "higher", within=(0, 1))
     if not filled.all():
         for k, mark in marks.items():
             label = f"pixels marked where there is no lesion, {words[k]}"
             figures[f"marked_empty_{k}"] = columns.mean(
-                label, np.where(filled, np.nan, mark.mean(axis=(1, 2))), "lower"
+                label, np.where(filled, np.nan, mark.mean(axis=(1, 2))), "lower", within=(0, 1)
             )
     figures["pointing"] = columns.share("pointing game", values["pointing"], "higher")
     best = "validation" if threshold is not None else "oracle"
@@ -207,11 +208,13 @@ def _pooled(maps: np.ndarray, masks: np.ndarray, columns: Columns) -> dict[str, 
     """AUPRC with the prevalence that chance has, and AUROC, over all pixels."""
     cache: dict[int, Any] = {}
 
+    def drawn(rows: np.ndarray) -> str:
+        return over(columns.groups_of(rows))
+
     def intervals(rows: np.ndarray) -> Any:
         if len(rows) not in cache:  # two figures, all and flipped: each subset is drawn once
-            groups = columns.groups_of(rows)[0]
             cache[len(rows)] = localisation.pooled_intervals(
-                maps[rows], masks[rows], groups, columns.n_boot, columns.seed
+                maps[rows], masks[rows], columns.groups_of(rows), columns.n_boot, columns.seed
             )
         return cache[len(rows)]
 
@@ -220,7 +223,7 @@ def _pooled(maps: np.ndarray, masks: np.ndarray, columns: Columns) -> dict[str, 
             if not masks[rows].any():
                 return entry_of(None, None, len(rows), None)
             return entry_of(
-                statistic(maps[rows], masks[rows]), intervals(rows)[which], len(rows), columns.groups_of(rows)[1]
+                statistic(maps[rows], masks[rows]), intervals(rows)[which], len(rows), f"bootstrap over {drawn(rows)}"
             )
 
         return of
@@ -228,7 +231,7 @@ def _pooled(maps: np.ndarray, masks: np.ndarray, columns: Columns) -> dict[str, 
     share = masks.mean(axis=(1, 2))
     return {
         "auprc": columns.of_rows("pixel AUPRC, pooled", entry(localisation.auprc, 0), "higher"),
-        "prevalence": columns.mean("prevalence: the AUPRC of chance", share),
+        "prevalence": columns.mean("prevalence: the AUPRC of chance", share, within=(0, 1)),
         "auroc": columns.of_rows("pixel AUROC, pooled (chance 0.5)", entry(localisation.auroc, 1), "higher"),
     }
 
@@ -245,7 +248,7 @@ def _sizes(
         inside = (area >= low) & ((area <= high) if last else (area < high))
         size = f"{low:.0f} to {high if last else high - 1:.0f} pixels"
         dice = np.where(inside, values[f"dice_{best}"], np.nan)
-        figures[f"dice_size_{i}"] = columns.mean(f"Dice at {words}, lesions of {size}", dice, "higher")
+        figures[f"dice_size_{i}"] = columns.mean(f"Dice at {words}, lesions of {size}", dice, "higher", within=(0, 1))
         point = np.where(inside, values["pointing"], np.nan)
         figures[f"pointing_size_{i}"] = columns.share(f"pointing game, lesions of {size}", point, "higher")
     return figures

@@ -38,6 +38,6 @@ def as_source(run: Run) -> Source:
         dtype=run.dtype,
         reader=lambda rows: run.read(rows)[0],
         mask_reader=None,
-        digest=lambda: "",
+        digest=lambda rows: "",
         rows=np.arange(len(run)),
     )

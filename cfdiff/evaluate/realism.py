@@ -67,7 +67,7 @@ def real_images(s: EvaluateSettings, run: Run) -> Source | str:
     names: dict[str, Any] = {"negative": run.classes[0], "positive": run.classes[1]}
     whole = open_source(spec, **names)
     split = _split(s, run, whole)
-    source = whole if split is None else open_source(spec, split=split, **names)
+    source = whole.narrow(split)
     if source.shape != run.shape:
         raise UserError(
             f"The real images of {source.name} are {source.shape} and those of {run.path.name} {run.shape}: "

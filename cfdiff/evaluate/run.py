@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from cfdiff import __version__
 from cfdiff.data.raw import file_sha256
 from cfdiff.data.source import Source
 from cfdiff.edit.roles import pick_device
@@ -20,12 +19,15 @@ from cfdiff.evaluate.judge import Judge, find_judge, need
 from cfdiff.evaluate.masks import RULE, fixed_threshold, locate, read_masks
 from cfdiff.evaluate.output import check_outputs, write
 from cfdiff.evaluate.realism import LEAST, Space, compare, feature_space, read_features, real_images
+from cfdiff.evaluate.result import BagsSection, Evaluation, JudgeFacts, RealisticSection, Section, WhereSection
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.evaluate.trip import round_trip, the_way_back
 from cfdiff.metrics import validity
 from cfdiff.metrics.columns import Columns, Figure
+from cfdiff.metrics.intervals import Interval
 from cfdiff.metrics.realism import cosine_similarity
 from cfdiff.progress import Progress
+from cfdiff.registry import METRICS
 from cfdiff.store.runs import Run, open_run
 
 QUESTIONS = {
@@ -39,8 +41,8 @@ QUESTIONS = {
 }
 
 
-def evaluate(s: EvaluateSettings, progress: Progress | None = None) -> dict[str, Any]:
-    """Measure a finished run; the figures as docs/evaluate.md describes them, ready for JSON.
+def evaluate(s: EvaluateSettings, progress: Progress | None = None) -> Evaluation:
+    """Measure a finished run; the figures as docs/evaluate.md describes them, `as_json` for programs.
 
     Raises:
         UserError: the run, a model, the masks or an output cannot be used; said before the long computations.
@@ -52,7 +54,7 @@ def evaluate(s: EvaluateSettings, progress: Progress | None = None) -> dict[str,
         return _evaluate(s, run, progress or (lambda what, done, n: None))
 
 
-def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> dict[str, Any]:
+def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> Evaluation:
     # 1. Everything that can be wrong is found first.
     _check_options(s, run)
     device = pick_device(s.device)
@@ -86,61 +88,64 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> dict[str, An
     values = measured.values
 
     # 3. The figures, by question.
-    sections: dict[str, dict[str, Any]] = {
-        "valid": {"figures": _valid(run, columns, values), **_named(judge)},
-        "minimal": {"figures": _minimal(values, measured, columns, s, space)},
+    sections: dict[str, Section] = {
+        "valid": _section("valid", _valid(run, columns, values), judge),
+        "minimal": _section("minimal", {}),
     }
     if faithful is not None:
-        sections["faithful"] = {"figures": _faithful(values, columns), **_named(faithful)}
+        sections["faithful"] = _section("faithful", _faithful(values, columns), faithful)
     else:
-        sections["faithful"] = _left("--no-faithfulness" if s.faithfulness is False else _NO_JUDGE)
+        sections["faithful"] = _left("faithful", "--no-faithfulness" if s.faithfulness is False else _NO_JUDGE)
     if isinstance(real, str):
-        sections["realistic"] = _left(real)
+        sections["realistic"] = _left("realistic", real)
     elif space is not None and measured.features is not None:
         progress("real images", 0, len(real))
         features = read_features(real, space, s.batch_size)
-        found = compare(features, measured.features[1], space, columns, s.repeats, s.seed)
-        sections["realistic"] = {"figures": found, "real_images": len(real), "reference": real.name, **_of_space(space)}
+        sections["realistic"] = RealisticSection(
+            QUESTIONS["realistic"],
+            compare(features, measured.features[1], space, columns, s.repeats, s.seed),
+            real_images=len(real),
+            reference=real.name,
+            features=space.name,
+            features_sha256=space.sha256,
+        )
     if back is not None:
         trip = round_trip(run, back, judge, s.batch_size, _counter(progress, "round trip", len(run)))
-        sections["returns"] = {"figures": _returns(run, trip, columns), **_named(judge)}
+        sections["returns"] = _section("returns", _returns(run, trip, columns), judge)
         values |= trip
     if where is not None and measured.maps is not None:
         located = locate(measured.maps, where, columns, threshold, values)
-        sections["where"] = {"figures": located.figures, "rule": RULE, "thresholds": located.thresholds}
+        sections["where"] = WhereSection(QUESTIONS["where"], located.figures, rule=RULE, thresholds=located.thresholds)
     elif why_not is not None:
-        sections["where"] = _left(why_not)
+        sections["where"] = _left("where", why_not)
     if run.bags is not None:
         anew = None if asks is None else judged_rows(run.bags, asks, s.batch_size)
         achieved = achieved_mixes(run.bags, anew)
-        sections["bags"] = {
-            "figures": bag_figures(run.bags, achieved, s.bootstrap, s.seed),
-            "bags": per_bag(run.bags, achieved),
-            **_named(asks),
-        }
-    result = {
-        "format": "cfdiff-evaluation",
-        "format_version": 1,
-        "cfdiff_version": __version__,
-        "result": run.path.name,
-        "result_sha256": file_sha256(run.path),
-        "direction": run.direction,
-        "classes": list(run.classes),
-        "images": len(run),
-        "flipped": None if flipped is None else int(flipped.sum()),
-        "flipped_by": decided_by,
-        "groups": None if run.groups is None else len(np.unique(run.groups)),
-        "judge": _judge_of(run, judge),
-        "settings": s.model_dump(mode="json", by_alias=True, exclude=_PLACES),
-        "sections": {name: {"question": QUESTIONS[name], **section} for name, section in sections.items()},
-    }
-    write(s, run, measured, result)
+        sections["bags"] = BagsSection(
+            QUESTIONS["bags"],
+            bag_figures(run.bags, achieved, s.bootstrap, s.seed),
+            judge=None if asks is None else asks.title,
+            bags=per_bag(run.bags, achieved),
+        )
+    for name, section in _of_pairs(values, columns, s).items():
+        there = sections.get(name, _section(name, {}))
+        sections[name] = replace(there, figures={**there.figures, **section})
+    _add_similarity(sections, values, measured, columns, space)
+    result = Evaluation(
+        result=run.path.name,
+        result_sha256=file_sha256(run.path),
+        direction=run.direction,
+        classes=tuple(run.classes),
+        images=len(run),
+        flipped=None if flipped is None else int(flipped.sum()),
+        flipped_by=decided_by,
+        groups=None if run.groups is None else len(np.unique(run.groups)),
+        judge=_judge_of(run, judge),
+        settings=s.model_dump(mode="json", by_alias=True, exclude=_PLACES),
+        sections=sections,
+    )
+    write(s, run, measured, result.as_json())
     return result
-
-
-def _of_space(space: Space | None) -> dict[str, Any]:
-    """Which network the features are those of."""
-    return {} if space is None else {"features": space.name, "features_sha256": space.sha256}
 
 
 _NO_JUDGE = "no judge at hand: name one with --judge or --weights"
@@ -161,42 +166,52 @@ def _valid(run: Run, columns: Columns, values: dict[str, np.ndarray]) -> dict[st
             f"flip rate: seen as the target by the {who}", run.flipped(who), "higher"
         )
         figures[f"before_{who}"] = columns.share(f"before: seen as the target by the {who}", validity.flipped(p[:, 0]))
-        figures[f"gain_{who}"] = columns.mean(f"probability gain by the {who}", gain, "higher")
+        figures[f"gain_{who}"] = columns.mean(f"probability gain by the {who}", gain, "higher", within=(-1, 1))
         values |= {f"p_target_before/{who}": p[:, 0], f"p_target_after/{who}": p[:, 1]}
     return figures
 
 
-def _minimal(
-    values: dict[str, np.ndarray], measured: Measured, columns: Columns, s: EvaluateSettings, space: Space | None
-) -> dict[str, Figure]:
-    words = {
-        "mean_abs_difference": ("mean |difference|, 1 is the full range", "lower"),
-        "l2": ("L2: root of the sum of squares", "lower"),
-        "ssim": ("SSIM with the source", "higher"),
-        "changed_share": (f"pixels that changed by more than {s.eps:g}/255", "lower"),
-        "changed_regions": ("regions of such pixels", "lower"),
-    }
-    figures = {name: columns.mean(label, values[name], better) for name, (label, better) in words.items()}
-    figures["changed_share"]["unit"] = "share"
-    if space is not None and measured.features is not None:
-        values["cosine_similarity"] = cosine_similarity(*measured.features)
-        label = f"cosine similarity with the source (features of {space.name})"
-        figures["cosine_similarity"] = columns.mean(label, values["cosine_similarity"], "higher")
-    return figures
+def _of_pairs(values: dict[str, np.ndarray], columns: Columns, s: EvaluateSettings) -> dict[str, dict[str, Figure]]:
+    """Section -> the figures of METRICS that stand in it."""
+    found: dict[str, dict[str, Figure]] = {}
+    for name in METRICS:
+        metric = METRICS[name]
+        label = metric.label.format(**dict(s))
+        figure = columns.mean(label, values[name], metric.better, metric.unit, metric.within)
+        found.setdefault(metric.section, {})[name] = figure
+    return found
+
+
+def _add_similarity(
+    sections: dict[str, Section],
+    values: dict[str, np.ndarray],
+    measured: Measured,
+    columns: Columns,
+    space: Space | None,
+) -> None:
+    if space is None or measured.features is None:
+        return
+    values["cosine_similarity"] = cosine_similarity(*measured.features)
+    label = f"cosine similarity with the source (features of {space.name})"
+    figure = columns.mean(label, values["cosine_similarity"], "higher", within=(-1, 1))
+    minimal = sections["minimal"]
+    sections["minimal"] = replace(minimal, figures={**minimal.figures, "cosine_similarity": figure})
 
 
 def _faithful(values: dict[str, np.ndarray], columns: Columns) -> dict[str, Figure]:
-    words = {
-        "cout": ("COUT, -1 to 1", "higher"),
-        "deletion": ("deletion: area under p(source class)", "lower"),
-        "insertion": ("insertion: area under p(source class)", "higher"),
+    words: dict[str, tuple[str, str, Interval]] = {
+        "cout": ("COUT, -1 to 1", "higher", (-1, 1)),
+        "deletion": ("deletion: area under p(source class)", "lower", (0, 1)),
+        "insertion": ("insertion: area under p(source class)", "higher", (0, 1)),
     }
-    return {key: columns.mean(label, values[key], better) for key, (label, better) in words.items()}
+    return {
+        key: columns.mean(label, values[key], better, within=within) for key, (label, better, within) in words.items()
+    }
 
 
 def _returns(run: Run, trip: dict[str, np.ndarray], columns: Columns) -> dict[str, Figure]:
     change = trip["round_trip/mean_abs_difference"]
-    figures = {"round_trip": columns.mean("mean |x - x''|, there and back", change, "lower")}
+    figures = {"round_trip": columns.mean("mean |x - x''|, there and back", change, "lower", within=(0, 1))}
     if "round_trip/p_target" in trip and "judge" in run.prob:
         same = validity.flipped(trip["round_trip/p_target"]) == validity.flipped(run.p_target("judge")[:, 0])
         figures["verdict_returns"] = columns.share("judge's verdict on x'' is that on x", same, "higher")
@@ -254,20 +269,20 @@ def _real(s: EvaluateSettings, run: Run, space: Space | None) -> Source | str:
     return real
 
 
-def _named(judge: Judge | None) -> dict[str, Any]:
-    """The classifier that a section's figures are of."""
-    return {} if judge is None else {"judge": judge.title}
+def _section(name: str, figures: dict[str, Figure], judge: Judge | None = None) -> Section:
+    """A section of QUESTIONS, or of another name; with the classifier that its figures are of."""
+    return Section(QUESTIONS.get(name, name), figures, judge=None if judge is None else judge.title)
 
 
-def _left(why: str) -> dict[str, Any]:
-    return {"figures": {}, "not_measured": why}
+def _left(name: str, why: str) -> Section:
+    return Section(QUESTIONS[name], {}, not_measured=why)
 
 
-def _judge_of(run: Run, judge: Judge | None) -> dict[str, Any] | None:
+def _judge_of(run: Run, judge: Judge | None) -> JudgeFacts | None:
     if judge is not None:
-        return {"name": judge.title, "sha256": judge.model.sha256, "of_the_run": not judge.another}
+        return JudgeFacts(judge.title, judge.model.sha256, not judge.another)
     if "judge" in run.prob:
-        return {"name": "judge", "sha256": run.models.get("judge"), "of_the_run": True}
+        return JudgeFacts("judge", run.models.get("judge"), True)
     return None
 
 

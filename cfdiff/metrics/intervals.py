@@ -1,17 +1,123 @@
-"""95 % intervals: of a proportion, of a mean, and of any statistic by the bootstrap over groups."""
+"""95 % intervals, one path for all of them: over groups where there are two or more, else over images.
+
+The images of one group (a patient, a slide) look alike, so n images of g groups tell less than n images would. How
+much less is estimated from the groups themselves and put into two textbook intervals: Wilson's for a share, Student's
+for a mean. Any other statistic is bootstrapped over groups. What was tried and what each covers is in
+benchmarks/intervals.py and its results; docs/evaluate.md has the formulas.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
+from scipy.special import stdtrit  # type: ignore[import-untyped]
 
 Interval = tuple[float, float]
+Groups = np.ndarray | Sequence[str] | None
+Z = 1.959964
+ANYWHERE = (-math.inf, math.inf)
+ASSUMED, FADING = 0.2, 10
+"""The intraclass correlation that a share of 0 or 1 is taken to have, which cannot show any, and the number of the
+rarer outcome at which half of that assumption has faded. Chosen by simulation: benchmarks/intervals.py."""
 
 
-def wilson(hits: int, n: int, z: float = 1.959964) -> Interval:
-    """95 % interval of a proportion (Wilson 1927), in [0, 1]."""
+def over(groups: Groups) -> Literal["groups", "images"]:
+    """What an interval is over, in a word: "groups" where there are at least two, else "images"."""
+    return "images" if groups is None or len(np.unique(np.asarray(groups))) < 2 else "groups"
+
+
+def share_interval(hits: np.ndarray, groups: Groups = None) -> Interval:
+    """95 % interval of the share of hits (N,), bool or 0 and 1, in [0, 1]; (0, 1) for no rows.
+
+    groups (N,): names of the groups. Wilson's interval (1927) of n / deff images with Student's t for z, after Korn and
+    Graubard (1998): deff is the linearised variance between groups over that of independent images, at least 1 and at
+    least what an intraclass correlation of ASSUMED, fading with the number of the rarer outcome, would make it. So a
+    share of 100 % has an interval with width, that of the groups and not of the images. Without groups: Wilson's own.
+    """
+    hits = np.asarray(hits, np.float64)
+    n = len(hits)
+    if over(groups) == "images":
+        return wilson(float(hits.sum()), n)
+    sample = Sample(hits, groups)
+    share = sample.mean
+    rarer = min(hits.sum(), n - hits.sum())
+    least = 1 + (sample.mates - 1) * ASSUMED * FADING / (FADING + rarer)
+    independent = share * (1 - share) / n
+    deff = max(least, sample.variance / independent if independent > 0 else 1.0)
+    return wilson(share * n / deff, n / deff, sample.t)
+
+
+def mean_interval(values: np.ndarray, groups: Groups = None, within: Interval = ANYWHERE) -> Interval | None:
+    """95 % interval of the mean of values (N,), cut to the range `within` that it can have; None for fewer than two.
+
+    Student's, with the standard error of a mean of groups of any sizes (linearised, small-sample form CR2 of Bell and
+    McCaffrey 2002), or that of independent images where that is the larger. Without groups: Student's own.
+    """
+    values = np.asarray(values, np.float64)
+    if len(values) < 2:
+        return None
+    alone = Sample(values, None)
+    sample = alone if over(groups) == "images" else Sample(values, groups)
+    half = sample.t * math.sqrt(max(sample.variance, alone.variance))
+    return max(within[0], sample.mean - half), min(within[1], sample.mean + half)
+
+
+def bootstrap_rows(
+    n: int,
+    groups: Groups,
+    statistic: Callable[[np.ndarray], float],
+    n_boot: int = 2000,
+    seed: int = 0,
+    within: Interval = ANYWHERE,
+) -> Interval | None:
+    """95 % interval of any statistic, which gets row numbers of 0..n-1; for shares and means take the others.
+
+    Percentile bootstrap (Efron 1979) over whole groups (Davison and Hinkley 1997, section 3.8), or rows where there are
+    no two groups, widened as `widened` says. None for fewer than two rows. The same seed gives the same draws whatever
+    the statistic.
+    """
+    member = _members(n, groups)
+    if n < 2:
+        return None
+    order, sizes = np.argsort(member, kind="stable"), np.bincount(member)
+    rows = np.split(order, np.cumsum(sizes)[:-1])
+    alone = len(rows) == n  # then a draw is quicker to take as a whole
+    draws = (order[d] if alone else np.concatenate([rows[g] for g in d]) for d in _draws(len(rows), n_boot, seed))
+    drawn = [float(statistic(d)) for d in draws]
+    return widened(float(statistic(np.arange(n))), drawn, n, groups, within)
+
+
+def widened(
+    value: float, drawn: Sequence[float] | np.ndarray, n: int, groups: Groups, within: Interval = ANYWHERE
+) -> Interval:
+    """The 2.5 % and 97.5 % quantiles of bootstrap draws, moved away from the value by what few groups hide.
+
+    Draws of g groups spread by sqrt((g - 1) / g) of what they should, and a normal quantile stands where Student's
+    belongs: both factors are put back. Draws in which the statistic is undefined (NaN) are left out.
+    """
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    sample = Sample(np.zeros(n), groups if over(groups) == "groups" else None)
+    factor = sample.t / Z * math.sqrt(sample.count / (sample.count - 1))
+    return (
+        float(max(within[0], value - factor * max(0.0, value - low))),
+        float(min(within[1], value + factor * max(0.0, high - value))),
+    )
+
+
+def group_weights(n: int, groups: Groups, n_boot: int = 2000, seed: int = 0) -> Iterator[np.ndarray]:
+    """How often each of n rows (n,) is in each of the draws of `bootstrap_rows`, for statistics of weighted counts."""
+    member = _members(n, groups)
+    size = int(member.max()) + 1 if n else 0
+    return (np.bincount(d, minlength=size)[member] for d in _draws(size, n_boot, seed))
+
+
+def wilson(hits: float, n: float, z: float = Z) -> Interval:
+    """95 % interval of a proportion of independent trials (Wilson 1927), in [0, 1]; (0, 1) for none."""
     if n == 0:
         return 0.0, 1.0
     p, z2n = hits / n, z * z / n
@@ -20,78 +126,59 @@ def wilson(hits: int, n: int, z: float = 1.959964) -> Interval:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def mean_interval(values: np.ndarray, z: float = 1.959964) -> Interval | None:
-    """Normal 95 % interval of a mean; None for a single value."""
-    if len(values) < 2:
-        return None
-    half = z * float(values.std(ddof=1)) / math.sqrt(len(values))
-    return float(values.mean()) - half, float(values.mean()) + half
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Values (N,) in groups of any sizes; each row a group of its own where there are none."""
+
+    values: np.ndarray
+    groups: Groups
+
+    @cached_property
+    def mean(self) -> float:
+        """The mean over rows."""
+        return float(self.values.mean())
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """(g,) rows of each group."""
+        return np.bincount(self._member)
+
+    @property
+    def count(self) -> int:
+        """Groups."""
+        return len(self.sizes)
+
+    @cached_property
+    def mates(self) -> float:
+        """Mean size of the group that a row is in, itself counted."""
+        return float((self.sizes**2).sum() / len(self.values))
+
+    @cached_property
+    def variance(self) -> float:
+        """Of the mean: the squared sums of residuals by group; CR2 gives each back what it lost to the mean."""
+        residual = np.bincount(self._member, weights=self.values - self.mean)
+        n = len(self.values)
+        return float((residual**2 / (1 - self.sizes / n)).sum() / n**2)
+
+    @cached_property
+    def t(self) -> float:
+        """Student's quantile for as many groups of equal size as tell as much as these (n^2 / sum of n_g^2), less 1."""
+        return float(stdtrit(max(1.0, len(self.values) / self.mates - 1), 0.975))
+
+    @cached_property
+    def _member(self) -> np.ndarray:
+        return (
+            np.unique(np.asarray(self.groups), return_inverse=True)[1]
+            if self.groups is not None
+            else np.arange(len(self.values))
+        )
 
 
-def bootstrap(
-    values: np.ndarray,
-    groups: np.ndarray | Sequence[str] | None = None,
-    statistic: Callable[[np.ndarray], float] = np.mean,
-    n_boot: int = 2000,
-    seed: int = 0,
-) -> Interval | None:
-    """Percentile 95 % interval of `statistic(values)` (Efron 1979), resampling whole groups where they are given.
-
-    values (N, ...); groups (N,): the rows of one group (a patient, a slide) are drawn together, because they are not
-    independent; then the interval is that of the cluster bootstrap (Davison and Hinkley 1997, section 3.8). None for
-    fewer than two groups (or rows), for which nothing can be said. The same seed gives the same draws whatever the
-    statistic. The interval of a proportion of 0 or 1 has no width: take `wilson` there if rows are independent.
-    """
-    if statistic is not np.mean or values.ndim > 1:
-        return bootstrap_rows(len(values), groups, lambda rows: statistic(values[rows]), n_boot, seed)
-    member = _members(len(values), groups)
-    counts = np.bincount(member)
-    sums = np.bincount(member, weights=values)
-    if len(counts) < 2:
-        return None
-    # A mean needs only each group's sum and size, which makes 2,000 draws of many rows a matter of milliseconds.
-    return _percentiles([float(sums[d].sum() / counts[d].sum()) for d in _draws(len(counts), n_boot, seed)])
-
-
-def bootstrap_rows(
-    n: int,
-    groups: np.ndarray | Sequence[str] | None,
-    statistic: Callable[[np.ndarray], float],
-    n_boot: int = 2000,
-    seed: int = 0,
-) -> Interval | None:
-    """As `bootstrap`, for a statistic of several arrays: it gets the drawn row numbers, of 0..n-1 with repetition."""
-    member = _members(n, groups)
-    if n == 0 or member.max() < 1:
-        return None
-    rows = np.split(np.argsort(member, kind="stable"), np.cumsum(np.bincount(member))[:-1])
-    drawn = (np.concatenate([rows[g] for g in d]) for d in _draws(len(rows), n_boot, seed))
-    return _percentiles([float(statistic(r)) for r in drawn])
-
-
-def group_weights(
-    n: int, groups: np.ndarray | Sequence[str] | None, n_boot: int = 2000, seed: int = 0
-) -> Iterator[np.ndarray]:
-    """How often each of n rows (n,) is in each of the draws of `bootstrap`, for statistics of weighted counts."""
-    member = _members(n, groups)
-    size = int(member.max()) + 1 if n else 0
-    return (np.bincount(d, minlength=size)[member] for d in _draws(size, n_boot, seed))
-
-
-def percentile_interval(drawn: Sequence[float] | np.ndarray) -> Interval:
-    """The 2.5 % and 97.5 % quantiles of the drawn values; draws in which the statistic is undefined (NaN) are left."""
-    return _percentiles(drawn)
-
-
-def _members(n: int, groups: np.ndarray | Sequence[str] | None) -> np.ndarray:
-    return np.arange(n) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+def _members(n: int, groups: Groups) -> np.ndarray:
+    """(n,) number of each row's group; rows are their own groups where there are no two."""
+    return np.arange(n) if over(groups) == "images" else np.unique(np.asarray(groups), return_inverse=True)[1]
 
 
 def _draws(size: int, n_boot: int, seed: int) -> Iterator[np.ndarray]:
     g = np.random.default_rng(seed)
     return (g.integers(0, size, size) for _ in range(n_boot))
-
-
-def _percentiles(drawn: Sequence[float] | np.ndarray) -> Interval:
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return float(low), float(high)

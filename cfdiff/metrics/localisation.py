@@ -13,7 +13,7 @@ import numpy as np
 from skimage.filters import gaussian, threshold_otsu
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from cfdiff.metrics.intervals import Interval, group_weights, percentile_interval
+from cfdiff.metrics.intervals import Interval, group_weights, over, widened
 
 
 def difference_map(difference: np.ndarray, sigma: float = 0.0, relative: bool = False) -> np.ndarray:
@@ -66,19 +66,21 @@ def pooled_intervals(
     seed: int = 0,
     bins: int = 1000,
 ) -> tuple[Interval, Interval] | tuple[None, None]:
-    """Bootstrap 95 % intervals of the pooled AUPRC and AUROC, resampling images, or groups of them (B,).
+    """Bootstrap 95 % intervals of the pooled AUPRC and AUROC, in [0, 1], resampling images, or groups of them (B,).
 
     A draw would sort millions of pixels anew; so they are counted once, by image, in bins that hold equally many
     lesion pixels: with at most `bins` distinct lesion values every draw is exact, else a pixel is off by its bin.
     None for fewer than two groups with lesions.
     """
-    members = np.arange(len(scores)) if groups is None else np.asarray(groups)
+    members = np.asarray(groups) if groups is not None and over(groups) == "groups" else np.arange(len(scores))
     if len(np.unique(members[masks.any(axis=(1, 2))])) < 2:
         return None, None
     inside, outside = _histograms(scores, masks, bins)
-    weights = np.array(list(group_weights(len(scores), groups, n_boot, seed)), np.float64)
-    precision, roc = _areas(weights @ inside, weights @ outside)
-    return percentile_interval(precision), percentile_interval(roc)
+    weights = np.array([np.ones(len(scores)), *group_weights(len(scores), groups, n_boot, seed)], np.float64)
+    precision, roc = (
+        widened(area[0], area[1:], len(scores), groups, (0, 1)) for area in _areas(weights @ inside, weights @ outside)
+    )
+    return precision, roc
 
 
 def dice(pred: np.ndarray, masks: np.ndarray) -> np.ndarray:

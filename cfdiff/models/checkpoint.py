@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,15 @@ from safetensors.torch import save
 from torch import nn
 
 from cfdiff import __version__
+from cfdiff.engine.process import PARAMETRISATIONS, Parametrisation
+from cfdiff.engine.schedule import NoiseSchedule
 from cfdiff.errors import UserError
 from cfdiff.files import atomic
 from cfdiff.models.classifier import Classifier, ClassifierConfig, refuse_pickle
+from cfdiff.models.denoiser import Denoiser
+from cfdiff.models.space import Space
 from cfdiff.models.unet import UNet, UNetConfig
+from cfdiff.registry import DENOISERS, SPACES
 
 FORMAT = "cfdiff-model-1"
 KINDS = ("diffusion", "noisy-classifier", "clean-classifier")
@@ -39,6 +45,9 @@ class Card:
         data: name, fingerprint, split, val_split, images, classes and groups (patients) it learned from.
         training: settings, steps, minutes, the last validation.
         version: of cfdiff, when it was made.
+        parametrisation: what a diffusion network's output is: eps, x0, mu or v.
+        learned_sigma: whether its output has a variance in the second half of its channels.
+        space: where a diffusion model runs: a name of registry.SPACES and what it is made with; None is pixels.
     """
 
     kind: str
@@ -47,6 +56,9 @@ class Card:
     data: dict[str, Any]
     training: dict[str, Any]
     version: str = __version__
+    parametrisation: str = "eps"
+    learned_sigma: bool = False
+    space: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,31 @@ class Model:
         """(H, W, C) of the images it takes."""
         config: Any = self.net.config
         return (config.size[0], config.size[1], config.channels)
+
+    @cached_property
+    def schedule(self) -> NoiseSchedule:
+        """The noise schedule that it was trained on."""
+        return NoiseSchedule.from_config(self.card.schedule or {})
+
+    def denoiser(self, dtype: torch.dtype | None = None) -> Denoiser:
+        """A diffusion model as the engine asks it, its network under autocast to `dtype`."""
+        card = self.card
+        return Denoiser(self.net, self.schedule, _parametrisation(card), card.learned_sigma, dtype=dtype)
+
+    @cached_property
+    def space(self) -> Space:
+        """Where a diffusion model runs."""
+        options = dict(self.card.space or {"name": "pixel"})
+        name = str(options.pop("name", ""))
+        if name not in SPACES:
+            raise UserError(f"{self.name} runs in the space {name!r}, which this cfdiff does not know: update it.")
+        return SPACES[name](**options)
+
+
+def _parametrisation(card: Card) -> Parametrisation:
+    if card.parametrisation not in PARAMETRISATIONS:
+        raise UserError(f"The parametrisation {card.parametrisation!r} of a model is unknown: it needs a newer cfdiff.")
+    return card.parametrisation
 
 
 def save_model(path: Path, net: nn.Module, card: Card, half: bool = True) -> None:
@@ -102,6 +139,32 @@ def load_model(path: str | Path, kind: str | None = None, device: str | torch.de
         ) from error
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     return Model(net.float().eval().requires_grad_(False).to(device), card, sha256, path.stem)
+
+
+def load_diffusion(path: str | Path, device: str | torch.device = "cpu") -> Model:
+    """The diffusion model of a file or folder, by the first of registry.DENOISERS that knows it, else as our own.
+
+    Raises:
+        UserError: as `load_model`.
+    """
+    for name in DENOISERS:
+        if DENOISERS[name].recognises(Path(path)):
+            return DENOISERS[name].load(Path(path), device)
+    return load_model(path, "diffusion", device)
+
+
+class OwnDenoisers:
+    """The entry of registry.DENOISERS for our own files."""
+
+    @staticmethod
+    def recognises(path: Path) -> bool:
+        """Whether it is a safetensors file."""
+        return path.suffix == ".safetensors"
+
+    @staticmethod
+    def load(path: Path, device: str | torch.device) -> Model:
+        """See `load_model`."""
+        return load_model(path, "diffusion", device)
 
 
 def read_card(path: Path) -> Card:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cfdiff.bag.summary import summarise_bags
+from cfdiff.bag.summary import BagSummary, summarise_bags
 from cfdiff.figures.rows import Rows
 from cfdiff.report.html.bags import choose, edited_rows, gallery, ratios
 from cfdiff.report.html.cards import Gallery
@@ -30,9 +30,8 @@ def bag_context(bags: Bags, s: ReportSettings) -> dict[str, Any]:
         "lead": lead(bags, positive),
         "tiles": tiles(summarise_bags(s.run)),
         "intervals": (
-            "Under a figure stands its 95 % interval: the bootstrap over whole bags (of a single one, its mixes or "
-            "edits), because what is of one bag is not independent; for shares the wider of that and Wilson’s. An edit "
-            "counts once, however many mixes show it."
+            "Under a figure stands its 95 % interval, over whole bags (of a single one, over its mixes or edits), "
+            "because what is of one bag is not independent. An edit counts once, however many mixes show it."
         ),
         "plots": plots(lines, rows, positive),
         "ratios": lines,
@@ -63,58 +62,58 @@ def lead(bags: Bags, positive: str) -> str:
     )
 
 
-def tiles(figures: dict[str, Any]) -> list[dict[str, str]]:
+def tiles(figures: BagSummary) -> list[dict[str, str]]:
     """The figures of the summary."""
     made = [
         {
             "name": "instances translated",
-            "value": f"{figures['translated']:,}",
+            "value": f"{figures.translated:,}",
             "interval": "",
             "note": _failures(figures),
         }
     ]
-    if "achieved" in figures:
-        achieved = figures["achieved"]
-        low, high = achieved["exact_95"]
-        off = achieved["mean_off_planned_95"]
+    if figures.achieved is not None:
+        achieved = figures.achieved
+        low, high = achieved.exact_95
+        off = achieved.mean_off_planned_95
         made += [
             {
                 "name": "bags and mixes with the exact count, judge",
-                "value": f"{achieved['exact']:.1%}",
+                "value": f"{achieved.exact:.1%}",
                 "interval": interval(low, high, "{:.1%}".format),
                 "note": "as planned, on all images as saved",
             },
             {
                 "name": "mean |achieved \N{MINUS SIGN} planned|, judge",
-                "value": f"{achieved['mean_off_planned']:.3f}",
+                "value": f"{achieved.mean_off_planned:.3f}",
                 "interval": interval(off[0], off[1], "{:.3f}".format) if off else "",
-                "note": f"|planned \N{MINUS SIGN} requested| is {figures['mean_rounding']:.3f}, by rounding",
+                "note": f"|planned \N{MINUS SIGN} requested| is {figures.mean_rounding:.3f}, by rounding",
             },
         ]
-    if figures.get("flipped_judge") is not None:
-        low, high = figures["flipped_judge_95"]
+    if figures.flipped_judge is not None and figures.flipped_judge_95 is not None:
+        low, high = figures.flipped_judge_95
         made.append(
             {
                 "name": "edits that the judge sees",
-                "value": f"{figures['flipped_judge']:.1%}",
+                "value": f"{figures.flipped_judge:.1%}",
                 "interval": interval(low, high, "{:.1%}".format),
                 "note": "",
             }
         )
-    if figures.get("judge_error_on_real") is not None:
-        error = f"{figures['judge_error_on_real']:.1%}"
+    if figures.judge_error_on_real is not None:
+        error = f"{figures.judge_error_on_real:.1%}"
         note = "bounds what it can confirm"
         made.append({"name": "judge’s error on real instances", "value": error, "interval": "", "note": note})
-    if figures["mean_abs_difference"] is not None:
-        change = f"{figures['mean_abs_difference']:.4f}"
+    if figures.mean_abs_difference is not None:
+        change = f"{figures.mean_abs_difference:.4f}"
         made.append(
             {"name": "mean |difference| of the edits", "value": change, "interval": "", "note": "full range = 1"}
         )
     return made
 
 
-def _failures(figures: dict[str, Any]) -> str:
-    replaced, outside = figures["replaced_failures"], figures["changed_outside_edits"]
+def _failures(figures: BagSummary) -> str:
+    replaced, outside = figures.replaced_failures, figures.changed_outside_edits
     return f"{replaced:,} failures replaced; {outside} changed outside the edits"
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from cfdiff.evaluate.masks import read_masks
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.figures.rows import Rows, Selection, read_rows, select
-from cfdiff.metrics.columns import Columns
+from cfdiff.metrics.columns import Columns, Figure
+from cfdiff.metrics.intervals import over
 from cfdiff.report.html.cards import Gallery, gallery
 from cfdiff.report.html.plots import Plot, before_after, change_histogram, retry_histogram
 from cfdiff.report.html.tables import interval
@@ -85,11 +86,12 @@ def tiles(result: Result, rows: Rows) -> list[dict[str, str]]:
             _tile(f"seen as the target by the {who}", columns.share("", p[:, 1] > 0.5), "{:.1%}".format, before)
         )
     if rows.gain is not None:
-        gain = columns.mean("", rows.gain)
+        gain = columns.mean("", rows.gain, within=(-1, 1))
         made.append(
             _tile(f"mean gain in p(target), {rows.decider}", gain, "{:+.3f}".format, "after \N{MINUS SIGN} before")
         )
-    made.append(_tile("mean |difference|", columns.mean("", rows.change), "{:.4f}".format, "full range = 1"))
+    change = columns.mean("", rows.change, within=(0, 1))
+    made.append(_tile("mean |difference|", change, "{:.4f}".format, "full range = 1"))
     if rows.retries is not None:
         made.append(_tile("tried again", columns.share("", rows.retries > 0), "{:.1%}".format, "of the images"))
     if "guidance/network_calls" in result:
@@ -98,21 +100,19 @@ def tiles(result: Result, rows: Rows) -> list[dict[str, str]]:
     return made
 
 
-def _tile(name: str, figure: dict[str, Any], number: Callable[[float], str], note: str) -> dict[str, str]:
-    entry = figure["all"]
-    span = "" if entry["low"] is None else interval(entry["low"], entry["high"], number)
-    return {"name": name, "value": number(entry["value"]), "interval": span, "note": note}
+def _tile(name: str, figure: Figure, number: Callable[[float], str], note: str) -> dict[str, str]:
+    entry = figure.all
+    assert entry.value is not None, "a result has images"
+    span = "" if entry.interval is None else interval(*entry.interval, number)
+    return {"name": name, "value": number(entry.value), "interval": span, "note": note}
 
 
 def intervals(rows: Rows) -> str:
     """How the intervals were made."""
-    start = "All images count, flipped or not. Under each figure stands its 95 % interval: "
-    if rows.groups is None or len(np.unique(rows.groups)) < 2:
-        return start + "Wilson’s for shares, else the bootstrap over images, taken as independent."
-    return start + (
-        "the bootstrap over whole groups, because images of one group are not independent; for shares the wider of "
-        "that and Wilson’s."
-    )
+    start = "All images count, flipped or not. Under each figure stands its 95 % interval, over "
+    if over(rows.groups) == "images":
+        return start + "images, taken as independent."
+    return start + "whole groups, because images of one group are not independent."
 
 
 def plots(rows: Rows, target: str) -> list[Plot]:

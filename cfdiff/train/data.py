@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ TRAIN_SPLITS = ("train", "train-guide", "training")
 VAL_SPLITS = ("val", "valid", "validation")
 HELD_SHARE = 0.1
 BRIGHTNESS_IMAGES = 512
+KEPT_BYTES = 2 << 30
+"""Images up to this size are read once and kept in memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,20 +53,17 @@ class TrainingData:
 def open_training_data(s: TrainSettings) -> TrainingData:
     """The splits that `s` names, else the data's own, else a tenth of the groups held out for validation.
 
-    Every image is read once, so that a damaged one is found before anything is written.
+    Every image is read once, so that a damaged one is found before anything is written; small data is kept.
 
     Raises:
         UserError: the data cannot be read, its splits are of unknown names, or the two splits overlap.
     """
     data = _choose_splits(s)
-    data.train.check()
-    data.validation.check()
-    return data
+    return replace(data, train=data.train.in_memory(KEPT_BYTES), validation=data.validation.in_memory(KEPT_BYTES))
 
 
 def _choose_splits(s: TrainSettings) -> TrainingData:
-    options: dict[str, Any] = {"negative": s.negative, "positive": s.positive, "group_key": s.group_key}
-    whole = open_source(s.data, **options)
+    whole = open_source(s.data, negative=s.negative, positive=s.positive, group_key=s.group_key)
     known = [] if whole.splits is None else [str(k) for k in np.unique(whole.splits)]
     split = s.split or next((k for k in TRAIN_SPLITS if k in known), None)
     if split is None and known:
@@ -76,9 +75,9 @@ def _choose_splits(s: TrainSettings) -> TrainingData:
             f"--split {split} and --val-split {val_split} overlap, so the validation would see what was trained on: "
             "name different splits."
         )
-    train = whole if split is None else open_source(s.data, split=split, **options)
+    train = whole.narrow(split)
     if val_split is not None:
-        validation = open_source(s.data, split=val_split, limit=s.val_limit, **options)
+        validation = whole.narrow(val_split, limit=s.val_limit)
         return TrainingData(train, validation, split or "all", val_split, card_sha256(s.data))
     held = hold_out(train)
     unit = "images" if train.groups is None else "groups"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,17 @@ from cfdiff.store import RunParts, check_output, open_result
 from cfdiff.store.output import make_folder
 from cfdiff.store.result import is_result_of
 from cfdiff.translate.settings import TranslateSettings
-from cfdiff.translate.summary import summarise
+from cfdiff.translate.summary import TranslateSummary, summarise
 
 
-def translate(s: TranslateSettings, progress: Progress | None = None) -> dict[str, Any]:
+def translate(s: TranslateSettings, progress: Progress | None = None) -> TranslateSummary:
     """Run (or continue) a translation; returns the summary of the finished file.
 
     A file that these settings have made already is not made again where a preview of it is asked for.
 
     Raises:
-        UserError: data, models, settings or output are not usable; said before anything is computed.
+        UserError: data, models, settings or output are not usable; said before anything is computed. A damaged image
+            is met where its part is read: the parts before it stay.
     """
     source, target = select_images(s)
     out = s.out or _default_out(source, target)
@@ -48,14 +50,13 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> dict[st
     settings = {**resolved(s, source), "models": cast.hashes}
     seconds = None
     if s.force or s.preview is None or not is_result_of(out, settings, len(source)):
-        source.check(s.batch_size, masks=s.mask == "data")
         if s.out is None:
             make_folder(out.parent)
         with RunParts(out, settings, len(source), s.batch_size, force=s.force) as parts:
             seconds = _compute(parts, editor, s, source, target, progress)
     if s.preview is not None:
         preview(out, s.preview)
-    return {**summarise(out), "seconds_per_image": seconds}
+    return replace(summarise(out), seconds_per_image=seconds)
 
 
 def _compute(
@@ -82,8 +83,7 @@ def _compute(
 
 def select_images(s: TranslateSettings) -> tuple[Source, int]:
     """The images to translate and the class index asked for."""
-    options: dict[str, Any] = {"negative": s.negative, "positive": s.positive, "group_key": s.group_key}
-    whole = open_source(s.data, **options)
+    whole = open_source(s.data, negative=s.negative, positive=s.positive, group_key=s.group_key)
     target = None if s.to is None else class_index(s.to, whole, "--to")
     if target is not None and "from_" not in s.model_fields_set:
         start = 1 - target  # --to alone says both
@@ -97,7 +97,7 @@ def select_images(s: TranslateSettings) -> tuple[Source, int]:
     split = s.split
     if split is None and whole.splits is not None and "test" in whole.splits:
         split = "test"
-    return open_source(s.data, split=split, from_label=start, limit=s.limit, seed=s.seed, **options), target
+    return whole.narrow(split, start, s.limit, s.seed), target
 
 
 def translate_batch(

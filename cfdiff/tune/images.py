@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -22,11 +22,15 @@ WORDS = ("negative", "positive")
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Images of one class (n, H, W, C) as read, in the order in which a search takes them, and the class asked for."""
+    """Images of one class (n, H, W, C) as read, in the order in which a search takes them, and the class asked for.
+
+    groups (n,): of whom (a patient, a slide) each image is; None where the data does not say.
+    """
 
     images: np.ndarray
     ids: list[str]
     target: int
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -52,8 +56,7 @@ def open_halves(s: TuneSettings, rungs: Sequence[int]) -> Halves:
     Raises:
         UserError: there is no such split, no such class, or fewer than two images of a class.
     """
-    options: dict[str, Any] = {"negative": s.negative, "positive": s.positive, "group_key": s.group_key}
-    whole = open_source(s.data, **options)
+    whole = open_source(s.data, negative=s.negative, positive=s.positive, group_key=s.group_key)
     known = [] if whole.splits is None else [str(name) for name in np.unique(whole.splits)]
     if s.split != "all":
         if missing := [name for name in s.split.split("+") if name not in known]:
@@ -62,7 +65,7 @@ def open_halves(s: TuneSettings, rungs: Sequence[int]) -> Halves:
                 f"{whole.name} has no split {missing[0]!r} to tune on ({has}): name another with --split, or take "
                 "--split all if none of these images is for testing."
             )
-        whole = open_source(s.data, split=s.split, **options)
+        whole = whole.narrow(s.split)
     starts = (0, 1) if s.from_ == "both" else (class_index(s.from_, whole, "--from"),)
     for start in starts:
         if (n := int((whole.labels == start).sum())) < 2:
@@ -101,7 +104,8 @@ def _pictures(source: Source, rungs: Sequence[int], seed: int, target: int) -> P
     for rung in rungs:
         rows.update(dict.fromkeys(place[image] for image in random_subset(source, rung, seed).ids.tolist()))
     order = np.array(list(rows))
-    return Pictures(source.read(order), [str(image) for image in source.ids[order]], target)
+    groups = None if source.groups is None else source.groups[order]
+    return Pictures(source.read(order), [str(image) for image in source.ids[order]], target, groups)
 
 
 def edited(editor: Editor, pictures: Pictures, start: int, stop: int) -> Iterator[tuple[Outcome, np.ndarray]]:

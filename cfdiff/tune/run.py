@@ -7,10 +7,10 @@ its verdict stays an independent one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from optuna.distributions import BaseDistribution
@@ -21,25 +21,21 @@ from cfdiff.edit.roles import Cast, load_cast, probabilities
 from cfdiff.errors import UserError
 from cfdiff.figures.panel import FORMATS
 from cfdiff.figures.tune import trade_off
-from cfdiff.metrics.intervals import mean_interval, wilson
-from cfdiff.progress import Progress
+from cfdiff.metrics.intervals import mean_interval, over, share_interval
+from cfdiff.progress import Progress, silent
 from cfdiff.store import check_output
 from cfdiff.store.output import make_folder
 from cfdiff.tune.config import changed, write_config
 from cfdiff.tune.images import Halves, Pictures, edited, open_halves
 from cfdiff.tune.log import TrialLog
 from cfdiff.tune.propose import propose, space
+from cfdiff.tune.result import Measured, TuneResult
 from cfdiff.tune.settings import TUNE_PLACES, TuneSettings
 from cfdiff.tune.trial import Goal, Outcome, Trial, Values, choose, leader, missed, pareto, run_trial
 
 
-def tune(s: TuneSettings, progress: Progress | None = None) -> dict[str, Any]:
+def tune(s: TuneSettings, progress: Progress = silent) -> TuneResult:
     """Run (or continue) a search, compare its choice with the start on held-out images, write config and plot.
-
-    Returns:
-        chosen, start: values of the tuned settings; goal (flip, margin, max_calls, reached); comparison: a dict for
-        each of tuning/held-out images, start/chosen settings and direction; trials, complete; warnings; what the
-        data and the models were.
 
     Raises:
         UserError: data, models, settings or outputs are not usable; said before anything is computed.
@@ -59,23 +55,28 @@ def tune(s: TuneSettings, progress: Progress | None = None) -> dict[str, Any]:
     goal = Goal(s.flip, s.margin, s.max_calls)
     trials = search(s, cast, halves.tuning, rungs, goal, log, progress)
     best = choose(trials, goal)
-    figures = {
-        "out": out.name,
-        "data": halves.whole.name,
-        "data_sha256": halves.whole.fingerprint,
-        "models": cast.hashes,
-        "goal": {"flip": s.flip, "margin": s.margin, "max_calls": s.max_calls, "reached": missed(best, goal) == 0},
-        "trials": len(trials),
-        "complete": sum(trial.state == "complete" for trial in trials),
-        "start": trials[0].values,
-        "chosen": best.values,
-        "held_out_by": halves.apart,
-        "comparison": _on_tuning(trials[0], best, s.margin) + _on_held_out(s, cast, halves, trials[0], best, progress),
-    }
-    figures["warnings"] = _warnings(halves.whole.splits, figures)
+    comparison = _on_tuning(halves, trials[0], best, s.margin) + _on_held_out(
+        s, cast, halves, trials[0], best, progress
+    )
+    result = TuneResult(
+        config=out,
+        plot=plot,
+        data=halves.whole.name,
+        data_sha256=halves.whole.fingerprint,
+        models=cast.hashes,
+        goal=goal,
+        reached=missed(best, goal) == 0,
+        trials=len(trials),
+        complete=sum(trial.state == "complete" for trial in trials),
+        start=trials[0].values,
+        chosen=best.values,
+        held_out_by=halves.apart,
+        comparison=tuple(comparison),
+        warnings=tuple(_warnings(halves.whole.splits, comparison)),
+    )
     _plot(plot, s, trials, best)
-    write_config(out, s, figures)
-    return figures
+    write_config(out, s, result)
+    return result
 
 
 def rounds(images: int) -> list[int]:
@@ -90,7 +91,7 @@ def search(
     rungs: list[int],
     goal: Goal,
     log: TrialLog,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> list[Trial]:
     """All trials, the starting settings first; those in the log are not repeated. The judge is out of reach."""
     blind = replace(cast, judge=None)
@@ -104,8 +105,7 @@ def search(
 
     trials = log.load(s.force)[: s.trials]
     while len(trials) < s.trials and not (trials and stop_at is not None and time.monotonic() > stop_at):
-        if progress is not None:
-            progress("trying", len(trials), s.trials)
+        progress("trying", len(trials), s.trials)
         trials.append(_next(s, trials, ranges, measure, rungs, goal))
         log.save(trials)
     return trials
@@ -134,38 +134,45 @@ def _with(s: TuneSettings, values: Values) -> TuneSettings:
     return s.model_copy(update=values)
 
 
-def _on_tuning(start: Trial, best: Trial, margin: float) -> list[dict[str, Any]]:
+def _on_tuning(halves: Halves, start: Trial, best: Trial, margin: float) -> list[Measured]:
     return [
-        {"images": "tuning", "settings": name, "from": direction, **_figures(outcome, margin)}
-        for name, trial in (("start", start), ("chosen", best))
+        _measured("tuning", name, direction, outcome, margin, halves.tuning[direction].groups)
+        for name, trial in _both(start, best)
         for direction, outcome in trial.outcome.items()
     ]
 
 
 def _on_held_out(
-    s: TuneSettings, cast: Cast, halves: Halves, start: Trial, best: Trial, progress: Progress | None
-) -> list[dict[str, Any]]:
+    s: TuneSettings, cast: Cast, halves: Halves, start: Trial, best: Trial, progress: Progress
+) -> list[Measured]:
     """Both settings on images that the search did not see; of the chosen ones also the difference, image by image."""
-    rows: list[dict[str, Any]] = []
+    rows: list[Measured] = []
     before: dict[str, Outcome] = {}
-    for name, trial in (("start", start), ("chosen", best)):
+    for name, trial in _both(start, best):
         if name == "chosen" and best is start:  # which are known
-            rows += [{**row, "settings": name} for row in rows]
+            rows += [replace(row, settings=name) for row in rows]
             break
         editor = Editor(cast, _with(s, trial.values))
         for direction, pictures in halves.held_out.items():
-            if progress is not None:
-                progress("comparing on held-out images", len(rows), 2 * len(halves.held_out))
+            progress("comparing on held-out images", len(rows), 2 * len(halves.held_out))
             outcome, judged = _judged(editor, pictures)
-            row = {"images": "held-out", "settings": name, "from": direction, **_figures(outcome, s.margin)}
+            row = _measured("held-out", name, direction, outcome, s.margin, pictures.groups)
             if cast.judge is not None:
-                row |= _share("judge", int((judged > 0.5).sum()), len(judged))
+                hits = judged > 0.5
+                row = replace(
+                    row, flipped_judge=float(hits.mean()), flipped_judge_95=share_interval(hits, pictures.groups)
+                )
             if direction in before:
                 less = np.array(outcome.change) - np.array(before[direction].change)
-                row |= {"change_against_start": float(less.mean()), "change_against_start_95": mean_interval(less)}
+                between = mean_interval(less, pictures.groups, (-1, 1))
+                row = replace(row, change_against_start=float(less.mean()), change_against_start_95=between)
             before[direction] = outcome
             rows.append(row)
     return rows
+
+
+def _both(start: Trial, best: Trial) -> tuple[tuple[Literal["start", "chosen"], Trial], ...]:
+    return ("start", start), ("chosen", best)
 
 
 def _judged(editor: Editor, pictures: Pictures) -> tuple[Outcome, np.ndarray]:
@@ -178,33 +185,47 @@ def _judged(editor: Editor, pictures: Pictures) -> tuple[Outcome, np.ndarray]:
     return outcome, np.concatenate(judged or [np.zeros(0)])
 
 
-def _figures(outcome: Outcome, margin: float) -> dict[str, Any]:
-    change = np.array(outcome.change)
-    return {
-        "n": len(outcome),
-        **_share("checker", outcome.hits(margin), len(outcome)),
-        "mean_abs_difference": float(change.mean()),
-        "mean_abs_difference_95": mean_interval(change),
-        "network_calls": float(np.mean(outcome.calls)),
-    }
+def _measured(
+    images: Literal["tuning", "held-out"],
+    settings: Literal["start", "chosen"],
+    direction: str,
+    outcome: Outcome,
+    margin: float,
+    of_all: np.ndarray | None,
+) -> Measured:
+    """What became of the first images, whose groups are the first of `of_all`; intervals are over groups, if any."""
+    groups = None if of_all is None else of_all[: len(outcome)]
+    by = over(groups)
+    change, hits = np.array(outcome.change), np.array(outcome.checker) >= margin
+    return Measured(
+        images=images,
+        settings=settings,
+        from_=direction,
+        n=len(outcome),
+        groups=len(np.unique(groups)) if groups is not None and by == "groups" else None,
+        intervals_over=by,
+        flipped_checker=float(hits.mean()),
+        flipped_checker_95=share_interval(hits, groups),
+        mean_abs_difference=float(change.mean()),
+        mean_abs_difference_95=mean_interval(change, groups, (0, 1)),
+        network_calls=float(np.mean(outcome.calls)),
+    )
 
 
-def _share(who: str, hits: int, n: int) -> dict[str, Any]:
-    return {f"flipped_{who}": hits / n, f"flipped_{who}_95": wilson(hits, n)}
-
-
-def _warnings(splits: np.ndarray | None, figures: dict[str, Any]) -> list[str]:
+def _warnings(splits: np.ndarray | None, comparison: Sequence[Measured]) -> list[str]:
     """What to know before one uses the choice; `splits` (N,) are those of the images that were asked for."""
     found = []
     if splits is not None and "test" in splits.astype(str):
         found.append("The settings are fitted to the test split: no figure on its images is an honest one any more.")
-    held = {(row["settings"], row["from"]): row for row in figures["comparison"] if row["images"] == "held-out"}
+    held = {(row.settings, row.from_): row for row in comparison if row.images == "held-out"}
     for (settings, direction), row in held.items():
         start = held["start", direction]
-        if settings == "chosen" and row.get("flipped_judge", 1) < start.get("flipped_judge_95", (0, 1))[0]:
+        if settings == "start" or row.flipped_judge is None or start.flipped_judge_95 is None:
+            continue
+        if row.flipped_judge < start.flipped_judge_95[0]:
             found.append(
-                f"From {direction}, the judge sees {row['flipped_judge']:.1%} of the held-out images flipped, and "
-                f"{start['flipped_judge']:.1%} with the starting settings: the edits please the checker alone, so "
+                f"From {direction}, the judge sees {row.flipped_judge:.1%} of the held-out images flipped, and "
+                f"{start.flipped_judge:.1%} with the starting settings: the edits please the checker alone, so "
                 "raise --margin."
             )
     return found

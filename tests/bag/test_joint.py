@@ -53,13 +53,13 @@ def test_a_bag_is_led_to_its_count_and_what_keeps_its_class_keeps_its_bytes(toy:
             view = bags[j]
             assert (view.image[~view.edited] == view.source[~view.edited]).all()
             assert (view.label == 1).sum() == view.wanted
-    assert figures["changed_outside_edits"] == 0
+    assert figures.changed_outside_edits == 0
 
 
 def test_without_guidance_and_correction_a_bag_stays_as_it_is(toy: Any, tmp_path: Path) -> None:
     figures = bag(joint(toy, tmp_path / "control.h5", mix="0.84", scale=0.0, on_fail="keep"))
-    assert figures["translated"] == 0
-    assert figures["achieved_by_checker"]["exact"] == 0
+    assert figures.translated == 0
+    assert figures.achieved_by_checker.exact == 0
 
 
 def test_an_instance_that_was_put_back_is_no_sham(toy: Any, tmp_path: Path) -> None:

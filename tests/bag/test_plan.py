@@ -15,9 +15,9 @@ from cfdiff.bag.plan import (
     gumbel,
     make_bags,
     make_goal,
-    preferences,
     read_ids,
 )
+from cfdiff.bag.policies import BORDERLINE, CONFIDENT
 from cfdiff.data.source import Source
 from cfdiff.engine import wanted_count
 from cfdiff.errors import UserError
@@ -102,7 +102,7 @@ def test_the_noise_is_gumbel() -> None:
 
 def test_an_instance_is_drawn_with_odds_proportional_to_those_of_the_checker() -> None:
     p = np.array([0.5, 0.8, 0.9])
-    preference = preferences("confident", 1.0, p, np.ones(3, np.int8))
+    preference = CONFIDENT.score(p, np.ones(3, np.int8))
     first = [int((preference + gumbel(seed, ["a", "b", "c"])).argmax()) for seed in range(6000)]
     odds = p / (1 - p)
     assert np.bincount(first, minlength=3) / 6000 == pytest.approx(odds / odds.sum(), abs=0.02)
@@ -110,8 +110,8 @@ def test_an_instance_is_drawn_with_odds_proportional_to_those_of_the_checker() -
 
 def test_confident_prefers_the_sure_and_borderline_the_unsure_of_their_own_class() -> None:
     p, labels = np.array([0.01, 0.4, 0.9, 0.55]), np.array([0, 0, 1, 1])
-    assert np.argsort(-preferences("confident", 1, p, labels)).tolist() == [0, 2, 1, 3]
-    assert np.argsort(-preferences("borderline", 1, p, labels)).tolist() == [3, 1, 2, 0]
+    assert np.argsort(-CONFIDENT.score(p, labels)).tolist() == [0, 2, 1, 3]
+    assert np.argsort(-BORDERLINE.score(p, labels)).tolist() == [3, 1, 2, 0]
 
 
 def test_temperature_0_follows_the_preference_strictly() -> None:

@@ -22,7 +22,7 @@ from cfdiff.bag.setup import set_up
 from cfdiff.data.open import open_source
 from cfdiff.edit.editor import Editor
 from cfdiff.errors import UserError
-from cfdiff.metrics.intervals import bootstrap, wilson
+from cfdiff.metrics.intervals import mean_interval, wilson
 from cfdiff.store.bags import open_bags
 
 CLASSES = ("healthy", "sick")
@@ -58,7 +58,7 @@ def test_untouched_instances_are_byte_identical_to_the_source(toy: Any, swept: A
             assert sha.tolist() == saved
             copies += int((~view.edited).sum())
     assert copies > 100
-    assert figures["changed_outside_edits"] == 0
+    assert figures.changed_outside_edits == 0
 
 
 def test_a_bag_holds_requested_planned_and_achieved_mix_as_three_numbers(swept: Any) -> None:
@@ -123,12 +123,12 @@ def test_the_file_says_where_labels_come_from_and_holds_no_path_or_time(toy: Any
 
 def test_the_summary_gives_intervals_and_the_judges_own_error(swept: Any) -> None:
     figures = swept[1]
-    assert figures["bags"] == 8 and figures["bags_and_mixes"] == 40 and figures["instances"] == 48
+    assert figures.bags == 8 and figures.bags_and_mixes == 40 and figures.instances == 48
     for name in ("achieved", "achieved_by_labels", "achieved_by_checker"):
-        low, high = figures[name]["exact_95"]
-        assert low <= figures[name]["exact"] <= high
-    assert 0 <= figures["judge_error_on_real"] <= 1
-    assert figures["mean_abs_difference"] > 0
+        low, high = getattr(figures, name).exact_95
+        assert low <= getattr(figures, name).exact <= high
+    assert 0 <= figures.judge_error_on_real <= 1
+    assert figures.mean_abs_difference > 0
 
 
 def test_the_summary_counts_an_edit_once_and_its_intervals_resample_bags(swept: Any) -> None:
@@ -145,11 +145,11 @@ def test_the_summary_counts_an_edit_once_and_its_intervals_resample_bags(swept: 
                 agreed[int(edit)] = bool(right)
                 shown += 1
     hits = np.array(list(agreed.values()), float)
-    assert len(hits) == figures["translated"] < shown  # a sweep shows an edit several times
-    assert figures["flipped_judge"] == pytest.approx(hits.mean())
+    assert len(hits) == figures.translated < shown  # a sweep shows an edit several times
+    assert figures.flipped_judge == pytest.approx(hits.mean())
     low, high = wilson(int(hits.sum()), len(hits))
-    assert figures["flipped_judge_95"][0] <= low and figures["flipped_judge_95"][1] >= high
-    assert figures["achieved"]["mean_off_planned_95"] == bootstrap(off, of)
+    assert figures.flipped_judge_95[0] <= low and figures.flipped_judge_95[1] >= high
+    assert figures.achieved.mean_off_planned_95 == mean_interval(off, of, (0, 1))
 
 
 def test_bags_are_drawn_as_contact_sheets_and_several_mixes_as_a_dose_response_plot(toy: Any, tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_an_instance_that_does_not_flip_is_replaced_kept_or_an_error(toy: Any, t
     figures = bag(settings(toy, tmp_path / "replace.h5", on_fail="replace", **powerless))
     with open_bags(tmp_path / "replace.h5") as bags:
         assert not bags[0].edited.any() and (bags[0].image == bags[0].source).all()
-        assert figures["replaced_failures"] == 3 and not bags.read("edit/used").any()
+        assert figures.replaced_failures == 3 and not bags.read("edit/used").any()
     bag(settings(toy, tmp_path / "keep.h5", on_fail="keep", **powerless))
     with open_bags(tmp_path / "keep.h5") as bags:
         assert bags[0].edited.sum() == 3 and bags.read("edit/used").all()
@@ -285,7 +285,7 @@ def test_shams_pass_through_the_same_edit_and_keep_their_class(toy: Any, tmp_pat
 
 def test_a_bag_that_has_its_mix_already_is_copied_whole(toy: Any, tmp_path: Path) -> None:
     figures = bag(settings(toy, tmp_path / "same.h5", mix="0.5", bags=2))
-    assert figures["translated"] == 0 and figures["mean_abs_difference"] is None
+    assert figures.translated == 0 and figures.mean_abs_difference is None
     with open_bags(tmp_path / "same.h5") as bags:
         assert (bags[1].image == bags[1].source).all()
 
@@ -346,7 +346,7 @@ def test_a_failure_that_was_replaced_counts_once_beside_shams(
 
     monkeypatch.setattr(Editor, "edit", stub)
     figures = bag(settings(toy, tmp_path / "run.h5", mix="0.67", bags=1, untouched="sham", on_fail="replace"))
-    assert figures["replaced_failures"] == 1
+    assert figures.replaced_failures == 1
 
 
 def test_strata_share_the_edits_and_frozen_and_listed_ids_are_kept_to(toy: Any, tmp_path: Path) -> None:

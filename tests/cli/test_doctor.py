@@ -12,6 +12,7 @@ from rich.console import Console
 
 from cfdiff.cli import app as program
 from cfdiff.cli.doctor import table
+from cfdiff.doctor.lines import Report
 
 Doctor = Callable[..., tuple[Any, str, str]]
 
@@ -75,5 +76,5 @@ def test_names_from_data_are_not_read_as_markup(doctor: Doctor, tmp_path: Path) 
 
 def test_a_name_of_data_that_looks_like_markup_is_a_title_as_it_stands() -> None:
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(table({"data": "x[/y].npz", "images": 3, "lines": []}))
+    console.print(table(Report("x[/y].npz", 3, ())))
     assert "x[/y].npz, 3 images" in console.export_text()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -7,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from cfdiff.cli import app as program
 from cfdiff.cli.translate import table
 from cfdiff.store import open_result
 from cfdiff.translate.settings import TranslateSettings
+from cfdiff.translate.summary import TranslateSummary
 
 
 @pytest.fixture
@@ -80,18 +83,38 @@ def test_the_table_says_what_the_summary_holds(cfdiff: Callable[..., str], tmp_p
     assert (tmp_path / "run.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_one_image_has_no_interval_in_the_table() -> None:
+def summary(**changes: Any) -> TranslateSummary:
     figures = {
         "direction": "a -> b",
         "result": "run.h5",
         "images": 1,
+        "groups": None,
+        "intervals_over": "images",
         "mean_abs_difference": 0.01,
         "mean_abs_difference_95": None,
         "retried": 0.0,
         "quarantined": 0,
         "network_calls": 8.0,
         "guide_calls": 3.0,
-        "seconds_per_image": None,
     }
-    cells = list(table(figures).columns[1].cells)
-    assert "0.0100  (1 is the full range)" in cells and "nan" not in " ".join(map(str, cells))
+    return TranslateSummary(**{**figures, **changes})
+
+
+def test_one_image_has_no_interval_in_the_table() -> None:
+    cells = list(map(str, table(summary()).columns[1].cells))
+    assert "0.0100  (1 is the full range)" in cells and "nan" not in " ".join(cells)
+
+
+def test_the_table_says_what_its_intervals_are_over(
+    cfdiff: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    printed = " ".join(cfdiff("--limit", 4, "--steps", 3, "--retries", 0).split())
+    assert "over 4 groups; before" in printed and "over 4 groups; 1 is the full range" in printed
+
+
+def test_names_of_classes_are_not_read_as_markup() -> None:
+    console = Console(file=io.StringIO(), width=120)
+    console.print(table(summary(direction="negative ([/a]) -> positive ([bold]b)", result="[/c].h5")))
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "negative ([/a]) -> positive ([bold]b)" in printed and "[/c].h5" in printed

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 
 from cfdiff.cli import app as program
 from cfdiff.cli.tune import table, verdict
+from cfdiff.tune.result import Measured, TuneResult
+from cfdiff.tune.trial import Goal
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -61,24 +64,28 @@ def test_a_mistake_is_one_line_and_exit_code_2(cfdiff: Run, tmp_path: Path) -> N
     assert not (tmp_path / "tuned.toml").exists()
 
 
-def row(images: str, settings: str, **figures: Any) -> dict[str, Any]:
-    shares = {"flipped_checker": 0.75, "flipped_checker_95": (0.4, 0.9)}
-    change = {"mean_abs_difference": 0.01, "mean_abs_difference_95": None, "network_calls": 30.0}
-    return {"images": images, "settings": settings, "from": "negative", "n": 1, **shares, **change, **figures}
+def row(images: Any, settings: Any, **figures: Any) -> Measured:
+    return Measured(images, settings, "negative", 1, 0.75, (0.4, 0.9), 0.01, None, 30.0, **figures)
 
 
-def outcome(**changes: Any) -> dict[str, Any]:
-    """The figures of a search that missed its goal."""
-    return {
-        "data": "toy",
-        "out": "tuned.toml",
-        "goal": {"flip": 0.99, "margin": 0.75, "max_calls": 40.0, "reached": False},
-        "trials": 3,
-        "complete": 2,
-        "chosen": {"ratio": 0.2},
-        "comparison": [row(i, s) for s in ("start", "chosen") for i in ("tuning", "held-out")],
-        **changes,
-    }
+def outcome(**changes: Any) -> TuneResult:
+    """A search that missed its goal."""
+    result = TuneResult(
+        config=Path("tuned.toml"),
+        plot=Path("tuned.png"),
+        data="toy",
+        data_sha256="0",
+        models={},
+        goal=Goal(0.99, 0.75, 40.0),
+        reached=False,
+        trials=3,
+        complete=2,
+        start={"ratio": 0.3},
+        chosen={"ratio": 0.2},
+        held_out_by="images",
+        comparison=tuple(row(i, s) for s in ("start", "chosen") for i in ("tuning", "held-out")),
+    )
+    return replace(result, **changes)
 
 
 def test_a_goal_that_was_not_reached_is_said_with_the_best_figure() -> None:
@@ -92,11 +99,23 @@ def test_a_goal_that_was_not_reached_is_said_with_the_best_figure() -> None:
 def test_names_of_data_and_config_are_not_read_as_markup(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    figures = outcome(data="x[/y].npz", out="[bold]z[/bold].toml", warnings=[])
+    figures = outcome(data="x[/y].npz", config=Path("[bold]z.toml"))
     monkeypatch.setattr("cfdiff.tune.run.tune", lambda settings, progress: figures)
     monkeypatch.setattr(sys, "argv", ["cfdiff", "tune"])
     monkeypatch.setenv("COLUMNS", "120")
     with pytest.raises(SystemExit) as ended:
         program.main()
     printed = capsys.readouterr().out
-    assert not ended.value.code and "x[/y].npz: default settings" in printed and "[bold]z[/bold].toml" in printed
+    assert not ended.value.code and "x[/y].npz: default settings" in printed and "[bold]z.toml" in printed
+
+
+def test_a_result_reads_as_lines_and_leaves_out_of_json_what_was_not_measured() -> None:
+    result = outcome(comparison=(row("tuning", "chosen"), row("held-out", "chosen", flipped_judge=0.5)))
+    assert repr(result).splitlines()[:2] == [
+        "TuneResult: ratio=0.2, of 3 trials; goal not reached",
+        "  tuning, from negative, chosen, n = 1: flipped 75.0% (checker), mean |difference| 0.0100, 30.0 calls",
+    ]
+    told = result.as_json()
+    assert "flipped_judge" not in told["comparison"][0] and told["comparison"][1]["flipped_judge"] == 0.5
+    assert told["comparison"][0]["from"] == "negative" and told["goal"]["reached"] is False
+    assert result.of("held-out", "chosen")["negative"].flipped_judge == 0.5

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,10 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_summary_counts_by_split_class_and_group_and_json_can_write_it(path: Path) -> None:
-    summary = json.loads(json.dumps(summarise(open_source(path))))
+    summary = json.loads(json.dumps(asdict(summarise(open_source(path)))))
+    assert list(summary) == [
+        "name", "n", "shape", "dtype", "classes", "counts", "groups", "values", "duplicates", "masks", "fingerprint"
+    ]  # fmt: skip
     assert summary["counts"] == {
         "train": {"neg": 1, "pos": 3},
         "val": {"neg": 2, "pos": 0},
@@ -50,16 +54,16 @@ def test_a_summary_counts_by_split_class_and_group_and_json_can_write_it(path: P
 
 def test_mean_and_deviation_are_those_of_all_pixels_of_the_class(path: Path) -> None:
     source = open_source(path)
-    values = summarise(source)["values"]
+    values = summarise(source).values
     for label, name in enumerate(source.classes):
         pixels = source.read(np.flatnonzero(source.labels == label)) / 255
-        assert values[name]["mean"] == pytest.approx(pixels.mean())
-        assert values[name]["std"] == pytest.approx(pixels.std())
-        assert values[name]["range"] == [255 * pixels.min(), 255 * pixels.max()]
+        assert values[name].mean == pytest.approx(pixels.mean())
+        assert values[name].std == pytest.approx(pixels.std())
+        assert values[name].range == (255 * pixels.min(), 255 * pixels.max())
 
 
 def test_exact_copies_and_the_borders_they_cross_are_counted(path: Path) -> None:
-    assert summarise(open_source(path))["duplicates"] == {
+    assert asdict(summarise(open_source(path)).duplicates) == {
         "images": 2,
         "sets": 1,
         "across_splits": 1,
@@ -71,7 +75,7 @@ def test_exact_copies_and_the_borders_they_cross_are_counted(path: Path) -> None
 def test_images_of_other_classes_are_counted_as_other(tmp_path: Path) -> None:
     np.savez(tmp_path / "o.npz", images=np.zeros((3, 4, 4), np.uint8), labels=np.array(["a", "b", "c"]))
     source = open_source(tmp_path / "o.npz", negative="a", positive="b", keep_other=True)
-    assert summarise(source)["counts"] == {"all": {"a": 1, "b": 1, "other": 1}}
+    assert summarise(source).counts == {"all": {"a": 1, "b": 1, "other": 1}}
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

@@ -14,9 +14,10 @@ from torch import nn
 from cfdiff.doctor import data as doctor_data
 from cfdiff.doctor import machine as doctor_machine
 from cfdiff.doctor.classifiers import falling
-from cfdiff.doctor.context import Context, Line, open_context
+from cfdiff.doctor.context import Context, open_context
 from cfdiff.doctor.diffusion import linear_loss
 from cfdiff.doctor.judge import independence, unseen
+from cfdiff.doctor.lines import Line, Report
 from cfdiff.doctor.settings import DoctorSettings
 from cfdiff.models.checkpoint import Card, Model
 
@@ -148,3 +149,16 @@ def test_one_lucky_level_does_not_hide_that_the_guide_fell_to_chance_before() ->
     assert [fit[level] for level in (0, 50)] == pytest.approx([0.79, 0.71])
     assert [fit[level] for level in (100, 200, 300, 400)] == pytest.approx([0.6175] * 4)
     assert falling({0: 0.9, 10: 0.8, 20: 0.5}) == pytest.approx({0: 0.9, 10: 0.8, 20: 0.5})
+
+
+def test_a_report_reads_as_lines_is_asked_by_name_and_has_the_keys_of_json() -> None:
+    report = Report(
+        "cells", 8, (Line("device", "ok", "cpu"), Line("eps error", "fail", "5: nan", "Train.", {"5": np.nan}))
+    )
+    assert repr(report).splitlines() == [
+        "Report of cells, 8 images: 1 ok, 0 warn, 1 fail",
+        "  ok   device: cpu",
+        "  fail eps error: 5: nan -> Train.",
+    ]
+    assert report["device"].status == "ok" and report.failed == [report["eps error"]]
+    assert report.as_json()["lines"][1]["values"] == {"5": None}, "JSON knows no nan"

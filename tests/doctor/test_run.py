@@ -14,7 +14,8 @@ from torch import nn
 
 from cfdiff.data.open import open_source
 from cfdiff.doctor.classifiers import less_noise
-from cfdiff.doctor.context import Context, Line, open_context
+from cfdiff.doctor.context import Context, open_context
+from cfdiff.doctor.lines import Line, Report
 from cfdiff.doctor.run import CHECKS, doctor, examine
 from cfdiff.doctor.settings import DoctorSettings
 from cfdiff.edit.ladder import ladder
@@ -22,7 +23,6 @@ from cfdiff.engine import NoiseSchedule
 from cfdiff.models.checkpoint import Card, Model, load_model, save_model
 
 Settings = Callable[..., DoctorSettings]
-Report = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +51,11 @@ def check(s: DoctorSettings, name: str, **changes: Any) -> list[Line]:
 
 
 def failed(report: Report) -> set[str]:
-    return {line["name"] for line in report["lines"] if line["status"] == "fail"}
+    return {line.name for line in report.lines if line.status == "fail"}
 
 
-def line(report: Report, name: str) -> dict[str, Any]:
-    return next(line for line in report["lines"] if line["name"] == name)
+def line(report: Report, name: str) -> Line:
+    return report[name]
 
 
 def saved_again(path: Path, out: Path, change: Callable[[nn.Module], None] = lambda net: None, **data: Any) -> Path:
@@ -82,17 +82,17 @@ def with_labels_turned(toy: Any, out: Path) -> Path:
 
 def test_a_healthy_cast_has_no_fail_line_and_every_check_speaks(healthy: Any) -> None:
     report, _ = healthy
-    assert failed(report) == set() and report["counts"]["fail"] == 0
-    said = [line["name"] for line in report["lines"]]
+    assert failed(report) == set() and report.counts["fail"] == 0
+    said = [line.name for line in report.lines]
     silent = {"unseen images"}  # the toys' cards list no groups
     assert all(any(name.startswith(c.name) for name in said) for c in CHECKS if c.name not in silent)
-    assert not any("not checked" in line["figure"] for line in report["lines"])
-    assert report["counts"] == {s: sum(li["status"] == s for li in report["lines"]) for s in ("ok", "warn", "fail")}
+    assert not any("not checked" in line.figure for line in report.lines)
+    assert report.counts == {s: sum(li.status == s for li in report.lines) for s in ("ok", "warn", "fail")}
 
 
 def test_the_same_question_gets_the_same_answer(healthy: Any, settings: Settings) -> None:
     first, second = (
-        [found for found in report["lines"] if found["name"] != "memory"] for report in (healthy[0], doctor(settings()))
+        [found for found in report.lines if found.name != "memory"] for report in (healthy[0], doctor(settings()))
     )
     assert first == second
 
@@ -102,29 +102,29 @@ def test_classes_named_the_wrong_way_round_fail_with_the_swap_to_make(settings: 
     parts = ("guide", "checker", "judge")
     turned = {f"direction ({p})" for p in parts} | {f"classes ({p})" for p in (*parts, "diffusion")}
     assert failed(report) == turned | {"start"}
-    assert "--negative healthy --positive sick" in line(report, "direction (guide)")["advice"]
-    assert line(report, "classes (guide)")["advice"] == "Set --negative healthy --positive sick."
+    assert "--negative healthy --positive sick" in line(report, "direction (guide)").advice
+    assert line(report, "classes (guide)").advice == "Set --negative healthy --positive sick."
 
 
 def test_labels_turned_in_the_file_fail_where_no_card_can_tell(toy: Any, settings: Settings, tmp_path: Path) -> None:
     report = doctor(settings(data=str(with_labels_turned(toy, tmp_path / "turned.npz"))))
     assert failed(report) == {f"direction ({p})" for p in ("guide", "checker", "judge")}
-    assert "before any edit" in line(report, "trial edit")["advice"]
-    assert "inverted" in line(report, "direction (judge)")["figure"]
+    assert "before any edit" in line(report, "trial edit").advice
+    assert "inverted" in line(report, "direction (judge)").figure
 
 
 def test_one_inverted_model_is_told_from_inverted_data(toy: Any, settings: Settings, tmp_path: Path) -> None:
     judge = saved_again(toy.weights / "judge.safetensors", tmp_path / "judge.safetensors", negate)
     report = doctor(settings(judge=judge))
     assert failed(report) == {"direction (judge)"}
-    assert "but the judge does" in line(report, "direction (judge)")["advice"]
+    assert "but the judge does" in line(report, "direction (judge)").advice
 
 
 def test_an_untrained_diffusion_model_fails_by_its_eps_error(settings: Settings, toys: Any, tmp_path: Path) -> None:
     report = doctor(settings(diffusion=toys.save_unet(tmp_path / "new.safetensors", toys.toy_unet())))
     assert "eps error" in failed(report)
     assert failed(report) <= {"eps error", "guidance", "trial edit"}  # which stand on the network's eps
-    values = line(report, "eps error")["values"]
+    values = line(report, "eps error").values
     assert values["20"] == pytest.approx(1, abs=0.05) and values["pixelwise_20"] < values["20"]
 
 
@@ -152,19 +152,19 @@ def test_a_guide_of_another_schedule_fails_its_line(settings: Settings, toys: An
     guide = toys.save_classifier(tmp_path / "linear.safetensors", net, NoiseSchedule.linear(100))
     report = doctor(settings(guide=guide))
     assert failed(report) - {"guide by level"} == {"schedule", "start"}
-    assert line(report, "schedule")["advice"] == "Train a guide with --schedule cosine --T 100."
+    assert line(report, "schedule").advice == "Train a guide with --schedule cosine --T 100."
 
 
 def test_a_judge_that_is_the_checker_fails(toy: Any, settings: Settings) -> None:
     report = doctor(settings(judge=toy.weights / "checker.safetensors"))
     assert failed(report) == {"judge", "start"}
-    assert "is the checker" in line(report, "judge")["figure"]
+    assert "is the checker" in line(report, "judge").figure
 
 
 def test_a_judge_that_is_the_guide_file_is_of_the_wrong_kind(toy: Any, settings: Settings) -> None:
     report = doctor(settings(judge=toy.weights / "guide.safetensors"))
     assert failed(report) == {"model (judge)", "judge", "start"}
-    assert line(report, "judge")["figure"] == "the judge is the guide: the same file"
+    assert line(report, "judge").figure == "the judge is the guide: the same file"
 
 
 def test_images_of_another_size_fail_for_each_model_and_the_rest_goes_on(
@@ -172,9 +172,9 @@ def test_images_of_another_size_fail_for_each_model_and_the_rest_goes_on(
 ) -> None:
     report = doctor(settings(data=str(toys.write_npz(tmp_path / "big.npz", 12, size=24))))
     assert failed(report) == {f"size ({p})" for p in ("diffusion", "guide", "checker", "judge")} | {"start"}
-    assert line(report, "size (guide)")["figure"] == "images 24x24, 1 channel, model 16x16, 1 channel"
-    assert line(report, "schedule")["status"] == line(report, "values")["status"] == "ok"
-    assert line(report, "inversion")["figure"] == "not checked: no diffusion model that fits"
+    assert line(report, "size (guide)").figure == "images 24x24, 1 channel, model 16x16, 1 channel"
+    assert line(report, "schedule").status == line(report, "values").status == "ok"
+    assert line(report, "inversion").figure == "not checked: no diffusion model that fits"
 
 
 def test_a_judge_of_another_size_stops_nothing_but_its_own_checks(
@@ -183,7 +183,7 @@ def test_a_judge_of_another_size_stops_nothing_but_its_own_checks(
     judge = toys.save_classifier(tmp_path / "judge24.safetensors", toys.toy_classifier(3, size=24))
     report = doctor(settings(judge=judge))
     assert failed(report) == {"size (judge)", "start"}
-    assert line(report, "trial edit")["values"].keys() == {"mean_abs_difference", "flipped_checker"}
+    assert line(report, "trial edit").values.keys() == {"mean_abs_difference", "flipped_checker"}
 
 
 class KnowsUpTo(nn.Module):
@@ -260,7 +260,7 @@ def test_an_untrained_guide_fails_on_clean_images_already(settings: Settings, to
     path = toys.save_classifier(tmp_path / "guide.safetensors", toys.toy_classifier(9, noisy=True))
     report = doctor(settings(guide=path, limit=48))
     assert failed(report) == {"direction (guide)", "guide by level"}
-    assert "chance" in line(report, "direction (guide)")["figure"]
+    assert "chance" in line(report, "direction (guide)").figure
 
 
 def test_without_a_use_for_the_guide_its_levels_are_no_matter(settings: Settings) -> None:
@@ -275,9 +275,9 @@ def test_weights_that_are_not_finite_fail_identity_and_eps_error(toy: Any, setti
     path = saved_again(toy.weights / "diffusion.safetensors", tmp_path / "nan.safetensors", broken)
     report = doctor(settings(diffusion=path))
     assert {"identity", "eps error"} <= failed(report)
-    assert line(report, "identity")["values"] == {"changed": 12.0}
-    assert line(report, "inversion")["status"] == "warn"
-    assert line(report, "eps error")["values"]["20"] is None  # JSON has no nan
+    assert line(report, "identity").values == {"changed": 12.0}
+    assert line(report, "inversion").status == "warn"
+    assert line(report, "eps error").as_json()["values"]["20"] is None  # JSON has no nan
 
 
 def test_too_few_steps_show_in_the_inversion_error_and_more_steps_lower_it(settings: Settings) -> None:
@@ -310,14 +310,14 @@ def test_guidance_without_a_gradient_fails(toy: Any, settings: Settings, tmp_pat
     parts = {p: saved_again(toy.weights / f"{p}.safetensors", tmp_path / p, deaf) for p in ("guide", "checker")}
     report = doctor(settings(**parts))
     assert "guidance" in failed(report)
-    assert line(report, "trial edit")["values"]["mean_abs_difference"] == 0
+    assert line(report, "trial edit").values["mean_abs_difference"] == 0
 
 
 def test_scale_0_is_off_and_no_failure(settings: Settings) -> None:
     report = doctor(settings(scale=0, limit=8))
     assert failed(report) == set()
-    assert line(report, "guidance")["figure"].startswith("off")
-    assert line(report, "trial edit")["status"] == "ok"
+    assert line(report, "guidance").figure.startswith("off")
+    assert line(report, "trial edit").status == "ok"
 
 
 def test_a_change_below_rounding_and_edits_that_do_not_flip_are_warnings(settings: Settings) -> None:
@@ -329,8 +329,8 @@ def test_a_change_below_rounding_and_edits_that_do_not_flip_are_warnings(setting
 
 def test_steps_that_do_not_fit_the_schedule_fail_and_hide_nothing(settings: Settings) -> None:
     report = doctor(settings(steps=60, limit=8))
-    assert "use 1 to 40 steps" in line(report, "noise path")["advice"] + line(report, "noise path")["figure"]
-    assert "noise path" in failed(report) and line(report, "eps error")["status"] != "fail"
+    assert "use 1 to 40 steps" in line(report, "noise path").advice + line(report, "noise path").figure
+    assert "noise path" in failed(report) and line(report, "eps error").status != "fail"
 
 
 def test_many_broken_things_are_all_told_at_once(toy: Any, settings: Settings, toys: Any, tmp_path: Path) -> None:
@@ -351,9 +351,9 @@ def test_data_that_cannot_be_opened_or_read_leave_the_models_to_be_checked(
     for data in (tmp_path / "nothing.npz", outside):
         report = doctor(settings(data=str(data), judge=toy.weights / "checker.safetensors"))
         assert {"data", "judge"} <= failed(report)
-        assert line(report, "schedule")["status"] == "ok"
-        assert line(report, "eps error")["figure"] == "not checked: no images"
-    assert "outside [0, 1]" in line(report, "data")["figure"]
+        assert line(report, "schedule").status == "ok"
+        assert line(report, "eps error").figure == "not checked: no images"
+    assert "outside [0, 1]" in line(report, "data").figure
 
 
 def test_masks_that_the_data_has_not_stop_the_start_and_nothing_is_edited_everywhere(
@@ -372,8 +372,8 @@ def test_one_class_only_leaves_the_direction_open(toy: Any, settings: Settings, 
     arrays = {key: value[::2] for key, value in np.load(toy.data).items()}
     np.savez(tmp_path / "healthy.npz", **arrays)
     report = doctor(settings(data=str(tmp_path / "healthy.npz")))
-    assert line(report, "classes")["status"] == "warn"
-    assert line(report, "direction")["figure"] == "not checked: no images of both classes"
+    assert line(report, "classes").status == "warn"
+    assert line(report, "direction").figure == "not checked: no images of both classes"
 
 
 def test_images_are_balanced_and_of_the_validation_split(toy: Any, settings: Settings, tmp_path: Path) -> None:
@@ -412,9 +412,9 @@ def test_the_context_of_a_run_without_guide_still_checks_the_rest(toy: Any, sett
     for part in ("diffusion", "checker"):
         (tmp_path / f"{part}.safetensors").write_bytes((toy.weights / f"{part}.safetensors").read_bytes())
     report = doctor(settings(weights=str(tmp_path), guides="clean", limit=8))
-    assert failed(report) == set() and line(report, "judge")["status"] == "warn"
+    assert failed(report) == set() and line(report, "judge").status == "warn"
     needy = doctor(settings(weights=str(tmp_path), limit=8))
-    assert failed(needy) == {"start"} and "needs a guide" in line(needy, "start")["figure"]
+    assert failed(needy) == {"start"} and "needs a guide" in line(needy, "start").figure
 
 
 def test_progress_names_each_check(healthy: Any) -> None:

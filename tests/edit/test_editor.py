@@ -9,16 +9,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cfdiff import registry
 from cfdiff.data.values import mean_change, to_model
-from cfdiff.edit.editor import Editor, changed_region
-from cfdiff.edit.ladder import ladder
+from cfdiff.edit.editor import Attempt, Editor, changed_region
+from cfdiff.edit.ladder import Rung, ladder
 from cfdiff.edit.roles import Cast, probabilities
 from cfdiff.engine import Trajectory
 from cfdiff.models.checkpoint import Card, Model
 
 Images = Callable[..., np.ndarray]
 Settings = Callable[..., Any]
-SOLVERS = [{"solver": "ddim"}, {"solver": "ddim", "eta": 0.7}, {"solver": "ddpm"}, {"solver": "dpm++"}]
+SOLVERS = [{"solver": "ddim", "eta": 0.7}, *({"solver": name} for name in registry.SOLVERS)]
 STOCHASTIC = [{"solver": "ddim", "eta": 1.0}, {"solver": "ddpm"}, {"inversion": "noise"}]
 
 
@@ -273,13 +274,13 @@ class Brightener(Editor):
         path: Trajectory,
         ids: Sequence[str],
         target: Tensor,
-        ratio: float | None,
+        rung: Rung,
         mask: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Attempt:
         k = len(self.tries)
         self.tries.append(list(ids))
         x = torch.stack([torch.full_like(path.x[0][0], 2 * self.effect[i][k] - 1) for i in ids])
-        return x, torch.full((len(ids),), 2)
+        return Attempt(x, torch.full((len(ids),), 2), torch.full((len(ids),), path.steps - 1))
 
 
 def test_only_failures_climb_the_ladder_and_the_smallest_change_that_flips_is_kept(
@@ -332,13 +333,13 @@ def tried(editor: Editor, image: np.ndarray, tries: list[tuple[float, float]], m
     """
     used = []
 
-    def decode(path: Any, ids: Any, goals: Tensor, rung: Any, mask: Any = None) -> tuple[Tensor, Tensor]:
+    def decode(path: Any, ids: Any, goals: Tensor, rung: Any, mask: Any = None) -> Attempt:
         p, a = tries[len(used)]
         used.append(rung)
         x = path.x[0].clone()
         x[:, :, 5:, 5:] += a
         x[:, :, 1:4, 1:4] = np.log(p / (1 - p)) / 3.2 / 9
-        return x, torch.zeros(len(x), dtype=torch.int64)
+        return Attempt(x, *torch.zeros(2, len(x), dtype=torch.int64))
 
     monkeypatch.setattr(editor, "decode", decode)
     return editor.edit(image, names(1), 1), len(used)

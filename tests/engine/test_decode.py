@@ -10,9 +10,12 @@ from cfdiff.engine import (
     Ddpm,
     DpmSolver2M,
     Guidance,
+    Heun,
     NoiseSource,
     NoisyGuide,
     Step,
+    UniPC,
+    ddim_step,
     decode,
     encode_ddim,
     encode_fixed_point,
@@ -27,6 +30,8 @@ SOLVERS = {
     "ddpm-beta": Ddpm("beta"),
     "ddpm-beta-tilde": Ddpm("beta_tilde"),
     "2m": DpmSolver2M(),
+    "heun": Heun(),
+    "unipc": UniPC(),
 }
 ENCODERS = {
     "ddim": encode_ddim,
@@ -211,3 +216,50 @@ def test_a_decode_leaves_the_trajectory_as_it_was(mixture) -> None:
         options = {"solver": solver, "noise": NoiseSource(0, ids(2))}
         decode(mixture.schedule, mixture.eps, trajectory, guidance=guidance, clip=True, **options)
     assert all(torch.equal(a, b) for a, b in zip(before, trajectory.x, strict=True))
+
+
+class Remembers:
+    """A solver with a list for a memory, as one writes them: DDIM with the mean of all eps so far."""
+
+    stochastic = False
+
+    def __init__(self) -> None:
+        self.eps: list[torch.Tensor] = []
+
+    def reset(self) -> None:
+        self.eps.clear()
+
+    def step(self, schedule, x, eps, a, b, noise=None, ask=None):
+        self.eps.append(eps)
+        return ddim_step(schedule, x, sum(self.eps) / len(self.eps), a, b)
+
+
+def test_each_walk_has_a_memory_of_its_own(mixture) -> None:
+    """The unguided walk must not see what the guided one remembers: neither a list nor its length."""
+    x0, solver = mixture.sample(3), Remembers()
+    tau = make_tau(mixture.schedule, 0.6, 10)
+    assert torch.equal(translate(mixture, x0, tau, solver=solver), x0)
+    assert len(solver.eps) == 10
+    moved = translate(mixture, x0, tau, solver=solver, guidance=guidance_to(mixture, torch.tensor([1, 0, 1])))
+    assert not torch.equal(moved, x0) and len(solver.eps) == 10
+
+
+def test_a_solver_that_asks_twice_is_guided_both_times(mixture) -> None:
+    """Heun's second look goes through guidance too; it asks the network once a step and walk more, but for the last."""
+    x0, levels, guided = mixture.sample(2), [], []
+    tau = make_tau(mixture.schedule, 0.6, 5)
+    trajectory = encode_ddim(mixture.schedule, mixture.eps, x0, tau)
+
+    def denoise(x, level):
+        levels.append(level)
+        return mixture.eps(x, level)
+
+    def log_prob(x, level):
+        guided.append(level)
+        return mixture.log_prob(x, level)
+
+    guidance = Guidance(mixture.schedule, [NoisyGuide(log_prob)], 3.0, 0.5, torch.tensor([1, 0]))
+    decode(mixture.schedule, denoise, trajectory, solver=Heun(), guidance=guidance)
+    below = tau[-2:0:-1]
+    assert sorted(levels) == sorted(below * 3), "at each level between: the step's own call, and a look on either walk"
+    assert sorted(guided) == sorted([tau[-1], *below, *below])

@@ -137,3 +137,10 @@ def test_a_half_precision_network_leaves_the_path_in_float32(mixture, x0) -> Non
 
     for trajectory in encoders(mixture, x0, [0, 50, 100], denoise).values():
         assert {t.dtype for t in [*trajectory.x, *trajectory.eps[1:]]} == {torch.float32}
+
+
+def test_selecting_all_samples_copies_nothing(mixture) -> None:
+    path = encode_ddim(mixture.schedule, mixture.eps, mixture.sample(3), make_tau(mixture.schedule, 0.4, 5))
+    assert path.select([0, 1, 2]) is path
+    assert path.select([0, 2, 1]) is not path and torch.equal(path.select([0, 2, 1]).x[-1], path.x[-1][[0, 2, 1]])
+    assert len(path.select([1]).x[0]) == 1

@@ -323,3 +323,35 @@ def test_guidance_works_on_any_schedule_at_its_ends() -> None:
     for level in (1, 1000):
         step = Guidance(schedule, [guide], 5.0, 0.5, torch.tensor([0, 1]))(x, level, x, x)
         assert torch.isfinite(step.eps).all() and (step.ratio > 0).all()
+
+
+@pytest.mark.parametrize("scale", [3.0, 1e4])
+def test_asking_the_guides_of_all_samples_gives_what_asking_the_active_ones_gives(mixture, scale: float) -> None:
+    """On a GPU no step may wait to learn which samples are active; the inactive ones keep their eps bit for bit."""
+    x0 = mixture.sample(6)
+    level = 40
+    x = q_sample(mixture.schedule, x0, level, torch.randn(x0.shape, generator=torch.Generator().manual_seed(1)))
+    eps = mixture.eps(x, level)
+    x0_hat = x0_from_eps(mixture.schedule, x, level, eps)
+    guides, target = [NoisyGuide(mixture.log_prob)], torch.ones(6).long()
+    options = {"checker": mixture.clean_log_prob, "confidence": 0.9}
+    sparse, dense = (
+        Guidance(mixture.schedule, guides, scale, 0.5, target, dense=dense, **options)(x, level, eps, x0_hat)
+        for dense in (False, True)
+    )
+    assert torch.equal(sparse.active, dense.active) and 0 < sparse.active.sum() < 6
+    torch.testing.assert_close(sparse.eps, dense.eps)
+    assert torch.equal(dense.eps[~dense.active], eps[~dense.active])
+
+
+def test_a_guide_that_overflows_for_a_sample_that_has_enough_does_not_touch_it(mixture) -> None:
+    class Overflows:
+        max_level, joint = None, False
+
+        def gradient(self, x, level, eps, x0_hat, target):
+            return torch.full_like(x, float("nan"))
+
+    x, target = mixture.sample(4), torch.ones(4).long()
+    enough = lambda x0_hat: torch.ones(4, dtype=torch.bool)  # noqa: E731
+    done = Guidance(mixture.schedule, [Overflows()], 3.0, 0.5, target, enough=enough, dense=True)
+    assert torch.equal(done(x, 40, x, x).eps, x)

@@ -23,6 +23,7 @@ from cfdiff.engine.joint import (
     JointTweedieGuide,
     assignment,
     chunked,
+    count_reached,
     exact_count,
     join_paths,
     joint_gradient,
@@ -180,3 +181,13 @@ def test_a_chunked_denoiser_and_joined_paths_are_those_of_the_whole_bag(mixture)
     for a, b in zip(parts.x, whole.x, strict=True):
         torch.testing.assert_close(a, b)
     torch.testing.assert_close(chunked(mixture.eps, 3)(whole.x[-1], tau[-1]), whole.eps_at(whole.steps))
+
+
+def test_the_loop_of_a_bag_closes_when_the_count_is_reached_and_every_instance_is_sure() -> None:
+    def log_prob(logits: torch.Tensor) -> torch.Tensor:
+        return torch.log_softmax(torch.stack([torch.zeros(len(logits)), logits.flatten()], 1), 1)
+
+    enough = count_reached(log_prob, 2, 0.9, chunk=2)
+    assert enough(torch.tensor([4.0, 4.0, -4.0, -4.0, -4.0])).tolist() == [True] * 5
+    assert enough(torch.tensor([4.0, 0.5, -4.0, -4.0, -4.0])).tolist() == [False] * 5, "one is not sure: all go on"
+    assert enough(torch.tensor([4.0, 4.0, 4.0, -4.0, -4.0])).tolist() == [False] * 5, "three are not two"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cfdiff.engine import Ddim, Ddpm, DpmSolver2M, NoiseSchedule, ddim_step, make_tau
+from cfdiff.engine import Ddim, Ddpm, DpmSolver2M, NoiseSchedule, UniPC, ddim_step, make_tau
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -88,6 +88,26 @@ def test_dpm_solver_2m_steps_are_those_of_diffusers(name: str, steps: int) -> No
 
     ours = theirs = start()
     solver = DpmSolver2M()
+    for a, b in zip(tau[:0:-1], tau[-2::-1], strict=True):
+        theirs = scheduler.step(network(theirs, a), a - 1, theirs).prev_sample
+        ours = solver.step(schedule, ours, network(ours, a), a, b)
+    torch.testing.assert_close(ours, theirs.double(), atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
+@pytest.mark.parametrize("name", ["linear", "betas"])
+@pytest.mark.parametrize("steps", [5, 20, 100])
+def test_unipc_steps_are_those_of_diffusers(name: str, steps: int) -> None:
+    """Predictor and corrector; diffusers keeps its sigmas in float32. Its cosine schedule begins at a sigma of 2e4."""
+    schedule = SCHEDULES[name]
+    options = {"solver_order": 2, "solver_type": "bh2", "final_sigmas_type": "zero", "timestep_spacing": "trailing"}
+    scheduler = peer("UniPCMultistepScheduler", schedule, **options)
+    scheduler.set_timesteps(steps)
+    tau = make_tau(schedule, 1, steps)
+    assert [t + 1 for t in scheduler.timesteps.tolist()] == tau[:0:-1]
+
+    ours = theirs = start()
+    solver = UniPC()
     for a, b in zip(tau[:0:-1], tau[-2::-1], strict=True):
         theirs = scheduler.step(network(theirs, a), a - 1, theirs).prev_sample
         ours = solver.step(schedule, ours, network(ours, a), a, b)

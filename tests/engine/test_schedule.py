@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -27,10 +29,26 @@ def test_linear_with_1000_steps_is_the_schedule_of_ddpm() -> None:
 
 @pytest.mark.parametrize(
     "schedule",
-    [NoiseSchedule.linear(50), NoiseSchedule.cosine(50), NoiseSchedule.from_betas([0.1, 0.2, 0.3])],
+    [
+        NoiseSchedule.linear(50),
+        NoiseSchedule.linear(50, start=1e-3, end=0.03),
+        NoiseSchedule.cosine(50),
+        NoiseSchedule.cosine(50, s=0.05),
+        NoiseSchedule.from_betas([0.1, 0.2, 0.3]),
+    ],
 )
 def test_a_schedule_comes_back_from_its_config(schedule: NoiseSchedule) -> None:
-    assert NoiseSchedule.from_config(schedule.config).same_as(schedule)
+    assert NoiseSchedule.from_config(json.loads(json.dumps(schedule.config))).same_as(schedule)
+
+
+def test_a_config_of_the_name_and_t_alone_has_the_default_parameters() -> None:
+    """What files before 0.2 hold."""
+    assert NoiseSchedule.from_config({"name": "cosine", "T": 50}).same_as(NoiseSchedule.cosine(50))
+
+
+def test_a_parameter_that_the_formula_has_not_is_a_users_mistake() -> None:
+    with pytest.raises(UserError, match="not complete"):
+        NoiseSchedule.from_config({"name": "cosine", "T": 50, "start": 1e-4})
 
 
 @pytest.mark.parametrize("betas", [[], [0.0], [1.0], [0.1, -0.1], [[0.1]], [float("nan")]])

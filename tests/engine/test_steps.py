@@ -8,7 +8,9 @@ from cfdiff.engine import (
     Ddim,
     Ddpm,
     DpmSolver2M,
+    Heun,
     NoiseSchedule,
+    UniPC,
     ddim_step,
     ddpm_step,
     dpm_solver_2m_step,
@@ -22,7 +24,7 @@ def sample(toy, solver, x: Tensor, tau: list[int], noise=torch.randn_like) -> Te
     """The plain sampler, in the shortest form."""
     solver.reset()
     for a, b in zip(reversed(tau), reversed(tau[:-1]), strict=False):
-        x = solver.step(toy.schedule, x, toy.eps(x, a), a, b, noise(x))
+        x = solver.step(toy.schedule, x, toy.eps(x, a), a, b, noise(x), toy.eps)
     return x
 
 
@@ -85,7 +87,18 @@ def test_2m_converges_to_the_exact_flow_of_a_gaussian_faster_than_ddim(gaussian)
     assert second[0] / second[2] > 8
 
 
-@pytest.mark.parametrize("solver", [Ddim(), Ddim(0.5), Ddim(1), Ddpm("beta"), Ddpm("beta_tilde"), DpmSolver2M()])
+@pytest.mark.parametrize("solver", [Heun(), UniPC()], ids=["heun", "unipc"])
+def test_heun_and_unipc_are_of_second_order(gaussian, solver) -> None:
+    """Twice the steps, a quarter of the error (the last step, to level 0, is of first order and adds a little)."""
+    first = errors_by_steps(gaussian, Ddim(), [10, 20, 40])
+    second = errors_by_steps(gaussian, solver, [10, 20, 40])
+    assert all(b < a / 2 for a, b in zip(first, second, strict=True))
+    assert second[0] / second[2] > 8
+
+
+@pytest.mark.parametrize(
+    "solver", [Ddim(), Ddim(0.5), Ddim(1), Ddpm("beta"), Ddpm("beta_tilde"), DpmSolver2M(), Heun(), UniPC()]
+)
 def test_every_solver_samples_the_gaussians_marginal(gaussian, solver) -> None:
     g = torch.Generator().manual_seed(1)
     x_T = torch.randn((3000, 1, 2, 2), generator=g)

@@ -23,7 +23,7 @@ from cfdiff.evaluate.judge import find_judge
 from cfdiff.evaluate.masks import fixed_threshold, read_masks
 from cfdiff.evaluate.origin import bundled_data
 from cfdiff.evaluate.realism import real_images
-from cfdiff.evaluate.run import evaluate
+from cfdiff.evaluate.run import evaluate as measure
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.evaluate.trip import the_way_back
 from cfdiff.models.checkpoint import load_model
@@ -31,6 +31,11 @@ from cfdiff.store import RunParts
 from cfdiff.store.runs import Run, open_run
 
 SPOT = (slice(4, 9), slice(6, 10))
+
+
+def evaluate(settings: EvaluateSettings, *progress: Any) -> dict[str, Any]:
+    """What --json prints."""
+    return measure(settings, *progress).as_json()
 
 
 def ask(model: Path, images: np.ndarray) -> np.ndarray:
@@ -188,7 +193,7 @@ def test_flipped_images_have_a_column_of_their_own(made: Any, settings: Any) -> 
     assert figure["flipped"]["value"] == pytest.approx(change[flipped].mean(), rel=1e-5)
     assert figure["all"]["n"] == len(change) and figure["flipped"]["n"] == flipped.sum()
     assert figure["all"]["low"] < figure["all"]["value"] < figure["all"]["high"]
-    assert figure["all"]["by"] == "groups" and result["groups"] == 8
+    assert figure["all"]["by"] == "Student over groups" and result["groups"] == 8
 
 
 def test_the_batch_size_does_not_change_a_figure(made: Any, settings: Any) -> None:
@@ -330,7 +335,7 @@ def test_a_run_without_judge_counts_the_checkers_flips_and_says_so(made: Any, se
     run = made(darker_spot, **{"prob/judge": None, "flipped": None, "group": None})
     result = evaluate(settings(run, weights=None, data=None))
     assert result["flipped_by"] == "checker" and result["groups"] is None
-    assert result["sections"]["valid"]["figures"]["flip_rate_checker"]["all"]["by"] == "Wilson"
+    assert result["sections"]["valid"]["figures"]["flip_rate_checker"]["all"]["by"] == "Wilson over images"
 
 
 def mistakes(toy: Any, tmp_path: Path) -> list[tuple[dict[str, Any], str]]:

@@ -16,13 +16,18 @@ from cfdiff.bag.settings import BagSettings
 from cfdiff.data.values import to_model, unit
 from cfdiff.edit.roles import probabilities
 from cfdiff.errors import UserError
-from cfdiff.evaluate.run import evaluate
+from cfdiff.evaluate.run import evaluate as measure
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.evaluate.trip import the_way_back
 from cfdiff.models.checkpoint import load_model, save_model
 from cfdiff.store.bags import open_bags
 from cfdiff.store.runs import open_run
 from cfdiff.translate.run import translate
+
+
+def evaluate(settings: EvaluateSettings, *progress: Any) -> dict[str, Any]:
+    """What --json prints."""
+    return measure(settings, *progress).as_json()
 
 
 @pytest.fixture(scope="module")

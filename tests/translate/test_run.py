@@ -80,7 +80,7 @@ def test_both_judge_and_checker_move_to_the_class_that_was_asked_for(toy: Any, t
             before, after = r.prob(who)[:, :, target].mean(axis=0)
             assert after > before
         assert r.attrs["direction"].endswith(("(sick)", "(healthy)")[1 - target])
-    assert figures["flipped_checker"] > figures["target_before_checker"]
+    assert figures.flipped_checker > figures.target_before_checker
 
 
 @pytest.mark.parametrize("size", [1, 7, 32])
@@ -209,7 +209,7 @@ def test_colour_images_work_from_end_to_end(toy_rgb: Any, tmp_path: Path) -> Non
     figures = translate(toy_rgb.settings(tmp_path / "run.h5", preview=tmp_path / "run.png"))
     with open_result(tmp_path / "run.h5") as r:
         assert r.counterfactual.shape == (8, 16, 16, 3) and r.counterfactual.dtype == np.uint8
-    assert figures["mean_abs_difference"] > 0 and (tmp_path / "run.png").stat().st_size > 0
+    assert figures.mean_abs_difference > 0 and (tmp_path / "run.png").stat().st_size > 0
 
 
 def test_the_source_is_read_batch_by_batch_and_one_batch_is_alive_at_a_time(
@@ -357,7 +357,7 @@ def test_a_finished_run_gets_its_preview_without_being_made_again(toy: Any, tmp_
     translate(toy.settings(out, limit=2, retries=0))
     before = out.read_bytes()
     figures = translate(toy.settings(out, limit=2, retries=0, preview=picture))
-    assert picture.stat().st_size > 0 and figures["seconds_per_image"] is None
+    assert picture.stat().st_size > 0 and figures.seconds_per_image is None
     with pytest.raises(UserError, match="--force"):
         translate(toy.settings(out, limit=3, preview=picture))
     assert out.read_bytes() == before
@@ -437,7 +437,7 @@ def test_a_class_name_with_a_slash_is_no_folder_of_the_default_result(toy: Any, 
 
 def test_one_image_is_enough(toy: Any, tmp_path: Path) -> None:
     figures = translate(toy.settings(tmp_path / "run.h5", limit=1))
-    assert figures["images"] == 1 and figures["mean_abs_difference_95"] is None
+    assert figures.images == 1 and figures.mean_abs_difference_95 is None
     assert torch.is_grad_enabled()
 
 
@@ -447,18 +447,18 @@ def test_a_quarantined_image_stays_its_source_says_why_and_is_not_flipped(
     decode = Editor.decode
 
     def overflow(self: Editor, path: Any, ids: Any, *rest: Any) -> Any:
-        x, guided = decode(self, path, ids, *rest)
-        x[[i for i, name in enumerate(ids) if name == "cell/001.png"]] = float("nan")
-        return x, guided
+        found = decode(self, path, ids, *rest)
+        found.z[[i for i, name in enumerate(ids) if name == "cell/001.png"]] = float("nan")
+        return found
 
     monkeypatch.setattr(Editor, "decode", overflow)
     figures = translate(toy.settings(tmp_path / "run.h5", from_="positive", to="negative"))
     monkeypatch.undo()
     with open_result(tmp_path / "run.h5") as r:
         row = r["id"][:].tolist().index("cell/001.png")
-        assert r.quarantined.sum() == figures["quarantined"] == 1 and r.quarantined[row]
+        assert r.quarantined.sum() == figures.quarantined == 1 and r.quarantined[row]
         assert "not finite" in r["status"][row] and not r["flipped"][row]
         assert (r.counterfactual[row] == r.source[row]).all() and (r.difference[row] == 0).all()
-        assert figures["flipped_judge"] == r["flipped"][:].mean()
+        assert figures.flipped_judge == r["flipped"][:].mean()
     measured = evaluate(EvaluateSettings(run=tmp_path / "run.h5", weights=str(toy.weights)))
-    assert measured["sections"]["valid"]["figures"]["flip_rate_judge"]["all"]["value"] == figures["flipped_judge"]
+    assert measured["flip_rate_judge"].all.value == figures.flipped_judge

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from cfdiff.translate.run import translate
 from cfdiff.translate.settings import TranslateSettings
 from cfdiff.tune import run as workflow
 from cfdiff.tune.images import open_halves
+from cfdiff.tune.result import Measured, TuneResult
 from cfdiff.tune.run import rounds, start_name, tune
 from cfdiff.tune.settings import TuneSettings
 
@@ -53,32 +55,32 @@ def make(toy: Any, splits: Path, tmp_path: Path) -> Make:
 
 @pytest.fixture(scope="module")
 def found(toy: Any, splits: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """One search that the tests of its outputs share: (settings, figures)."""
+    """One search that the tests of its outputs share: (settings, result)."""
     folder = tmp_path_factory.mktemp("found")
     s = make.__wrapped__(toy, splits, folder)(trials=6, plot=folder / "tuned.png")  # type: ignore[attr-defined]
     return s, tune(s)
 
 
-def rows(figures: dict[str, Any], images: str) -> dict[str, dict[str, Any]]:
-    return {row["settings"]: row for row in figures["comparison"] if row["images"] == images}
+def rows(result: TuneResult, images: str) -> dict[str, Measured]:
+    return {row.settings: row for row in result.comparison if row.images == images}
 
 
 def test_a_bad_start_is_improved_on_and_the_goal_is_held(found: Any) -> None:
-    s, figures = found
-    before, after = rows(figures, "tuning")["start"], rows(figures, "tuning")["chosen"]
-    assert figures["goal"]["reached"] and after["flipped_checker"] >= s.flip
-    assert after["mean_abs_difference"] < 0.8 * before["mean_abs_difference"]
-    held = rows(figures, "held-out")
-    assert held["chosen"]["mean_abs_difference"] < held["start"]["mean_abs_difference"]
-    assert held["chosen"]["change_against_start"] == pytest.approx(
-        held["chosen"]["mean_abs_difference"] - held["start"]["mean_abs_difference"], abs=1e-6
+    s, result = found
+    before, after = rows(result, "tuning")["start"], rows(result, "tuning")["chosen"]
+    assert result.reached and after.flipped_checker >= s.flip
+    assert after.mean_abs_difference < 0.8 * before.mean_abs_difference
+    held = rows(result, "held-out")
+    assert held["chosen"].mean_abs_difference < held["start"].mean_abs_difference
+    assert held["chosen"].change_against_start == pytest.approx(
+        held["chosen"].mean_abs_difference - held["start"].mean_abs_difference, abs=1e-6
     )
 
 
 def test_the_config_holds_the_choice_and_translate_and_bag_take_it(found: Any, toy: Any, tmp_path: Path) -> None:
-    s, figures = found
+    s, result = found
     stored = tomllib.loads(s.out.read_text())
-    assert {name: stored[name] for name in figures["chosen"]} == figures["chosen"]
+    assert {name: stored[name] for name in result.chosen} == result.chosen
     # What was held fixed and is no default is in it too: the choice is good only with that.
     assert stored["steps"] == 4 and stored["closed_loop"] is False and "spacing" not in stored
     given = toy.settings(tmp_path / "run.h5").model_dump(exclude=set(stored), exclude_unset=True, by_alias=True)
@@ -90,22 +92,22 @@ def test_the_config_holds_the_choice_and_translate_and_bag_take_it(found: Any, t
 
 
 def test_the_config_says_where_it_comes_from_and_names_no_path(found: Any, splits: Path) -> None:
-    s, figures = found
+    s, result = found
     text = s.out.read_text() + s.out.with_name("tuned.toml.trials.json").read_text()
-    assert figures["data_sha256"] in text and all(digest in text for digest in figures["models"].values())
+    assert result.data_sha256 in text and all(digest in text for digest in result.models.values())
     assert "held-out, from negative, n = 6" in text and "by the judge" in text and "split 'val'" in text
     for folder in (splits.parent, s.out.parent, Path.cwd(), Path.home()):
-        assert str(folder) not in text + json.dumps(figures)
+        assert str(folder) not in text + json.dumps(result.as_json())
     assert s.plot.read_bytes()[:4] == b"\x89PNG"
 
 
 def test_the_figures_of_the_choice_are_those_of_a_run_with_it(found: Any, toy: Any, tmp_path: Path) -> None:
-    s, figures = found
+    s, result = found
     halves = open_halves(s, rounds(s.images))
     cast = casts.load_cast(s, s.data, halves.whole)
     part = halves.tuning["negative"]
-    edits = Editor(cast, s.model_copy(update=figures["chosen"])).edit(part.images, part.ids, 1)
-    assert rows(figures, "tuning")["chosen"]["flipped_checker"] == (edits.checker[:, 1] >= s.margin).mean()  # type: ignore[index]
+    edits = Editor(cast, s.model_copy(update=result.chosen)).edit(part.images, part.ids, 1)
+    assert rows(result, "tuning")["chosen"].flipped_checker == (edits.checker[:, 1] >= s.margin).mean()  # type: ignore[index]
 
 
 def test_a_search_that_was_stopped_continues_and_ends_with_the_same_files(
@@ -152,24 +154,24 @@ def test_the_judge_is_asked_only_at_the_end_and_on_held_out_images(make: Make, m
     monkeypatch.setattr(workflow, "search", watched)
     monkeypatch.setattr(workflow, "probabilities", spy)
     monkeypatch.setattr("cfdiff.edit.editor.probabilities", spy)
-    figures = tune(s)
+    result = tune(s)
     assert asked.count(digests["judge"]) == 2, "once for the start, once for the choice"
-    judged = [row["images"] for row in figures["comparison"] if "flipped_judge" in row]
+    judged = [row.images for row in result.comparison if row.flipped_judge is not None]
     assert judged == ["held-out", "held-out"]
 
 
 def test_settings_that_cannot_win_are_given_up_early_and_both_directions_share_one_choice(make: Make) -> None:
     # A gentle start that is good enough: most random settings change more, which the first images show.
-    figures = tune(make(from_="both", images=8, trials=4, flip=0.1, ratio=0.2, depth=0.3, tune=("ratio",)))
-    assert figures["complete"] < figures["trials"]
-    assert {row["from"] for row in figures["comparison"]} == {"negative", "positive"}
+    result = tune(make(from_="both", images=8, trials=4, flip=0.1, ratio=0.2, depth=0.3, tune=("ratio",)))
+    assert result.complete < result.trials
+    assert {row.from_ for row in result.comparison} == {"negative", "positive"}
 
 
 def test_a_goal_that_nothing_reaches_still_gives_the_best_that_was_found(make: Make) -> None:
     s = make(scale=1e-3, flip=1.0, trials=2)  # too weak for anything to flip
-    figures = tune(s)
-    assert not figures["goal"]["reached"] and "NOT REACHED" in s.out.read_text()  # type: ignore[union-attr]
-    assert set(figures["chosen"]) <= set(tomllib.loads(s.out.read_text()))  # type: ignore[union-attr]
+    result = tune(s)
+    assert not result.reached and "NOT REACHED" in s.out.read_text()  # type: ignore[union-attr]
+    assert set(result.chosen) <= set(tomllib.loads(s.out.read_text()))  # type: ignore[union-attr]
 
 
 def test_no_patient_is_on_both_sides_and_the_first_images_of_each_round_are_nested(make: Make) -> None:
@@ -203,22 +205,22 @@ def test_rounds_double_and_end_with_all_images() -> None:
 
 @pytest.mark.parametrize("split", ["test", "all"])
 def test_tuning_on_test_images_is_said_to_spoil_them(make: Make, split: str) -> None:
-    figures = tune(make(split=split, trials=1, images=2))
-    assert len(figures["warnings"]) >= 1 and "test split" in figures["warnings"][0]
+    result = tune(make(split=split, trials=1, images=2))
+    assert len(result.warnings) >= 1 and "test split" in result.warnings[0]
 
 
 def test_images_that_are_not_for_testing_are_no_reason_to_warn(found: Any) -> None:
-    assert not any("test split" in warning for warning in found[1]["warnings"])
-    assert workflow._warnings(None, {"comparison": []}) == []
+    assert not any("test split" in warning for warning in found[1].warnings)
+    assert workflow._warnings(None, []) == []
 
 
 def test_a_choice_that_pleases_the_checker_alone_is_called_so() -> None:
-    held = {"images": "held-out", "from": "negative"}
-    start = {**held, "settings": "start", "flipped_judge": 0.98, "flipped_judge_95": (0.93, 0.99)}
-    chosen = {**held, "settings": "chosen", "flipped_judge": 0.9}
-    warnings = workflow._warnings(None, {"comparison": [start, chosen]})
+    usual = ("negative", 40, None, "images", 1.0, (0.9, 1.0), 0.01, None, 30.0)
+    start = Measured("held-out", "start", *usual, flipped_judge=0.98, flipped_judge_95=(0.93, 0.99))
+    chosen = Measured("held-out", "chosen", *usual, flipped_judge=0.9, flipped_judge_95=(0.8, 0.95))
+    warnings = workflow._warnings(None, [start, chosen])
     assert len(warnings) == 1 and "raise --margin" in warnings[0]
-    assert not workflow._warnings(None, {"comparison": [start, {**chosen, "flipped_judge": 0.95}]})
+    assert not workflow._warnings(None, [start, replace(chosen, flipped_judge=0.95)])
 
 
 def test_the_start_is_called_default_only_where_all_of_it_is() -> None:
@@ -298,10 +300,10 @@ def test_force_replaces_what_is_there(
     make: Make, toy: Any, tmp_path: Path, mistake: Callable[..., TuneSettings]
 ) -> None:
     s = mistake(make, toy, tmp_path)
-    figures = tune(s.model_copy(update={"force": True, "trials": 1}))
-    assert figures["trials"] == 1 and "ratio" in tomllib.loads((tmp_path / "tuned.toml").read_text())
+    result = tune(s.model_copy(update={"force": True, "trials": 1}))
+    assert result.trials == 1 and "ratio" in tomllib.loads((tmp_path / "tuned.toml").read_text())
     assert s.plot is None or s.plot.read_bytes()[:4] == b"\x89PNG"
 
 
 def test_the_search_stops_after_the_minutes_given_but_never_before_the_start_was_tried(make: Make) -> None:
-    assert tune(make(max_minutes=1e-9))["trials"] == 1
+    assert tune(make(max_minutes=1e-9)).trials == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cfdiff.data.fit import Fit
-from cfdiff.data.raw import Raw
+from cfdiff.data.raw import Format, Raw
 from cfdiff.data.readers.images import SUFFIXES, ImageFiles
 from cfdiff.errors import UserError
 
@@ -52,3 +52,6 @@ def _images(folder: Path) -> list[Path]:
     return sorted(
         p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
     )
+
+
+FORMAT = Format(Path.is_dir, read_folder)

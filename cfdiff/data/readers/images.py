@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from cfdiff.data.fit import Fit, Shape
+from cfdiff.data.limits import MAX_PIXELS
 from cfdiff.data.raw import file_sha256
 from cfdiff.errors import UserError
 
@@ -38,7 +42,7 @@ class ImageFiles:
         """The one shape (H, W, C) and dtype of all files; UserError names two files that differ."""
         first: tuple[Shape, np.dtype] | None = None
         for path, sample_id in zip(self.paths, self.ids, strict=True):
-            shape, dtype = header(path)
+            shape, dtype = header(path, str(sample_id))
             here = self.fit.shape(shape), dtype
             first = first or here
             if here != first:
@@ -50,15 +54,18 @@ class ImageFiles:
         return first
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """Images (B, H, W, C)."""
-        return np.stack([self.fit.image(decode(self.paths[row])) for row in rows])
+        """Images (B, H, W, C); UserError names a file that is damaged, or not what its header said at first."""
+        return np.stack([self._one(row) for row in rows])
 
-    def digest(self) -> str:
-        """sha256 over the ids and the files' content."""
-        h = hashlib.sha256()
-        for path, sample_id in zip(self.paths, self.ids, strict=True):
-            h.update(f"{sample_id}\0{file_sha256(path)}\n".encode())
-        return h.hexdigest()
+    def _one(self, row: int) -> np.ndarray:
+        image = self.fit.image(decode(self.paths[row], str(self.ids[row])))
+        if (image.shape, image.dtype) != (self.shape, self.dtype):
+            raise UserError(f"{self.ids[row]} was changed while it was in use: leave the images be, and start again.")
+        return image
+
+    def digest(self, rows: np.ndarray) -> str:
+        """sha256 over the content of the files of some rows."""
+        return _digest([self.paths[row] for row in rows])
 
 
 class MaskFiles:
@@ -70,6 +77,10 @@ class MaskFiles:
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Masks (B, H, W) bool: every pixel that is not 0."""
         return np.stack([self._one(self.paths[row]) for row in rows])
+
+    def digest(self, rows: np.ndarray) -> str:
+        """sha256 over the content of the files of some rows."""
+        return _digest([self.paths[row] for row in rows])
 
     def _one(self, path: Path | None) -> np.ndarray:
         if path is None:
@@ -83,55 +94,81 @@ class MaskFiles:
         return mask
 
 
-# What Pillow raises for damaged files; a damaged header may also claim a picture too large to open.
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+def _digest(paths: Sequence[Path | None]) -> str:
+    h = hashlib.sha256()
+    for path in paths:
+        try:
+            h.update(("none" if path is None else file_sha256(path)).encode() + b"\n")
+        except OSError as error:
+            assert path is not None
+            raise _unreadable(path, path.name, error) from error
+    return h.hexdigest()
 
 
-def header(path: Path) -> tuple[Shape, np.dtype]:
-    """Shape (H, W, C) and dtype of an image file, from its header."""
-    try:
-        with Image.open(path) as image:
-            channels, dtype = MODES.get(image.mode, (3, np.uint8))
-            _refuse_deep_colour(image, path)
-            return (image.height, image.width, channels), np.dtype(dtype)
-    except _DAMAGE as error:
-        raise _unreadable(path, error) from error
+def header(path: Path, shown: str | None = None) -> tuple[Shape, np.dtype]:
+    """Shape (H, W, C) and dtype of an image file, from its header. `shown` is what messages call it."""
+    with _image(path, shown or path.name) as image:
+        channels, dtype = MODES.get(image.mode, (3, np.uint8))
+        _refuse_deep_colour(image, path, shown or path.name)
+        return (image.height, image.width, channels), np.dtype(dtype)
 
 
-def decode(path: Path) -> np.ndarray:
+def decode(path: Path, shown: str | None = None) -> np.ndarray:
     """The pixels of an image file (H, W, C): uint8, uint16, or float32."""
-    try:
-        with Image.open(path) as image:
-            channels, dtype = MODES.get(image.mode, (3, np.uint8))
-            if dtype == np.uint8:
-                image = image.convert("L" if channels == 1 else "RGB")  # type: ignore[assignment]
-            pixels = np.asarray(image)
-    except _DAMAGE as error:
-        raise _unreadable(path, error) from error
+    with _image(path, shown or path.name) as image:
+        channels, dtype = MODES.get(image.mode, (3, np.uint8))
+        if dtype == np.uint8:
+            image = image.convert("L" if channels == 1 else "RGB")
+        pixels = np.asarray(image)
     if dtype == np.uint16 and (pixels.min() < 0 or pixels.max() > 65535):
-        raise UserError(f"{path.name} has pixels beyond 16 bits: save it with 8 or 16 bits, or as float in [0, 1].")
+        raise UserError(
+            f"{shown or path.name} has pixels beyond 16 bits: save it with 8 or 16 bits, or as float in [0, 1]."
+        )
     return pixels.astype(dtype).reshape(*pixels.shape[:2], channels)
 
 
-def _refuse_deep_colour(image: Image.Image, path: Path) -> None:
+@contextmanager
+def _image(path: Path, shown: str) -> Iterator[Image.Image]:
+    """An image file; whatever Pillow says of a damaged one, and of one that claims to be huge, is a UserError."""
+    try:
+        with warnings.catch_warnings():
+            # Above MAX_PIXELS Pillow warns, and above twice that it raises: both come before any pixel is read.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                yield image
+    except UserError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        claimed = re.search(r"\d+", str(error))
+        pixels = f"{int(claimed[0]):,} pixels" if claimed else "a huge image"
+        raise UserError(
+            f"{shown} cannot be read: its header claims {pixels}, and {MAX_PIXELS:,} are the most; cut it into tiles."
+        ) from error
+    except MemoryError as error:
+        raise UserError(f"{shown} does not fit the memory: cut it into tiles.") from error
+    except Exception as error:  # the decoders of a dozen formats raise a dozen types for damaged files
+        raise _unreadable(path, shown, error) from error
+
+
+def _refuse_deep_colour(image: Image.Image, path: Path, shown: str) -> None:
     """Pillow cuts colour PNGs of 16 bits a channel down to 8 without a word; say it instead."""
     if image.format == "PNG" and image.mode in ("RGB", "RGBA", "LA"):
         with path.open("rb") as file:
             depth = file.read(25)[24]
         if depth == 16:
             raise UserError(
-                f"{path.name} is a PNG of 16 bits a channel in {image.mode}, of which only 8 could be read: "
+                f"{shown} is a PNG of 16 bits a channel in {image.mode}, of which only 8 could be read: "
                 f"put such images as uint16 into a .npz or .h5."
             )
 
 
-def _unreadable(path: Path, error: Exception) -> UserError:
+def _unreadable(path: Path, shown: str, error: Exception) -> UserError:
     if isinstance(error, FileNotFoundError):
-        return UserError(f"{path.name} is missing: correct its path or take it off the list.")
+        return UserError(f"{shown} is missing: correct its path or take it off the list.")
     if path.is_file() and path.stat().st_size == 0:
-        return UserError(f"{path.name} is empty (0 bytes): copy it again or remove it.")
+        return UserError(f"{shown} is empty (0 bytes): copy it again or remove it.")
     kind = "is no image" if isinstance(error, UnidentifiedImageError) else "cannot be read as an image"
-    return UserError(f"{path.name} {kind}: it may be truncated or corrupt, copy it again or remove it.")
+    return UserError(f"{shown} {kind}: it may be truncated or corrupt, copy it again or remove it.")
 
 
 def _words(shape: Shape, dtype: np.dtype) -> str:

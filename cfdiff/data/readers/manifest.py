@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from cfdiff.data.columns import Columns, check_name
 from cfdiff.data.fit import Fit
-from cfdiff.data.raw import Raw
+from cfdiff.data.limits import BYTES_A_NAME, check_memory
+from cfdiff.data.raw import Format, Raw
 from cfdiff.data.readers.images import ImageFiles, MaskFiles
 from cfdiff.errors import UserError
 
@@ -22,9 +26,9 @@ def read_manifest(path: Path, name: str, fit: Fit | None = None, unlabelled: boo
     Where it may be `unlabelled`, `label` may be empty or not there. An empty `mask` stands for an empty mask.
     Without `id`, the path relative to the CSV is the id.
     """
-    columns = read_columns(path, name)
-    if unlabelled and "path" in columns:
-        columns.setdefault("label", np.full(len(columns["path"]), ""))
+    columns: Mapping[str, np.ndarray] = read_columns(path, name)
+    if unlabelled and "path" in columns and "label" not in columns:
+        columns = {**columns, "label": np.full(len(columns["path"]), "")}
     for needed in ("path", "label"):
         if needed not in columns:
             raise UserError(
@@ -58,13 +62,13 @@ def read_manifest(path: Path, name: str, fit: Fit | None = None, unlabelled: boo
         dtype=images.dtype,
         reader=images.read,
         mask_reader=None if masks is None else masks.read,
-        digest=images.digest,
+        digest=images.digest if masks is None else lambda rows: f"{images.digest(rows)} {masks.digest(rows)}",
         columns=columns,
         default_group=next((key for key in GROUP_KEYS if key in columns), None),
     )
 
 
-def read_columns(path: Path, name: str) -> dict[str, np.ndarray]:
+def read_columns(path: Path, name: str) -> Columns:
     """The columns of a CSV (UTF-8, with a header line), as str without surrounding blanks."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -79,4 +83,16 @@ def read_columns(path: Path, name: str) -> dict[str, np.ndarray]:
             raise UserError(
                 f"{name} has {len(row)} fields in row {line} but {len(head)} columns: put commas in quotes."
             )
-    return {key: np.array([row[i].strip() for row in rows[1:]], dtype=str) for i, key in enumerate(head)}
+    return Columns({key: partial(_column, rows[1:], i, key, name) for i, key in enumerate(head)})
+
+
+def _column(rows: list[list[str]], place: int, key: str, name: str) -> np.ndarray:
+    """(N,) str, one column of the table."""
+    values = [row[place].strip() for row in rows]
+    longest = max(map(len, values), default=0)
+    check_name(longest, key, name)
+    check_memory(len(values) * (4 * longest + BYTES_A_NAME), f"The {len(values):,} values of {key!r} in {name}")
+    return np.array(values, dtype=str)
+
+
+FORMAT = Format(lambda path: path.is_file() and path.suffix.lower() == ".csv", read_manifest)

@@ -24,11 +24,13 @@ def test_an_edit_that_two_mixes_show_is_one_row(make_bags: Callable[..., Path]) 
 
 def test_the_share_of_edits_that_the_judge_sees_counts_each_once(make_bags: Callable[..., Path]) -> None:
     figures = summarise_bags(make_bags(bags=3))
-    assert figures["flipped_judge"] == pytest.approx(11 / 12)
+    assert figures.flipped_judge == pytest.approx(11 / 12)
     low, high = wilson(11, 12)
-    assert figures["flipped_judge_95"][0] <= low < high <= figures["flipped_judge_95"][1]
+    assert figures.flipped_judge_95[0] <= low < high <= figures.flipped_judge_95[1]
 
 
-def test_the_interval_of_a_mean_draws_the_mixes_of_a_bag_together(make_bags: Callable[..., Path]) -> None:
-    """One of two bags is 1/8 off at one of its two mixes; single pairs could reach 3/4 of it, bags half."""
-    assert summarise_bags(make_bags(bags=2))["achieved"]["mean_off_planned_95"] == pytest.approx((0, 1 / 16))
+def test_the_interval_of_a_mean_takes_the_mixes_of_a_bag_together(make_bags: Callable[..., Path]) -> None:
+    """One of two bags is 1/8 off at one of its two mixes: the bags' means are 0 and 1/16, Student's t of one degree."""
+    assert summarise_bags(make_bags(bags=2)).achieved.mean_off_planned_95 == pytest.approx(
+        (0, (1 + 12.7062) / 32), rel=1e-4
+    )

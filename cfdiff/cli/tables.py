@@ -1,0 +1,42 @@
+"""Tables that show what they are given: text of data (a class, an id, a path) is never rich's markup.
+
+Use these in place of rich's own: a class that is called `[/a]` ends a plain `Table.add_row` with a traceback, after the
+run.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+Cell = str | Text | None
+
+
+class PlainTable(Table):
+    """A table whose words stand as they are; a `Text` brings its style along."""
+
+    def __init__(self, *headers: Cell, title: Cell = None, caption: Cell = None, **style: Any) -> None:
+        named = {"title": _plain(title, "table.title"), "caption": _plain(caption, "table.caption")}
+        super().__init__(**{**named, "title_justify": "left", "caption_justify": "left", **style})
+        for header in headers:
+            self.add_column(header)
+
+    def add_column(self, header: Any = "", footer: Any = "", **style: Any) -> None:
+        """A column; its header is shown as it stands."""
+        super().add_column(_plain(header) or "", _plain(footer) or "", **style)
+
+    def add_row(self, *cells: Any, **style: Any) -> None:
+        """A row; its cells are shown as they stand."""
+        super().add_row(*map(_plain, cells), **style)
+
+
+def show(*parts: Table | Text | str) -> None:
+    """Print parts one below the other, as they stand."""
+    Console().print(*parts, sep="\n", markup=False, highlight=False, emoji=False)
+
+
+def _plain(words: Any, style: str = "") -> Any:
+    return Text(words, style) if isinstance(words, str) else words

@@ -1,0 +1,58 @@
+"""Images and masks that come as one array: what shapes and types they may have."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from cfdiff.data.limits import BYTES_A_NAME, MAX_PIXELS, check_memory
+from cfdiff.data.source import check_float_range
+from cfdiff.errors import UserError
+
+
+def as_images(images: np.ndarray, name: str) -> np.ndarray:
+    """Images (N, H, W[, C]) as (N, H, W, C) of uint8, uint16 or float32 in [0, 1]; UserError otherwise."""
+    if images.ndim == 3:
+        images = images[..., None]
+    images = images.astype(images.dtype.newbyteorder("="), copy=False)
+    check_layout(images.shape, images.dtype, name)
+    if images.dtype.kind == "f":
+        images = images.astype(np.float32)
+        check_float_range(images, name)
+    return images
+
+
+def check_layout(shape: tuple[int, ...], dtype: np.dtype, name: str) -> None:
+    """Raise UserError unless (N, H, W, C) with 1 or 3 channels, not empty, of a pixel type and a size we can take."""
+    if len(shape) != 4 or shape[3] not in (1, 3):
+        raise UserError(f"{name} has images of shape {tuple(shape)}: (N, H, W) or (N, H, W, 3) is needed.")
+    if 0 in shape:
+        raise UserError(f"{name} is empty: its images have shape {tuple(shape)}.")
+    if dtype.newbyteorder("=") not in (np.uint8, np.uint16) and dtype.kind != "f":
+        raise UserError(f"{name} has pixels of type {dtype}: save them as uint8, uint16, or float in [0, 1].")
+    if (pixels := shape[1] * shape[2]) > MAX_PIXELS:
+        raise UserError(
+            f"{name} has images of {shape[1]}x{shape[2]}, which is {pixels:,} pixels, and {MAX_PIXELS:,} are the most: "
+            "cut them into tiles."
+        )
+    check_memory(shape[0] * BYTES_A_NAME, f"The names of the {shape[0]:,} images that {name} claims to hold")
+
+
+def check_masks(shape: tuple[int, ...], dtype: np.dtype, images: tuple[int, ...], name: str) -> None:
+    """Raise UserError unless masks of this shape are those of images (N, H, W[, C])."""
+    n, h, w = images[:3]
+    packed = shape == (n, h, -(-w // 8)) and dtype == np.uint8 and w > 1
+    if not packed and (shape not in ((n, h, w), (n, h, w, 1)) or dtype.kind not in "biuf"):
+        raise UserError(
+            f"{name} has masks of shape {shape} for {n} images of {h}x{w}: one mask per image is needed, as numbers."
+        )
+
+
+def as_masks(masks: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
+    """Masks (N, H, W) bool from (N, H, W), (N, H, W, 1) or bit-packed rows (N, H, ceil(W / 8))."""
+    check_masks(masks.shape, masks.dtype, shape, name)
+    n, h, w = shape[:3]
+    if math.prod(masks.shape) != n * h * w:
+        return np.unpackbits(masks, axis=-1, count=w).astype(bool)
+    return masks.reshape(n, h, w) != 0

@@ -1,0 +1,138 @@
+"""Arrays with one value an image (labels, ids, groups, splits), from whatever shape and type a file has them in.
+
+The keys in `KNOWN` mean something wherever they stand, so an array of that name that does not fit is an error. Any
+other array that fits may serve as groups, and one that does not fit is ignored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from cfdiff.data.limits import BYTES_A_NAME, MAX_NAME, check_memory
+from cfdiff.errors import UserError
+
+KNOWN = ("id", "name", "split", "patient", "group")
+TEXT, PLAIN = "SU", "biufmM"
+"""Kinds of dtype that can be names: text and single numbers or dates."""
+
+
+class Columns(Mapping[str, np.ndarray]):
+    """Name -> (N,) str; each is read when it is first asked for."""
+
+    def __init__(self, loaders: Mapping[str, Callable[[], np.ndarray]]) -> None:
+        self._loaders, self._loaded = dict(loaders), dict[str, np.ndarray]()
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        if key not in self._loaded:
+            self._loaded[key] = self._loaders[key]()
+        return self._loaded[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._loaders)
+
+    def __len__(self) -> int:
+        return len(self._loaders)
+
+
+def is_row(shape: tuple[int, ...]) -> bool:
+    """Whether the values lie along one axis, and all other axes have length 1: (N,), (N, 1), (1, N), ..."""
+    return len(shape) > 0 and math.prod(shape) == max(shape)
+
+
+def is_column(shape: tuple[int, ...], dtype: np.dtype, n: int, key: str, where: str, text: bool = False) -> bool:
+    """Whether an array can be read as one value for each of n images.
+
+    `text` says that a dtype of objects is text. Raises UserError for one of `KNOWN` that cannot.
+    """
+    fits = is_row(shape) and math.prod(shape) == n
+    plain = text or dtype.kind in TEXT + PLAIN
+    if key in KNOWN and not fits:
+        raise UserError(
+            f"{where} has {key!r} of shape {shape} for {n} images: one value for each is needed, shape ({n},)."
+        )
+    if key in KNOWN and not plain:
+        raise UserError(f"{where} has {key!r} of type {dtype}: save it as numbers or text.")
+    if fits and plain:
+        check_memory(n * (dtype.itemsize + BYTES_A_NAME), f"The {n:,} values of {key!r} in {where}")
+    return fits and plain
+
+
+def as_row(values: np.ndarray) -> np.ndarray:
+    """The values as (N,), where they lie along one axis; otherwise as they are."""
+    return values.reshape(-1) if is_row(values.shape) else values
+
+
+def as_text(values: np.ndarray, key: str = "labels", where: str = "The data") -> np.ndarray:
+    """Any one-dimensional column as str, bytes decoded; UserError for what is no plain text."""
+    if values.dtype.kind == "O":
+        longest = max((len(value) for value in values.tolist() if isinstance(value, str)), default=0)
+        check_name(longest, key, where)
+        check_memory(len(values) * (4 * longest + BYTES_A_NAME), f"The {len(values):,} values of {key!r} in {where}")
+    elif values.dtype.kind not in TEXT + PLAIN:
+        raise UserError(f"{where} has {key!r} of type {values.dtype}: save it as numbers or text.")
+    try:
+        return np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values.astype(str)
+    except UnicodeDecodeError as error:
+        raise UserError(f"A name in the data is not UTF-8 ({error.object!r}): save names as UTF-8 text.") from error
+
+
+def check_name(length: int, key: str, where: str) -> None:
+    """Raise UserError for a name that is too long to be one."""
+    if length > MAX_NAME:
+        raise UserError(
+            f"{where} has a value of {length:,} characters in {key!r}, and {MAX_NAME:,} are the most: shorten it."
+        )
+
+
+def numbered_if_repeated(names: np.ndarray) -> np.ndarray:
+    """Names made unique: the second `a` becomes `a#2`. Crops of one photograph often share its name."""
+    seen: dict[str, int] = {}
+    unique = []
+    for name in names.tolist():
+        seen[name] = seen.get(name, 0) + 1
+        unique.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return np.array(unique)
+
+
+def row_ids(columns: Mapping[str, np.ndarray], n: int) -> np.ndarray:
+    """Ids from `id`, else from `name` (numbered where repeated), else the row number."""
+    if "id" in columns:
+        return columns["id"]
+    if "name" in columns:
+        return numbered_if_repeated(columns["name"])
+    return np.array([f"{i:06d}" for i in range(n)])
+
+
+def class_names(labels: np.ndarray, classes: np.ndarray | None, name: str, unlabelled: bool = False) -> np.ndarray:
+    """Labels (N,), integers, booleans or strings, as class names (N,) str.
+
+    Integers are places in `classes` where these are given. -1 is "", where data may be `unlabelled`; but where the only
+    other label is 1 and there are two classes, -1 is the first of them.
+    """
+    if classes is not None and classes.ndim != 1:
+        raise UserError(f"{name} has 'classes' of shape {classes.shape}: one name per label is needed, shape (K,).")
+    labels = as_row(labels)
+    if labels.ndim != 1:
+        raise UserError(f"{name} has labels of shape {labels.shape}: one class per image is needed, shape (N,).")
+    if labels.dtype.kind == "f":
+        if not (np.isfinite(labels).all() and np.array_equal(labels, np.rint(labels))):
+            raise UserError(f"{name} has labels that are not whole numbers: store a class per image, 0 or 1.")
+        labels = labels.astype(np.int64)
+    if labels.dtype.kind == "b":
+        labels = labels.astype(np.uint8)
+    if classes is None or labels.dtype.kind not in "iu":
+        return as_text(labels, "labels", name)
+    if len(classes) == 2 and set(np.unique(labels).tolist()) == {-1, 1}:
+        labels = labels > 0
+    if labels.size and not (-1 if unlabelled else 0) <= labels.min() <= labels.max() < len(classes):
+        raise UserError(f"{name} has labels from {labels.min()} to {labels.max()} but names {len(classes)} 'classes'.")
+    return np.where(labels < 0, "", as_text(classes, "classes", name)[labels.astype(np.int64)])
+
+
+def check_labels(labels: np.ndarray, n: int, name: str) -> None:
+    """Raise UserError unless there is one label per image."""
+    if len(labels) != n:
+        raise UserError(f"{name} has {n} images but {len(labels)} labels: there must be one for each.")

@@ -1,0 +1,35 @@
+"""The anchored edit: encode the image, and nudge it along the encoded path."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cfdiff.edit.editor import Attempt, Batch, Editor
+from cfdiff.edit.ladder import Rung
+from cfdiff.engine import Trajectory
+
+
+class Anchored:
+    """Tries on one batch. A path is encoded once for all rungs of its depth, for the images that still climb then."""
+
+    def __init__(self, editor: Editor, batch: Batch) -> None:
+        self.editor, self.batch = editor, batch
+        self.depth: float | None = None
+        self.path: Trajectory | None = None
+        self.rows = np.arange(0)
+
+    def attempt(self, rows: np.ndarray, rung: Rung, mask: Tensor | None = None) -> Attempt:
+        """Edit some of the batch at one rung; see `editor.Strategy`."""
+        names = [self.batch.ids[i] for i in rows.tolist()]
+        calls = 0
+        if self.path is None or rung.depth != self.depth:
+            self.path = self.editor.encode(self.batch.z[torch.from_numpy(rows)], names, rung.depth)
+            self.rows, self.depth = rows, rung.depth
+            calls += self.path.calls
+        here = self.path.select(np.searchsorted(self.rows, rows).tolist())
+        found = self.editor.decode(here, names, self.batch.target[torch.from_numpy(rows)], rung, mask)
+        return replace(found, network_calls=found.network_calls + calls)

@@ -1,0 +1,59 @@
+"""The guides that an edit may be steered by; their gradients add. The names stand in cfdiff.registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cfdiff.edit.roles import Cast
+from cfdiff.edit.settings import EditSettings
+from cfdiff.engine import Guide, NoisyGuide, TweedieGuide
+from cfdiff.engine.joint import JointGuide, JointTweedieGuide, Posterior
+from cfdiff.models.calibration import temperature_at
+
+
+@dataclass(frozen=True)
+class GuideKind:
+    """An entry of registry.GUIDES.
+
+    Attributes:
+        role: of the model that it needs.
+        make: the guide of single images.
+        joint: the guide of whole bags, which is told what is asked of the bag; None where there is none.
+        backward: with --exact, each gradient passes through the diffusion network once more.
+    """
+
+    role: str
+    make: Callable[[Cast, EditSettings], Guide]
+    joint: Callable[[Cast, EditSettings, Posterior], Guide] | None = None
+    backward: bool = False
+
+
+def _noisy(cast: Cast, s: EditSettings) -> Guide:
+    return NoisyGuide(cast.guide_log_prob, max_level=cast.guide_max_level)
+
+
+def _noisy_joint(cast: Cast, s: EditSettings, posterior: Posterior) -> Guide:
+    assert cast.guide is not None
+    training = cast.guide.card.training
+    return JointGuide(
+        cast.guide_log_prob,
+        posterior,
+        s.batch_size,
+        temperature=lambda level: temperature_at(training, level),
+        max_level=cast.guide_max_level,
+    )
+
+
+def _clean(cast: Cast, s: EditSettings) -> Guide:
+    return TweedieGuide(cast.schedule, cast.clean_log_prob, exact=s.exact, denoise=cast.denoise)
+
+
+def _clean_joint(cast: Cast, s: EditSettings, posterior: Posterior) -> Guide:
+    return JointTweedieGuide(cast.schedule, cast.clean_log_prob, posterior, s.batch_size)
+
+
+NOISY = GuideKind("guide", _noisy, _noisy_joint)
+"""The noise-aware classifier on x_l: it knows the way at high noise."""
+CLEAN = GuideKind("checker", _clean, _clean_joint, backward=True)
+"""The clean classifier on the estimate x0_hat: it knows the way at low noise."""

@@ -1,0 +1,204 @@
+"""One of each kind from outside the package: one file (this one) and one line each, run through the command.
+
+What CONTRIBUTING.md says about adding a solver, guide, space and so on holds here, or these tests fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from typer.testing import CliRunner
+
+from cfdiff import registry
+from cfdiff.bag.policies import Policy
+from cfdiff.cli.app import app
+from cfdiff.edit.anchored import Anchored
+from cfdiff.edit.guides import GuideKind
+from cfdiff.engine import NoisyGuide, ddim_step
+from cfdiff.models.checkpoint import Model, load_model, save_model
+from cfdiff.store import open_result
+from cfdiff.store.bags import open_bags
+
+CALLED: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _clean_tables() -> Iterator[None]:
+    """The tables as they were, whatever a test adds."""
+    tables = [table for table in vars(registry).values() if isinstance(table, registry.Registry)]
+    before = [dict(table) for table in tables]
+    CALLED.clear()
+    yield
+    for table, entries in zip(tables, before, strict=True):
+        table.clear()
+        table.update(entries)
+
+
+def run(toy: Any, *words: str) -> str:
+    """What a command on toy data and models prints."""
+    quick = ["--device", "cpu", "--steps", "4", "--depth", "0.3", "--retries", "0", "--threads", "1"]
+    models = ["--data", str(toy.data), "--weights", str(toy.weights)]
+    result = CliRunner().invoke(app, [*words, *models, *(quick if words[0] in ("translate", "bag") else [])])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+class Midpoint:
+    """A solver: the eps at half of the way is used for all of it, so it asks twice a step."""
+
+    stochastic = False
+
+    def __init__(self, eta: float) -> None:
+        self.eta = eta
+
+    def reset(self) -> None:
+        CALLED.append("solver")
+
+    def step(self, schedule: Any, x: Tensor, eps: Tensor, a: int, b: int, noise: Any = None, ask: Any = None) -> Tensor:
+        half = (a + b) // 2
+        return ddim_step(schedule, x, ask(ddim_step(schedule, x, eps, a, half), half), a, b)
+
+
+def test_a_solver(toy: Any, tmp_path: Path) -> None:
+    registry.SOLVERS["midpoint"] = Midpoint
+    out = tmp_path / "run.h5"
+    run(toy, "translate", "--solver", "midpoint", "--limit", "2", "--out", str(out))
+    with open_result(out) as r:
+        assert "solver" in CALLED and r.settings["solver"] == "midpoint"
+        assert (r["guidance/network_calls"][:] > 4 + 1 + 3).all(), "what a solver asks for besides is counted"
+
+
+def test_a_guide(toy: Any, tmp_path: Path) -> None:
+    def make(cast: Any, s: Any) -> NoisyGuide:
+        def log_prob(x: Tensor, level: int) -> Tensor:
+            CALLED.append("guide")
+            return torch.stack([-x.flatten(1).mean(1), x.flatten(1).mean(1)], 1)
+
+        return NoisyGuide(log_prob)
+
+    registry.GUIDES["bright"] = GuideKind("checker", make)
+    run(toy, "translate", "--guides", "clean+bright", "--limit", "2", "--out", str(tmp_path / "run.h5"))
+    assert "guide" in CALLED
+
+
+def test_a_way_of_editing(toy: Any, tmp_path: Path) -> None:
+    class Twice(Anchored):
+        """The anchored edit, and its change once more."""
+
+        def attempt(self, rows: np.ndarray, rung: Any, mask: Tensor | None = None) -> Any:
+            CALLED.append("edit")
+            found = super().attempt(rows, rung, mask)
+            found.z.mul_(2).sub_(self.batch.z[torch.from_numpy(rows)])
+            return found
+
+    registry.EDITS["twice"] = Twice
+    for name in ("anchored", "twice"):
+        run(toy, "translate", "--edit", name, "--open-loop", "--limit", "2", "--out", str(tmp_path / f"{name}.h5"))
+    with open_result(tmp_path / "anchored.h5") as one, open_result(tmp_path / "twice.h5") as two:
+        assert "edit" in CALLED
+        assert np.abs(two.difference[:].astype(float)).mean() > 1.3 * np.abs(one.difference[:].astype(float)).mean()
+
+
+class Halves:
+    """A space: the same images, half as large in value, so that nothing about pixels can be taken for granted."""
+
+    def __init__(self, factor: float = 0.5) -> None:
+        self.factor = factor
+        CALLED.append("space")
+
+    def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
+        return channels, height, width
+
+    def encode(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+    def decode(self, z: Tensor) -> Tensor:
+        return z / self.factor
+
+    def saved(self, x: Tensor, z: Tensor, edited: Tensor) -> Tensor:
+        return x + (self.decode(edited) - self.decode(z))
+
+    def mask(self, mask: Tensor) -> Tensor:
+        return mask
+
+
+def test_a_space(toy: Any, tmp_path: Path) -> None:
+    registry.SPACES["halves"] = Halves
+    model = load_model(toy.weights / "diffusion.safetensors")
+    model.card.__dict__["space"] = {"name": "halves", "factor": 0.5}
+    save_model(tmp_path / "halves.safetensors", model.net, model.card)
+    out = tmp_path / "run.h5"
+    words = ["--diffusion", str(tmp_path / "halves.safetensors"), "--limit", "2", "--guides", "clean"]
+    run(toy, "translate", *words, "--out", str(out))
+    run(toy, "translate", *words, "--scale", "0", "--out", str(tmp_path / "identity.h5"))
+    with open_result(out) as r, open_result(tmp_path / "identity.h5") as same:
+        assert "space" in CALLED
+        assert (r.counterfactual[:] != r.source[:]).any() and (same.counterfactual[:] == same.source[:]).all()
+
+
+def test_a_format_of_diffusion_models(toy: Any, tmp_path: Path) -> None:
+    class Foreign:
+        """A file that only says where one of ours lies."""
+
+        @staticmethod
+        def recognises(path: Path) -> bool:
+            return path.suffix == ".where"
+
+        @staticmethod
+        def load(path: Path, device: Any) -> Model:
+            CALLED.append("denoiser")
+            return load_model(path.read_text(), "diffusion", device)
+
+    registry.DENOISERS["foreign"] = Foreign
+    (tmp_path / "model.where").write_text(str(toy.weights / "diffusion.safetensors"))
+    words = ("--diffusion", str(tmp_path / "model.where"), "--limit", "2", "--out", str(tmp_path / "run.h5"))
+    run(toy, "translate", *words)
+    assert CALLED == ["denoiser"]
+
+
+def test_a_selection_policy(toy: Any, tmp_path: Path) -> None:
+    def last(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        CALLED.append("policy")
+        return 1000.0 * np.arange(len(labels))
+
+    registry.POLICIES["last"] = Policy(last)
+    out = tmp_path / "bags.h5"
+    run(toy, "bag", "--select", "last", "--bag-size", "12", "--bags", "1", "--mix", "0.6", "--out", str(out))
+    with open_bags(out) as bags:
+        chosen = bags.read("instance/id")[bags.read("row/instance")[bags.read("row/edited")]].tolist()
+        negatives = sorted(
+            i for i, k in zip(bags.read("instance/id"), bags.read("instance/label"), strict=True) if k == 0
+        )
+    assert "policy" in CALLED and sorted(chosen) == negatives[-len(chosen) :]
+
+
+def test_a_name_that_no_table_has_is_refused_with_those_there_are(toy: Any) -> None:
+    for words in (["--solver", "euler"], ["--guides", "noisy+loud"], ["--edit", "regenerated"]):
+        result = CliRunner().invoke(app, ["translate", *words])
+        told = str(result.exception)
+        assert words[1].split("+")[-1] in told and "choose of" in told
+
+
+def test_help_shows_what_the_tables_hold() -> None:
+    registry.SOLVERS["midpoint"] = Midpoint
+    told = " ".join(CliRunner().invoke(app, ["translate", "--help"], env={"COLUMNS": "200"}).output.split())
+    assert "ddim, ddpm, dpm++, heun, unipc, midpoint" in told
+
+
+@pytest.mark.parametrize("name", [n for n, t in vars(registry).items() if isinstance(t, registry.Registry)])
+def test_every_entry_leads_to_something(name: str) -> None:
+    table = getattr(registry, name)
+    assert table and all(table[entry] is not None for entry in table)
+
+
+def test_the_table_of_contributing_names_every_registry() -> None:
+    text = (Path(registry.__file__).parent.parent / "CONTRIBUTING.md").read_text()
+    for name, table in vars(registry).items():
+        if isinstance(table, registry.Registry):
+            assert f"`{name}`" in text
