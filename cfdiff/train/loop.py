@@ -1,8 +1,8 @@
 """One training loop for every network: EMA, warm-up and cosine, clipping, accumulation, exact resume, live progress.
 
-The loop knows nothing of losses: it gets `loss(net, step, part)` and `evaluate(net, step, share)`. Batches and their random
-numbers are functions of (seed, step), and torch is seeded before each pass (for dropout), so a resumed run repeats an
-undisturbed one to the bit on the same machine (unless --max-minutes sets the rate by the clock).
+The loop knows nothing of losses: it gets `loss(net, step, part)` and `evaluate(net, step, share)`. Batches and their
+random numbers are functions of (seed, step), and torch is seeded before each pass (for dropout), so a resumed run
+repeats an undisturbed one to the bit on the same machine (unless --max-minutes sets the rate by the clock).
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ class Trainer:
             told = broadcast(torch.tensor(told, device=self.device)).tolist()
         self.share = min(1.0, max(self.step / self.s.steps, told[0]))
         self.elapsed = told[2]
-        return self.step >= self.s.steps or (bool(told[1]) and (self.step > self.first or self.ended))
+        return self.ended or self.step >= self.s.steps or (bool(told[1]) and self.step > self.first)
 
     def _validation_share(self, passes: int, last: bool) -> float:
         """How much of a validation fits, by the main process's clock; 0 to leave it out."""
