@@ -150,7 +150,7 @@ def test_a_model_is_named_by_its_name_alone(arch: str) -> None:
         ("resnet10t", {"channels": [8, 8, 8, 8], "stem_width": 8, "drop_rate": 0.1, "stem_type": "deep"}),
         ("regnetx_002", {"se_ratio": 0.25, "act_layer": "silu"}),
         ("test_vit", {"embed_dim": 16, "depth": 1, "num_heads": 1, "patch_size": 4, "img_size": [16, 16]}),
-        ("resnetv2_18", {"channels": (8, 8, 8, 8), "stem_chs": 8, "drop_path_rate": 0}),
+        ("resnet18", {"channels": (8, 8, 8, 8), "layers": [1, 1, 1, 1], "drop_path_rate": 0}),
         ("test_efficientnet", {"drop_rate": None, "global_pool": "max"}),
     ],
 )
