@@ -5,7 +5,7 @@ BIN := .venv/bin
 CONSTRAINTS ?= -c constraints.txt
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint lock wheel clean
+.PHONY: demo test test-lowest lint lock wheel clean
 
 demo: .venv/stamp
 	mkdir -p demo
@@ -19,6 +19,13 @@ demo: .venv/stamp
 
 test: lint
 	$(BIN)/python -m pytest
+
+# The oldest versions that pyproject.toml allows, in an environment of their own (some GB; not in CI).
+test-lowest:
+	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	$(PYTHON) .ci/lowest.py > .venv-lowest/lowest.txt
+	.venv-lowest/bin/python -m pip install -c .venv-lowest/lowest.txt -e . pytest hypothesis
+	.venv-lowest/bin/python -m pytest -m "not slow"
 
 lint: .venv/stamp
 	$(BIN)/ruff check .

@@ -131,6 +131,8 @@ def load_model(path: str | Path, kind: str | None = None, device: str | torch.de
             net = Classifier(ClassifierConfig(**card.config))
         with safe_open(path, "pt") as file:
             net.load_state_dict({k: file.get_tensor(k) for k in file.keys()})  # noqa: SIM118
+    except UserError as error:  # its card asks for what may not be
+        raise UserError(f"{path.name} cannot be built. {error}") from error
     except (ValidationError, TypeError, RuntimeError, SafetensorError) as error:
         raise UserError(
             f"{path.name} is damaged: its weights do not fit its config; train or copy it again."

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 
 from cfdiff.errors import UserError
+from cfdiff.models.arguments import check_arguments, is_plain_name
 
 LOG_SNR_SPAN = 10.0
 """|log-SNR| at which the noise-level plane saturates at +-1."""
@@ -29,7 +30,7 @@ class ClassifierConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     arch: str = Field("resnet14t", description="Name of a timm model.")
-    kwargs: dict[str, Any] = Field(default_factory=dict, description="Further arguments of timm.create_model.")
+    kwargs: dict[str, Any] = Field(default_factory=dict, description="Further arguments that shape it.")
     channels: PositiveInt = 1
     size: tuple[PositiveInt, PositiveInt] = (48, 48)
     upsample: PositiveInt = Field(1, description="Bilinear enlargement before the network.")
@@ -44,11 +45,7 @@ class Classifier(nn.Module):
         import timm  # two seconds of import, which a U-Net alone need not pay
 
         _check_arch(config.arch, timm.list_models())
-        if config.kwargs.get("pretrained"):
-            raise UserError(
-                'The argument "pretrained" would download weights: save them as a safetensors file and name it with '
-                "--pretrained."
-            )
+        check_arguments(config.arch, config.kwargs)
         self.config = config
         try:
             self.net = timm.create_model(
@@ -162,7 +159,7 @@ def _said(error: Exception) -> str:
 
 
 def _check_arch(arch: str, known: list[str]) -> None:
-    if arch.split(".")[0] not in known:
+    if arch.split(".")[0] not in known or not is_plain_name(arch):
         close = difflib.get_close_matches(arch, known, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(close)}?" if close else "timm.list_models() lists the known ones."
         raise UserError(f"timm knows no model {arch!r}; {hint}")

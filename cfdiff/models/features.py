@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfdiff.errors import UserError
+from cfdiff.models.arguments import is_plain_name
 from cfdiff.models.checkpoint import Model
 from cfdiff.models.classifier import Classifier
 
@@ -34,7 +35,7 @@ def timm_features(name: str, weights: Path | None, channels: int, device: torch.
 
     if channels not in (1, 3):
         raise UserError(f"--features takes images of 1 or 3 channels, not {channels}: leave it out to use the judge.")
-    if name.split(".")[0] not in timm.list_models():
+    if name.split(".")[0] not in timm.list_models() or not is_plain_name(name):
         raise UserError(f"timm knows no model {name!r} for --features: timm.list_models() lists the known ones.")
     try:
         net = timm.create_model(name, pretrained=weights is None, num_classes=0)

@@ -47,6 +47,7 @@ def train_classifier(s: ClassifierSettings) -> dict[str, Any]:
     if taken is not None:
         trainer.console.print(f"{taken} of {len(net.net.state_dict())} tensors start from the pretrained weights.")
     batches = trainer.batches(balance=True)
+    log_snr = schedule.log_snr(torch.arange(s.T + 1)).float().to(trainer.device)
 
     def loss(net: nn.Module, step: int, part: int) -> Tensor:
         batch = batches.read(step, part)
@@ -54,8 +55,7 @@ def train_classifier(s: ClassifierSettings) -> dict[str, Any]:
         noise = batch.draws.normal(channels, height, width)
         if s.noisy:
             levels = draw_levels(batch.draws, s.T, s.level_power, s.clean_share)
-            log_snr = schedule.log_snr(levels.cpu()).float().to(x0.device)
-            logits = net(q_sample(schedule, x0, levels, noise), log_snr)
+            logits = net(q_sample(schedule, x0, levels, noise), log_snr[levels])
         else:
             logits = net(x0 + s.noise * batch.draws.uniform(1, 1, 1) * noise)
         return F.cross_entropy(logits.float(), batch.labels, label_smoothing=s.smoothing)
@@ -63,12 +63,39 @@ def train_classifier(s: ClassifierSettings) -> dict[str, Any]:
     images = to_model(data.validation.read(range(len(data.validation)))).to(trainer.device)
     labels = torch.from_numpy(data.validation.labels.astype("int64")).to(trainer.device)
 
-    def evaluate(net: nn.Module, step: int) -> dict[str, Any]:
-        return validate(net, schedule if s.noisy else None, images, labels, calibrate=s.calibrate)
-
+    validation = ClassifierValidation(schedule if s.noisy else None, images, labels, s.calibrate)
     kind = "noisy-classifier" if s.noisy else "clean-classifier"
     noised = schedule.config if s.noisy else None
-    return trainer.run(loss, evaluate, Card(kind, net.config.model_dump(mode="json"), noised, data.card, {}))
+    return trainer.run(loss, validation, Card(kind, net.config.model_dump(mode="json"), noised, data.card, {}))
+
+
+class ClassifierValidation:
+    """What is measured at each validation of a classifier; where time is short, on a share of the images.
+
+    Images (N, C, H, W) in [-1, 1] and labels (N,) are on the network's device.
+    """
+
+    def __init__(self, schedule: NoiseSchedule | None, images: Tensor, labels: Tensor, calibrate: bool) -> None:
+        self.schedule, self.images, self.labels, self.calibrate = schedule, images, labels, calibrate
+        # Both classes in turn, so that any beginning of the list holds both.
+        rank = torch.empty_like(labels)
+        for k in (0, 1):
+            rank[labels == k] = torch.arange(int((labels == k).sum()), device=labels.device)
+        self.order = (2 * rank + labels).argsort()
+
+    def __call__(self, net: nn.Module, step: int, share: float) -> dict[str, Any]:
+        """The figures of `validate`; `val_images` where not all images were taken."""
+        n = self._count(share)
+        rows = self.order[:n].sort().values
+        figures = validate(net, self.schedule, self.images[rows], self.labels[rows], calibrate=self.calibrate)
+        return figures if share >= 1 else {**figures, "val_images": n}
+
+    def passes(self, share: float) -> int:
+        """Images through the network: one an image and level."""
+        return self._count(share) * (1 if self.schedule is None else len(SHOWN_DEPTHS))
+
+    def _count(self, share: float) -> int:
+        return min(len(self.images), max(2, int(share * len(self.images))))
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from cfdiff.train.batches import augment, draw_levels
 from cfdiff.train.data import open_training_data
 from cfdiff.train.loop import Trainer
 from cfdiff.train.settings import DiffusionSettings
-from cfdiff.train.validate import bits_per_dim, sample_grid, validate
+from cfdiff.train.validate import DiffusionValidation
 
 
 def train_diffusion(s: DiffusionSettings) -> dict[str, Any]:
@@ -46,13 +46,10 @@ def train_diffusion(s: DiffusionSettings) -> dict[str, Any]:
         return l_simple(schedule, lambda x, level: net(x, level - 1), x0, levels, noise).mean()
 
     images = to_model(data.validation.read(range(len(data.validation)))).to(trainer.device)
-
-    def evaluate(net: nn.Module, step: int) -> dict[str, Any]:
-        sample_grid(net, schedule, config, trainer.folder.path / f"samples-{step:06d}.png", trainer.device)
-        return {**validate(net, schedule, images), **bits_per_dim(net, schedule, images, data.validation.dtype)}
+    validation = DiffusionValidation(schedule, config, images, data.validation.dtype, trainer.folder.path)
 
     return trainer.run(
-        loss, evaluate, Card("diffusion", config.model_dump(mode="json"), schedule.config, data.card, {})
+        loss, validation, Card("diffusion", config.model_dump(mode="json"), schedule.config, data.card, {})
     )
 
 

@@ -1,19 +1,18 @@
 """One training loop for every network: EMA, warm-up and cosine, clipping, accumulation, exact resume, live progress.
 
-The loop knows nothing of losses: it gets `loss(net, step, part)` and `evaluate(net, step)`. Batches and their random
-numbers are functions of (seed, step), and torch is seeded before each pass (for dropout), so a resumed run repeats an
-undisturbed one to the bit on the same machine (unless --max-minutes sets the rate by the clock).
+The loop knows nothing of losses: it gets `loss(net, step, part)` and `evaluate(net, step, share)`. Batches and their
+random numbers are functions of (seed, step), and torch is seeded before each pass (for dropout), so a resumed run
+repeats an undisturbed one to the bit on the same machine (unless --max-minutes sets the rate by the clock).
 """
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -26,17 +25,32 @@ from torch import Tensor, nn
 from cfdiff.engine.noise import seed_of
 from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import Card, save_model
+from cfdiff.train.average import Average
 from cfdiff.train.batches import Batches
+from cfdiff.train.budget import Budget
 from cfdiff.train.data import TrainingData
 from cfdiff.train.folder import RunFolder
 from cfdiff.train.settings import TrainSettings
 
 Loss = Callable[[nn.Module, int, int], Tensor]
 """(net, step, part) -> the mean loss of this process's share of pass `part`."""
-Evaluate = Callable[[nn.Module, int], dict[str, Any]]
-"""(averaged net, step) -> figures for the log and the card."""
+
+
+class Evaluate(Protocol):
+    """A validation: (averaged net, step, share of the whole) -> figures for the log and the card."""
+
+    def __call__(self, net: nn.Module, step: int, share: float) -> dict[str, Any]: ...
+
+    def passes(self, share: float) -> int:
+        """How many images a validation of that share sends through the network, at least 1."""
+        ...
+
 
 BETAS = (0.9, 0.99)
+PROBE = 0.01
+"""Share of a validation that is done before the first step, to learn what a whole one will take."""
+READ_SECONDS = 1
+"""Between looks at the loss, each of which makes a GPU wait."""
 LINE_SECONDS = 30
 """Between lines of progress where no terminal shows a bar."""
 STATE_SECONDS = 300
@@ -64,10 +78,15 @@ class Trainer:
         self.folder = RunFolder(out, s, data.train.name, data.train.fingerprint)
         self.folder.check()
         self.console = Console(quiet=not self.accelerator.is_main_process, stderr=True)
-        self.ema = copy.deepcopy(net).eval().requires_grad_(False).to(self.accelerator.device)
+        self.budget = Budget(s.max_minutes)
+        self.average = Average(net, s.ema, self.accelerator.device)
         optimizer = torch.optim.AdamW(net.parameters(), s.lr, betas=BETAS, weight_decay=s.weight_decay)
         self.net, self.optimizer = self.accelerator.prepare(net, optimizer)
-        self.step, self.elapsed, self.running = 0, 0.0, math.nan
+        self.step, self.elapsed, self.share, self.running = 0, 0.0, 0.0, math.nan
+        self.losses: Tensor | None = None  # the running loss, on the device
+        self.read_at, self.read_step = time.monotonic(), 0
+        self.has_model = self.ended = False
+        self.first = 0
 
     @property
     def device(self) -> torch.device:
@@ -94,26 +113,41 @@ class Trainer:
         """
         self._open()
         figures: dict[str, Any] = {}
-        started, line, saved = time.monotonic() - self.elapsed, time.monotonic(), time.monotonic()
+        whole = evaluate.passes(1.0)
+        if self.budget.limited and self.share < 1 and self.accelerator.is_main_process:
+            with self.budget.validating(evaluate.passes(PROBE)):
+                evaluate(self.average.net, self.step, PROBE)
+        over = self._tick(whole)
+        line, saved = time.monotonic(), time.monotonic()
         with self._progress() as progress:
             task = progress.add_task("", total=1.0, text="")
-            while self._share() < 1:
-                value = self._one_step(loss)
-                self.running = value if math.isnan(self.running) else 0.98 * self.running + 0.02 * value
-                self._tick(started)
-                text = self._text(figures)
-                progress.update(task, completed=self._share(), text=text)
+            while not over:
+                with self.budget.one_step():
+                    self._one_step(loss)
+                over = self._tick(whole)
+                if time.monotonic() - self.read_at > READ_SECONDS:
+                    self._read_loss()
+                progress.update(task, completed=self.share, text=self._text(figures))
                 if not self.console.is_terminal and time.monotonic() - line > LINE_SECONDS:
                     line = time.monotonic()
-                    self.console.print(text, highlight=False, soft_wrap=True)
-                if self.step % self.s.eval_every == 0 or self._share() >= 1:
-                    figures, saved = self._validate(evaluate, card), time.monotonic()
-                elif time.monotonic() - saved > STATE_SECONDS:
+                    self.console.print(self._text(figures), highlight=False, soft_wrap=True)
+                due = over or self.step % self.s.eval_every == 0
+                share = self._validation_share(whole, over) if due else 0.0
+                if share:
+                    figures, saved = self._validate(evaluate, card, share, over), time.monotonic()
+                    over = over or self._tick(whole)
+                    if over and self.step < self.s.steps and not self.ended:
+                        figures = self._validate(evaluate, card, self.budget.for_last(whole), over)
+                elif due or time.monotonic() - saved > STATE_SECONDS:
+                    self._read_loss()
+                    if not self.has_model:
+                        self._save_model(card, self._known(), self.average.net)
                     self._save_state()
                     saved = time.monotonic()
         return figures
 
-    def _one_step(self, loss: Loss) -> float:
+    def _one_step(self, loss: Loss) -> Tensor:
+        """The loss of one step, on the device: reading it here would make a GPU wait at each step."""
         s, total = self.s, torch.zeros((), device=self.device)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
@@ -128,64 +162,94 @@ class Trainer:
                 self.optimizer.step()
                 self.optimizer.zero_grad()
             total += value.detach() / s.accumulate
-        if not math.isfinite(float(total)):
-            raise UserError(f"The loss is {float(total)} at step {self.step}: lower --lr, or use --precision no.")
         self.step += 1
-        self._average()
-        return float(total)
+        self.losses = total if self.losses is None else 0.98 * self.losses + 0.02 * total
+        self.average.update(self.accelerator.unwrap_model(self.net), self.step)
+        return total
+
+    def _read_loss(self) -> None:
+        """Read the running loss, which a single loss that is not finite makes not finite for good.
+
+        Raises:
+            UserError: that happened since the last look; nothing was saved since.
+        """
+        if self.losses is not None:
+            self.running = float(self.losses)
+            if not math.isfinite(self.running):
+                raise UserError(
+                    f"The loss is {self.running} between the steps {self.read_step} and {self.step}: "
+                    "lower --lr, or use --precision no."
+                )
+        self.read_at, self.read_step = time.monotonic(), self.step
 
     def rate(self) -> float:
         """The learning rate of the next step: linear warm-up (over at most a fifth of the steps), then a cosine."""
         warmup = min(self.s.warmup, self.s.steps // 5)
         warm = min(1.0, (self.step + 1) / max(1, warmup))
-        return self.s.lr * warm * 0.5 * (1 + math.cos(math.pi * self._share()))
+        return self.s.lr * warm * 0.5 * (1 + math.cos(math.pi * self.share))
 
-    @torch.no_grad()
-    def _average(self) -> None:
-        """mean <- decay mean + (1 - decay) current, with a short memory at first; counters are copied."""
-        decay = min(self.s.ema, (1 + self.step) / (10 + self.step))
-        current = self.accelerator.unwrap_model(self.net).state_dict()
-        for name, mean in self.ema.state_dict().items():
-            if mean.is_floating_point():
-                mean.lerp_(current[name], 1 - decay)
-            else:
-                mean.copy_(current[name])
+    def _tick(self, passes: int) -> bool:
+        """Read the main process's clock (or one would stop a step before the others wait for it): is it the end?"""
+        self.elapsed = self.budget.elapsed
+        told = [self.budget.share(passes), float(self.budget.over(passes)), self.elapsed]
+        if self.budget.limited and self.accelerator.num_processes > 1:
+            told = broadcast(torch.tensor(told, device=self.device)).tolist()
+        self.share = min(1.0, max(self.step / self.s.steps, told[0]))
+        self.elapsed = told[2]
+        return self.ended or self.step >= self.s.steps or (bool(told[1]) and self.step > self.first)
 
-    def _tick(self, started: float) -> None:
-        """Read the clock: the main process's, or one process would stop a step before the others wait for it."""
-        self.elapsed = time.monotonic() - started
+    def _validation_share(self, passes: int, last: bool) -> float:
+        """How much of a validation fits, by the main process's clock; 0 to leave it out."""
+        if not self.budget.limited:
+            return 1.0
+        share = self.budget.for_last(passes) if last else self.budget.for_another(passes)
         if self.accelerator.num_processes > 1:
-            self.elapsed = float(broadcast(torch.tensor(self.elapsed, device=self.device)))
+            share = float(broadcast(torch.tensor(share, device=self.device)))
+        return share
 
-    def _share(self) -> float:
-        """How much of the training is done, by steps or by minutes, in [0, 1]."""
-        by_time = 0.0 if self.s.max_minutes is None else self.elapsed / (60 * self.s.max_minutes)
-        return min(1.0, max(self.step / self.s.steps, by_time))
-
-    def _validate(self, evaluate: Evaluate, card: Card) -> dict[str, Any]:
-        """Validate the averaged weights, then write model, log line and state."""
+    def _validate(self, evaluate: Evaluate, card: Card, share: float, last: bool) -> dict[str, Any]:
+        """Validate the weights as they are saved, then write model, log line and state."""
+        self._read_loss()
         figures: dict[str, Any] = {}
         if self.accelerator.is_main_process:
-            clock = time.monotonic()
-            figures = {"step": self.step, "minutes": round(self.elapsed / 60, 2), "loss": self.running}
-            figures |= evaluate(self.ema, self.step)
-            facts = {
-                "settings": self.folder.settings,
-                "steps": self.step,
-                "images": self.step * self.s.batch_size,
-                "minutes": round(self.elapsed / 60, 1),
-                "device": self.device.type,
-                "processes": self.accelerator.num_processes,
-                "validation": figures,
-            }
-            if "calibration" in figures:
-                facts["calibration"] = figures.pop("calibration")
-            save_model(self.folder.model, self.ema, replace(card, training=facts), half=self.s.half)
-            self.folder.log({**figures, "evaluation_seconds": round(time.monotonic() - clock, 1)})
-            self._save_state()
+            clock, known = time.monotonic(), self._known()
+            if not self.has_model:  # whoever is stopped during the first validation has a model
+                with self.budget.saved():
+                    self._save_model(card, known, self.average.net)
+            net = self.average.as_saved(self.s.half)
+            with self.budget.validating(evaluate.passes(share)):
+                figures = known | evaluate(net, self.step, share)
+            with self.budget.saved():
+                self._save_model(card, figures, net)
+                figures.pop("calibration", None)
+                self.folder.log({**figures, "evaluation_seconds": round(time.monotonic() - clock, 1)})
+                self.ended = last
+                self._save_state()
             self.console.print("  ".join(f"{k} {_short(v)}" for k, v in figures.items()), highlight=False)
+        self.ended = last
         self.accelerator.wait_for_everyone()
         return figures
+
+    def _known(self) -> dict[str, Any]:
+        """What is known without a validation."""
+        return {"step": self.step, "minutes": round(self.elapsed / 60, 2), "loss": self.running}
+
+    def _save_model(self, card: Card, figures: dict[str, Any], net: nn.Module) -> None:
+        """Write the model file; its card says what the training did, and `figures`."""
+        if not self.accelerator.is_main_process:
+            return
+        facts = {
+            "settings": self.folder.settings,
+            "steps": self.step,
+            "images": self.step * self.s.batch_size,
+            "minutes": round(self.elapsed / 60, 1),
+            "device": self.device.type,
+            "processes": self.accelerator.num_processes,
+            "validation": {k: v for k, v in figures.items() if k != "calibration"},
+        }
+        facts |= {"calibration": figures["calibration"]} if "calibration" in figures else {}
+        save_model(self.folder.model, net, replace(card, training=facts), half=self.s.half)
+        self.has_model = True
 
     def _save_state(self) -> None:
         if not self.accelerator.is_main_process:
@@ -193,11 +257,12 @@ class Trainer:
         self.folder.save(
             {
                 "step": self.step,
-                "elapsed": self.elapsed,
+                # A training that ended by the clock has used its time up, whatever the last step left of it.
+                "elapsed": max(self.budget.elapsed, self.budget.limit if self.budget.limited and self.ended else 0.0),
                 "running": self.running,
                 "images": self.step * self.s.batch_size,
                 "net": self.accelerator.unwrap_model(self.net).state_dict(),
-                "ema": self.ema.state_dict(),
+                "ema": self.average.net.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
             }
@@ -208,13 +273,20 @@ class Trainer:
         state = self.folder.load()
         if state is not None:
             self.accelerator.unwrap_model(self.net).load_state_dict(state["net"])
-            self.ema.load_state_dict(state["ema"])
+            self.average.net.load_state_dict(state["ema"])
             self.optimizer.load_state_dict(state["optimizer"])
             if state["scaler"] is not None and self.accelerator.scaler is not None:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
-            self.step, self.elapsed = state["step"], state["elapsed"]
+            self.step, self.budget.earlier = state["step"], state["elapsed"]
+            self.has_model = self.folder.model.exists()
+            self.ended = self.step >= self.s.steps or self.budget.earlier >= self.budget.limit
             self.running = state.get("running", math.nan)
+            if math.isfinite(self.running):
+                self.losses = torch.tensor(self.running, device=self.device)
+            self.read_step = self.step
             self.console.print(f"Continuing {self.folder.path} at step {self.step}.", highlight=False)
+        self.first = self.step
+        self.share = 1.0 if self.ended else 0.0
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             if state is None:
@@ -228,10 +300,9 @@ class Trainer:
 
     def _text(self, figures: dict[str, Any]) -> str:
         """One line: step, loss, rate, time left, and the last validation."""
-        share = self._share()
-        left = self.elapsed / 60 * (1 - share) / share
+        left = self.elapsed / 60 * (1 - self.share) / max(self.share, 1e-9)
         text = f"step {self.step}/{self.s.steps}  loss {self.running:.4f}  "
-        text += f"{self.step * self.s.batch_size / self.elapsed:.0f} images/s  ETA {left:.0f} min"
+        text += f"{self.step * self.s.batch_size / max(self.elapsed, 1e-9):.0f} images/s  ETA {left:.0f} min"
         shown = {k: v for k, v in figures.items() if k in ("val_accuracy", "val_loss", "bits_per_dim")}
         if "val_accuracy_by_level" in figures:
             shown = {"val_accuracy": figures["val_accuracy_by_level"]}

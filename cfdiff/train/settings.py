@@ -112,7 +112,7 @@ class ClassifierSettings(TrainSettings):
     )
     arch: str = Field("resnet14t", description="Any timm model.", json_schema_extra=MODEL)
     kwargs: dict[str, Any] = Field(
-        default_factory=dict, description="JSON: further arguments of timm.create_model.", json_schema_extra=MODEL
+        default_factory=dict, description="JSON: further arguments that shape it.", json_schema_extra=MODEL
     )
     upsample: PositiveInt = Field(1, description="Enlarge the images before the network.", json_schema_extra=MODEL)
     pretrained: Path | None = Field(

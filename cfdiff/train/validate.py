@@ -31,9 +31,42 @@ from cfdiff.models.unet import UNetConfig
 
 BUCKETS = 10
 VLB_IMAGES, VLB_LEVELS = 16, 10
-SAMPLES, SAMPLE_STEPS = 16, 20
+SAMPLES, SAMPLE_STEPS, COLUMNS = 16, 20, 4
 LARGE = 64
 """Samples smaller than this are enlarged by a whole number."""
+
+
+class DiffusionValidation:
+    """What is measured and drawn at each validation of a diffusion model; where time is short, a share of it.
+
+    Images (N, C, H, W) in [-1, 1] are on the network's device; samples go into `folder`.
+    """
+
+    def __init__(
+        self, schedule: NoiseSchedule, config: UNetConfig, images: Tensor, dtype: np.dtype, folder: Path
+    ) -> None:
+        self.schedule, self.config, self.images, self.dtype, self.folder = schedule, config, images, dtype, folder
+
+    def __call__(self, net: nn.Module, step: int, share: float) -> dict[str, Any]:
+        """`val_loss` and `bits_per_dim`, and samples-STEP.png; `val_images` where not all images were taken."""
+        n, bound, samples = self._counts(share)
+        if samples:
+            path = self.folder / f"samples-{step:06d}.png"
+            sample_grid(net, self.schedule, self.config, path, self.images.device, samples)
+        figures = validate(net, self.schedule, self.images[:n])
+        if bound:
+            figures |= bits_per_dim(net, self.schedule, self.images, self.dtype, bound)
+        return figures if share >= 1 else {**figures, "val_images": n}
+
+    def passes(self, share: float) -> int:
+        """Images through the network: one a validation image, one a level of the bound, one a step of a sample."""
+        n, bound, samples = self._counts(share)
+        return n + bound * VLB_LEVELS + samples * min(SAMPLE_STEPS, self.schedule.T)
+
+    def _counts(self, share: float) -> tuple[int, int, int]:
+        """Images of the loss and of the bound, and samples: in whole rows of four, or none."""
+        rows = int(share * SAMPLES / COLUMNS)
+        return max(1, int(share * len(self.images))), int(share * VLB_IMAGES), rows * COLUMNS
 
 
 @torch.no_grad()
@@ -57,8 +90,10 @@ def validate(net: nn.Module, schedule: NoiseSchedule, images: Tensor, batch: int
 
 
 @torch.no_grad()
-def bits_per_dim(net: nn.Module, schedule: NoiseSchedule, images: Tensor, dtype: np.dtype) -> dict[str, float]:
-    """The bound L_T + sum L_{l-1} + L_0 (engine/vlb.py) of some images; nothing for floats, which have no bins.
+def bits_per_dim(
+    net: nn.Module, schedule: NoiseSchedule, images: Tensor, dtype: np.dtype, n: int = VLB_IMAGES
+) -> dict[str, float]:
+    """The bound L_T + sum L_{l-1} + L_0 (engine/vlb.py) of `n` images; nothing for floats, which have no bins.
 
     ||eps - eps_theta||^2 is smooth in l: it is measured at a few levels, evenly in log l, and read off a line between
     them (in log-log scale) for the rest, with the exact weight of every level. Uniform levels would miss the low
@@ -70,7 +105,7 @@ def bits_per_dim(net: nn.Module, schedule: NoiseSchedule, images: Tensor, dtype:
     def denoise(x: Tensor, level: Tensor) -> Tensor:
         return net(x, level - 1)
 
-    x0 = images[:: max(1, len(images) // VLB_IMAGES)][:VLB_IMAGES]
+    x0 = images[:: max(1, len(images) // n)][:n]
     source = NoiseSource(0, map(str, range(len(x0))))
     first = vlb_term(schedule, denoise, x0, 1, source.like(x0), bins=2 ** (8 * dtype.itemsize))
     bound = float(prior_term(schedule, x0).mean() + first.mean())
@@ -90,15 +125,15 @@ def bits_per_dim(net: nn.Module, schedule: NoiseSchedule, images: Tensor, dtype:
 
 
 @torch.no_grad()
-def sample_grid(net: nn.Module, schedule: NoiseSchedule, config: UNetConfig, out: Path, device: torch.device) -> None:
-    """Draw 16 images from pure noise, the same noise each time, and write them as a 4 x 4 PNG."""
+def sample_grid(
+    net: nn.Module, schedule: NoiseSchedule, config: UNetConfig, out: Path, device: torch.device, n: int = SAMPLES
+) -> None:
+    """Draw `n` images from pure noise, the same noise each time, and write them as a PNG, four a row."""
 
     def denoise(x: Tensor, level: int) -> Tensor:
         return net(x, torch.full((len(x),), max(level, 1) - 1, device=x.device))
 
-    x_T = NoiseSource(0, map(str, range(SAMPLES))).like(
-        torch.empty(SAMPLES, config.channels, *config.size, device=device)
-    )
+    x_T = NoiseSource(0, map(str, range(n))).like(torch.empty(n, config.channels, *config.size, device=device))
     tau = make_tau(schedule, 1.0, min(SAMPLE_STEPS, schedule.T))
     # Plain decoding reads the path only at its end; there is no encoded image below it.
     path = Trajectory(
@@ -109,7 +144,7 @@ def sample_grid(net: nn.Module, schedule: NoiseSchedule, config: UNetConfig, out
         _grid(to_saved(x0, np.dtype(np.uint8))).save(scratch, format="PNG")
 
 
-def _grid(images: np.ndarray, columns: int = 4, gap: int = 1) -> Image.Image:
+def _grid(images: np.ndarray, columns: int = COLUMNS, gap: int = 1) -> Image.Image:
     """(N, H, W, C) uint8 in rows of `columns`; gray unless C is 3."""
     if images.shape[3] != 3:
         images = images.mean(axis=3, keepdims=True).round().astype(np.uint8)

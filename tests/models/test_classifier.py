@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import math
+import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from cfdiff.errors import UserError
+from cfdiff.models.bundled import WEIGHTS
+from cfdiff.models.checkpoint import Card, load_model, save_model
 from cfdiff.models.classifier import Classifier, ClassifierConfig, build_classifier, load_pretrained
 
 TINY = {"channels": [8, 8, 8, 8], "stem_width": 8}
@@ -53,8 +57,10 @@ def test_a_model_that_cannot_take_the_size_says_what_to_do() -> None:
 
 
 def test_wrong_arguments_and_downloads_are_refused() -> None:
-    with pytest.raises(UserError, match="timm cannot build 'resnet10t' with"):
+    with pytest.raises(UserError, match="'nonsense' is refused for 'resnet10t'"):
         Classifier(config(kwargs={"nonsense": 1}))
+    with pytest.raises(UserError, match="timm cannot build 'resnet10t' with"):
+        Classifier(config(kwargs={"channels": "many"}))
     with pytest.raises(UserError, match="--pretrained"):
         Classifier(config(kwargs={"pretrained": True}))
 
@@ -72,3 +78,87 @@ def test_pretrained_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=said):
             load_pretrained(net, tmp_path / name)
+
+
+class Trap:
+    """An object whose unpickling makes a file."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.mark,))
+
+
+@pytest.fixture
+def trap(tmp_path: Path) -> Path:
+    """A pickle that makes the file `sprung` beside it when something opens it."""
+    path = tmp_path / "trap.pth"
+    path.write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
+    return path
+
+
+def test_a_model_card_cannot_make_timm_open_a_pickle(trap: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a timm that unpickles what it is told to open, as those before 1.0.20 do."""
+    import timm.models._factory as factory
+
+    monkeypatch.setattr(factory, "load_checkpoint", lambda _, path: pickle.loads(Path(path).read_bytes()))
+    net = Classifier(config())
+    told = config(kwargs={**TINY, "checkpoint_path": str(trap)}).model_dump(mode="json")
+    save_model(trap.with_name("guide.safetensors"), net, Card("clean-classifier", told, None, {}, {}))
+    with pytest.raises(UserError, match=r"cannot be built. The argument 'checkpoint_path' is"):
+        load_model(trap.with_name("guide.safetensors"))
+    assert not trap.with_name("sprung").exists()
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"checkpoint_path": "x.pth"},
+        {"pretrained": True},
+        {"pretrained": False},
+        {"pretrained_cfg": {"file": "x.pth"}},
+        {"pretrained_cfg_overlay": {"file": "x.pth", "hf_hub_id": "a/b"}},
+        {"cache_dir": "/tmp"},
+        {"pretrained_strict": False},
+        {"features_only": True},
+        {"device": "cuda"},
+        {"in_chans": 3},
+        {"model_cls": "x"},
+        {"block_args": {"rd_ratio": 0.5}},
+        {"drop_rate": math.nan},
+        {"channels": [8, [8, {"a": 1}], 8, 8]},
+    ],
+)
+def test_only_plain_values_that_shape_the_network_reach_timm(kwargs: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=f"The argument '{next(iter(kwargs))}'"):
+        Classifier(config(kwargs=kwargs))
+
+
+@pytest.mark.parametrize(
+    "arch",
+    ["hf-hub:timm/resnet18", "hf_hub:timm/resnet18", "local-dir:resnet18", "resnet18./x/resnet10t"],
+)
+def test_a_model_is_named_by_its_name_alone(arch: str) -> None:
+    with pytest.raises(UserError, match="timm knows no model"):
+        Classifier(config(arch=arch))
+
+
+@pytest.mark.parametrize(
+    ("arch", "kwargs"),
+    [
+        ("resnet10t", {"channels": [8, 8, 8, 8], "stem_width": 8, "drop_rate": 0.1, "stem_type": "deep"}),
+        ("regnetx_002", {"se_ratio": 0.25, "act_layer": "silu"}),
+        ("test_vit", {"embed_dim": 16, "depth": 1, "num_heads": 1, "patch_size": 4, "img_size": [16, 16]}),
+        ("resnet18", {"channels": (8, 8, 8, 8), "layers": [1, 1, 1, 1], "drop_path_rate": 0}),
+        ("test_efficientnet", {"drop_rate": None, "global_pool": "max"}),
+    ],
+)
+def test_arguments_of_the_network_itself_are_taken(arch: str, kwargs: dict[str, Any]) -> None:
+    net = build_classifier(config(arch=arch, kwargs=kwargs)).eval()
+    assert net(torch.zeros(1, 1, 16, 16)).shape == (1, 2)
+
+
+def test_every_bundled_classifier_is_allowed() -> None:
+    paths = [p for p in WEIGHTS.rglob("*.safetensors") if p.stem != "diffusion"]
+    assert paths and all(load_model(path).net for path in paths)

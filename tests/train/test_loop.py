@@ -11,9 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+from cfdiff.data.values import to_model
 from cfdiff.errors import UserError
+from cfdiff.models.checkpoint import load_model, read_card
+from cfdiff.models.classifier import Classifier
+from cfdiff.models.unet import UNet
 from cfdiff.train import loop as module
-from cfdiff.train.classifier import train_classifier
+from cfdiff.train.average import Average
+from cfdiff.train.classifier import train_classifier, validate
+from cfdiff.train.data import open_training_data
 from cfdiff.train.diffusion import train_diffusion
 from cfdiff.train.folder import flat
 from cfdiff.train.settings import ClassifierSettings, DiffusionSettings, TrainSettings
@@ -224,3 +230,92 @@ def test_devices_and_precisions_that_are_not_there_are_said(data: Path, tmp_path
     with pytest.raises(UserError, match="must be a multiple of --accumulate"):
         train(settings(data, tmp_path / "out", accumulate=3))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["diffusion", "classifier"])
+@pytest.mark.parametrize("eval_every", [2, 1000])
+def test_the_budget_holds_validations_and_a_model_is_there_before_the_first(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, eval_every: int
+) -> None:
+    """A whole validation would take far longer than the tenth of the time that is kept for it."""
+    clock, rates, out, began = [0.0], [], tmp_path / "out", []
+    each = {"diffusion": 2.0, "classifier": 0.4}[kind]  # seconds of an image through the network; a step takes 3
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    one_step, forward = module.Trainer._one_step, torch.nn.Module.__call__
+
+    def step(self: Any, loss: Any) -> Any:
+        rates.append(self.rate())
+        clock[0] += 3.0
+        return one_step(self, loss)
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(self, UNet | Classifier) and not self.training and (out / "settings.json").exists():
+            began.extend([(out / "model.safetensors").exists()] if rates else [])
+            clock[0] += each * len(args[0])
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(module.Trainer, "_one_step", step)
+    monkeypatch.setattr(torch.nn.Module, "__call__", call)
+    s = settings(data, out, kind, steps=1000, max_minutes=1, warmup=2, eval_every=eval_every)
+    figures = train(s)
+    assert clock[0] <= 66 and all(began) and began
+    assert rates[-1] < 0.1 * s.lr < max(rates)
+    card = read_card(out / "model.safetensors")
+    assert card.training["validation"] == figures and figures["val_images"] < 8
+    before = (out / "model.safetensors").read_bytes()
+    train(s)
+    assert (out / "model.safetensors").read_bytes() == before
+
+
+def test_the_figures_of_a_card_are_those_of_the_file(data: Path, tmp_path: Path) -> None:
+    """The weights are saved in float16, and validated as they are saved."""
+    figures = train(settings(data, tmp_path / "out", "classifier", noisy=False))
+    held = open_training_data(settings(data, tmp_path, "classifier", noisy=False)).validation
+    images, labels = to_model(held.read(range(len(held)))), torch.from_numpy(held.labels.astype("int64"))
+    again = validate(load_model(tmp_path / "out" / "model.safetensors").net, None, images, labels)
+    assert {k: figures[k] for k in again} == again
+
+
+def test_a_model_stopped_during_its_first_validation_is_there(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise Stop
+
+    monkeypatch.setattr("cfdiff.train.classifier.validate", stop)
+    with pytest.raises(Stop):
+        train(settings(data, tmp_path / "out", "classifier"))
+    card = read_card(tmp_path / "out" / "model.safetensors")
+    assert card.training["steps"] == 2 and set(card.training["validation"]) == {"step", "minutes", "loss"}
+
+
+def test_a_loss_that_was_not_finite_for_one_step_writes_no_model(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entropy, calls = torch.nn.functional.cross_entropy, []
+
+    def once(logits: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        calls.append(1)
+        return entropy(logits, *args, **kwargs) * (float("inf") if len(calls) == 2 else 1.0)
+
+    monkeypatch.setattr("torch.nn.functional.cross_entropy", once)
+    with pytest.raises(UserError, match="between the steps 0 and 4"):
+        train(settings(data, tmp_path / "out", "classifier", eval_every=4))
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_the_average_is_that_of_each_tensor_alone() -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    average = Average(net, 0.9, torch.device("cpu"))
+    wanted = {k: v.clone() for k, v in net.state_dict().items()}
+    for step in range(1, 30):
+        net(torch.randn(4, 3))
+        with torch.no_grad():
+            net[0].weight.add_(torch.randn(2, 3))
+        average.update(net, step)
+        for k, v in net.state_dict().items():
+            d = min(0.9, (1 + step) / (10 + step))
+            wanted[k] = d * wanted[k] + (1 - d) * v if v.is_floating_point() else v.clone()
+    for k, v in average.net.state_dict().items():
+        torch.testing.assert_close(v, wanted[k])

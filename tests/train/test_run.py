@@ -70,7 +70,7 @@ def test_a_classifier_learns_and_says_what_it_saw(data: Path, tmp_path: Path, no
     assert model.card.data["split"] == "all but a tenth of its groups"
     assert ("val_accuracy_by_level" in figures) == noisy
     assert set(model.card.training.get("calibration", {})) == set(figures.get("val_accuracy_by_level", {}))
-    assert model.card.schedule == ({"name": "cosine", "T": 50} if noisy else None)
+    assert model.card.schedule == ({"name": "cosine", "T": 50, "s": 0.008} if noisy else None)
 
 
 def test_pretrained_weights_are_taken_by_name_and_the_noise_plane_starts_at_zero(
