@@ -127,7 +127,8 @@ def markdown(rows: list[dict[str, Any]]) -> list[str]:
 
         def mean(name: str, row: dict[str, Any] = row) -> str:
             low, high = row[f"{name}_95"]
-            return "" if row[name] is None else f"{row[name]:.4f} ({low:.4f}-{high:.4f})"
+            between = "" if low is None else f" ({low:.4f}-{high:.4f})"
+            return "" if row[name] is None else f"{row[name]:.4f}{between}"
 
         cells = (
             row["bags"], row["kind"], f"{row['different_bags']} x {row['bags_and_mixes'] // row['different_bags']}",
