@@ -23,7 +23,7 @@ from cfdiff.bag.run import bag
 from cfdiff.bag.settings import BagSettings
 from cfdiff.data.open import open_source
 from cfdiff.data.values import unit
-from cfdiff.metrics.columns import Columns
+from cfdiff.metrics.columns import Columns, Figure
 from cfdiff.store.bags import open_bags
 
 MIXES = "0,0.1,0.3,0.5,0.9,1"
@@ -53,7 +53,7 @@ def main() -> None:
                 print(f"{sort}, {kind}: taken from {out.name}")
             else:
                 settings = BagSettings(**{**common, **which, **KINDS[kind], "out": out})
-                clock.write_text(str(bag(settings)["seconds_per_bag"]))
+                clock.write_text(str(bag(settings).seconds_per_bag))
             seconds = float(clock.read_text()) if clock.exists() else None
             rows.append({"bags": sort, "kind": kind, "seconds_per_bag": seconds, **measure(out, args.data_of(common))})
             print(line(rows[-1]), flush=True)
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def measure(path: Path, data: str) -> dict[str, Any]:
-    """The figures of one bag file; 95 % intervals resample whole bags, as the mixes of one are not independent."""
+    """The figures of one bag file; 95 % intervals are over whole bags, as the mixes of one are not independent."""
     source = open_source(data, keep_other=True)
     row_of = {str(i): row for row, i in enumerate(source.ids)}
     off, requested_off, by_labels, real_off, change, different = [], [], [], [], [], 0
@@ -102,13 +102,13 @@ def measure(path: Path, data: str) -> dict[str, Any]:
         "mean_abs_difference_edited": change,
     }
     for name, values in means.items():
-        found |= figure(name, columns.mean("", np.array(values)))
+        found |= figure(name, columns.mean("", np.array(values), within=(0, 1)))
     return found | {"judge_error_on_real": float((seen != truth).mean()), "changed_outside_edits": different}
 
 
-def figure(name: str, of: dict[str, Any]) -> dict[str, Any]:
+def figure(name: str, of: Figure) -> dict[str, Any]:
     """A value and its interval."""
-    return {name: of["all"]["value"], f"{name}_95": (of["all"]["low"], of["all"]["high"])}
+    return {name: of.all.value, f"{name}_95": (of.all.low, of.all.high)}
 
 
 def markdown(rows: list[dict[str, Any]]) -> list[str]:
@@ -127,7 +127,8 @@ def markdown(rows: list[dict[str, Any]]) -> list[str]:
 
         def mean(name: str, row: dict[str, Any] = row) -> str:
             low, high = row[f"{name}_95"]
-            return "" if row[name] is None else f"{row[name]:.4f} ({low:.4f}-{high:.4f})"
+            between = "" if low is None else f" ({low:.4f}-{high:.4f})"
+            return "" if row[name] is None else f"{row[name]:.4f}{between}"
 
         cells = (
             row["bags"], row["kind"], f"{row['different_bags']} x {row['bags_and_mixes'] // row['different_bags']}",

@@ -138,7 +138,7 @@ def measure(settings: TranslateSettings, repeats: int) -> dict[str, Any]:
     runs, startups, bares = [], [], []
     for _ in range(repeats):
         whole, figures = timed(lambda: workflow.translate(settings), cast.device)
-        runs.append(figures["seconds_per_image"] * figures["images"])
+        runs.append(figures.seconds_per_image * figures.images)
         startups.append(whole - runs[-1])
         bares.append(timed(replay, cast.device)[0])
     ratios = [run / bare for run, bare in zip(runs, bares, strict=True)]
@@ -146,7 +146,7 @@ def measure(settings: TranslateSettings, repeats: int) -> dict[str, Any]:
     return {
         "benchmark": "engine",
         "version": __version__,
-        "images": figures["images"],
+        "images": figures.images,
         "batch_size": settings.batch_size,
         "shape": list(calls[0].shape[1:]),
         "seed": settings.seed,

@@ -1,6 +1,6 @@
 """Which 95 % interval covers, where images come in groups? Simulated coverage of the candidates.
 
-    python benchmarks/intervals.py --json benchmarks/results/intervals.json      about 2.5 minutes on one core
+    python benchmarks/intervals.py --json benchmarks/results/intervals.json      about 3 minutes on one core
 
 Shares: the share of each group is drawn from a beta distribution with the wanted mean and intraclass correlation (ICC),
 its images independently of that share. Means: a group's effect and an image's own are normal with the ICC between them;
@@ -25,7 +25,7 @@ from cfdiff.metrics.intervals import Z, mean_interval, share_interval
 
 GROUPS = (3, 5, 10, 18, 50)
 ICC = (0.0, 0.1, 0.3)
-SHARES = (0.02, 0.5, 0.98)
+SHARES = (0.02, 0.1, 0.5, 0.98)
 SIZES = ("equal", "unequal")
 DRAWS = 1000
 GOAL, FROM = 0.93, 5

@@ -20,7 +20,7 @@ Each method's settings, the width of a Gaussian on its map, whether the map is d
 threshold are those that were best on validation photographs (pooled pixel AUPRC; mean Dice). Plain inversion also stands
 as published: the bare |difference|, its scale and threshold chosen for that. As it takes 1,000 network calls an image, its
 settings are chosen on --plain-val crops and it is scored on --plain-limit, spread over all photographs; the others are
-scored on all test crops, and on those once more. Intervals: 95 %, bootstrap over photographs.
+scored on all test crops, and on those once more. Intervals: 95 %, over photographs.
 """  # noqa: E501
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from cfdiff.data.values import to_model, unit
 from cfdiff.edit.editor import Editor
 from cfdiff.edit.roles import Cast, load_cast, probabilities
 from cfdiff.metrics import localisation as loc
-from cfdiff.metrics.intervals import bootstrap, wilson
+from cfdiff.metrics.intervals import mean_interval, share_interval
 from cfdiff.settings import resolve
 from cfdiff.translate.settings import TranslateSettings
 
@@ -145,7 +145,7 @@ def main() -> None:
         for part in [slice(None)] if len(common) == len(candidates.test.ids) else [slice(None), common]:
             images, of_part = candidates.test.part(part), maps.part(part)
             scores = look.of(of_part.raw)
-            figures = {**score(scores, threshold, images), **of_counterfactuals(of_part)}
+            figures = {**score(scores, threshold, images), **of_counterfactuals(of_part, images)}
             rows.append({"method": name, **chosen, "validated_on": len(candidates.val.ids), **figures})
             print(line(rows[-1]), flush=True)
         pictures[name] = scores
@@ -251,7 +251,8 @@ def score(maps: np.ndarray, threshold: float, images: Images) -> dict[str, Any]:
         "auroc_95": roc_95,
     }
     for name, values in ways.items():
-        figures[name], figures[f"{name}_95"] = float(values.mean()), bootstrap(values, groups)
+        interval = share_interval(values, groups) if name == "pointing" else mean_interval(values, groups, (0, 1))
+        figures[name], figures[f"{name}_95"] = float(values.mean()), interval
     fixed = ways["dice_validation_threshold"]
     figures["by_kind"] = {
         kind: {
@@ -276,14 +277,14 @@ def score(maps: np.ndarray, threshold: float, images: Images) -> dict[str, Any]:
     return figures
 
 
-def of_counterfactuals(maps: Maps) -> dict[str, Any]:
+def of_counterfactuals(maps: Maps, images: Images) -> dict[str, Any]:
     """Flips by the judge and the size of the change, where the method makes counterfactuals."""
     if maps.free is None or maps.change is None:
         return {"seconds_per_image": maps.seconds}
     return {
         "seconds_per_image": maps.seconds,
         "flipped_judge": float(maps.free.mean()),
-        "flipped_judge_95": wilson(int(maps.free.sum()), len(maps.free)),
+        "flipped_judge_95": share_interval(maps.free, images.photograph),
         "mean_abs_difference": float(maps.change.mean()),
     }
 

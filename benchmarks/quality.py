@@ -4,8 +4,8 @@
     python benchmarks/quality.py --ablation --limit 256
     python benchmarks/quality.py --curve --limit 128   trade-off over ratio, depth and steps
 
-Every figure is over all samples, from the images as saved, on patients that none of the models saw. Intervals are 95 %
-(Wilson for shares, normal for means).
+Every figure is over all samples, from the images as saved, on patients that none of the models saw. Intervals are 95 %,
+over patients (cfdiff.metrics.intervals).
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def main() -> None:
                     values["limit"] = options.limit
                 if options.preview:
                     values["preview"] = out.with_suffix(".png")
-                figures = translate(resolve(TranslateSettings, None, values))
-                rows.append({"variant": name, "settings": {**given, **variant}, **figures})
+                summary = translate(resolve(TranslateSettings, None, values))
+                rows.append({"variant": name, "settings": {**given, **variant}, **summary.as_json()})
                 console.print(json.dumps(_line(rows[-1])), style="dim", highlight=False)
                 if options.json:
                     options.json.write_text(json.dumps(_report(options, rows), indent=1) + "\n")

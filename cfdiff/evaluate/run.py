@@ -13,8 +13,9 @@ from cfdiff.data.raw import file_sha256
 from cfdiff.data.source import Source
 from cfdiff.edit.roles import pick_device
 from cfdiff.errors import UserError
+from cfdiff.evaluate import figures
 from cfdiff.evaluate.bags import achieved_mixes, bag_figures, judged_rows, per_bag
-from cfdiff.evaluate.images import Measured, measure
+from cfdiff.evaluate.images import measure
 from cfdiff.evaluate.judge import Judge, find_judge, need
 from cfdiff.evaluate.masks import RULE, fixed_threshold, locate, read_masks
 from cfdiff.evaluate.output import check_outputs, write
@@ -22,12 +23,8 @@ from cfdiff.evaluate.realism import LEAST, Space, compare, feature_space, read_f
 from cfdiff.evaluate.result import BagsSection, Evaluation, JudgeFacts, RealisticSection, Section, WhereSection
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.evaluate.trip import round_trip, the_way_back
-from cfdiff.metrics import validity
 from cfdiff.metrics.columns import Columns, Figure
-from cfdiff.metrics.intervals import Interval
-from cfdiff.metrics.realism import cosine_similarity
 from cfdiff.progress import Progress
-from cfdiff.registry import METRICS
 from cfdiff.store.runs import Run, open_run
 
 QUESTIONS = {
@@ -89,11 +86,11 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> Evaluation:
 
     # 3. The figures, by question.
     sections: dict[str, Section] = {
-        "valid": _section("valid", _valid(run, columns, values), judge),
+        "valid": _section("valid", figures.valid(run, columns, values), judge),
         "minimal": _section("minimal", {}),
     }
     if faithful is not None:
-        sections["faithful"] = _section("faithful", _faithful(values, columns), faithful)
+        sections["faithful"] = _section("faithful", figures.faithful(values, columns), faithful)
     else:
         sections["faithful"] = _left("faithful", "--no-faithfulness" if s.faithfulness is False else _NO_JUDGE)
     if isinstance(real, str):
@@ -111,7 +108,7 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> Evaluation:
         )
     if back is not None:
         trip = round_trip(run, back, judge, s.batch_size, _counter(progress, "round trip", len(run)))
-        sections["returns"] = _section("returns", _returns(run, trip, columns), judge)
+        sections["returns"] = _section("returns", figures.returns(run, trip, columns), judge)
         values |= trip
     if where is not None and measured.maps is not None:
         located = locate(measured.maps, where, columns, threshold, values)
@@ -127,10 +124,11 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> Evaluation:
             judge=None if asks is None else asks.title,
             bags=per_bag(run.bags, achieved),
         )
-    for name, section in _of_pairs(values, columns, s).items():
-        there = sections.get(name, _section(name, {}))
-        sections[name] = replace(there, figures={**there.figures, **section})
-    _add_similarity(sections, values, measured, columns, space)
+    for name, found in figures.of_pairs(values, columns, s).items():
+        sections[name] = _with(sections.get(name, _section(name, {})), found)
+    if space is not None and measured.features is not None:
+        likeness = figures.similarity(values, measured.features, columns, space)
+        sections["minimal"] = _with(sections["minimal"], likeness)
     result = Evaluation(
         result=run.path.name,
         result_sha256=file_sha256(run.path),
@@ -152,70 +150,6 @@ _NO_JUDGE = "no judge at hand: name one with --judge or --weights"
 _PLACES = {"run", "out", "save", "json_", "force", "device", "threads", "batch_size"} | {
     *("data", "masks", "reference", "judge", "weights", "threshold_from", "feature_weights"),
 }
-
-
-def _valid(run: Run, columns: Columns, values: dict[str, np.ndarray]) -> dict[str, Figure]:
-    """Flip rate and probability gain, by the judge and by the checker beside it."""
-    figures = {}
-    for who in ("judge", "checker"):
-        if who not in run.prob:
-            continue
-        p = run.p_target(who)
-        gain = validity.probability_gain(p[:, 0], p[:, 1])
-        figures[f"flip_rate_{who}"] = columns.share(
-            f"flip rate: seen as the target by the {who}", run.flipped(who), "higher"
-        )
-        figures[f"before_{who}"] = columns.share(f"before: seen as the target by the {who}", validity.flipped(p[:, 0]))
-        figures[f"gain_{who}"] = columns.mean(f"probability gain by the {who}", gain, "higher", within=(-1, 1))
-        values |= {f"p_target_before/{who}": p[:, 0], f"p_target_after/{who}": p[:, 1]}
-    return figures
-
-
-def _of_pairs(values: dict[str, np.ndarray], columns: Columns, s: EvaluateSettings) -> dict[str, dict[str, Figure]]:
-    """Section -> the figures of METRICS that stand in it."""
-    found: dict[str, dict[str, Figure]] = {}
-    for name in METRICS:
-        metric = METRICS[name]
-        label = metric.label.format(**dict(s))
-        figure = columns.mean(label, values[name], metric.better, metric.unit, metric.within)
-        found.setdefault(metric.section, {})[name] = figure
-    return found
-
-
-def _add_similarity(
-    sections: dict[str, Section],
-    values: dict[str, np.ndarray],
-    measured: Measured,
-    columns: Columns,
-    space: Space | None,
-) -> None:
-    if space is None or measured.features is None:
-        return
-    values["cosine_similarity"] = cosine_similarity(*measured.features)
-    label = f"cosine similarity with the source (features of {space.name})"
-    figure = columns.mean(label, values["cosine_similarity"], "higher", within=(-1, 1))
-    minimal = sections["minimal"]
-    sections["minimal"] = replace(minimal, figures={**minimal.figures, "cosine_similarity": figure})
-
-
-def _faithful(values: dict[str, np.ndarray], columns: Columns) -> dict[str, Figure]:
-    words: dict[str, tuple[str, str, Interval]] = {
-        "cout": ("COUT, -1 to 1", "higher", (-1, 1)),
-        "deletion": ("deletion: area under p(source class)", "lower", (0, 1)),
-        "insertion": ("insertion: area under p(source class)", "higher", (0, 1)),
-    }
-    return {
-        key: columns.mean(label, values[key], better, within=within) for key, (label, better, within) in words.items()
-    }
-
-
-def _returns(run: Run, trip: dict[str, np.ndarray], columns: Columns) -> dict[str, Figure]:
-    change = trip["round_trip/mean_abs_difference"]
-    figures = {"round_trip": columns.mean("mean |x - x''|, there and back", change, "lower", within=(0, 1))}
-    if "round_trip/p_target" in trip and "judge" in run.prob:
-        same = validity.flipped(trip["round_trip/p_target"]) == validity.flipped(run.p_target("judge")[:, 0])
-        figures["verdict_returns"] = columns.share("judge's verdict on x'' is that on x", same, "higher")
-    return figures
 
 
 def _check_options(s: EvaluateSettings, run: Run) -> None:
@@ -272,6 +206,10 @@ def _real(s: EvaluateSettings, run: Run, space: Space | None) -> Source | str:
 def _section(name: str, figures: dict[str, Figure], judge: Judge | None = None) -> Section:
     """A section of QUESTIONS, or of another name; with the classifier that its figures are of."""
     return Section(QUESTIONS.get(name, name), figures, judge=None if judge is None else judge.title)
+
+
+def _with(section: Section, more: dict[str, Figure]) -> Section:
+    return replace(section, figures={**section.figures, **more})
 
 
 def _left(name: str, why: str) -> Section:

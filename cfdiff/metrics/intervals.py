@@ -34,10 +34,11 @@ def over(groups: Groups) -> Literal["groups", "images"]:
 def share_interval(hits: np.ndarray, groups: Groups = None) -> Interval:
     """95 % interval of the share of hits (N,), bool or 0 and 1, in [0, 1]; (0, 1) for no rows.
 
-    groups (N,): names of the groups. Wilson's interval (1927) of n / deff images with Student's t for z, after Korn and
-    Graubard (1998): deff is the linearised variance between groups over that of independent images, at least 1 and at
-    least what an intraclass correlation of ASSUMED, fading with the number of the rarer outcome, would make it. So a
-    share of 100 % has an interval with width, that of the groups and not of the images. Without groups: Wilson's own.
+    groups (N,): names of the groups. Wilson's interval (1927) with z^2 + t^2 (deff - 1) in place of z^2: the variance
+    of independent images is known from the share, what groups add to it is estimated, hence Student's t. deff, the
+    design effect (Kish 1965), is the linearised variance over groups over that of independent images; it is at least
+    what an intraclass correlation of ASSUMED, fading with the number of the rarer outcome, would make it. So a share of
+    100 % has an interval with the width of its groups. Without groups, or with groups of one: Wilson's own.
     """
     hits = np.asarray(hits, np.float64)
     n = len(hits)
@@ -45,11 +46,11 @@ def share_interval(hits: np.ndarray, groups: Groups = None) -> Interval:
         return wilson(float(hits.sum()), n)
     sample = Sample(hits, groups)
     share = sample.mean
-    rarer = min(hits.sum(), n - hits.sum())
+    rarer = float(min(hits.sum(), n - hits.sum()))
     least = 1 + (sample.mates - 1) * ASSUMED * FADING / (FADING + rarer)
     independent = share * (1 - share) / n
-    deff = max(least, sample.variance / independent if independent > 0 else 1.0)
-    return wilson(share * n / deff, n / deff, sample.t)
+    deff = max(least, sample.variance / independent if independent > 0 else 0.0)
+    return wilson(float(hits.sum()), n, math.sqrt(Z**2 + sample.t**2 * (deff - 1)))
 
 
 def mean_interval(values: np.ndarray, groups: Groups = None, within: Interval = ANYWHERE) -> Interval | None:

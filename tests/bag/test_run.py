@@ -250,7 +250,7 @@ def test_a_finished_file_can_be_exported_and_drawn_without_making_it_again(
 ) -> None:
     before = swept[0].stat().st_mtime_ns
     asked = {"export": ("npz", tmp_path / "npz")}
-    assert bag(settings(toy, swept[0], sweep="0:1:0.25", **asked))["bags"] == 8
+    assert bag(settings(toy, swept[0], sweep="0:1:0.25", **asked)).bags == 8
     assert len(list((tmp_path / "npz").glob("*.npz"))) == 40
     assert swept[0].stat().st_mtime_ns == before
     with pytest.raises(UserError, match="exists already"):
@@ -330,7 +330,7 @@ def test_data_without_labels_is_labelled_by_the_judge_in_every_layout(toy: Any, 
         assert (setup.instances.labels == truth).mean() > 0.9, name
         with pytest.raises(UserError):
             set_up(settings(toy, data=str(tmp_path / name), bag_size=8, others="drop", bags=20))
-    assert bag(settings(toy, tmp_path / "run.h5", data=str(tmp_path / "flat"), bag_size=8, bags=1))["bags"] == 1
+    assert bag(settings(toy, tmp_path / "run.h5", data=str(tmp_path / "flat"), bag_size=8, bags=1)).bags == 1
 
 
 def test_a_failure_that_was_replaced_counts_once_beside_shams(

@@ -90,3 +90,18 @@ def test_a_class_that_the_cards_call_the_other_way_is_refused_beside_any_other_c
 def test_a_device_that_is_not_here_is_named(toy: Any) -> None:
     with pytest.raises(UserError, match="'nonsense' cannot be used here"):
         cast_of(toy, device="nonsense")
+
+
+def test_a_stored_verdict_is_on_one_thread_and_a_figure_may_take_all(toy: Any) -> None:
+    model = cast_of(toy).judge
+    assert model is not None
+    seen: list[int] = []
+    model.net.register_forward_pre_hook(lambda net, inputs: seen.append(torch.get_num_threads()))
+    x, before = torch.zeros(2, 1, 16, 16), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        exact, quick = probabilities(model, x), probabilities(model, x, exact=False)
+        assert seen == [1, 2] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert torch.allclose(exact, quick, atol=1e-5)

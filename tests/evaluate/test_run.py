@@ -449,3 +449,21 @@ def test_weights_without_a_judge_leave_out_what_asks_it(made: Any, settings: Any
     result = evaluate(settings(made(darker_spot), weights=str(tmp_path)))
     assert "no judge at hand" in result["sections"]["faithful"]["not_measured"]
     assert section(result, "valid")["flip_rate_judge"] is not None
+
+
+def test_curves_may_take_all_threads_and_the_verdicts_of_another_judge_take_one(
+    made: Any, settings: Any, toy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def spy(model: Any, x: Any, exact: bool = True) -> Any:
+        asked.append(exact)
+        return probabilities(model, x, exact=exact)
+
+    monkeypatch.setattr("cfdiff.evaluate.judge.probabilities", spy)
+    run = made(darker_spot)
+    evaluate(settings(run, realism=False))
+    assert asked and not any(asked)
+    asked.clear()
+    evaluate(settings(run, judge=toy.weights / "checker.safetensors", realism=False))
+    assert asked[:2] == [True, True] and not any(asked[2:]), "one batch before and after, then its curves"

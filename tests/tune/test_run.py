@@ -17,6 +17,7 @@ from cfdiff.edit import roles as casts
 from cfdiff.edit.editor import Editor
 from cfdiff.edit.settings import EditSettings
 from cfdiff.errors import UserError
+from cfdiff.metrics.intervals import wilson
 from cfdiff.settings import resolve
 from cfdiff.store import open_result
 from cfdiff.translate.run import translate
@@ -75,6 +76,31 @@ def test_a_bad_start_is_improved_on_and_the_goal_is_held(found: Any) -> None:
     assert held["chosen"].change_against_start == pytest.approx(
         held["chosen"].mean_abs_difference - held["start"].mean_abs_difference, abs=1e-6
     )
+
+
+def test_the_intervals_of_the_comparison_are_over_the_groups_of_its_images(found: Any, splits: Path) -> None:
+    s, figures = found
+    halves = open_halves(s, rounds(s.images))
+    for images, pictures in (("tuning", halves.tuning["negative"]), ("held-out", halves.held_out["negative"])):
+        groups = pictures.groups
+        assert groups is not None and len(groups) == len(pictures)
+        patients = dict(zip(np.load(splits)["id"], np.load(splits)["patient"], strict=True))
+        assert [patients[name] for name in pictures.ids] == groups.tolist()
+        for row in rows(figures, images).values():
+            assert row["groups"] == len(np.unique(groups)) > 1 and row["intervals_over"] == "groups"
+            hits = np.arange(row["n"]) < round(row["flipped_checker"] * row["n"])
+            assert row["flipped_checker_95"] != wilson(int(hits.sum()), row["n"])
+
+
+def test_without_groups_the_intervals_of_the_comparison_are_over_images(
+    make: Make, splits: Path, tmp_path: Path
+) -> None:
+    arrays = {name: values for name, values in np.load(splits).items() if name != "patient"}
+    np.savez(tmp_path / "loose.npz", **arrays)
+    for row in tune(make(data=str(tmp_path / "loose.npz"), trials=1, images=4))["comparison"]:
+        assert row["groups"] is None and row["intervals_over"] == "images"
+        hits = round(row["flipped_checker"] * row["n"])
+        assert row["flipped_checker_95"] == pytest.approx(wilson(hits, row["n"]))
 
 
 def test_the_config_holds_the_choice_and_translate_and_bag_take_it(found: Any, toy: Any, tmp_path: Path) -> None:
