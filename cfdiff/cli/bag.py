@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from cfdiff.bag.settings import BagSettings
+from cfdiff.cli import tables
 from cfdiff.cli.options import EDIT_NAMES, command
+from cfdiff.cli.tables import PlainTable
 from cfdiff.progress import progress_bar
 
 DOC = """Give bags of instances a chosen fraction of positives.
@@ -32,12 +31,12 @@ def bag(settings: BagSettings) -> None:
     if settings.json_:
         print(json.dumps(figures))
     else:
-        Console().print(table(figures))
+        tables.show(table(figures))
 
 
-def table(figures: dict[str, Any]) -> Table:
+def table(figures: dict[str, Any]) -> PlainTable:
     """The summary as one reads it."""
-    shown = Table(title=f"{figures['bags']} bags, {figures['mode']} mode", show_header=False, title_justify="left")
+    shown = PlainTable(title=f"{figures['bags']} bags, {figures['mode']} mode", show_header=False)
     shown.add_row("result", figures["result"])
     shown.add_row("instances in bags", str(figures["instances"]))
     shown.add_row("bags and mixes", str(figures["bags_and_mixes"]))

@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
+from cfdiff.cli import tables
 from cfdiff.cli.options import command
+from cfdiff.cli.tables import PlainTable
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.progress import progress_bar
 
@@ -39,30 +39,30 @@ def evaluate(settings: EvaluateSettings) -> None:
     if settings.json_:
         print(json.dumps(figures))
     else:
-        Console().print(table(figures))
+        tables.show(table(figures))
 
 
-def table(figures: dict[str, Any]) -> Table:
+def table(figures: dict[str, Any]) -> PlainTable:
     """The figures as one reads them: a group a question, with intervals; ↑ higher is better, ↓ lower."""
     by = figures["flipped_by"]
     edited = " edited" if "bags" in figures["sections"] else ""
-    title = escape(f"{figures['result']}: {figures['direction']}, {figures['images']}{edited} images")
-    shown = Table(title=title, title_justify="left", caption=_caption(figures), caption_justify="left", box=SIMPLE_HEAD)
+    title = f"{figures['result']}: {figures['direction']}, {figures['images']}{edited} images"
+    shown = PlainTable(title=title, caption=_caption(figures), box=SIMPLE_HEAD)
     shown.add_column("", ratio=1)
-    shown.add_column("all \\[95 % interval]", justify="right", no_wrap=True)
+    shown.add_column("all [95 % interval]", justify="right", no_wrap=True)
     if by is not None:
         shown.add_column(f"{figures['flipped']} flipped, by the {by}", justify="right", no_wrap=True)
     columns = {"all": figures["images"]} | ({} if by is None else {"flipped": figures["flipped"]})
     for section in figures["sections"].values():
         shown.add_section()
         by_whom = f" by {section['judge']}" if "judge" in section else ""
-        shown.add_row(f"[bold]{section['question']}[/bold]{escape(by_whom)}")
+        shown.add_row(Text.assemble((section["question"], "bold"), by_whom))
         if "not_measured" in section:
-            shown.add_row(f"not measured ({escape(section['not_measured'])})")
+            shown.add_row(f"not measured ({section['not_measured']})")
         for figure in section["figures"].values():
             share = figure.get("unit") == "share"
             label = f"{figure['label']} {ARROWS[figure['better']]}".rstrip()
-            shown.add_row(escape(label), *[escape(_cell(figure[c], share, n)) for c, n in columns.items()])
+            shown.add_row(label, *[_cell(figure[c], share, n) for c, n in columns.items()])
     return shown
 
 
@@ -91,4 +91,4 @@ def _caption(figures: dict[str, Any]) -> str:
     where = figures["sections"].get("where", {})
     if "rule" in where:
         words.append(where["rule"])
-    return escape(" ".join(words))
+    return " ".join(words)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
+from cfdiff.cli import tables
 from cfdiff.cli.options import EDIT_NAMES, command
+from cfdiff.cli.tables import PlainTable
 from cfdiff.progress import progress_bar
 from cfdiff.translate.settings import TranslateSettings
 
@@ -31,12 +30,12 @@ def translate(settings: TranslateSettings) -> None:
     if settings.json_:
         print(json.dumps(figures))
     else:
-        Console().print(table(figures))
+        tables.show(table(figures))
 
 
-def table(figures: dict[str, Any]) -> Table:
+def table(figures: dict[str, Any]) -> PlainTable:
     """The summary as one reads it."""
-    shown = Table(title=figures["direction"], show_header=False, title_justify="left")
+    shown = PlainTable(title=figures["direction"], show_header=False)
     shown.add_row("result", figures["result"])
     shown.add_row("images", str(figures["images"]))
     for who in ("judge", "checker"):

@@ -24,7 +24,7 @@ def run(toy: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def page_of(run: Path, **settings: Any) -> str:
-    return report(ReportSettings(run=run, force=True, **settings)).read_text(encoding="utf-8")
+    return report(ReportSettings(run=run, force=True, **settings)).page.read_text(encoding="utf-8")
 
 
 def data_of(page: str) -> dict[str, Any]:
