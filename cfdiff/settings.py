@@ -98,7 +98,7 @@ def resolve(model: type[S], config: Path | None, given: dict[str, Any]) -> S:
 
 
 def _word(model: type[Settings], name: str, value: Any) -> Any:
-    """For a setting that is a word on the command line, numbers and lists as they are written there: `mix = [0, 0.5]`."""
+    """For a setting that is a word on the command line, numbers and lists as written there: `mix = [0, 0.5]`."""
     field = model.model_fields.get(name)
     if field is None or field.annotation not in (str, str | None) or isinstance(value, bool):
         return value

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import io
 import pydoc
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -191,3 +192,44 @@ def test_a_type_checker_sees_functions_and_what_they_return(tmp_path: Path) -> N
         [*command, "--cache-dir", str(root / ".mypy_cache")], capture_output=True, text=True, cwd=root
     )
     assert done.stdout.count("error:") == 1 and '"ShowResult" has no attribute "nothing"' in done.stdout, done.stdout
+
+
+DOCS = Path(__file__).parents[1] / "docs" / "python.md"
+SHORTER = {
+    "limit=24": "limit=8",
+    "trials=20": "trials=1, images=2, tune=('ratio',)",
+    "max_minutes=60": "steps=1, width=8, mult=(1, 2), attention=(), val_limit=2, batch_size=2",
+    "max_minutes=30": "steps=1, arch='resnet10t', val_limit=2, batch_size=2",
+}
+
+
+@pytest.mark.slow
+def test_every_block_of_the_page_on_python_runs(toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order, as one notebook, on the toys; what takes long is made shorter."""
+    monkeypatch.chdir(tmp_path)
+    arrays = dict(np.load(toy.data))
+    names = np.array(["train", "val", "test", "test"])
+    np.savez("cells.npz", **arrays, split=names[np.arange(len(arrays["images"])) // 6 % 4])
+    Path("models").symlink_to(toy.weights)
+    Path("run.toml").write_text('data = "cells.npz"\nweights = "models"\nout = "run.h5"\n')
+    page = DOCS.read_text(encoding="utf-8")
+    assert all(words in page for words in SHORTER), "what is made shorter is there"
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert len(blocks) == page.count("```python") >= 10
+    notebook: dict[str, Any] = {}
+    for number, block in enumerate(blocks):
+        for long, short in SHORTER.items():
+            block = block.replace(long, short)
+        exec(compile(block, f"docs/python.md, block {number + 1}", "exec"), notebook)
+    for made in (
+        "run.h5",
+        "run.png",
+        "run.json",
+        "run.html",
+        "worst.pdf",
+        "bags.h5",
+        "tuned.toml",
+        "sheet.png",
+        "small.npz",
+    ):
+        assert Path(made).is_file()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cfdiff.errors import UserError
-from cfdiff.report.models import model_facts
+from cfdiff.report.models import Facts, model_facts
 from cfdiff.report.run import report
 from cfdiff.report.settings import ReportSettings
 from cfdiff.store import open_result
@@ -65,10 +65,10 @@ def test_the_cards_of_the_models_are_shown_only_where_their_hash_is_that_of_the_
     with open_result(run) as result:
         hashes = result.attrs["models"]
     own = model_facts(hashes, str(toy.weights))
-    assert [model["part"] for model in own] == ["diffusion", "guide", "checker", "judge"]
-    assert ("architecture", "resnet10t") in own[3]["facts"] and own[3]["sha256"] == hashes["judge"]
+    assert [model.part for model in own] == ["diffusion", "guide", "checker", "judge"]
+    assert ("architecture", "resnet10t") in own[3].facts and own[3].sha256 == hashes["judge"]
     others = model_facts({"judge": "0" * 64}, str(toy.weights))
-    assert others == [{"part": "judge", "sha256": "0" * 64, "facts": [("card", "not at hand")]}]
+    assert others == [Facts("judge", "0" * 64, [("card", "not at hand")])]
 
 
 def evaluation_of(run: Path, **changes: Any) -> str:
