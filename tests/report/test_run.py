@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +159,14 @@ def test_an_existing_page_is_replaced_only_by_force(run: Path, tmp_path: Path) -
     assert out.read_text() == "mine"
     report(ReportSettings(run=run, out=out, force=True))
     assert "cfdiff report" in out.read_text()
+
+
+def test_a_report_says_how_much_of_the_run_it_shows(make_bags: Callable[..., Path], run: Path) -> None:
+    made = report(ReportSettings(run=run, limit=3))
+    assert (made.page, made.shown, made.of) == (run.with_suffix(".html"), 3, 4)
+    bags = report(ReportSettings(run=make_bags(bags=3), limit=16))
+    assert 0 < bags.shown < bags.of
+    page = bags.page.read_text(encoding="utf-8")
+    assert (
+        "achieved, judge" in page and page.count('<tr><th scope="row">') >= bags.of and "labels + checker" not in page
+    )
