@@ -84,7 +84,7 @@ def resolve(model: type[S], config: Path | None, given: dict[str, Any]) -> S:
     names = {field.alias: name for name, field in model.model_fields.items() if field.alias}  # "from" -> "from_"
     values = {names.get(key, key): value for part in (stored, given) for key, value in part.items()}
     try:
-        return model(**values)
+        return model(**{name: _word(model, name, value) for name, value in values.items()})
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else "settings"
@@ -95,6 +95,16 @@ def resolve(model: type[S], config: Path | None, given: dict[str, Any]) -> S:
         own = first["type"] == "value_error"  # said by this program, in its own words
         why = str(first["ctx"]["error"]) if own else first["msg"].lower()
         raise UserError(f"The setting {name} = {first['input']!r} is not possible: {why}.") from error
+
+
+def _word(model: type[Settings], name: str, value: Any) -> Any:
+    """For a setting that is a word on the command line, numbers and lists as written there: `mix = [0, 0.5]`."""
+    field = model.model_fields.get(name)
+    if field is None or field.annotation not in (str, str | None) or isinstance(value, bool):
+        return value
+    if isinstance(value, list | tuple) and not any(isinstance(part, bool | dict | list) for part in value):
+        return ",".join(map(str, value))
+    return str(value) if isinstance(value, int | float) else value
 
 
 def _read(config: Path) -> dict[str, Any]:

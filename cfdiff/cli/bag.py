@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from cfdiff.bag.settings import BagSettings
+from cfdiff.cli import tables
 from cfdiff.cli.options import EDIT_NAMES, command
+from cfdiff.cli.tables import PlainTable
 from cfdiff.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -36,13 +34,12 @@ def bag(settings: BagSettings) -> None:
     if settings.json_:
         print(json.dumps(summary.as_json()))
     else:
-        Console().print(table(summary))
+        tables.show(table(summary))
 
 
-def table(summary: BagSummary) -> Table:
-    """The summary as one reads it; text of the data is never taken as markup."""
-    title = Text(f"{summary.bags} bags, {summary.mode} mode")
-    shown = Table(title=title, show_header=False, title_justify="left")
+def table(summary: BagSummary) -> PlainTable:
+    """The summary as one reads it."""
+    shown = PlainTable(title=f"{summary.bags} bags, {summary.mode} mode", show_header=False)
     for name, value in summary.rows():
-        shown.add_row(name, Text(value))
+        shown.add_row(name, value)
     return shown

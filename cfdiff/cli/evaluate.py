@@ -6,11 +6,11 @@ import json
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
+from cfdiff.cli import tables
 from cfdiff.cli.options import command
+from cfdiff.cli.tables import PlainTable
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.progress import progress_bar
 
@@ -42,31 +42,31 @@ def evaluate(settings: EvaluateSettings) -> None:
     if settings.json_:
         print(json.dumps(found.as_json()))
     else:
-        Console().print(table(found))
+        tables.show(table(found))
 
 
-def table(found: Evaluation) -> Table:
+def table(found: Evaluation) -> PlainTable:
     """The figures as one reads them: a group a question, with intervals; ↑ higher is better, ↓ lower."""
     by = found.flipped_by
     edited = " edited" if "bags" in found.sections else ""
-    title = escape(f"{found.result}: {found.direction}, {found.images}{edited} images")
-    shown = Table(title=title, title_justify="left", caption=_caption(found), caption_justify="left", box=SIMPLE_HEAD)
+    title = f"{found.result}: {found.direction}, {found.images}{edited} images"
+    shown = PlainTable(title=title, caption=_caption(found), box=SIMPLE_HEAD)
     shown.add_column("", ratio=1)
-    shown.add_column("all \\[95 % interval]", justify="right", no_wrap=True)
+    shown.add_column("all [95 % interval]", justify="right", no_wrap=True)
     if by is not None:
         shown.add_column(f"{found.flipped} flipped, by the {by}", justify="right", no_wrap=True)
     for section in found.sections.values():
         shown.add_section()
         by_whom = "" if section.judge is None else f" by {section.judge}"
-        shown.add_row(f"[bold]{escape(section.question)}[/bold]{escape(by_whom)}")
+        shown.add_row(Text.assemble((section.question, "bold"), by_whom))
         if section.not_measured is not None:
-            shown.add_row(f"not measured ({escape(section.not_measured)})")
+            shown.add_row(f"not measured ({section.not_measured})")
         for figure in section.figures.values():
             share = figure.unit == "share"
             label = f"{figure.label} {ARROWS[figure.better]}".rstrip()
             cells = [_cell(figure.all, share, found.images)]
             cells += [] if by is None else [_cell(figure.flipped, share, found.flipped)]
-            shown.add_row(escape(label), *map(escape, cells))
+            shown.add_row(label, *cells)
     return shown
 
 
@@ -94,4 +94,4 @@ def _caption(found: Evaluation) -> str:
     rule = getattr(found.sections.get("where"), "rule", None)
     if rule is not None:
         words.append(rule)
-    return escape(" ".join(words))
+    return " ".join(words)

@@ -14,4 +14,4 @@ The page holds everything and loads nothing: it can be mailed, archived and open
 def report(settings: ReportSettings) -> None:
     from cfdiff.report.run import report as run
 
-    print(run(settings))
+    print(run(settings).page)

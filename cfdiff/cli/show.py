@@ -15,4 +15,4 @@ def show(settings: ShowSettings) -> None:
     from cfdiff.figures.show import show as run
 
     done = run(settings)
-    print(done["figure"] if done["shown"] == done["of"] else f"{done['figure']}  ({done['shown']} of {done['of']})")
+    print(done.figure if done.shown == done.of else f"{done.figure}  ({done.shown} of {done.of})")

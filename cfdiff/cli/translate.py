@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
+from cfdiff.cli import tables
 from cfdiff.cli.options import EDIT_NAMES, command
+from cfdiff.cli.tables import PlainTable
 from cfdiff.progress import progress_bar
 from cfdiff.translate.settings import TranslateSettings
 
@@ -35,12 +33,12 @@ def translate(settings: TranslateSettings) -> None:
     if settings.json_:
         print(json.dumps(summary.as_json()))
     else:
-        Console().print(table(summary))
+        tables.show(table(summary))
 
 
-def table(summary: TranslateSummary) -> Table:
-    """The summary as one reads it; text of the data is never taken as markup."""
-    shown = Table(title=Text(summary.direction), show_header=False, title_justify="left")
+def table(summary: TranslateSummary) -> PlainTable:
+    """The summary as one reads it."""
+    shown = PlainTable(title=summary.direction, show_header=False)
     for name, value in summary.rows():
-        shown.add_row(name, Text(value))
+        shown.add_row(name, value)
     return shown

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,8 +18,17 @@ from cfdiff.store.output import check_output
 from cfdiff.store.runs import is_bag_file
 
 
-def show(s: ShowSettings) -> dict[str, Any]:
-    """Draw the figure; its path (`figure`), what is in it (`shown`) and of how many (`of`).
+@dataclass(frozen=True)
+class ShowResult:
+    """The figure that was drawn, how many images (or bags) are in it, and of how many that were asked for."""
+
+    figure: Path
+    shown: int
+    of: int
+
+
+def show(s: ShowSettings) -> ShowResult:
+    """Draw the figure.
 
     Raises:
         UserError: the run cannot be read, what is asked for is not in it, or the output cannot be written.
@@ -32,7 +41,7 @@ def show(s: ShowSettings) -> dict[str, Any]:
     return _show_bag(s, out) if bags else _show_images(s, out)
 
 
-def _show_images(s: ShowSettings, out: Path) -> dict[str, Any]:
+def _show_images(s: ShowSettings, out: Path) -> ShowResult:
     with open_result(s.run) as result:
         rows = read_rows(result)
         if rows.decider is None:
@@ -42,7 +51,7 @@ def _show_images(s: ShowSettings, out: Path) -> dict[str, Any]:
             )
         chosen, of = choose(rows, s)
         draw(result, chosen, out, names=s.names, title=s.title, columns=s.columns)
-    return {"figure": out, "shown": len(chosen), "of": of}
+    return ShowResult(out, len(chosen), of)
 
 
 def choose(rows: Rows, s: ShowSettings) -> tuple[np.ndarray, int]:
@@ -101,7 +110,7 @@ def _rows_of(rows: Rows, ids: tuple[str, ...]) -> np.ndarray:
     return np.array([place[name] for name in ids], np.int64)
 
 
-def _show_bag(s: ShowSettings, out: Path) -> dict[str, Any]:
+def _show_bag(s: ShowSettings, out: Path) -> ShowResult:
     if s.ids or s.best or s.worst or s.failed or len(s.index or ()) > 1:
         raise UserError(f"{s.run.name} holds bags, shown whole and one at a time: name one by --index alone.")
     with open_bags(s.run) as bags:
@@ -109,4 +118,4 @@ def _show_bag(s: ShowSettings, out: Path) -> dict[str, Any]:
         if j >= len(bags):
             raise UserError(f"--index {j} is not there: the bags and mixes are 0 to {len(bags) - 1}.")
         contact_sheet(bags[j], tuple(bags.settings["classes"]), out)
-        return {"figure": out, "shown": 1, "of": len(bags)}
+        return ShowResult(out, 1, len(bags))

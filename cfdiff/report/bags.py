@@ -8,7 +8,7 @@ import numpy as np
 
 from cfdiff.bag.summary import BagSummary, summarise_bags
 from cfdiff.figures.rows import Rows
-from cfdiff.report.html.bags import choose, edited_rows, gallery, ratios
+from cfdiff.report.html.bags import Ratio, choose, edited_rows, gallery, ratios
 from cfdiff.report.html.cards import Gallery
 from cfdiff.report.html.plots import Plot, before_after, change_histogram, dose_response, retry_histogram
 from cfdiff.report.html.tables import interval
@@ -23,7 +23,7 @@ def bag_context(bags: Bags, s: ReportSettings) -> dict[str, Any]:
     lines, rows = ratios(bags), edited_rows(bags)
     made = gallery(bags, choose(bags, s.limit), lines, s.side)
     negative, positive = bags.settings["classes"]
-    mixes = sorted({line["requested"] for line in lines})
+    mixes = sorted({line.requested for line in lines})
     asked = f"{mixes[0]:.3g}" if len(mixes) == 1 else f"{mixes[0]:.3g} to {mixes[-1]:.3g}"
     return {
         "title": f"Bags, {negative} {_ARROWS} {positive}, at a mix of {asked}",
@@ -35,7 +35,7 @@ def bag_context(bags: Bags, s: ReportSettings) -> dict[str, Any]:
         ),
         "plots": plots(lines, rows, positive),
         "ratios": lines,
-        "shams": any(line["sham"] for line in lines),
+        "shams": any(line.sham for line in lines),
         "positive": positive,
         "negative": negative,
         "shown": shown(lines, made),
@@ -117,13 +117,14 @@ def _failures(figures: BagSummary) -> str:
     return f"{replaced:,} failures replaced; {outside} changed outside the edits"
 
 
-def plots(lines: list[dict[str, Any]], rows: Rows | None, positive: str) -> list[Plot]:
+def plots(lines: list[Ratio], rows: Rows | None, positive: str) -> list[Plot]:
     """Dose and response by the judge, or the checker where there was none; then what is known of the edited."""
     made = []
     for who, key in (("judge", "achieved"), ("checker", "achieved_by_checker")):
-        if key in lines[0]:
-            requested, achieved = (np.array([line[name] for line in lines]) for name in ("requested", key))
-            made.append(dose_response(requested, achieved, [f"bag {line['name']}" for line in lines], positive, who))
+        achieved = np.array([getattr(line, key) for line in lines])
+        if achieved[0] is not None:
+            requested = np.array([line.requested for line in lines])
+            made.append(dose_response(requested, achieved, [f"bag {line.name}" for line in lines], positive, who))
             break
     if rows is not None:
         made += [
@@ -136,7 +137,7 @@ def plots(lines: list[dict[str, Any]], rows: Rows | None, positive: str) -> list
     return made
 
 
-def shown(lines: list[dict[str, Any]], made: Gallery) -> str:
+def shown(lines: list[Ratio], made: Gallery) -> str:
     """What the gallery holds."""
     words = ["Each bag at each mix, all its instances; the edited ones are framed."]
     if len(made.bags) < len(lines):

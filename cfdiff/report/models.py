@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,17 @@ from cfdiff.report.html.tables import plain
 _ABSENT = [("card", "not at hand")]
 
 
-def model_facts(hashes: dict[str, str], weights: str | None) -> list[dict[str, Any]]:
-    """part, sha256 and (name, value) facts of each model, in the order diffusion, guide, checker, judge.
+@dataclass(frozen=True)
+class Facts:
+    """What is said of the model in a role: (name, value) lines of its card."""
+
+    part: str
+    sha256: str
+    facts: list[tuple[str, str]]
+
+
+def model_facts(hashes: dict[str, str], weights: str | None) -> list[Facts]:
+    """Of each model, in the order diffusion, guide, checker, judge.
 
     Raises:
         UserError: `weights` is neither a folder nor a bundled name.
@@ -26,7 +36,7 @@ def model_facts(hashes: dict[str, str], weights: str | None) -> list[dict[str, A
         at_hand = (path for folder in folders if (path := role_file(folder, part)) is not None)
         path = next((path for path in at_hand if _sha256(path) == hashes[part]), None)
         facts = _ABSENT if path is None else card_facts(read_card(path))
-        models.append({"part": part, "sha256": hashes[part], "facts": facts})
+        models.append(Facts(part, hashes[part], facts))
     return models
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,8 +24,17 @@ from cfdiff.store.output import check_output
 from cfdiff.store.runs import Run, is_bag_file, open_run
 
 
-def report(s: ReportSettings) -> Path:
-    """Write the page; its path. It depends on the files that are named, on nothing else.
+@dataclass(frozen=True)
+class ReportResult:
+    """The page that was written, how many images (or bags, a bag at each mix) it shows, and of how many in the run."""
+
+    page: Path
+    shown: int
+    of: int
+
+
+def report(s: ReportSettings) -> ReportResult:
+    """Write the page. It depends on the files that are named, on nothing else.
 
     Raises:
         UserError: the run, the evaluation, the masks or the models cannot be read, or the output not be written.
@@ -43,11 +53,11 @@ def report(s: ReportSettings) -> Path:
             raise UserError("A report of bags outlines no masks: leave --masks out.")
         with open_bags(s.run) as file:
             settings, models = file.settings, json.loads(file.attrs["models"])
-            context = bag_context(file, s)
+            context, of = bag_context(file, s), len(file)
     else:
         with open_result(s.run) as result:
             settings, models = result.settings, result.attrs["models"]
-            context = image_context(result, s)
+            context, of = image_context(result, s), len(result)
     sections = [*context.pop("sections"), *([("evaluation", "Evaluation")] if evaluation else [])]
     page = render(
         "bags" if bags else "images",
@@ -60,7 +70,7 @@ def report(s: ReportSettings) -> Path:
     )
     with atomic(out) as scratch:
         scratch.write_text(page, encoding="utf-8")
-    return out
+    return ReportResult(out, len(context["data"]["bags" if bags else "cards"]), of)
 
 
 class _Section(BaseModel):

@@ -65,18 +65,18 @@ def test_what_is_not_in_the_run_is_one_sentence(settings: dict[str, Any], words:
 
 def test_the_panel_lies_beside_the_run_and_is_replaced_only_by_force(run: Path) -> None:
     done = show(ShowSettings(run=run, index=(0, 3)))
-    assert done == {"figure": run.with_name("run-panel.png"), "shown": 2, "of": 2}
-    assert Image.open(done["figure"]).size[0] == 2100
+    assert (done.figure, done.shown, done.of) == (run.with_name("run-panel.png"), 2, 2)
+    assert Image.open(done.figure).size[0] == 2100
     with pytest.raises(UserError, match="exists already"):
         show(ShowSettings(run=run))
-    assert show(ShowSettings(run=run, force=True))["shown"] == 5
-    done["figure"].unlink()
+    assert show(ShowSettings(run=run, force=True)).shown == 5
+    done.figure.unlink()
 
 
 @pytest.mark.parametrize("suffix", ["pdf", "svg"])
 def test_a_panel_can_be_a_vector_figure_with_names_and_without_a_title(run: Path, tmp_path: Path, suffix: str) -> None:
-    plain = show(ShowSettings(run=run, out=tmp_path / f"a.{suffix}", title=False))["figure"].read_bytes()
-    named = show(ShowSettings(run=run, out=tmp_path / f"b.{suffix}", names=True, columns=1))["figure"].read_bytes()
+    plain = show(ShowSettings(run=run, out=tmp_path / f"a.{suffix}", title=False)).figure.read_bytes()
+    named = show(ShowSettings(run=run, out=tmp_path / f"b.{suffix}", names=True, columns=1)).figure.read_bytes()
     assert plain[:4] in (b"%PDF", b"<?xm") and named != plain
 
 
@@ -90,7 +90,7 @@ def test_a_bag_is_shown_as_its_sheet(toy: Any, tmp_path: Path) -> None:
     settings = {"data": str(toy.data), "weights": str(toy.weights), "steps": 4, "retries": 0, "device": "cpu"}
     bag(BagSettings(**settings, bags=1, mix="0.67", on_fail="keep", out=out))
     done = show(ShowSettings(run=out))
-    assert done["figure"].name == "bags-panel.png" and Image.open(done["figure"]).size[0] == 2100
+    assert done.figure.name == "bags-panel.png" and Image.open(done.figure).size[0] == 2100
     for wrong, words in (
         ({"best": 2}, "holds bags"),
         ({"index": (0, 1)}, "one at a time"),

@@ -47,7 +47,7 @@ def visit(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     pages = []
 
     def go(run: Path, *, scheme: str = "light", **settings: Any) -> Any:
-        out = report(ReportSettings(run=run, out=tmp_path / f"{len(pages)}.html", **settings))
+        out = report(ReportSettings(run=run, out=tmp_path / f"{len(pages)}.html", **settings)).page
         page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cfdiff.errors import UserError
-from cfdiff.report.models import model_facts
+from cfdiff.report.models import Facts, model_facts
 from cfdiff.report.run import report
 from cfdiff.report.settings import ReportSettings
 from cfdiff.store import open_result
@@ -24,7 +25,7 @@ def run(toy: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def page_of(run: Path, **settings: Any) -> str:
-    return report(ReportSettings(run=run, force=True, **settings)).read_text(encoding="utf-8")
+    return report(ReportSettings(run=run, force=True, **settings)).page.read_text(encoding="utf-8")
 
 
 def data_of(page: str) -> dict[str, Any]:
@@ -65,10 +66,10 @@ def test_the_cards_of_the_models_are_shown_only_where_their_hash_is_that_of_the_
     with open_result(run) as result:
         hashes = result.attrs["models"]
     own = model_facts(hashes, str(toy.weights))
-    assert [model["part"] for model in own] == ["diffusion", "guide", "checker", "judge"]
-    assert ("architecture", "resnet10t") in own[3]["facts"] and own[3]["sha256"] == hashes["judge"]
+    assert [model.part for model in own] == ["diffusion", "guide", "checker", "judge"]
+    assert ("architecture", "resnet10t") in own[3].facts and own[3].sha256 == hashes["judge"]
     others = model_facts({"judge": "0" * 64}, str(toy.weights))
-    assert others == [{"part": "judge", "sha256": "0" * 64, "facts": [("card", "not at hand")]}]
+    assert others == [Facts("judge", "0" * 64, [("card", "not at hand")])]
 
 
 def evaluation_of(run: Path, **changes: Any) -> str:
@@ -158,3 +159,14 @@ def test_an_existing_page_is_replaced_only_by_force(run: Path, tmp_path: Path) -
     assert out.read_text() == "mine"
     report(ReportSettings(run=run, out=out, force=True))
     assert "cfdiff report" in out.read_text()
+
+
+def test_a_report_says_how_much_of_the_run_it_shows(make_bags: Callable[..., Path], run: Path) -> None:
+    made = report(ReportSettings(run=run, limit=3))
+    assert (made.page, made.shown, made.of) == (run.with_suffix(".html"), 3, 4)
+    bags = report(ReportSettings(run=make_bags(bags=3), limit=16))
+    assert 0 < bags.shown < bags.of
+    page = bags.page.read_text(encoding="utf-8")
+    assert (
+        "achieved, judge" in page and page.count('<tr><th scope="row">') >= bags.of and "labels + checker" not in page
+    )

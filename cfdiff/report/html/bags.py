@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,25 @@ from cfdiff.report.html.pictures import grey_or_rgb, overlay, reduced
 from cfdiff.store.bags import Bags
 
 
-def ratios(bags: Bags) -> list[dict[str, Any]]:
-    """A line for every bag and mix: name, counts, and the mixes before, requested, planned and achieved."""
+@dataclass(frozen=True)
+class Ratio:
+    """A bag at a mix: counts, and the mixes before, requested, planned and achieved (None: nobody was asked)."""
+
+    name: str
+    n: int
+    edited: int
+    sham: int
+    before: float
+    requested: float
+    planned: float
+    wanted: int
+    achieved: float | None = None
+    achieved_by_labels: float | None = None
+    achieved_by_checker: float | None = None
+
+
+def ratios(bags: Bags) -> list[Ratio]:
+    """A line for every bag and mix."""
     names, of = bags.read("bag/name"), bags.read("mix/bag")
     columns = {key: bags.read(f"mix/{key}") for key in ("before", "requested", "planned", "wanted")}
     for key in ("achieved", "achieved_by_labels", "achieved_by_checker"):
@@ -27,7 +45,7 @@ def ratios(bags: Bags) -> list[dict[str, Any]]:
         rows = bags.rows(j)
         counts = {"n": rows.stop - rows.start, "edited": int(edited[rows].sum()), "sham": int(sham[rows].sum())}
         values = {key: column[j].item() for key, column in columns.items()}
-        lines.append({"name": str(names[of[j]]), **counts, **values})
+        lines.append(Ratio(name=str(names[of[j]]), **counts, **values))
     return lines
 
 
@@ -64,7 +82,7 @@ def choose(bags: Bags, limit: int) -> list[int]:
     return [0]
 
 
-def gallery(bags: Bags, chosen: list[int], lines: list[dict[str, Any]], side: int) -> Gallery:
+def gallery(bags: Bags, chosen: list[int], lines: list[Ratio], side: int) -> Gallery:
     """Cards of all instances of the chosen bags, and the bags as lists of them; a picture is stored once.
 
     Keys of a card as in `cards.gallery`, with p of the positive class, and: group the bag, kind up, down, sham or "".
@@ -111,19 +129,17 @@ def gallery(bags: Bags, chosen: list[int], lines: list[dict[str, Any]], side: in
             members.append(len(made.cards))
             made.cards.append(card)
         line = lines[j]
-        made.bags.append(
-            {"name": line["name"], "requested": line["requested"], "words": words(line), "members": members}
-        )
+        made.bags.append({"name": line.name, "requested": line.requested, "words": words(line), "members": members})
     return made
 
 
-def words(line: dict[str, Any]) -> str:
+def words(line: Ratio) -> str:
     """One line of `ratios` as a sentence."""
     arrow = "\N{RIGHTWARDS ARROW}"
-    achieved = f" {arrow} achieved {line['achieved']:.3f} (judge)" if "achieved" in line else ""
+    achieved = "" if line.achieved is None else f" {arrow} achieved {line.achieved:.3f} (judge)"
     return (
-        f"{line['n']} instances, {line['edited']} edited \N{MIDDLE DOT} before {line['before']:.3f} {arrow} requested "
-        f"{line['requested']:.3g} {arrow} planned {line['wanted']}/{line['n']} = {line['planned']:.3f}{achieved}"
+        f"{line.n} instances, {line.edited} edited \N{MIDDLE DOT} before {line.before:.3f} {arrow} requested "
+        f"{line.requested:.3g} {arrow} planned {line.wanted}/{line.n} = {line.planned:.3f}{achieved}"
     )
 
 
