@@ -60,7 +60,7 @@ def main() -> None:
         accuracy = f"{row['accuracy']:.1%} ({low:.1%}-{high:.1%})"
         table.add_row(row["model"], str(row["level"]), f"{row['alpha_bar']:.3f}", accuracy)
     Console().print(table)
-    loss = validate(cast.diffusion.net, cast.schedule, x0[:512])
+    loss = validate(cast.denoise, x0[:512])
     print("diffusion, L_simple on 512 images:", json.dumps(loss))
     if options.json:
         report = {

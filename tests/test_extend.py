@@ -108,6 +108,8 @@ def test_a_way_of_editing(toy: Any, tmp_path: Path) -> None:
 class Halves:
     """A space: the same images, half as large in value, so that nothing about pixels can be taken for granted."""
 
+    discrete = False
+
     def __init__(self, factor: float = 0.5) -> None:
         self.factor = factor
         CALLED.append("space")

@@ -123,5 +123,5 @@ def pick(table: Tensor, level: int | Tensor, like: Tensor) -> Tensor:
     dtype = torch.promote_types(like.dtype, torch.float32)
     if isinstance(level, int):
         return table[level].to(dtype)  # a scalar may stay on the CPU: a copy would make the device wait
-    values = table[level.to(table.device)].to(dtype).to(like.device)
+    values = table.to(dtype).to(level.device)[level].to(like.device)  # the small table travels: no waiting for levels
     return values if values.ndim == 0 else values.view(-1, *[1] * (like.ndim - 1))

@@ -47,7 +47,9 @@ class Card:
         version: of cfdiff, when it was made.
         parametrisation: what a diffusion network's output is: eps, x0, mu or v.
         learned_sigma: whether its output has a variance in the second half of its channels.
-        space: where a diffusion model runs: a name of registry.SPACES and what it is made with; None is pixels.
+        space: where a diffusion model or its guide runs: a name of registry.SPACES and what it is made with; None is
+            pixels.
+        image: (H, W, C) of the images, where the network does not see those themselves.
     """
 
     kind: str
@@ -59,6 +61,7 @@ class Card:
     parametrisation: str = "eps"
     learned_sigma: bool = False
     space: dict[str, Any] | None = None
+    image: list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,9 @@ class Model:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(H, W, C) of the images it takes."""
+        if self.card.image is not None:
+            height, width, channels = self.card.image
+            return height, width, channels
         config: Any = self.net.config
         return (config.size[0], config.size[1], config.channels)
 
@@ -89,11 +95,16 @@ class Model:
     @cached_property
     def space(self) -> Space:
         """Where a diffusion model runs."""
-        options = dict(self.card.space or {"name": "pixel"})
-        name = str(options.pop("name", ""))
-        if name not in SPACES:
-            raise UserError(f"{self.name} runs in the space {name!r}, which this cfdiff does not know: update it.")
-        return SPACES[name](**options)
+        return space_of(self.card.space, self.name)
+
+
+def space_of(told: dict[str, Any] | None, where: str) -> Space:
+    """The space that a card names; UserError for one that is not known here."""
+    options = dict(told or {"name": "pixel"})
+    name = str(options.pop("name", ""))
+    if name not in SPACES:
+        raise UserError(f"{where} runs in the space {name!r}, which this cfdiff does not know: update it.")
+    return SPACES[name](**options)
 
 
 def _parametrisation(card: Card) -> Parametrisation:

@@ -9,7 +9,13 @@ from torch import Tensor
 
 
 class Space(Protocol):
-    """Images (B, C, H, W) in [-1, 1] on one side, what the diffusion model sees (B, c, h, w) on the other."""
+    """Images (B, C, H, W) in [-1, 1] on one side, what the diffusion model sees (B, c, h, w) on the other.
+
+    Attributes:
+        discrete: whether z has the bins of the pixels, so that a bound in bits a dimension means something.
+    """
+
+    discrete: bool
 
     def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
         """(c, h, w) of an image's encoding."""
@@ -34,6 +40,8 @@ class Space(Protocol):
 
 class PixelSpace:
     """The identity."""
+
+    discrete = True
 
     def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
         return channels, height, width

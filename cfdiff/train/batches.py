@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -16,6 +17,8 @@ from cfdiff.engine.noise import seed_of
 
 CACHE_BYTES = 2 << 30
 """Sources up to this size are kept in memory; larger ones are read batch by batch."""
+AHEAD = 2
+"""Passes that are read before they are asked for."""
 
 
 class Draws:
@@ -61,7 +64,8 @@ class Batch:
 class Batches:
     """Endless shuffled passes over a source; with `balance`, half of every batch is positive.
 
-    A batch is cut into `accumulate` passes, and each pass into the shares of `world` processes.
+    A batch is cut into `accumulate` passes, and each pass into the shares of `world` processes. What does not fit in
+    memory is read ahead by threads: which rows a pass takes is known before it is asked for.
     """
 
     def __init__(
@@ -77,12 +81,14 @@ class Batches:
         device: torch.device | str = "cpu",
     ) -> None:
         self.source, self.batch_size, self.seed, self.device = source, batch_size, seed, device
-        self.rank, self.world, self.cuts = rank, world, accumulate * world
+        self.rank, self.world, self.accumulate, self.cuts = rank, world, accumulate, accumulate * world
         self.pools = [np.flatnonzero(source.labels == k) for k in (0, 1)] if balance else [np.arange(len(source))]
         self.shares = [batch_size - batch_size // 2, batch_size // 2] if balance else [batch_size]
         size = len(source) * int(np.prod(source.shape)) * source.dtype.itemsize
         self.cache = source.read(np.arange(len(source))) if size <= CACHE_BYTES else None
         self._shuffled = lru_cache(maxsize=8)(self._shuffle)
+        self._readers = ThreadPoolExecutor(AHEAD, "reader") if self.cache is None else None
+        self._ahead: dict[tuple[int, int], Future[Tensor]] = {}
 
     def indices(self, step: int) -> np.ndarray:
         """(B,) the rows of the whole batch of `step`."""
@@ -90,12 +96,32 @@ class Batches:
 
     def read(self, step: int, part: int = 0) -> Batch:
         """This process's share of pass `part` of the batch of `step`."""
-        mine = slice(part * self.world + self.rank, None, self.cuts)
-        rows = self.indices(step)[mine]
-        images = to_model(self.source.read(rows) if self.cache is None else self.cache[rows])
+        mine, rows = self._mine(part), self._rows_of(step, part)
+        images = self._images(step, part)
         labels = torch.from_numpy(self.source.labels[rows].astype(np.int64))
         draws = Draws(seed_of(self.seed, f"batch/{step}"), self.batch_size, mine, self.device)
-        return Batch(images.to(self.device), labels.to(self.device), draws)
+        return Batch(images.to(self.device, non_blocking=True), labels.to(self.device), draws)
+
+    def _mine(self, part: int) -> slice:
+        """Which of a whole batch are this process's in a pass."""
+        return slice(part * self.world + self.rank, None, self.cuts)
+
+    def _rows_of(self, step: int, part: int) -> np.ndarray:
+        return self.indices(step)[self._mine(part)]
+
+    def _images(self, step: int, part: int) -> Tensor:
+        """The images of a pass, from memory, or as a thread has read them by now; the next ones are asked for."""
+        if self._readers is None:
+            return self._load(step, part)
+        first = step * self.accumulate + part
+        keys = [divmod(first + i, self.accumulate) for i in range(AHEAD + 1)]
+        self._ahead = {key: self._ahead.get(key) or self._readers.submit(self._load, *key) for key in keys}
+        return self._ahead.pop(keys[0]).result()
+
+    def _load(self, step: int, part: int) -> Tensor:
+        rows = self._rows_of(step, part)
+        images = to_model(self.source.read(rows) if self.cache is None else self.cache[rows])
+        return images.pin_memory() if torch.device(self.device).type == "cuda" else images
 
     def _rows(self, pool: int, start: int, n: int) -> np.ndarray:
         epochs, places = np.divmod(np.arange(start, start + n), len(self.pools[pool]))

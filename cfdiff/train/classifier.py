@@ -15,21 +15,27 @@ from cfdiff.engine.schedule import NoiseSchedule
 from cfdiff.models.calibration import temperatures
 from cfdiff.models.checkpoint import Card
 from cfdiff.models.classifier import ClassifierConfig, build_classifier, load_pretrained
+from cfdiff.models.space import Space
+from cfdiff.registry import SPACES
 from cfdiff.train.batches import augment, draw_levels
 from cfdiff.train.data import open_training_data
+from cfdiff.train.diffusion import space_facts
 from cfdiff.train.loop import Trainer
+from cfdiff.train.result import TrainResult
 from cfdiff.train.settings import ClassifierSettings
 
 SHOWN_DEPTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7)
 """Depths (fractions of T) at which a guide's validation accuracy is reported."""
 
 
-def train_classifier(s: ClassifierSettings) -> dict[str, Any]:
-    """Train (or continue) and write the model to `s.out`; returns the last validation."""
+def train_classifier(s: ClassifierSettings) -> TrainResult:
+    """Train (or continue) and write the model to `s.out`; a guide sees the noise of its space, others see images."""
     data = open_training_data(s)
     require_both_classes(data.train)
     require_both_classes(data.validation)
-    height, width, channels = data.train.shape
+    space: Space = SPACES[s.space if s.noisy else "pixel"]()
+    image_height, image_width, image_channels = data.train.shape
+    channels, height, width = space.shape(image_channels, image_height, image_width)
     config = ClassifierConfig(
         arch=s.arch,
         kwargs=s.kwargs,
@@ -51,7 +57,7 @@ def train_classifier(s: ClassifierSettings) -> dict[str, Any]:
 
     def loss(net: nn.Module, step: int, part: int) -> Tensor:
         batch = batches.read(step, part)
-        x0 = augment(batch.images, batch.draws, s.augment, s.shift, s.gain)
+        x0 = space.encode(augment(batch.images, batch.draws, s.augment, s.shift, s.gain))
         noise = batch.draws.normal(channels, height, width)
         if s.noisy:
             levels = draw_levels(batch.draws, s.T, s.level_power, s.clean_share)
@@ -61,12 +67,16 @@ def train_classifier(s: ClassifierSettings) -> dict[str, Any]:
         return F.cross_entropy(logits.float(), batch.labels, label_smoothing=s.smoothing)
 
     images = to_model(data.validation.read(range(len(data.validation)))).to(trainer.device)
+    with torch.no_grad():
+        images = torch.cat([space.encode(some) for some in images.split(64)])
     labels = torch.from_numpy(data.validation.labels.astype("int64")).to(trainer.device)
 
     validation = ClassifierValidation(schedule if s.noisy else None, images, labels, s.calibrate)
     kind = "noisy-classifier" if s.noisy else "clean-classifier"
     noised = schedule.config if s.noisy else None
-    return trainer.run(loss, validation, Card(kind, net.config.model_dump(mode="json"), noised, data.card, {}))
+    told = space_facts(s.space, data.train.shape) if s.noisy else {}
+    card = Card(kind, net.config.model_dump(mode="json"), noised, data.card, {}, **told)
+    return trainer.run(loss, validation, card)
 
 
 class ClassifierValidation:

@@ -11,24 +11,30 @@ from cfdiff.data.values import to_model
 from cfdiff.engine.loss import l_simple
 from cfdiff.engine.schedule import NoiseSchedule
 from cfdiff.models.checkpoint import Card
+from cfdiff.models.denoiser import Denoiser
+from cfdiff.models.space import Space
 from cfdiff.models.unet import UNet, UNetConfig
+from cfdiff.registry import SPACES
 from cfdiff.train.batches import augment, draw_levels
 from cfdiff.train.data import open_training_data
 from cfdiff.train.loop import Trainer
+from cfdiff.train.result import TrainResult
 from cfdiff.train.settings import DiffusionSettings
 from cfdiff.train.validate import DiffusionValidation
 
 
-def train_diffusion(s: DiffusionSettings) -> dict[str, Any]:
-    """Train (or continue) and write the model to `s.out`; returns the last validation."""
+def train_diffusion(s: DiffusionSettings) -> TrainResult:
+    """Train (or continue) and write the model to `s.out`."""
     data = open_training_data(s)
-    height, width, channels = data.train.shape
+    space: Space = SPACES[s.space]()
+    image_height, image_width, image_channels = data.train.shape
+    channels, height, width = space.shape(image_channels, image_height, image_width)
     config = UNetConfig(
         channels=channels,
         size=(height, width),
         patch=s.patch,
         width=s.width,
-        mult=s.mult or default_mult(data.train.shape, s.patch),
+        mult=s.mult or default_mult((height, width, channels), s.patch),
         blocks=s.blocks,
         attention=s.attention,
         dropout=s.dropout,
@@ -40,17 +46,31 @@ def train_diffusion(s: DiffusionSettings) -> dict[str, Any]:
 
     def loss(net: nn.Module, step: int, part: int) -> Tensor:
         batch = batches.read(step, part)
-        x0 = augment(batch.images, batch.draws, s.augment)
+        z0 = space.encode(augment(batch.images, batch.draws, s.augment))
         levels = draw_levels(batch.draws, s.T, s.level_power)
         noise = batch.draws.normal(channels, height, width)
-        return l_simple(schedule, lambda x, level: net(x, level - 1), x0, levels, noise).mean()
+        return l_simple(schedule, denoiser(net), z0, levels, noise).mean()
+
+    def denoiser(net: nn.Module) -> Denoiser:
+        return Denoiser(net, schedule, s.parametrisation)
 
     images = to_model(data.validation.read(range(len(data.validation)))).to(trainer.device)
-    validation = DiffusionValidation(schedule, config, images, data.validation.dtype, trainer.folder.path)
-
-    return trainer.run(
-        loss, validation, Card("diffusion", config.model_dump(mode="json"), schedule.config, data.card, {})
+    validation = DiffusionValidation(denoiser, space, images, data.validation.dtype, trainer.folder.path)
+    card = Card(
+        "diffusion",
+        config.model_dump(mode="json"),
+        schedule.config,
+        data.card,
+        {},
+        parametrisation=s.parametrisation,
+        **space_facts(s.space, data.train.shape),
     )
+    return trainer.run(loss, validation, card)
+
+
+def space_facts(name: str, shape: tuple[int, int, int]) -> dict[str, Any]:
+    """What a card says of a space; nothing of pixels."""
+    return {} if name == "pixel" else {"space": {"name": name}, "image": list(shape)}
 
 
 def default_mult(shape: tuple[int, int, int], patch: int) -> tuple[int, ...]:

@@ -30,6 +30,7 @@ from cfdiff.train.batches import Batches
 from cfdiff.train.budget import Budget
 from cfdiff.train.data import TrainingData
 from cfdiff.train.folder import RunFolder
+from cfdiff.train.result import TrainResult
 from cfdiff.train.settings import TrainSettings
 
 Loss = Callable[[nn.Module, int, int], Tensor]
@@ -106,8 +107,8 @@ class Trainer:
             device=self.device,
         )
 
-    def run(self, loss: Loss, evaluate: Evaluate, card: Card) -> dict[str, Any]:
-        """Train to the last step or minute and return the last validation.
+    def run(self, loss: Loss, evaluate: Evaluate, card: Card) -> TrainResult:
+        """Train to the last step or minute.
 
         `card` says what the network is; what the training did is added to it at each validation.
         """
@@ -144,7 +145,7 @@ class Trainer:
                         self._save_model(card, self._known(), self.average.net)
                     self._save_state()
                     saved = time.monotonic()
-        return figures
+        return TrainResult.of(self.folder.model)
 
     def _one_step(self, loss: Loss) -> Tensor:
         """The loss of one step, on the device: reading it here would make a GPU wait at each step."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from cfdiff.registry import SPACES, OneOf
 from cfdiff.settings import DATA, MODEL, OPTIMISATION, OUTPUT, RUN, DataSettings
 
 
@@ -75,6 +76,10 @@ class TrainSettings(DataSettings):
 class DiffusionSettings(TrainSettings):
     """cfdiff train-diffusion."""
 
+    space: Annotated[str, OneOf(SPACES)] = Field("pixel", description="Where it runs.", json_schema_extra=MODEL)
+    parametrisation: Literal["eps", "x0", "v"] = Field(
+        "eps", description="What the network predicts.", json_schema_extra=MODEL
+    )
     schedule: Literal["linear", "cosine"] = Field("cosine", description="Noise schedule.", json_schema_extra=MODEL)
     T: PositiveInt = Field(1000, description="Noising steps.", json_schema_extra=MODEL)
     patch: PositiveInt = Field(
@@ -107,6 +112,9 @@ class DiffusionSettings(TrainSettings):
 class ClassifierSettings(TrainSettings):
     """cfdiff train-classifier."""
 
+    space: Annotated[str, OneOf(SPACES)] = Field(
+        "pixel", description="Where the guide's diffusion model runs.", json_schema_extra=MODEL
+    )
     noisy: bool = Field(
         True, description="--noisy trains a guide (sees x_l), --clean a checker or judge.", json_schema_extra=MODEL
     )

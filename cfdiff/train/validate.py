@@ -6,6 +6,7 @@ Levels and noise are fixed, so that validations and runs compare.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from torch import Tensor, nn
 from cfdiff.data.values import to_saved
 from cfdiff.engine import (
     Ddim,
-    NoiseSchedule,
     NoiseSource,
     Trajectory,
     decode,
@@ -27,7 +27,8 @@ from cfdiff.engine import (
     vlb_term,
 )
 from cfdiff.files import atomic
-from cfdiff.models.unet import UNetConfig
+from cfdiff.models.denoiser import Denoiser
+from cfdiff.models.space import Space
 
 BUCKETS = 10
 VLB_IMAGES, VLB_LEVELS = 16, 10
@@ -43,25 +44,33 @@ class DiffusionValidation:
     """
 
     def __init__(
-        self, schedule: NoiseSchedule, config: UNetConfig, images: Tensor, dtype: np.dtype, folder: Path
+        self,
+        denoiser: Callable[[nn.Module], Denoiser],
+        space: Space,
+        images: Tensor,
+        dtype: np.dtype,
+        folder: Path,
     ) -> None:
-        self.schedule, self.config, self.images, self.dtype, self.folder = schedule, config, images, dtype, folder
+        self.denoiser, self.space, self.images, self.dtype, self.folder = denoiser, space, images, dtype, folder
 
+    @torch.no_grad()
     def __call__(self, net: nn.Module, step: int, share: float) -> dict[str, Any]:
         """`val_loss` and `bits_per_dim`, and samples-STEP.png; `val_images` where not all images were taken."""
         n, bound, samples = self._counts(share)
+        denoise = self.denoiser(net)
         if samples:
-            path = self.folder / f"samples-{step:06d}.png"
-            sample_grid(net, self.schedule, self.config, path, self.images.device, samples)
-        figures = validate(net, self.schedule, self.images[:n])
-        if bound:
-            figures |= bits_per_dim(net, self.schedule, self.images, self.dtype, bound)
+            shape = self.space.shape(*self.images.shape[1:])
+            sample_grid(denoise, self.space, shape, self.folder / f"samples-{step:06d}.png", self.images, samples)
+        z0 = torch.cat([self.space.encode(some) for some in self.images[:n].split(64)])
+        figures = validate(denoise, z0)
+        if bound and self.space.discrete:
+            figures |= bits_per_dim(denoise, self.images, self.dtype, bound)
         return figures if share >= 1 else {**figures, "val_images": n}
 
     def passes(self, share: float) -> int:
         """Images through the network: one a validation image, one a level of the bound, one a step of a sample."""
         n, bound, samples = self._counts(share)
-        return n + bound * VLB_LEVELS + samples * min(SAMPLE_STEPS, self.schedule.T)
+        return n + bound * VLB_LEVELS + samples * SAMPLE_STEPS
 
     def _counts(self, share: float) -> tuple[int, int, int]:
         """Images of the loss and of the bound, and samples: in whole rows of four, or none."""
@@ -70,13 +79,14 @@ class DiffusionValidation:
 
 
 @torch.no_grad()
-def validate(net: nn.Module, schedule: NoiseSchedule, images: Tensor, batch: int = 64) -> dict[str, Any]:
-    """L_simple over images (N, C, H, W) in [-1, 1], one level each, spread over 1..T; and by tenth of the levels."""
+def validate(denoise: Denoiser, images: Tensor, batch: int = 64) -> dict[str, Any]:
+    """L_simple over images (N, c, h, w) in its space, one level each, spread over 1..T; and by tenth of the levels."""
+    schedule = denoise.schedule
     levels = (torch.arange(len(images)) * 997 % schedule.T) + 1
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0)).to(images.device)
     losses = torch.cat(
         [
-            l_simple(schedule, lambda x, level: net(x, level - 1), x0, at.to(images.device), eps).cpu()
+            l_simple(schedule, denoise, x0, at.to(images.device), eps).cpu()
             for x0, at, eps in zip(images.split(batch), levels.split(batch), noise.split(batch), strict=True)
         ]
     )
@@ -90,9 +100,7 @@ def validate(net: nn.Module, schedule: NoiseSchedule, images: Tensor, batch: int
 
 
 @torch.no_grad()
-def bits_per_dim(
-    net: nn.Module, schedule: NoiseSchedule, images: Tensor, dtype: np.dtype, n: int = VLB_IMAGES
-) -> dict[str, float]:
+def bits_per_dim(denoise: Denoiser, images: Tensor, dtype: np.dtype, n: int = VLB_IMAGES) -> dict[str, float]:
     """The bound L_T + sum L_{l-1} + L_0 (engine/vlb.py) of `n` images; nothing for floats, which have no bins.
 
     ||eps - eps_theta||^2 is smooth in l: it is measured at a few levels, evenly in log l, and read off a line between
@@ -102,9 +110,7 @@ def bits_per_dim(
     if dtype.kind != "u":
         return {}
 
-    def denoise(x: Tensor, level: Tensor) -> Tensor:
-        return net(x, level - 1)
-
+    schedule = denoise.schedule
     x0 = images[:: max(1, len(images) // n)][:n]
     source = NoiseSource(0, map(str, range(len(x0))))
     first = vlb_term(schedule, denoise, x0, 1, source.like(x0), bins=2 ** (8 * dtype.itemsize))
@@ -126,22 +132,19 @@ def bits_per_dim(
 
 @torch.no_grad()
 def sample_grid(
-    net: nn.Module, schedule: NoiseSchedule, config: UNetConfig, out: Path, device: torch.device, n: int = SAMPLES
+    denoise: Denoiser, space: Space, shape: tuple[int, int, int], out: Path, like: Tensor, n: int = SAMPLES
 ) -> None:
-    """Draw `n` images from pure noise, the same noise each time, and write them as a PNG, four a row."""
-
-    def denoise(x: Tensor, level: int) -> Tensor:
-        return net(x, torch.full((len(x),), max(level, 1) - 1, device=x.device))
-
-    x_T = NoiseSource(0, map(str, range(n))).like(torch.empty(n, config.channels, *config.size, device=device))
+    """Draw `n` images from pure noise (c, h, w), the same noise each time, and write them as a PNG, four a row."""
+    schedule = denoise.schedule
+    x_T = NoiseSource(0, map(str, range(n))).like(like.new_empty(n, *shape))
     tau = make_tau(schedule, 1.0, min(SAMPLE_STEPS, schedule.T))
     # Plain decoding reads the path only at its end; there is no encoded image below it.
     path = Trajectory(
         tau, [x_T] * len(tau), [*[None] * (len(tau) - 1), denoise(x_T, tau[-1])], calls=1, schedule=schedule
     )
-    x0 = decode(schedule, denoise, path, solver=Ddim(), anchored=False, clip=True)
+    z0 = decode(schedule, denoise, path, solver=Ddim(), anchored=False, clip=space.discrete)
     with atomic(out) as scratch:
-        _grid(to_saved(x0, np.dtype(np.uint8))).save(scratch, format="PNG")
+        _grid(to_saved(space.decode(z0), np.dtype(np.uint8))).save(scratch, format="PNG")
 
 
 def _grid(images: np.ndarray, columns: int = COLUMNS, gap: int = 1) -> Image.Image:

@@ -16,6 +16,8 @@ from cfdiff.registry import SOLVERS
 class Blocks:
     """A lossy space of half the size: means of 2 x 2 blocks, as an autoencoder that cannot draw detail."""
 
+    discrete = False
+
     def shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
         return channels, height // 2, width // 2
 

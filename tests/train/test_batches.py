@@ -107,3 +107,14 @@ def test_brightness_leaves_black_black() -> None:
     brighter = augment(x, draws(2), "none", gain=0.3)
     assert torch.equal(brighter[0], x[0])
     assert not torch.equal(brighter[1], x[1]) and brighter.max() <= 1
+
+
+def test_what_is_read_ahead_is_what_is_asked_for_in_any_order(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches are functions of (seed, step): threads, a jump back as a resumed run makes, and parts change nothing."""
+    whole = Batches(source, 8, 3, accumulate=2)
+    monkeypatch.setattr("cfdiff.train.batches.CACHE_BYTES", 0)
+    ahead = Batches(source, 8, 3, accumulate=2)
+    assert whole.cache is not None and ahead.cache is None
+    for step, part in [(0, 0), (0, 1), (1, 0), (7, 1), (2, 0), (2, 1), (3, 0)]:
+        a, b = whole.read(step, part), ahead.read(step, part)
+        assert torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels)

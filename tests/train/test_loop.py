@@ -144,7 +144,7 @@ def test_max_minutes_ends_in_time_with_a_rate_near_zero(
     monkeypatch.setattr(module.Trainer, "_one_step", step)
     s = settings(data, tmp_path / "out", "classifier", steps=1000, max_minutes=1, warmup=2, eval_every=1000)
     figures = train(s)
-    assert figures["step"] == 20 and figures["minutes"] == 1
+    assert figures.step == 20 and figures.minutes == 1
     assert rates[-1] < 0.02 * s.lr < 0.5 * s.lr < max(rates) <= s.lr
 
 
@@ -163,7 +163,7 @@ def test_the_average_follows_the_weights_and_is_what_is_saved(data: Path, tmp_pa
 
 def test_bf16_trains_on_a_cpu(data: Path, tmp_path: Path) -> None:
     figures = train(settings(data, tmp_path / "out", precision="bf16", steps=2))
-    assert np.isfinite(figures["loss"]) and np.isfinite(figures["val_loss"])
+    assert np.isfinite(figures.loss) and np.isfinite(figures.val_loss)
 
 
 def test_what_is_written_holds_no_path_and_the_csv_is_flat(data: Path, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_what_is_written_holds_no_path_and_the_csv_is_flat(data: Path, tmp_path:
     with open(out / "log.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["2", "4"]
-    assert float(rows[1]["val_accuracy@0"]) == figures["val_accuracy_by_level"]["0"]
+    assert float(rows[1]["val_accuracy@0"]) == figures.val_accuracy_by_level["0"]
     assert flat({"a_by_level": {"1": 2}, "b": 3}) == {"a@1": 2, "b": 3}
 
 
@@ -193,7 +193,7 @@ def test_another_training_in_the_folder_is_not_touched(data: Path, tmp_path: Pat
     (out / "state.pt").unlink()
     with pytest.raises(UserError, match="no state to continue"):
         train(settings(data, out, "classifier", steps=2))
-    assert train(settings(data, out, "classifier", steps=1, force=True))["step"] == 1
+    assert train(settings(data, out, "classifier", steps=1, force=True)).step == 1
 
 
 def test_a_state_of_an_older_cfdiff_is_continued_and_changed_data_are_not(data: Path, tmp_path: Path) -> None:
@@ -205,7 +205,9 @@ def test_a_state_of_an_older_cfdiff_is_continued_and_changed_data_are_not(data: 
     torch.save(
         {**{k: v for k, v in old.items() if k != "fingerprint"}, "settings": json.dumps(known)}, out / "state.pt"
     )
-    assert train(settings(data, out, "classifier", steps=2)) == {}
+    model = (out / "model.safetensors").read_bytes()
+    assert train(settings(data, out, "classifier", steps=2)).step == 2
+    assert (out / "model.safetensors").read_bytes() == model, "it was finished: nothing is done again"
     torch.save({**old, "fingerprint": "of other data"}, out / "state.pt")
     with pytest.raises(UserError, match="has changed"):
         train(settings(data, out, "classifier", steps=2))
@@ -261,7 +263,7 @@ def test_the_budget_holds_validations_and_a_model_is_there_before_the_first(
     assert clock[0] <= 66 and all(began) and began
     assert rates[-1] < 0.1 * s.lr < max(rates)
     card = read_card(out / "model.safetensors")
-    assert card.training["validation"] == figures and figures["val_images"] < 8
+    assert card.training["validation"] == figures.figures() and figures.val_images < 8
     before = (out / "model.safetensors").read_bytes()
     train(s)
     assert (out / "model.safetensors").read_bytes() == before
@@ -273,7 +275,7 @@ def test_the_figures_of_a_card_are_those_of_the_file(data: Path, tmp_path: Path)
     held = open_training_data(settings(data, tmp_path, "classifier", noisy=False)).validation
     images, labels = to_model(held.read(range(len(held)))), torch.from_numpy(held.labels.astype("int64"))
     again = validate(load_model(tmp_path / "out" / "model.safetensors").net, None, images, labels)
-    assert {k: figures[k] for k in again} == again
+    assert {k: figures.figures()[k] for k in again} == again
 
 
 def test_a_model_stopped_during_its_first_validation_is_there(

@@ -1,0 +1,44 @@
+"""What a training returns."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from cfdiff.models.checkpoint import read_card
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A trained model and its last validation, as its card tells them; None where it was not measured.
+
+    Attributes:
+        model: the file.
+        step, minutes: how long it was trained; loss: the running mean of the training loss then.
+        val_loss: L_simple of a diffusion model, cross-entropy of a classifier; val_loss_by_level: from level, "200+".
+        val_accuracy: balanced, on clean images; val_accuracy_by_level: of a guide, by noise level.
+        bits_per_dim: variational bound of a diffusion model of pixels.
+        val_images: how many were looked at, where time was short.
+    """
+
+    model: Path
+    step: int
+    minutes: float
+    loss: float | None = None
+    val_loss: float | None = None
+    val_loss_by_level: dict[str, float] | None = None
+    val_accuracy: float | None = None
+    val_accuracy_by_level: dict[str, float] | None = None
+    bits_per_dim: float | None = None
+    val_images: int | None = None
+
+    @classmethod
+    def of(cls, model: Path) -> TrainResult:
+        """What the card of a trained model says."""
+        told = read_card(model).training["validation"]
+        return cls(model, **{f.name: told.get(f.name) for f in fields(cls) if f.name != "model"})
+
+    def figures(self) -> dict[str, Any]:
+        """What was measured, as the card has it."""
+        return {key: value for key, value in asdict(self).items() if value is not None and key != "model"}
