@@ -5,6 +5,8 @@ What CONTRIBUTING.md says about adding a solver, guide, space and so on holds he
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,13 @@ from typer.testing import CliRunner
 from cfdiff import registry
 from cfdiff.bag.policies import Policy
 from cfdiff.cli.app import app
+from cfdiff.data.raw import Format, Raw
 from cfdiff.edit.anchored import Anchored
 from cfdiff.edit.guides import GuideKind
 from cfdiff.engine import NoisyGuide, ddim_step
+from cfdiff.metrics.pair import Metric
 from cfdiff.models.checkpoint import Model, load_model, save_model
+from cfdiff.registry import READERS
 from cfdiff.store import open_result
 from cfdiff.store.bags import open_bags
 
@@ -178,6 +183,27 @@ def test_a_selection_policy(toy: Any, tmp_path: Path) -> None:
             i for i, k in zip(bags.read("instance/id"), bags.read("instance/label"), strict=True) if k == 0
         )
     assert "policy" in CALLED and sorted(chosen) == negatives[-len(chosen) :]
+
+
+def test_a_reader(toy: Any, tmp_path: Path) -> None:
+    def read(path: Path, name: str, fit: Any, unlabelled: bool) -> Raw:
+        CALLED.append("reader")
+        return READERS[".npz"].read(path.rename(path.with_suffix(".npz")), name, fit, unlabelled)
+
+    registry.READERS[".toy"] = Format(lambda path: path.suffix == ".toy", read)
+    data = Path(shutil.copy(toy.data, tmp_path / "cells.toy"))
+    words = ["--data", str(data), "--weights", str(toy.weights), "--limit", "2", "--steps", "4", "--retries", "0"]
+    result = CliRunner().invoke(app, ["translate", *words, "--depth", "0.3", "--out", str(tmp_path / "run.h5")])
+    assert result.exit_code == 0, result.output
+    assert CALLED == ["reader"], "data is opened once a run"
+
+
+def test_a_metric(toy: Any, tmp_path: Path) -> None:
+    registry.METRICS["largest"] = Metric("largest change", lambda a, b, s: np.abs(b - a).max(axis=(1, 2, 3)))
+    out = tmp_path / "run.h5"
+    run(toy, "translate", "--limit", "2", "--out", str(out))
+    told = json.loads(run(toy, "evaluate", str(out), "--json", "--no-realism", "--no-faithfulness", "--device", "cpu"))
+    assert 0 < told["sections"]["minimal"]["figures"]["largest"]["all"]["value"] <= 1
 
 
 def test_a_name_that_no_table_has_is_refused_with_those_there_are(toy: Any) -> None:
