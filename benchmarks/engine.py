@@ -27,18 +27,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cfdiff import __version__
 from cfdiff.edit.roles import Cast
 from cfdiff.models.bundled import ROLES
 from cfdiff.settings import resolve
 from cfdiff.translate import run as workflow
 from cfdiff.translate.settings import TranslateSettings
+from cfdiff.version import __version__
 
 
 class Call(NamedTuple):
     """One call of a network."""
 
-    part: str
+    role: str
     shape: tuple[int, ...]
     gradient: bool
 
@@ -52,16 +52,16 @@ def record(settings: TranslateSettings) -> tuple[Cast, list[Call]]:
     def watched(*arguments: Any) -> Cast:
         cast = load(*arguments)
         casts.append(cast)
-        for part in ROLES:
-            model = getattr(cast, part)
+        for role in ROLES:
+            model = getattr(cast, role)
             if model is not None:
-                handles.append(model.net.register_forward_pre_hook(note(part)))
+                handles.append(model.net.register_forward_pre_hook(note(role)))
         return cast
 
-    def note(part: str) -> Any:
+    def note(role: str) -> Any:
         def hook(net: nn.Module, arguments: tuple[Tensor, ...]) -> None:
             x = arguments[0]
-            calls.append(Call(part, tuple(x.shape), x.requires_grad))
+            calls.append(Call(role, tuple(x.shape), x.requires_grad))
 
         return hook
 
@@ -92,16 +92,16 @@ class Replay:
             if call.gradient:
                 with torch.enable_grad():
                     x = x.detach().requires_grad_()
-                    torch.autograd.grad(self.forward(call.part, x).sum(), x)
+                    torch.autograd.grad(self.forward(call.role, x).sum(), x)
             else:
                 with torch.no_grad():
-                    self.forward(call.part, x)
+                    self.forward(call.role, x)
 
-    def forward(self, part: str, x: Tensor) -> Tensor:
-        if part == "diffusion":
+    def forward(self, role: str, x: Tensor) -> Tensor:
+        if role == "diffusion":
             return self.cast.denoise(x, self.middle)
-        net = getattr(self.cast, part).net
-        if part == "guide":
+        net = getattr(self.cast, role).net
+        if role == "guide":
             return net(x, self.cast.schedule.log_snr(self.middle).expand(len(x)).to(x.device))
         return net(x)
 
@@ -142,7 +142,7 @@ def measure(settings: TranslateSettings, repeats: int) -> dict[str, Any]:
         startups.append(whole - runs[-1])
         bares.append(timed(replay, cast.device)[0])
     ratios = [run / bare for run, bare in zip(runs, bares, strict=True)]
-    counts = Counter(f"{call.part}{' with gradient' if call.gradient else ''}" for call in calls)
+    counts = Counter(f"{call.role}{' with gradient' if call.gradient else ''}" for call in calls)
     return {
         "benchmark": "engine",
         "version": __version__,
@@ -181,7 +181,7 @@ def words(result: dict[str, Any]) -> str:
         median, low, high = (f"{result[name][key]:.{digits}f}" for key in ("median", "min", "max"))
         return f"{median} ({low} to {high})"
 
-    calls = ", ".join(f"{count} {part}" for part, count in result["calls"].items())
+    calls = ", ".join(f"{count} {role}" for role, count in result["calls"].items())
     n, batch, shape = result["images"], result["batch_size"], tuple(result["shape"])
     where = f"{result['device']}, {result['threads']} threads, load {result['load']:.1f}"
     return "\n".join(

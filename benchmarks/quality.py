@@ -20,10 +20,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from cfdiff import __version__
 from cfdiff.settings import resolve
 from cfdiff.translate.run import translate
 from cfdiff.translate.settings import TranslateSettings
+from cfdiff.version import __version__
 
 DEFAULT: dict[str, dict[str, Any]] = {"default": {}}
 ABLATION: dict[str, dict[str, Any]] = {

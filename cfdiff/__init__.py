@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from cfdiff.version import __version__ as __version__
 
 if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds the same
     from collections.abc import Callable

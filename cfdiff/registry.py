@@ -30,7 +30,8 @@ class Registry(dict[str, Any]):
 class OneOf:
     """The annotation of a setting that names an entry of a registry: `Annotated[str, OneOf(SOLVERS)]`.
 
-    With `join`, several names may be given, joined by "+"; `also` are further words that the setting knows.
+    With `join`, several names may be given, joined by "+"; `also` are further words that the setting knows; one that
+    ends in ":" may have anything after it ("ids:FILE").
     """
 
     def __init__(self, registry: Registry, join: bool = False, also: tuple[str, ...] = ()) -> None:
@@ -43,6 +44,8 @@ class OneOf:
 
     def check(self, value: str) -> None:
         """Raise ValueError, which says what there is, for a word that names nothing."""
+        if any(word.endswith(":") and value.startswith(word) for word in self.also):
+            return
         names = value.split("+") if self.join and value not in self.also else [value]
         if wrong := [name for name in names if name not in self.choices]:
             raise ValueError(f"there is no {self.registry.kind} {wrong[0]!r}: choose of {', '.join(self.choices)}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveInt
 
 from cfdiff.edit.settings import EditSettings
+from cfdiff.registry import POLICIES, OneOf
 from cfdiff.settings import PLACES, DataSettings
 
 
@@ -31,9 +32,9 @@ class BagSettings(EditSettings, DataSettings):
     mode: Literal["instance", "joint"] = Field(
         "instance", description="Translate chosen instances, or guide the whole bag to the exact count."
     )
-    select: str = Field(
+    select: Annotated[str, OneOf(POLICIES, also=("ids:",))] = Field(
         "uniform",
-        description="Which instances: uniform, confident (the checker is sure of them), borderline, or ids:FILE.",
+        description="Which instances: those that the checker is sure of are confident; ids:FILE lists them.",
     )
     temperature: NonNegativeFloat = Field(
         1.0, description="Randomness of confident and borderline, in nats of log-odds; 0 is strict order."

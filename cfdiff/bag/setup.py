@@ -110,8 +110,6 @@ def _judges_classes(s: BagSettings) -> tuple[str, str] | None:
 
 
 def _check_options(s: BagSettings) -> None:
-    if s.select not in POLICIES and not s.select.startswith("ids:"):
-        raise UserError(f"--select {s.select!r} is no policy: use {', '.join(POLICIES)} or ids:FILE.")
     if s.mode == "joint":
         if s.select != "uniform" or s.stratify is not None:
             raise UserError(

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from cfdiff import __version__
 from cfdiff.api import TASKS
 from cfdiff.cli.memory import keep_freed_memory
 from cfdiff.errors import UserError
+from cfdiff.version import __version__
 
 
 class Entry(NamedTuple):

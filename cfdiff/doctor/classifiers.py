@@ -20,29 +20,29 @@ WEAK = 0.8
 
 def direction(context: Context) -> list[Line]:
     """Balanced accuracy on clean images: do guide, checker and judge call real positives positive?"""
-    parts = [part for part in ("guide", "checker", "judge") if part in context.fitting]
-    scores = {part: clean_accuracy(context, context.fitting[part]) for part in parts}
-    turned = [part for part in parts if scores[part] < INVERTED]
-    return [_direction_line(context, part, scores[part], len(turned) == len(parts)) for part in parts]
+    roles = [role for role in ("guide", "checker", "judge") if role in context.fitting]
+    scores = {role: clean_accuracy(context, context.fitting[role]) for role in roles}
+    turned = [role for role in roles if scores[role] < INVERTED]
+    return [_direction_line(context, role, scores[role], len(turned) == len(roles)) for role in roles]
 
 
-def _direction_line(context: Context, part: str, score: float, all_turned: bool) -> Line:
+def _direction_line(context: Context, role: str, score: float, all_turned: bool) -> Line:
     negative, positive = context.data.classes
-    name, found = f"direction ({part})", {"balanced_accuracy": score}
+    name, found = f"direction ({role})", {"balanced_accuracy": score}
     figure = f"balanced accuracy {score:.2f} on {len(context.labels)} clean images"
     if score < INVERTED:
         advice = (
             f"All classifiers call {negative!r} positive: swap them, --negative {positive} --positive {negative}."
             if all_turned
-            else f"Not every classifier calls {negative!r} positive, but the {part} does: it was trained with the "
+            else f"Not every classifier calls {negative!r} positive, but the {role} does: it was trained with the "
             f"classes swapped; train it with --negative {negative} --positive {positive}."
         )
         return Line(name, "fail", f"{figure}: inverted", advice, found)
     if score < CHANCE:
-        advice = f"The {part} does not know these images: train it on them, or name another --{part}."
+        advice = f"The {role} does not know these images: train it on them, or name another --{role}."
         return Line(name, "fail", f"{figure}: chance", advice, found)
     if score < WEAK:
-        advice = f"The {part} is weak on these images: look at more of them (--limit), or train it longer."
+        advice = f"The {role} is weak on these images: look at more of them (--limit), or train it longer."
         return Line(name, "warn", figure, advice, found)
     return Line(name, "ok", figure, values=found)
 

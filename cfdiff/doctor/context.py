@@ -45,16 +45,16 @@ class Context:
 
     @cached_property
     def fitting(self) -> dict[str, Model]:
-        """The models that take images of this size, by part."""
+        """The models that take images of this size, by role."""
         if self.source is None:
             return {}
-        return {part: model for part, model in self.models.items() if model.shape == self.source.shape}
+        return {role: model for role, model in self.models.items() if model.shape == self.source.shape}
 
     @cached_property
     def cast(self) -> Cast:
         """The fitting models as the cast of a run; needs the diffusion model."""
-        parts: dict[str, Any] = {part: self.fitting.get(part) for part in ROLES}
-        return Cast(**parts, device=self.device, precision=self.s.precision)
+        roles: dict[str, Any] = {role: self.fitting.get(role) for role in ROLES}
+        return Cast(**roles, device=self.device, precision=self.s.precision)
 
     @property
     def data(self) -> Source:
@@ -111,7 +111,7 @@ class Context:
 
     @property
     def ready(self) -> set[str]:
-        """What there is of: data, images, both classes, each part that fits; "steering", all that guides and checks;
+        """What there is of: data, images, both classes, each role that fits; "steering", all that guides and checks;
         and "masks", where --mask data needs them."""
         steering = {GUIDES[name].role for name in self.s.guide_names}
         if self.s.closed_loop or self.s.retries:
@@ -133,10 +133,10 @@ def open_context(s: DoctorSettings) -> tuple[Context, list[Line]]:
     source = attempt("data", lambda: open_images(s), lines)
     images = None if source is None else attempt("data", lambda: source.read(np.arange(len(source))), lines)
     models: dict[str, Model] = {}
-    for part in ROLES:
-        model = attempt(f"model ({part})", lambda part=part: _load(s, part, device), lines)  # type: ignore[misc]
+    for role in ROLES:
+        model = attempt(f"model ({role})", lambda role=role: _load(s, role, device), lines)  # type: ignore[misc]
         if model is not None:
-            models[part] = model
+            models[role] = model
     return Context(s, device, source, images, models), lines
 
 
@@ -167,6 +167,6 @@ def attempt(name: str, f: Callable[[], T], lines: list[Line]) -> T | None:
         return None
 
 
-def _load(s: DoctorSettings, part: str, device: torch.device) -> Model | None:
-    path = model_path(s, s.data, part)
-    return None if path is None else load_role(path, part, device)
+def _load(s: DoctorSettings, role: str, device: torch.device) -> Model | None:
+    path = model_path(s, s.data, role)
+    return None if path is None else load_role(path, role, device)

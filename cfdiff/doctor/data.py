@@ -17,11 +17,11 @@ FLOAT_ROUNDING = 1e-6
 def shapes(context: Context) -> list[Line]:
     """Height, width and channels of the images against each model."""
     lines = []
-    for part, model in context.models.items():
-        misfit = shape_misfit(context.data.name, context.data.shape, f"the {part}", model.shape)
+    for role, model in context.models.items():
+        misfit = shape_misfit(context.data.name, context.data.shape, f"the {role}", model.shape)
         figure = f"images {size(context.data.shape)}, model {size(model.shape)}"
         advice = "" if misfit is None else _advice(misfit)
-        lines.append(Line(f"size ({part})", "fail" if misfit else "ok", figure, advice))
+        lines.append(Line(f"size ({role})", "fail" if misfit else "ok", figure, advice))
     return lines
 
 
@@ -53,11 +53,11 @@ def _unlike_the_training(context: Context, mean: float) -> str:
 
     Far: beyond UNLIKE of the standard deviations of single images. Cards of older models do not tell.
     """
-    for part, model in context.models.items():
+    for role, model in context.models.items():
         told = model.card.data.get("brightness")
         if told is not None and abs(mean - told["mean"]) > max(UNLIKE * told["std"], FAINT):
             return (
-                f"The {part} learned from images of mean {told['mean']:.3f} (deviation {told['std']:.3f}): are these "
+                f"The {role} learned from images of mean {told['mean']:.3f} (deviation {told['std']:.3f}): are these "
                 "inverted, or scaled otherwise? Make them alike, or train on these."
             )
     return ""
@@ -76,11 +76,11 @@ def classes(context: Context) -> list[Line]:
         lines = [Line("classes", "warn", figure, advice)]
     else:
         lines = [Line("classes", "ok", figure)]
-    for part, model in context.models.items():
+    for role, model in context.models.items():
         told = model.card.data.get("classes")
         misfit = class_misfit(context.data.name, names, "this model", told)
         if misfit is not None:
-            lines.append(Line(f"classes ({part})", "fail", misfit.problem, _advice(misfit)))
+            lines.append(Line(f"classes ({role})", "fail", misfit.problem, _advice(misfit)))
     return lines
 
 

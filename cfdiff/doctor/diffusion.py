@@ -19,7 +19,7 @@ def schedules(context: Context) -> list[Line]:
     """The noise schedules of guide and diffusion model: the same betas."""
     if not {"guide", "diffusion"} <= set(context.models):
         return []
-    configs = [context.models[part].card.schedule or {} for part in ("guide", "diffusion")]
+    configs = [context.models[role].card.schedule or {} for role in ("guide", "diffusion")]
     guide, diffusion = (NoiseSchedule.from_config(config) for config in configs)
     figure = f"guide {_words(guide)}, diffusion {_words(diffusion)}"
     if guide.same_as(diffusion):

@@ -24,7 +24,7 @@ FEEBLE = 0.01
 """||guidance|| / ||eps|| below which guidance is lost in the network's own error."""
 ALWAYS = 0.99
 FEW_FLIPS = 0.5
-Part = Literal["judge", "checker"]
+Role = Literal["judge", "checker"]
 
 
 def start(context: Context) -> list[Line]:
@@ -143,20 +143,20 @@ def trial_edit(context: Context) -> list[Line]:
     )
     step = rounding_step(context.data.dtype)
     steps = "" if step == 0 else f", {change / step:.1f} rounding steps"
-    said = "".join(f", the other class to the {part}: {share:.0%}" for part, share in after.items())
+    said = "".join(f", the other class to the {role}: {share:.0%}" for role, share in after.items())
     figure = f"{len(rows)} images, mean |difference| {change:.4f}{steps}{said}"
-    found = {"mean_abs_difference": change} | {f"flipped_{part}": share for part, share in after.items()}
+    found = {"mean_abs_difference": change} | {f"flipped_{role}": share for role, share in after.items()}
     status, advice = _verdict(change, step, before, after) if s.scale else ("ok", "")
     return [Line("trial edit", status, figure, advice, found)]
 
 
-def _share(context: Context, part: Part, images: np.ndarray, target: np.ndarray) -> float:
+def _share(context: Context, role: Role, images: np.ndarray, target: np.ndarray) -> float:
     """Of the images, the share that a classifier takes for their `target`."""
-    p = probabilities(context.fitting[part], to_model(images).to(context.device)).numpy()
+    p = probabilities(context.fitting[role], to_model(images).to(context.device)).numpy()
     return float((p[np.arange(len(images)), target] > 0.5).mean())
 
 
-def _verdict(change: float, step: float, before: dict[Part, float], after: dict[Part, float]) -> tuple[Status, str]:
+def _verdict(change: float, step: float, before: dict[Role, float], after: dict[Role, float]) -> tuple[Status, str]:
     if before.get("checker", 0) >= FEW_FLIPS:
         return "warn", "The checker takes the images for the other class before any edit: see its direction."
     if change == 0:

@@ -68,7 +68,7 @@ def read_masks(s: EvaluateSettings, run: Run) -> np.ndarray | None:
             "give the data that the run was made from."
         )
     rows = np.array([place[str(name)] for name in run.ids])
-    parts = []
+    roles = []
     for i in range(0, len(run), s.batch_size):
         here = np.arange(i, min(i + s.batch_size, len(run)))
         # Ids may be mere row numbers, which any data has: only the pixels tell whether these are the run's images.
@@ -80,8 +80,8 @@ def read_masks(s: EvaluateSettings, run: Run) -> np.ndarray | None:
             )
         masks = source.read_masks(rows[here])
         assert masks is not None
-        parts.append(masks)
-    return np.concatenate(parts)
+        roles.append(masks)
+    return np.concatenate(roles)
 
 
 def _from_folder(folder: Path, run: Run) -> np.ndarray:
@@ -123,8 +123,8 @@ def maps_of(run: Run, s: EvaluateSettings) -> np.ndarray:
     """(N, H, W) float32 difference maps of a run."""
     rows = [np.arange(i, min(i + s.batch_size, len(run))) for i in range(0, len(run), s.batch_size)]
     pairs = (run.read(here) for here in rows)
-    parts = [localisation.difference_map(unit(cf) - unit(source), s.smooth, s.relative) for source, cf in pairs]
-    return np.concatenate(parts).astype(np.float32)
+    roles = [localisation.difference_map(unit(cf) - unit(source), s.smooth, s.relative) for source, cf in pairs]
+    return np.concatenate(roles).astype(np.float32)
 
 
 def fixed_threshold(s: EvaluateSettings, run: Run, validation: Run) -> float:
@@ -155,10 +155,10 @@ def fixed_threshold(s: EvaluateSettings, run: Run, validation: Run) -> float:
 def _differences(run: Run, other: Run) -> list[str]:
     """What makes difference maps of two runs incomparable: direction, models that steered, settings of the edit."""
     names = [name for name in EditSettings.model_fields if name not in PLACES | {"seed", "batch_size"}]
-    steering = [part for part in ROLES if part != "judge"]
+    steering = [role for role in ROLES if role != "judge"]
     return [
         *(["direction"] if run.direction != other.direction else []),
-        *(part for part in steering if run.models.get(part) != other.models.get(part)),
+        *(role for role in steering if run.models.get(role) != other.models.get(role)),
         *(name for name in names if run.settings.get(name) != other.settings.get(name)),
     ]
 

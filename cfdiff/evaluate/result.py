@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from cfdiff import __version__
 from cfdiff.metrics.columns import Entry, Figure
+from cfdiff.version import __version__
 
 __all__ = [
     "BagsSection",

@@ -32,11 +32,11 @@ def the_way_back(s: EvaluateSettings, run: Run) -> Editor:
         raise UserError(f"--round-trip needs the models that made {run.path.name}: name their folder with --weights.")
     settings = EditSettings(**{**kept, "weights": s.weights, "device": s.device, "threads": s.threads})
     cast: Cast = load_cast(settings, bundled_data(run) or run.settings["data"], as_source(run))
-    for part in ROLES:
-        here, own = cast.hashes.get(part), run.models.get(part)
-        if part != "judge" and here != own:
+    for role in ROLES:
+        here, own = cast.hashes.get(role), run.models.get(role)
+        if role != "judge" and here != own:
             raise UserError(
-                f"The {part} at hand is not the one that made {run.path.name} (another sha256): name the folder of its "
+                f"The {role} at hand is not the one that made {run.path.name} (another sha256): name the folder of its "
                 "models with --weights."
             )
     return Editor(cast, settings)

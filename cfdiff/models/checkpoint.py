@@ -19,7 +19,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from cfdiff import __version__
 from cfdiff.engine.process import PARAMETRISATIONS, Parametrisation
 from cfdiff.engine.schedule import NoiseSchedule
 from cfdiff.errors import UserError
@@ -29,6 +28,7 @@ from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.space import Space
 from cfdiff.models.unet import UNet, UNetConfig
 from cfdiff.registry import DENOISERS, SPACES
+from cfdiff.version import __version__
 
 FORMAT = "cfdiff-model-1"
 KINDS = ("diffusion", "noisy-classifier", "clean-classifier")

@@ -19,7 +19,7 @@ _ABSENT = [("card", "not at hand")]
 class Facts:
     """What is said of the model in a role: (name, value) lines of its card."""
 
-    part: str
+    role: str
     sha256: str
     facts: list[tuple[str, str]]
 
@@ -32,11 +32,11 @@ def model_facts(hashes: dict[str, str], weights: str | None) -> list[Facts]:
     """
     folders = [weights_folder(weights)] if weights else sorted(path for path in WEIGHTS.iterdir() if path.is_dir())
     models = []
-    for part in (part for part in ROLES if part in hashes):
-        at_hand = (path for folder in folders if (path := role_file(folder, part)) is not None)
-        path = next((path for path in at_hand if _sha256(path) == hashes[part]), None)
+    for role in (role for role in ROLES if role in hashes):
+        at_hand = (path for folder in folders if (path := role_file(folder, role)) is not None)
+        path = next((path for path in at_hand if _sha256(path) == hashes[role]), None)
         facts = _ABSENT if path is None else card_facts(read_card(path))
-        models.append(Facts(part, hashes[part], facts))
+        models.append(Facts(role, hashes[role], facts))
     return models
 
 

@@ -12,13 +12,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cfdiff import __version__
 from cfdiff.errors import UserError
 from cfdiff.files import atomic
 from cfdiff.store.bag_schema import FORMAT, FORMAT_VERSION, SCHEMA
 from cfdiff.store.parts import RunParts
 from cfdiff.store.result import encode_settings, is_result_of
 from cfdiff.store.schema import Field
+from cfdiff.version import __version__
 
 _VECTOR_CHUNK = 4096
 

@@ -9,8 +9,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cfdiff import __version__
 from cfdiff.files import atomic
+from cfdiff.version import __version__
 
 FORMAT = "cfdiff-evaluation"
 FORMAT_VERSION = 1

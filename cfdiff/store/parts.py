@@ -23,13 +23,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cfdiff import __version__
 from cfdiff.errors import UserError
 from cfdiff.files import atomic, sync, temporary
 from cfdiff.store.claims import Claims
 from cfdiff.store.output import check_output, parts_dir
 from cfdiff.store.result import encode_settings, is_result_of, write_attributes
 from cfdiff.store.schema import FORMAT_VERSION, check_arrays, create_dataset
+from cfdiff.version import __version__
 
 _POLL = 0.2  # seconds between looks at what other processes have finished
 _DIGEST = hashlib.sha256().digest_size

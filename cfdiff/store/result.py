@@ -10,9 +10,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cfdiff import __version__
 from cfdiff.errors import UserError
 from cfdiff.store.schema import FORMAT, FORMAT_VERSION, SCHEMA
+from cfdiff.version import __version__
 
 _REQUIRED = ("seed", "models", "direction")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from cfdiff import __version__
 from cfdiff.edit.settings import EditSettings
 from cfdiff.files import atomic
 from cfdiff.tune.result import Between, TuneResult
 from cfdiff.tune.settings import TUNE_PLACES, TuneSettings
+from cfdiff.version import __version__
 
 _NOT_WRITTEN = TUNE_PLACES | {"seed", "batch_size", "precision"}
 

@@ -23,6 +23,7 @@ from cfdiff.data.open import open_source
 from cfdiff.edit.editor import Editor
 from cfdiff.errors import UserError
 from cfdiff.metrics.intervals import mean_interval, wilson
+from cfdiff.settings import resolve
 from cfdiff.store.bags import open_bags
 
 CLASSES = ("healthy", "sick")
@@ -369,7 +370,6 @@ def test_strata_share_the_edits_and_frozen_and_listed_ids_are_kept_to(toy: Any, 
         ({"bag_size": 100}, "cannot be drawn"),
         ({"group_key": "slide"}, "no column 'slide'"),
         ({"stratify": "slide"}, "no column 'slide'"),
-        ({"select": "best"}, "no policy"),
         ({"select": "ids:nowhere.txt"}, "cannot read"),
         ({"freeze": Path("nowhere.txt")}, "cannot read"),
         ({"mode": "joint", "select": "confident"}, "--mode joint"),
@@ -384,6 +384,11 @@ def test_a_mistake_is_said_before_anything_is_written(
         bag(settings(toy, tmp_path / "run.h5", **changes))
     assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_policy_is_refused_with_those_there_are() -> None:
+    with pytest.raises(UserError, match="no policy 'best': choose of ids:, uniform, confident, borderline"):
+        resolve(BagSettings, None, {"select": "best"})
 
 
 def test_repeated_ids_are_refused(toy: Any, tmp_path: Path) -> None:

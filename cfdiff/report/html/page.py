@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from cfdiff import __version__
+from cfdiff.version import __version__
 
 
 def render(kind: str, **context: Any) -> str:
