@@ -34,7 +34,7 @@ ALLOWED = {
     "evaluate": EDITING - {"figures"},
     "doctor": EDITING - {"figures", "store"},
     "tune": EDITING - {"models"},
-    "train": {"models", "data", "engine", "settings"},
+    "train": {"models", "data", "store", "engine", "settings"},
     "edit": {"models", "data", "store", "engine", "settings"},
     "figures": {"data", "store", "settings"},
     "models": {"engine"},

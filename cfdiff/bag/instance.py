@@ -117,8 +117,12 @@ def _round(
     setup: Setup, parts: BagParts, name: str, items: list[Item], flip: Editor, sham: Editor, progress: Progress | None
 ) -> Path:
     """One run in parts over `items`; the file it ends in."""
-    digest = hashlib.sha256(json.dumps(items).encode()).hexdigest()
-    path, run = parts.round(name, {**setup.settings, "items": digest}, len(items), setup.s.batch_size)
+    ids, labels = setup.source.ids, setup.instances.labels
+    # By id: rows of the source are other images when its order or its groups change.
+    made_of = [(str(ids[row]), target, int(labels[row])) for row, target in items]
+    digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
+    settings = {**setup.settings, "items": digest}
+    path, run = parts.round(f"{name}-{digest[:32]}", settings, len(items), setup.s.batch_size)
     if run is not None:
         with run:
             for start, stop in run.todo():

@@ -7,6 +7,10 @@ judge is not asked.
 
 from __future__ import annotations
 
+import hashlib
+import json
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,23 +36,52 @@ from cfdiff.store.result import Result
 
 
 def edit_jointly(setup: Setup, parts: BagParts, progress: Progress | None = None) -> Done:
-    """Edit every bag at every mix as a whole; each is a unit of crash safety.
+    """Edit every bag at every mix as a whole; each is a unit of crash safety, and several processes share them.
 
     Raises:
         UserError: with `on_fail` error, when a bag does not reach its count.
     """
     editor = JointEditor(setup.cast, setup.s)
-    files, keep, edit, edited = [], [], [], []
-    count = 0
-    for j, goal in enumerate(setup.goals):
+    names = [_name(setup, goal) for goal in setup.goals]
+    finished, total = 0, len(setup.goals)
+
+    def compute(name: str, goal: Goal) -> int | None:
+        """How many instances were done, None where the bag was there already."""
         bag = setup.bags[goal.bag]
-        path, run = parts.round(f"joint-{j:05d}", {**setup.settings, "goal": j}, len(bag), len(bag))
-        if run is not None:
-            with run:
-                for start, _ in run.todo():
-                    run.write(start, joint_arrays(setup, editor, goal))
-                    report(run, len(bag), f"bag {j + 1} of {len(setup.goals)}", progress)
-                run.join(root_attributes(setup))
+        _, run = parts.round(name, {**setup.settings, "bag": name}, len(bag), len(bag))
+        if run is None:
+            return None
+        with run:
+            for start, _ in run.todo():
+                run.write(start, joint_arrays(setup, editor, goal))
+                report(run, len(bag), f"bag {finished + 1} of {total}", progress)
+            run.join(root_attributes(setup))
+        return len(bag)
+
+    goals = dict(zip(names, setup.goals, strict=True))  # equal bags at equal counts are one piece of work
+    there = {name for name in names if parts.path_of(name).exists()}
+    for name, done in parts.share({name: partial(compute, name, goal) for name, goal in goals.items()}):
+        finished += names.count(name)
+        if done is None and name not in there and progress is not None:
+            n = len(setup.bags[goals[name].bag])
+            progress(f"bag {finished} of {total}", n, n)  # another process did it
+    return _collect(setup, [parts.path_of(name) for name in names])
+
+
+def _name(setup: Setup, goal: Goal) -> str:
+    """What a bag at a mix is made of, as a name: not its number, which is another bag's when the groups change."""
+    bag = setup.bags[goal.bag]
+    labels, frozen = setup.instances.labels[bag.rows], setup.instances.frozen[bag.rows]
+    made_of = [bag.keys.tolist(), labels.tolist(), frozen.tolist(), goal.wanted]
+    return f"joint-{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]}"
+
+
+def _collect(setup: Setup, files: list[Path]) -> Done:
+    """From the file of each goal to the edits of the run, in the order of the goals."""
+    keep, edit, edited = [], [], []
+    count = 0
+    for path, goal in zip(files, setup.goals, strict=True):
+        bag = setup.bags[goal.bag]
         with open_result(path) as result:
             changed = result["target"][:] != result["label"][:]
             # A free instance that was put back, because the checker saw it in the other class, is no sham.
@@ -57,7 +90,6 @@ def edit_jointly(setup: Setup, parts: BagParts, progress: Progress | None = None
         index = np.full(len(bag), -1, dtype=np.int64)
         index[here] = count + np.arange(len(here))
         count += len(here)
-        files.append(path)
         keep.append(here)
         edit.append(index)
         edited.append(changed)

@@ -60,7 +60,7 @@ def _compute(setup: Setup, parts: BagParts, progress: Progress | None) -> None:
         done = edit(setup, parts, progress)
         parts.finish(lambda path: write_bag_file(path, setup, done))
     except (OSError, UserError):
-        if not parts.out.exists() or parts.folder.exists():
+        if parts.folder.exists() or not parts.joined():
             raise
         # Another process has finished the same run and cleared the parts away under this one.
 

@@ -1,7 +1,7 @@
 """Claims of several processes, on one or many hosts, on pieces of one run.
 
-A claim is a file made with O_EXCL. It is stale when its process is dead on this host, or when its owner on
-another host has let a minute pass without a sign of life. To take over too early costs time only: every piece
+A claim is a file made with O_EXCL that says whose it is. It is stale when its process is dead on this host, or when its
+owner on another host has let a minute pass without a sign of life. To take over too early costs time only: every piece
 is written under a name of its own and renamed, and two processes compute the same bytes.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 import threading
 import time
@@ -17,7 +18,8 @@ from pathlib import Path
 
 from cfdiff.files import temporary
 
-_HELD: set[Path] = set()  # by this process, whichever object holds them
+_HELD: set[str] = set()  # what the claims of this process say, whichever object holds them
+_POLL = 0.2  # seconds between looks at a claim of which nothing is known yet
 
 
 class Claims:
@@ -29,7 +31,7 @@ class Claims:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._mine: set[Path] = set()
+        self._mine: dict[Path, str] = {}  # each claim, and what it says
         self._seen: dict[str, tuple[int, float]] = {}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -43,22 +45,32 @@ class Claims:
             return False
         except FileExistsError:
             return self._bury(name) and self.take(name)
+        pid = os.getpid()
+        owner = {"host": socket.gethostname(), "pid": pid, "started": _started(pid), "token": secrets.token_hex(8)}
+        text = json.dumps(owner)
+        _HELD.add(text)
+        self._mine[lock] = text
         with os.fdopen(handle, "w") as file:
-            pid = os.getpid()
-            file.write(json.dumps({"host": socket.gethostname(), "pid": pid, "started": _started(pid)}))
-        _HELD.add(lock)
-        self._mine.add(lock)
+            file.write(text)
         if self._thread is None:
             self._thread = threading.Thread(target=self._live, daemon=True)
             self._thread.start()
         return True
 
-    def release(self, name: str) -> None:
-        """Give `name` back."""
+    def holds(self, name: str) -> bool:
+        """Whether the claim `name` is there and this object's: not taken over, nor gone with the folder."""
         lock = self._lock(name)
-        self._mine.discard(lock)
-        _HELD.discard(lock)
-        lock.unlink(missing_ok=True)
+        return lock in self._mine and _read(lock) == self._mine[lock]
+
+    def release(self, name: str) -> None:
+        """Give `name` back, if it is still this object's: another may have taken it over."""
+        lock = self._lock(name)
+        text = self._mine.pop(lock, None)
+        if text is None:
+            return
+        if _read(lock) == text:
+            self._remove(lock, text)
+        _HELD.discard(text)
 
     def close(self) -> None:
         """Give back everything and stop the signs of life."""
@@ -67,57 +79,74 @@ class Claims:
             self.release(lock.stem)
 
     def others(self) -> bool:
-        """Whether another live process holds a claim here."""
-        names = [path.stem for path in self.folder.glob("*.lock") if path not in self._mine]
-        return any(self._stale(name) is None for name in names)
+        """Whether another live process holds a claim here.
+
+        One of another host is watched until it shows life, or has shown none for as long as makes it stale.
+        """
+        while True:
+            names = [path.stem for path in self.folder.glob("*.lock") if path not in self._mine]
+            states = [self._look(name)[1] for name in names]
+            if True in states or None not in states:
+                return True in states
+            time.sleep(_POLL)
 
     def _lock(self, name: str) -> Path:
         return self.folder / f"{name}.lock"
 
-    def _stale(self, name: str) -> str | None:
-        """What a stale claim says, None if it is alive."""
+    def _look(self, name: str) -> tuple[str, bool | None]:
+        """What a claim says, and whether its owner is alive; None while that cannot be known."""
         lock = self._lock(name)
         try:
             text, changed = lock.read_text(), lock.stat().st_mtime_ns
         except FileNotFoundError:
-            return ""
+            return "", False
         try:
             owner = json.loads(text)
-        except json.JSONDecodeError:  # just made and not yet written, or its writer died between the two
+        except ValueError:  # just made and not yet written, or its writer died between the two
             owner = {}
         if owner.get("host") == socket.gethostname():
             dead = owner["started"] != _started(owner["pid"])
-            abandoned = owner["pid"] == os.getpid() and lock not in _HELD
-            return text if dead or abandoned else None
+            abandoned = owner["pid"] == os.getpid() and text not in _HELD
+            return text, not (dead or abandoned)
         # Clocks differ between hosts, so only our own measures for how long nothing has changed.
-        seen, since = self._seen.get(name, (0, 0.0))
+        seen, since = self._seen.get(name, (None, 0.0))
         if seen != changed:
             self._seen[name] = (changed, time.monotonic())
-            return None
-        return text if time.monotonic() - since > (self.patience if owner else self.grace) else None
+            return text, None if seen is None or not owner else True
+        silent = time.monotonic() - since > (self.patience if owner else self.grace)
+        return text, False if silent else None
 
     def _bury(self, name: str) -> bool:
         """Remove the claim `name` if it is stale."""
-        text = self._stale(name)
-        if text is None:
-            return False
-        lock = self._lock(name)
+        text, alive = self._look(name)
+        return alive is False and self._remove(self._lock(name), text)
+
+    def _remove(self, lock: Path, text: str) -> bool:
+        """Remove the claim if it says `text`; False where the folder is gone."""
         grave = temporary(lock)
         try:
             os.rename(lock, grave)
         except FileNotFoundError:
             return self.folder.is_dir()
-        if grave.read_text() != text:  # a third process was quicker, and this is its new claim: put it back
+        if _read(grave) != text:  # a third process was quicker, and this is its new claim: put it back
             with suppress(OSError):
                 os.link(grave, lock)
-        grave.unlink()
+        grave.unlink(missing_ok=True)
         return True
 
     def _live(self) -> None:
         while not self._stop.wait(self.beat):
-            for lock in list(self._mine):
+            for lock, text in list(self._mine.items()):
                 with suppress(FileNotFoundError):
-                    os.utime(lock)
+                    if _read(lock) == text:  # else it would vouch for whoever has taken over
+                        os.utime(lock)
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return None
 
 
 def _started(pid: int) -> str:

@@ -7,6 +7,9 @@
 
 Any number of processes may run this at once with the same arguments; each comes to the end when the file is
 finished. The joined bytes do not depend on who computed what, in which order, or after which interruptions.
+
+Whoever works on a run holds a claim for as long as its RunParts lives, so that `force` sees it; and each part says
+of which run it is, so that one of another is computed anew and never joined.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -25,13 +29,14 @@ import numpy as np
 
 from cfdiff.errors import UserError
 from cfdiff.files import atomic, sync, temporary
+from cfdiff.store.chunks import append
 from cfdiff.store.claims import Claims
 from cfdiff.store.output import check_output, parts_dir
 from cfdiff.store.result import encode_settings, is_result_of, write_attributes
 from cfdiff.store.schema import FORMAT_VERSION, check_arrays, create_dataset
 from cfdiff.version import __version__
 
-_POLL = 0.2  # seconds between looks at what other processes have finished
+POLL = 0.2  # seconds between looks at what other processes have finished
 _DIGEST = hashlib.sha256().digest_size
 
 
@@ -52,6 +57,7 @@ class RunParts:
         self.part_size = part_size
         self.folder = parts_dir(self.out)
         self.claims = Claims(self.folder)
+        self._worker = f"worker-{os.getpid()}-{secrets.token_hex(4)}"
         self._good: set[int] = set()  # starts of the parts that were found whole
         self._record = {
             "settings": json.loads(encode_settings(settings)),
@@ -60,14 +66,19 @@ class RunParts:
             "cfdiff version": __version__,
             "format version": FORMAT_VERSION,
         }
+        self._run = hashlib.sha256(json.dumps(self._record, sort_keys=True).encode()).digest()
         check_output(self.out, force)
-        if self.out.exists() and not force and not self._joined():
+        if self.out.exists() and not force and not self.joined():
             raise UserError(f"{self.out} exists already: choose another --out, or replace it with --force.")
-        self._enter(force)
-        # Killed after the join and before the clearing up, or another process has just finished.
-        self.finished = not force and self._joined()
-        if self.finished:
-            self._clear()
+        try:
+            self._enter(force)
+            # Killed after the join and before the clearing up, or another process has just finished.
+            self.finished = not force and self.joined()
+            if self.finished:
+                self._clear()
+        except BaseException:
+            self.claims.close()
+            raise
 
     def __enter__(self) -> RunParts:
         return self
@@ -93,6 +104,7 @@ class RunParts:
         Waits for ranges that other processes have claimed and takes over those of processes that die.
         """
         while pending := self.missing():
+            self._require_ours()
             idle = True
             for start, stop in pending:
                 if not self.claims.take(_claim(start)):
@@ -104,7 +116,7 @@ class RunParts:
                 finally:
                     self.claims.release(_claim(start))
             if idle:
-                time.sleep(_POLL)
+                time.sleep(POLL)
 
     def write(self, start: int, arrays: dict[str, np.ndarray]) -> None:
         """Store the arrays of the images from `start` on (names, types and shapes of schema.SCHEMA)."""
@@ -112,14 +124,15 @@ class RunParts:
         if start % self.part_size or count <= 0:
             raise ValueError(f"no part starts at {start} (parts of {self.part_size} images, {self.n} images)")
         checked = check_arrays(arrays, count)
+        self._require_ours()
         with atomic(self.folder / _name(start)) as scratch:
             with h5py.File(scratch, "w", locking=False) as file:
                 for name, array in checked.items():
                     create_dataset(file, name, array, count)[:] = _storable(array)
-            # HDF5 ignores what follows its own end: the digest tells a whole part from a damaged one.
-            digest = hashlib.sha256(scratch.read_bytes()).digest()
+            # HDF5 ignores what follows its own end: the run, then what tells a whole part from a damaged one.
+            digest = hashlib.sha256(scratch.read_bytes() + self._run).digest()
             with scratch.open("ab") as end:
-                end.write(digest)
+                end.write(self._run + digest)
         self._good.add(start)
 
     def join(self, attrs: dict[str, Any]) -> Path:
@@ -135,13 +148,14 @@ class RunParts:
                 finally:
                     self.claims.release("join")
             else:
-                time.sleep(_POLL)
-        if not self.out.exists():
+                time.sleep(POLL)
+        if not self.joined():
             raise UserError(f"{self.folder} was removed while the run was going on: run the command again.")
         self.finished = True
         return self.out
 
     def _join(self, attrs: dict[str, Any]) -> None:
+        self._require_ours()
         if gaps := self.missing():
             raise ValueError(f"{len(gaps)} parts are missing, the first at image {gaps[0][0]}")
         if not self.folder.is_dir():
@@ -150,11 +164,27 @@ class RunParts:
         with atomic(self.out, through=self.folder) as scratch, h5py.File(scratch, "w", locking=False) as file:
             write_attributes(file, self.settings, attrs)
             for start in range(0, self.n, self.part_size):
-                with h5py.File(self.folder / _name(start), "r", locking=False) as part:
-                    _append(file, part, start, self.n)
+                with self._open_part(start) as part:
+                    append(file, part, start, self.n)
+            file.close()
+            self._require_ours()
         self._clear()
 
-    def _joined(self) -> bool:
+    def _open_part(self, start: int) -> h5py.File:
+        """The part as it was when its digest was looked at: another process may write it again meanwhile."""
+        content = self._content(start)
+        if content is None:
+            self._good.discard(start)
+            raise UserError(f"{self.folder / _name(start)} has changed while it was joined: run the command again.")
+        return h5py.File(h5py.h5f.open_file_image(content))
+
+    def _require_ours(self) -> None:
+        """Raise UserError where the folder is another run's by now: this process was taken for dead."""
+        if self.folder.is_dir() and not self.claims.holds(self._worker):
+            raise UserError(f"{self.folder} was taken over while the run was going on: run the command again.")
+
+    def joined(self) -> bool:
+        """Whether `out` is the finished file of this very run."""
         return is_result_of(self.out, self.settings, self.n)
 
     def _enter(self, force: bool) -> None:
@@ -166,9 +196,11 @@ class RunParts:
             except OSError as error:
                 raise UserError(f"Cannot make {self.folder} ({error.strerror}): choose another --out.") from error
             if not self.claims.take("settings"):
-                time.sleep(_POLL)
+                time.sleep(POLL)
                 continue
             try:
+                if not self.claims.take(self._worker):  # the folder was cleared away under this process
+                    continue
                 if not record.exists():
                     with atomic(record) as scratch:
                         scratch.write_text(json.dumps(self._record, indent=1, sort_keys=True) + "\n")
@@ -176,6 +208,9 @@ class RunParts:
                 if self._same(record, force):
                     return
                 self._clear()
+            except (UserError, FileNotFoundError):
+                if self.claims.holds(self._worker):
+                    raise
             finally:
                 self.claims.release("settings")
 
@@ -201,7 +236,9 @@ class RunParts:
         return False
 
     def _clear(self) -> None:
-        """Remove the folder; for other processes it is gone at one instant."""
+        """Remove the folder, unless it is another run's by now; for other processes it is gone at one instant."""
+        if not self.claims.holds(self._worker):
+            return
         grave = temporary(self.folder)
         try:
             os.rename(self.folder, grave)
@@ -211,16 +248,20 @@ class RunParts:
         shutil.rmtree(grave)
 
     def _whole(self, start: int) -> bool:
-        """Whether the part is there undamaged; each is read once a process."""
-        if start not in self._good:
-            try:
-                data = (self.folder / _name(start)).read_bytes()
-            except FileNotFoundError:
-                return False
-            if hashlib.sha256(data[:-_DIGEST]).digest() != data[-_DIGEST:]:
-                return False
+        """Whether the part is there, undamaged and of this run; each is read once a process."""
+        if start not in self._good and self._content(start) is not None:
             self._good.add(start)
-        return True
+        return start in self._good
+
+    def _content(self, start: int) -> bytes | None:
+        """The part's HDF5 file, or None if it is missing, damaged or of another run."""
+        try:
+            data = (self.folder / _name(start)).read_bytes()
+        except FileNotFoundError:
+            return None
+        content, run, digest = data[: -2 * _DIGEST], data[-2 * _DIGEST : -_DIGEST], data[-_DIGEST:]
+        whole = run == self._run and hashlib.sha256(data[:-_DIGEST]).digest() == digest
+        return content if whole else None
 
 
 def _name(start: int) -> str:
@@ -233,16 +274,6 @@ def _claim(start: int) -> str:
 
 def _storable(array: np.ndarray) -> np.ndarray:
     return array.astype(object) if array.dtype.kind == "U" else array
-
-
-def _append(file: h5py.File, part: h5py.File, start: int, n: int) -> None:
-    """Copy the rows of one part to where they belong in the joined file."""
-    names: list[str] = []
-    part.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-    for name in names:
-        values = part[name].asstr()[:] if h5py.check_string_dtype(part[name].dtype) else part[name][:]
-        target = file[name] if name in file else create_dataset(file, name, values, n)
-        target[start : start + len(values)] = values
 
 
 def _changes(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[str]:

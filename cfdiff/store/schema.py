@@ -87,7 +87,7 @@ def _check(name: str, values: Any) -> np.ndarray:
     return array.astype(field.dtype, casting="same_kind")
 
 
-def create_dataset(file: h5py.File, name: str, like: np.ndarray, n: int) -> h5py.Dataset:
+def create_dataset(file: h5py.File, name: str, like: np.ndarray | h5py.Dataset, n: int) -> h5py.Dataset:
     """An empty data set for `n` images whose rows look like those of `like`; images get one chunk each."""
     field = SCHEMA[name]
     row = like.shape[1:]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 
 from cfdiff.errors import UserError
 from cfdiff.files import atomic, temporary
+from cfdiff.store.claims import Claims
 from cfdiff.train.settings import TrainSettings
 
 FREE = frozenset({"out", "force", "max_minutes", "device", "threads", "eval_every", "val_limit", "half", "calibrate"})
@@ -41,7 +44,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             probe = temporary(self.path / "probe")
             probe.touch()
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # a training at work here clears such files when it begins
         except OSError as error:
             raise UserError(
                 f"The folder {str(self.path)!r} cannot be written ({error.strerror}): give another --out."
@@ -50,6 +53,25 @@ class RunFolder:
             raise UserError(
                 f"{self.path} holds a model but no state to continue: give another --out, or --force to replace it."
             )
+
+    @contextmanager
+    def owned(self, main: bool = True) -> Iterator[None]:
+        """Hold the folder while a training goes on; of several processes of one training only the `main` one does.
+
+        Raises:
+            UserError: another training is at work there.
+        """
+        claims = Claims(self.path)
+        try:
+            while main and not claims.take("training"):
+                if claims.others():
+                    raise UserError(
+                        f"Another training is at work in {self.path}: wait until it has ended, stop it, or give "
+                        "another --out."
+                    )
+            yield
+        finally:
+            claims.close()
 
     def begin(self) -> None:
         """Clear what an earlier training left."""

@@ -112,6 +112,10 @@ class Trainer:
 
         `card` says what the network is; what the training did is added to it at each validation.
         """
+        with self.folder.owned(self.accelerator.is_main_process):
+            return self._run(loss, evaluate, card)
+
+    def _run(self, loss: Loss, evaluate: Evaluate, card: Card) -> TrainResult:
         self._open()
         figures: dict[str, Any] = {}
         whole = evaluate.passes(1.0)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from hypothesis import strategies as st
 
 from cfdiff.errors import UserError
 from cfdiff.store import RunParts, check_output, open_result
+from cfdiff.store.chunks import append
 
 TOY = Path(__file__).with_name("toy.py")
 
@@ -311,3 +314,178 @@ def test_images_keep_the_type_they_came_in(tmp_path: Path, dtype: str) -> None:
         parts.join(toy.ATTRS)
     with open_result(out) as result:
         assert result.source.dtype == dtype and result.counterfactual.dtype == dtype
+
+
+def test_a_run_of_one_image_keeps_its_strings(tmp_path: Path) -> None:
+    """One row a chunk: yet strings lie outside the chunk, which must not be copied as it is."""
+    out = tmp_path / "run.h5"
+    with RunParts(out, toy.SETTINGS, 1, 1) as parts:
+        parts.write(0, toy.batch(0, 1))
+        parts.join(toy.ATTRS)
+    with open_result(out) as result:
+        assert result["id"][:].tolist() == ["Größe/0.png"] and result["status"][:].tolist() == ["ok"]
+
+
+def test_joining_copies_the_packed_images_as_they_are(tmp_path: Path) -> None:
+    out = tmp_path / "run.h5"
+    packed = {}
+    with RunParts(out, toy.SETTINGS, 8, 4) as parts:
+        for start in (4, 0):
+            parts.write(start, toy.batch(start, start + 4))
+            with h5py.File(parts.folder / f"part-{start:08d}.h5") as file:
+                for row in range(4):
+                    packed[start + row] = file["source"].id.read_direct_chunk((row, 0, 0, 0))
+        parts.join(toy.ATTRS)
+    with h5py.File(out) as file:
+        assert [file["source"].id.read_direct_chunk((row, 0, 0, 0)) for row in range(8)] == [
+            packed[row] for row in range(8)
+        ]
+        np.testing.assert_array_equal(file["source"][:], toy.batch(0, 8)["source"])
+
+
+@pytest.mark.parametrize("how", [{}, {"chunks": (2, 6, 6, 1), "compression": "lzf"}, {"compression": "gzip"}])
+def test_rows_that_are_packed_in_another_way_are_copied_by_value(tmp_path: Path, how: dict[str, object]) -> None:
+    images = toy.batch(0, 4)["source"]
+    with h5py.File(tmp_path / "part.h5", "w") as part, h5py.File(tmp_path / "whole.h5", "w") as whole:
+        part.create_dataset("source", data=images, **how)
+        append(whole, part, 2, 6)
+        np.testing.assert_array_equal(whole["source"][2:], images)
+        assert whole["source"].chunks == (1, 6, 6, 1) and whole["source"].shuffle
+
+
+def _refused(out: Path) -> bool:
+    """Whether --force with other settings is turned away because somebody works there."""
+    try:
+        RunParts(out, {"steps": 1}, toy.N, toy.PART, force=True).__exit__()
+    except UserError as error:
+        return "Another process is at work" in str(error)
+    return False
+
+
+def test_force_sees_a_process_that_has_not_claimed_a_part_yet(tmp_path: Path) -> None:
+    with RunParts(tmp_path / "run.h5", toy.SETTINGS, toy.N, toy.PART):
+        assert _refused(tmp_path / "run.h5")
+    assert not _refused(tmp_path / "run.h5")
+
+
+def test_force_sees_a_process_that_looks_through_the_parts_of_a_resumed_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run.h5"
+    with RunParts(out, toy.SETTINGS, toy.N, toy.PART) as parts:
+        for start in STARTS[:3]:
+            parts.write(start, toy.batch(start, start + toy.PART))
+    refused, read = [], Path.read_bytes
+
+    def slow(self: Path) -> bytes:
+        if self.name.startswith("part-"):
+            refused.append(_refused(out))
+        return read(self)
+
+    with RunParts(out, toy.SETTINGS, toy.N, toy.PART) as parts, monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", slow)
+        assert [start for start, _ in parts.missing()] == STARTS[3:]
+    assert refused == [True] * 3
+
+
+def test_force_with_the_same_settings_shares_the_parts_of_a_live_process(tmp_path: Path, undisturbed: bytes) -> None:
+    out = tmp_path / "run.h5"
+    with RunParts(out, toy.SETTINGS, toy.N, toy.PART) as parts:
+        parts.write(0, toy.batch(0, 4))
+        assert toy.run(out, force=True) == STARTS[1:]
+        assert list(parts.todo()) == [] and parts.join(toy.ATTRS) == out
+    assert out.read_bytes() == undisturbed
+
+
+def test_a_part_of_another_run_is_computed_anew_and_never_joined(tmp_path: Path, undisturbed: bytes) -> None:
+    out, other = tmp_path / "run.h5", tmp_path / "other.h5"
+    strange = {**toy.SETTINGS, "guides": {"scale": 0.3}}
+    arrays = toy.batch(4, 8)
+    with RunParts(other, strange, toy.N, toy.PART) as parts:
+        parts.write(4, {**arrays, "counterfactual": arrays["counterfactual"] + 1})
+        part = (parts.folder / "part-00000004.h5").read_bytes()
+    with RunParts(out, toy.SETTINGS, toy.N, toy.PART) as parts:
+        (parts.folder / "part-00000004.h5").write_bytes(part)
+    assert toy.run(out) == STARTS
+    assert out.read_bytes() == undisturbed
+
+
+def test_a_part_that_turns_into_another_runs_while_it_waits_is_not_joined(tmp_path: Path) -> None:
+    out, other = tmp_path / "run.h5", tmp_path / "other.h5"
+    with RunParts(other, {"steps": 1}, toy.N, toy.PART) as parts:
+        parts.write(4, toy.batch(4, 8))
+        part = (parts.folder / "part-00000004.h5").read_bytes()
+    with RunParts(out, toy.SETTINGS, toy.N, toy.PART) as parts:
+        for start in STARTS:
+            parts.write(start, toy.batch(start, min(start + toy.PART, toy.N)))
+        (parts.folder / "part-00000004.h5").write_bytes(part)
+        with pytest.raises(UserError, match=r"part-00000004.h5 has changed.*again"):
+            parts.join(toy.ATTRS)
+    assert not out.exists()
+    assert toy.run(out) == [4]
+
+
+def test_a_part_that_does_not_say_of_which_run_it_is_counts_as_missing(tmp_path: Path) -> None:
+    out = tmp_path / "run.h5"
+    with RunParts(out, toy.SETTINGS, toy.N, toy.PART) as parts:
+        parts.write(0, toy.batch(0, 4))
+        path = parts.folder / "part-00000000.h5"
+        content = path.read_bytes()[:-64]
+        path.write_bytes(content + hashlib.sha256(content).digest())
+    assert toy.run(out) == STARTS
+
+
+def test_a_process_that_was_taken_for_dead_writes_nothing_into_the_run_that_took_over(tmp_path: Path) -> None:
+    out = tmp_path / "run.h5"
+    strange = {**toy.SETTINGS, "guides": {"scale": 0.3}}
+    with RunParts(out, strange, toy.N, toy.PART) as late:
+        late.write(0, toy.batch(0, 4))
+        shutil.rmtree(late.folder)  # as --force on another host does after a minute of silence
+        with RunParts(out, toy.SETTINGS, toy.N, toy.PART) as parts:
+            with pytest.raises(UserError, match="taken over"):
+                late.write(4, toy.batch(4, 8))
+            with pytest.raises(UserError, match="taken over"):
+                late.join(toy.ATTRS)
+            late._clear()
+            assert len(parts.missing()) == len(STARTS) and parts.folder.is_dir()
+        toy.run(out)
+        with pytest.raises(UserError, match="removed while"):
+            late.join(toy.ATTRS)  # the file is there, and it is another run's
+    with open_result(out) as result:
+        assert result.settings == toy.SETTINGS
+
+
+def test_stopped_while_it_joins_the_same_command_again_joins(
+    tmp_path: Path, undisturbed: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run.h5"
+
+    def stop(file: h5py.File, part: h5py.File, start: int, n: int) -> None:
+        if start == 8:
+            raise KeyboardInterrupt
+        append(file, part, start, n)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("cfdiff.store.parts.append", stop)
+        toy.run(out)
+    left = os.listdir(tmp_path / "run.h5.parts")
+    assert not out.exists() and not [name for name in left if name.endswith((".lock", ".tmp"))]
+    assert toy.run(out) == []
+    assert out.read_bytes() == undisturbed
+
+
+def test_a_run_that_is_finished_and_cleared_away_meanwhile_is_read_as_finished(tmp_path: Path) -> None:
+    out = tmp_path / "run.h5"
+    with RunParts(out, toy.SETTINGS, toy.N, toy.PART) as parts:
+        toy.run(out)
+        assert parts.missing() == [] and list(parts.todo()) == []
+        assert parts.join(toy.ATTRS) == out
+
+
+def test_one_that_is_turned_away_leaves_no_claim(tmp_path: Path) -> None:
+    out = tmp_path / "run.h5"
+    with RunParts(out, toy.SETTINGS, toy.N, toy.PART):
+        pass
+    with pytest.raises(UserError, match="other settings"):
+        RunParts(out, {"steps": 1}, toy.N, toy.PART)
+    assert not list(tmp_path.rglob("*.lock"))

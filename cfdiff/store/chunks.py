@@ -1,0 +1,45 @@
+"""Rows of one HDF5 file into another: compressed chunks as they are where they fit, else value by value."""
+
+from __future__ import annotations
+
+import h5py
+
+from cfdiff.store.schema import create_dataset
+
+
+def append(file: h5py.File, part: h5py.File, start: int, n: int) -> None:
+    """Copy all data sets of `part` to their rows from `start` on in `file`, which is made for `n` images."""
+    names: list[str] = []
+    part.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    for name in names:
+        source = part[name]
+        target = file[name] if name in file else create_dataset(file, name, source, n)
+        if _same_chunks(source, target):
+            _copy_chunks(source, target, start)
+        else:
+            # Strings stay bytes: neither decoded nor encoded.
+            target[start : start + len(source)] = source[:]
+
+
+def _same_chunks(source: h5py.Dataset, target: h5py.Dataset) -> bool:
+    """Whether both have a chunk a row, packed alike, with the values in it: strings lie elsewhere in a file."""
+    one_row = (1, *source.shape[1:])
+    if source.dtype.kind == "O":
+        return False
+    if not source.chunks == target.chunks == one_row or source.dtype != target.dtype:
+        return False
+    return _filters(source) == _filters(target)
+
+
+def _filters(dataset: h5py.Dataset) -> list[tuple[int, tuple[int, ...]]]:
+    """Number and parameters of each filter, in order."""
+    plist = dataset.id.get_create_plist()
+    filters = [plist.get_filter(i) for i in range(plist.get_nfilters())]
+    return [(code, values) for code, _, values, _ in filters]
+
+
+def _copy_chunks(source: h5py.Dataset, target: h5py.Dataset, start: int) -> None:
+    rest = (0,) * (source.ndim - 1)
+    for row in range(len(source)):
+        mask, packed = source.id.read_direct_chunk((row, *rest))
+        target.id.write_direct_chunk((start + row, *rest), packed, mask)
