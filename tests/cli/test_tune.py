@@ -65,7 +65,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(cfdiff: Run, tmp_path: Path) -> N
 
 
 def row(images: Any, settings: Any, **figures: Any) -> Measured:
-    return Measured(images, settings, "negative", 1, 0.75, (0.4, 0.9), 0.01, None, 30.0, **figures)
+    return Measured(images, settings, "negative", 1, None, "images", 0.75, (0.4, 0.9), 0.01, None, 30.0, **figures)
 
 
 def outcome(**changes: Any) -> TuneResult:

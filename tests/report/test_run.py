@@ -66,7 +66,7 @@ def test_the_cards_of_the_models_are_shown_only_where_their_hash_is_that_of_the_
     with open_result(run) as result:
         hashes = result.attrs["models"]
     own = model_facts(hashes, str(toy.weights))
-    assert [model.part for model in own] == ["diffusion", "guide", "checker", "judge"]
+    assert [model.role for model in own] == ["diffusion", "guide", "checker", "judge"]
     assert ("architecture", "resnet10t") in own[3].facts and own[3].sha256 == hashes["judge"]
     others = model_facts({"judge": "0" * 64}, str(toy.weights))
     assert others == [Facts("judge", "0" * 64, [("card", "not at hand")])]
@@ -162,7 +162,7 @@ def test_an_existing_page_is_replaced_only_by_force(run: Path, tmp_path: Path) -
 
 
 def test_a_report_says_how_much_of_the_run_it_shows(make_bags: Callable[..., Path], run: Path) -> None:
-    made = report(ReportSettings(run=run, limit=3))
+    made = report(ReportSettings(run=run, limit=3, force=True))
     assert (made.page, made.shown, made.of) == (run.with_suffix(".html"), 3, 4)
     bags = report(ReportSettings(run=make_bags(bags=3), limit=16))
     assert 0 < bags.shown < bags.of

@@ -87,9 +87,9 @@ def test_the_intervals_of_the_comparison_are_over_the_groups_of_its_images(found
         patients = dict(zip(np.load(splits)["id"], np.load(splits)["patient"], strict=True))
         assert [patients[name] for name in pictures.ids] == groups.tolist()
         for row in rows(figures, images).values():
-            assert row["groups"] == len(np.unique(groups)) > 1 and row["intervals_over"] == "groups"
-            hits = np.arange(row["n"]) < round(row["flipped_checker"] * row["n"])
-            assert row["flipped_checker_95"] != wilson(int(hits.sum()), row["n"])
+            assert row.groups == len(np.unique(groups)) > 1 and row.intervals_over == "groups"
+            hits = np.arange(row.n) < round(row.flipped_checker * row.n)
+            assert row.flipped_checker_95 != wilson(int(hits.sum()), row.n)
 
 
 def test_without_groups_the_intervals_of_the_comparison_are_over_images(
@@ -97,10 +97,10 @@ def test_without_groups_the_intervals_of_the_comparison_are_over_images(
 ) -> None:
     arrays = {name: values for name, values in np.load(splits).items() if name != "patient"}
     np.savez(tmp_path / "loose.npz", **arrays)
-    for row in tune(make(data=str(tmp_path / "loose.npz"), trials=1, images=4))["comparison"]:
-        assert row["groups"] is None and row["intervals_over"] == "images"
-        hits = round(row["flipped_checker"] * row["n"])
-        assert row["flipped_checker_95"] == pytest.approx(wilson(hits, row["n"]))
+    for row in tune(make(data=str(tmp_path / "loose.npz"), trials=1, images=4)).comparison:
+        assert row.groups is None and row.intervals_over == "images"
+        hits = round(row.flipped_checker * row.n)
+        assert row.flipped_checker_95 == pytest.approx(wilson(hits, row.n))
 
 
 def test_the_config_holds_the_choice_and_translate_and_bag_take_it(found: Any, toy: Any, tmp_path: Path) -> None:
