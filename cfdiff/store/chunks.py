@@ -40,6 +40,7 @@ def _filters(dataset: h5py.Dataset) -> list[tuple[int, tuple[int, ...]]]:
 
 def _copy_chunks(source: h5py.Dataset, target: h5py.Dataset, start: int) -> None:
     rest = (0,) * (source.ndim - 1)
+    read, write = source.id.read_direct_chunk, target.id.write_direct_chunk
     for row in range(len(source)):
-        mask, packed = source.id.read_direct_chunk((row, *rest))
-        target.id.write_direct_chunk((start + row, *rest), packed, mask)
+        mask, packed = read((row, *rest))
+        write((start + row, *rest), packed, mask)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from cfdiff.train.classifier import train_classifier, validate
 from cfdiff.train.data import open_training_data
 from cfdiff.train.diffusion import train_diffusion
 from cfdiff.train.folder import flat
+from cfdiff.train.result import TrainResult
 from cfdiff.train.settings import ClassifierSettings, DiffusionSettings, TrainSettings
 
 RESNET = {"channels": [8, 8, 8, 8], "stem_width": 8}
@@ -49,7 +51,7 @@ def settings(data: Path, out: Path, kind: str = "diffusion", **changes: Any) -> 
     return ClassifierSettings(**{**common, "arch": "resnet10t", "kwargs": RESNET, **changes})
 
 
-def train(s: TrainSettings) -> dict[str, Any]:
+def train(s: TrainSettings) -> TrainResult:
     return train_diffusion(s) if isinstance(s, DiffusionSettings) else train_classifier(s)  # type: ignore[arg-type]
 
 
@@ -321,3 +323,38 @@ def test_the_average_is_that_of_each_tensor_alone() -> None:
             wanted[k] = d * wanted[k] + (1 - d) * v if v.is_floating_point() else v.clone()
     for k, v in average.net.state_dict().items():
         torch.testing.assert_close(v, wanted[k])
+
+
+def test_the_same_command_started_twice_trains_once(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second ends with a sentence, writes no line into the log and takes no scratch file of the first."""
+    out, said = tmp_path / "out", []
+    s = settings(data, out, steps=4, eval_every=2)
+    step = module.Trainer._one_step
+
+    def with_a_second(self: Any, loss: Any) -> Any:
+        if not said:
+            said.append("")
+            scratch = out / "model.safetensors.1-ab.tmp"
+            scratch.touch()
+            for again in (s, settings(data, out, steps=4, eval_every=2, force=True)):
+                with pytest.raises(UserError, match="Another training is at work in") as caught:
+                    train(again)
+                said.append(str(caught.value))
+            assert scratch.exists()
+            scratch.unlink()
+        return step(self, loss)
+
+    monkeypatch.setattr(module.Trainer, "_one_step", with_a_second)
+    assert train(s).step == 4 and len(said) == 3
+    assert [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()] == [2, 4]
+    assert not list(out.glob("*.lock"))
+
+
+def test_a_training_whose_process_was_killed_is_continued_at_once(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    dead = {"host": socket.gethostname(), "pid": 2**22 + 1, "started": "1", "token": "ab"}
+    (out / "training.lock").write_text(json.dumps(dead))
+    assert train(settings(data, out, steps=2)).step == 2
