@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,15 @@ from cfdiff.errors import UserError
 def temporary(path: Path) -> Path:
     """A name beside `path` that no other process uses."""
     return path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def try_writing(folder: Path) -> None:
+    """Raise OSError where no file can be made in `folder`; a mode bit says nothing of read-only mounts and quotas.
+
+    The file has no name where the system can do so, and nothing stays behind whenever one is killed.
+    """
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 @contextmanager

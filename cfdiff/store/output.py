@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cfdiff.errors import UserError
-from cfdiff.files import temporary
+from cfdiff.files import try_writing
 
 
 def parts_dir(out: Path) -> Path:
@@ -26,10 +26,8 @@ def check_output(path: Path, force: bool = False, option: str = "--out") -> None
         raise UserError(f"Cannot write {path}: {folder} is no existing folder; create it or change {option}.")
     if path.exists() and not force and not parts_dir(path).exists():
         raise UserError(f"{path} exists already: choose another {option}, or replace it with --force.")
-    probe = temporary(path)
     try:
-        probe.touch()  # asks the file system itself: a mode bit says nothing of read-only mounts and quotas
-        probe.unlink()
+        try_writing(folder)
     except OSError as error:
         raise UserError(f"Cannot write in {folder} ({error.strerror}): choose another {option}.") from error
 

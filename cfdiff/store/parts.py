@@ -14,6 +14,7 @@ of which run it is, so that one of another is computed anew and never joined.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -245,7 +246,9 @@ class RunParts:
         except FileNotFoundError:
             return
         sync(self.out.parent)
-        shutil.rmtree(grave)
+        # This one, and what one left that was killed at this very place.
+        for left in self.out.parent.glob(f"{glob.escape(self.folder.name)}.*.tmp"):
+            shutil.rmtree(left, ignore_errors=True)
 
     def _whole(self, start: int) -> bool:
         """Whether the part is there, undamaged and of this run; each is read once a process."""

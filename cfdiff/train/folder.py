@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from cfdiff.errors import UserError
-from cfdiff.files import atomic, temporary
+from cfdiff.files import atomic, try_writing
 from cfdiff.store.claims import Claims
 from cfdiff.train.settings import TrainSettings
 
@@ -42,9 +42,7 @@ class RunFolder:
         """Make the folder; raise UserError where it cannot be written, or holds a model that would be lost."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            probe = temporary(self.path / "probe")
-            probe.touch()
-            probe.unlink(missing_ok=True)  # a training at work here clears such files when it begins
+            try_writing(self.path)
         except OSError as error:
             raise UserError(
                 f"The folder {str(self.path)!r} cannot be written ({error.strerror}): give another --out."

@@ -489,3 +489,15 @@ def test_one_that_is_turned_away_leaves_no_claim(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="other settings"):
         RunParts(out, {"steps": 1}, toy.N, toy.PART)
     assert not list(tmp_path.rglob("*.lock"))
+
+
+def test_what_a_process_left_that_was_killed_while_it_cleared_up_is_cleared_up(tmp_path: Path) -> None:
+    grave = tmp_path / "run.h5.parts.4711-ab.tmp"
+    grave.mkdir()
+    (grave / "settings.json").touch()
+    out = tmp_path / "run.h5"
+    with RunParts(out, toy.SETTINGS, toy.N, toy.PART) as run:
+        for start, stop in run.todo():
+            run.write(start, toy.batch(start, stop))
+        run.join(toy.ATTRS)
+    assert list(tmp_path.iterdir()) == [out]
