@@ -1,6 +1,7 @@
 # Every target sets itself up in .venv on a bare Linux with Python 3.11 or newer, its venv module and make.
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS ?= 2
 # What is tested is what is installed; `make CONSTRAINTS= .venv/stamp` takes the newest versions instead.
 CONSTRAINTS ?= -c constraints.txt
 
@@ -17,8 +18,9 @@ demo: .venv/stamp
 	@echo "Open demo/negative-to-positive.png and demo/positive-to-negative.png: source, counterfactual, difference."
 	@echo "The same cells, as data: demo/negative-to-positive.h5 and demo/positive-to-negative.h5 (docs/hdf5.md)."
 
+# Two workers of one thread each: two threads in each of two processes would wait for one another.
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 # The oldest versions that pyproject.toml allows, in an environment of their own (some GB; not in CI).
 test-lowest:
