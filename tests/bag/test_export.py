@@ -10,7 +10,6 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from torchmil.datasets import ProcessedMILDataset
 
 from cfdiff.bag.export import check_export, export_bags
 from cfdiff.bag.run import bag
@@ -18,6 +17,8 @@ from cfdiff.bag.settings import BagSettings
 from cfdiff.bag.setup import Setup, set_up
 from cfdiff.errors import UserError
 from cfdiff.store.bags import open_bags
+
+ProcessedMILDataset = pytest.importorskip("torchmil.datasets").ProcessedMILDataset
 
 
 def settings(toy: Any, out: Path | None = None, **changes: Any) -> BagSettings:
