@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from cfdiff.edit.roles import Cast
-from cfdiff.models.bundled import ROLES
+from cfdiff.roles import ROLES
 from cfdiff.settings import resolve
 from cfdiff.translate import run as workflow
 from cfdiff.translate.settings import TranslateSettings

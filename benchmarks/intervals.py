@@ -5,7 +5,8 @@
 Shares: the share of each group is drawn from a beta distribution with the wanted mean and intraclass correlation (ICC),
 its images independently of that share. Means: a group's effect and an image's own are normal with the ICC between them;
 "skewed" values are exp(0.6 x) of those. Groups have 20 images each, or geometrically distributed sizes of mean 20 from
-2 to 100. The product's own functions (`cfdiff.metrics.intervals`) are called; the other candidates stand here.
+2 to 100, or such and one that holds five images of seven. The product's own functions (`cfdiff.metrics.intervals`) are
+called; the other candidates stand here.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from cfdiff.metrics.intervals import Z, mean_interval, share_interval
 GROUPS = (3, 5, 10, 18, 50)
 ICC = (0.0, 0.1, 0.3)
 SHARES = (0.02, 0.1, 0.5, 0.98)
-SIZES = ("equal", "unequal")
+SIZES = ("equal", "unequal", "one large")
 DRAWS = 1000
 GOAL, FROM = 0.93, 5
 """The coverage to reach, and the number of groups from which on."""
@@ -95,7 +96,10 @@ def group_sizes(rng: np.random.Generator, simulations: int, g: int, sizes: str) 
     """(simulations, g) images of each group."""
     if sizes == "equal":
         return np.full((simulations, g), 20)
-    return np.clip(rng.geometric(1 / 20, (simulations, g)), 2, 100)
+    n = np.clip(rng.geometric(1 / 20, (simulations, g)), 2, 100)
+    if sizes == "one large":  # as in the bundled cells, where one patient has 501 of 697 parasitized ones
+        n[:, 0] = 2.5 * np.maximum(10, n[:, 1:].sum(1))
+    return n
 
 
 def some_values(rng: np.random.Generator, size: np.ndarray, icc: float, skewed: bool) -> np.ndarray:

@@ -69,6 +69,7 @@ PLACES = {
     "diffusion",
     "guide",
     "checker",
+    "verifier",
     "judge",
 }
 """Settings that say where, not what: they are not part of a result, which holds hashes instead of paths."""

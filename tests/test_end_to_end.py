@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cfdiff.models.bundled import ROLES, WEIGHTS
+from cfdiff.models.bundled import WEIGHTS
 from cfdiff.models.checkpoint import read_card
+from cfdiff.roles import ROLES
 from cfdiff.store import open_result
 
 BUNDLED = WEIGHTS / "malaria-cells"

@@ -11,7 +11,7 @@ import cfdiff
 
 ROOT = Path(cfdiff.__file__).parent
 # What each package may import besides itself; the ground and the package itself are open to all.
-GROUND = {"errors", "files", "progress", "registry", "version"}
+GROUND = {"errors", "files", "progress", "registry", "roles", "version"}
 EDITING = {"edit", "figures", "models", "data", "store", "metrics", "engine", "settings"}
 TASKS = {"translate", "bag", "evaluate", "doctor", "tune", "report", "train"}
 ALLOWED = {
@@ -45,6 +45,7 @@ ALLOWED = {
     "settings": set(),
     "progress": set(),
     "registry": set(),
+    "roles": set(),
     "version": set(),
     "errors": set(),
     "files": set(),

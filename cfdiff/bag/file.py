@@ -10,10 +10,13 @@ import numpy as np
 
 from cfdiff.bag.instance import Done, root_attributes
 from cfdiff.bag.setup import Setup, prob_of
+from cfdiff.roles import WITNESSES
 from cfdiff.store import open_result
 from cfdiff.store.bags import ImageStream, sha256_of, write_bags
 
 _BATCH = 256
+_ACHIEVED = {"judge": "achieved_by_labels", "checker": "achieved_by_checker"}
+"""Whose word counts where an instance was edited -> the column of mix/*."""
 _COPIED = ("ratio", "depth", "alpha_bar", "retries", "network_calls")
 
 
@@ -63,7 +66,7 @@ def write_bag_file(path: Path, setup: Setup, done: Done) -> None:
         "mix/before": _mean_of(before, goal_of),
         "mix/target": np.array([goal.target for goal in goals], dtype=np.int8),
     }
-    for who in ("checker", "judge"):
+    for who in WITNESSES:
         model = getattr(setup.cast, who)
         if model is None:
             continue
@@ -75,8 +78,8 @@ def write_bag_file(path: Path, setup: Setup, done: Done) -> None:
         positive = prob[:, 1, 1] > 0.5
         if who == "judge":
             arrays["mix/achieved"] = _mean_of(positive, goal_of)
-        name = "achieved_by_labels" if who == "judge" else "achieved_by_checker"
-        arrays[f"mix/{name}"] = _mean_of(np.where(touched, positive, before), goal_of)
+        if who in _ACHIEVED:
+            arrays[f"mix/{_ACHIEVED[who]}"] = _mean_of(np.where(touched, positive, before), goal_of)
 
     used = np.zeros(len(edits["target"]), bool)
     used[edit[touched]] = True
@@ -119,7 +122,7 @@ def _edits(done: Done) -> dict[str, np.ndarray]:
         with open_result(path) as result:
             for name in ("id", "target", *(f"guidance/{name}" for name in _COPIED)):
                 columns.setdefault(name, []).append(result[name][:][keep])
-            for who in ("checker", "judge"):
+            for who in WITNESSES:
                 if f"prob/{who}" in result:
                     columns.setdefault(f"prob/{who}", []).append(result.prob(who)[keep, 1])
             status = result["status"][:] if "status" in result else np.full(len(result), "")

@@ -16,6 +16,7 @@ from cfdiff.edit.editor import Editor
 from cfdiff.edit.verdicts import edit_arrays
 from cfdiff.errors import UserError
 from cfdiff.progress import Progress
+from cfdiff.roles import ACCEPTING
 from cfdiff.store import RunParts, open_result
 from cfdiff.store.bags import BagParts
 
@@ -169,11 +170,12 @@ def root_attributes(setup: Setup) -> dict[str, Any]:
 
 
 def _failures(setup: Setup, path: Path, items: list[Item]) -> set[Item]:
-    """The items that should have changed class and, to the checker, did not. The judge is not asked."""
-    if setup.cast.checker is None:
-        return set()
+    """The items that should have changed class and, to whoever accepts, did not. The judge is not asked."""
     with open_result(path) as result:
-        p = result.prob("checker")[:, 1]
+        who = next((who for who in ACCEPTING if f"prob/{who}" in result), None)
+        if who is None:
+            return set()
+        p = result.prob(who)[:, 1]
     labels = setup.instances.labels
     return {
         (row, target) for (row, target), q in zip(items, p, strict=True) if labels[row] != target and q[target] <= 0.5

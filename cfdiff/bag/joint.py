@@ -150,6 +150,7 @@ class JointEditor(Editor):
             np.zeros(n, np.int32),
             None,
             np.zeros(n, bool),
+            np.full(n, self.s.edit),
         )
         if not len(free):
             return edits, labels.copy()
@@ -173,8 +174,8 @@ class JointEditor(Editor):
         if self.s.untouched == "sham":
             changed |= ~frozen & ~corrected & ((p[:, 1] > 0.5) == (labels == 1))
         edits.counterfactual[changed] = saved[changed]
-        assert edits.checker is not None
-        edits.checker[changed] = p[changed]
+        assert edits.accepting is not None
+        edits.accepting[changed] = p[changed]
         return edits, z
 
     def _decode_bag(self, images: np.ndarray, ids: list[str], k: int) -> tuple[np.ndarray, int, int]:
@@ -237,12 +238,12 @@ class JointEditor(Editor):
                     if not len(rows):
                         continue
                     again = self.edit(images[rows], [ids[i] for i in rows.tolist()], target)
-                    assert again.checker is not None
+                    assert again.accepting is not None
                     edits.network_calls[rows] += again.network_calls
                     edits.guide_calls[rows] += again.guide_calls
-                    better = again.checker[:, target] > p[rows, target]
+                    better = again.accepting[:, target] > p[rows, target]
                     kept = rows[better]
-                    saved[kept], p[kept] = again.counterfactual[better], again.checker[better]
+                    saved[kept], p[kept] = again.counterfactual[better], again.accepting[better]
                     edits.ratio[kept], edits.depth[kept] = again.ratio[better], again.depth[better]
                     edits.retries[kept] = again.retries[better] + 1
             tried[todo] = True
@@ -251,9 +252,9 @@ class JointEditor(Editor):
             stuck[lost] = True
 
     def _check(self, images: np.ndarray) -> np.ndarray:
-        """The checker's p(class) of images as saved, (n, 2)."""
-        assert self.cast.checker is not None
-        return probabilities(self.cast.checker, to_model(images).to(self.cast.device)).numpy()
+        """The verifier's p(class) of images as saved, (n, 2); the checker's where there is none."""
+        assert self.cast.accepting is not None
+        return probabilities(self.cast.accepting, to_model(images).to(self.cast.device)).numpy()
 
 
 def settle(z: np.ndarray, labels: np.ndarray, p: np.ndarray, k: int, stuck: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from cfdiff.bag.settings import BAG_PLACES, BagSettings
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source
 from cfdiff.data.values import to_model
-from cfdiff.edit.roles import Cast, load_cast, model_path, probabilities
+from cfdiff.edit.roles import Cast, load_cast, model_paths, probabilities
 from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import Model, read_card
 from cfdiff.registry import POLICIES
@@ -104,7 +104,7 @@ def _open(s: BagSettings) -> Source:
 
 def _judges_classes(s: BagSettings) -> tuple[str, str] | None:
     """The classes that the judge tells apart, which label what the data does not; None without a judge."""
-    path = model_path(s, s.data, "judge")
+    path = next(iter(model_paths(s, s.data, "judge")), None)
     classes = None if path is None else read_card(path).data.get("classes")
     return None if classes is None else (str(classes[0]), str(classes[1]))
 

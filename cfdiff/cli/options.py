@@ -38,7 +38,7 @@ def command(
 
     def decorate(run: Run) -> Callable[..., None]:
         def function(config: Path | None = None, **options: Any) -> None:
-            given = {k: _parse(model, k, v) for k, v in options.items() if v is not None}
+            given = {k: _parse(model, k, v) for k, v in options.items() if v is not None and v != []}
             run(resolve(model, config, given))
 
         parameters = [_config_parameter()]
@@ -86,7 +86,7 @@ def _parameter(name: str, field: Any, spelling: str | None, panel: str | None) -
     text = field.description or name.replace("_", " ").capitalize() + "."
     if choices:
         text += f" One of {', '.join(choices)}."
-    if default is not None and default != {} and kind is not bool:
+    if default not in (None, {}, ()) and kind is not bool:
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
         text += f" [default: {shown}]"
     flag = spelling or "--" + name.replace("_", "-")
@@ -97,7 +97,13 @@ def _parameter(name: str, field: Any, spelling: str | None, panel: str | None) -
 
 
 def _plain(annotation: Any) -> tuple[Any, list[str]]:
-    """The type typer parses, and the choices where the field has some; a tuple of fixed length takes as many values."""
+    """The type typer parses, and the choices where the field has some.
+
+    A tuple of fixed length takes as many values; files of any number are given by the option again and again, as a
+    comma may stand in a name; other lists are one word.
+    """
+    if annotation == tuple[Path, ...]:
+        return list[Path], []
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         inner = [a for a in typing.get_args(annotation) if a is not type(None)]
         return _plain(inner[0]) if len(inner) == 1 else (str, [])
@@ -115,6 +121,8 @@ def _parse(model: type[S], name: str, value: Any) -> Any:
     annotation: Any = model.model_fields[name].annotation
     kinds = (annotation, *typing.get_args(annotation))  # `X | None` is a tuple or a table if X is
     origin = next((o for o in map(typing.get_origin, kinds) if o in (tuple, dict)), None)
+    if isinstance(value, list):
+        return tuple(value)
     if origin is tuple and isinstance(value, str):
         return tuple(v.strip() for v in value.split(","))
     if origin is dict and isinstance(value, str):

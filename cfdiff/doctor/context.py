@@ -17,11 +17,12 @@ from cfdiff.data.values import to_model
 from cfdiff.doctor.lines import Line
 from cfdiff.doctor.settings import DoctorSettings
 from cfdiff.edit.ladder import ladder
-from cfdiff.edit.roles import Cast, load_role, model_path, pick_device
+from cfdiff.edit.roles import Cast, load_role, model_paths, pick_device
 from cfdiff.errors import UserError
-from cfdiff.models.bundled import ROLES
 from cfdiff.models.checkpoint import Model
+from cfdiff.models.ensemble import ensemble
 from cfdiff.registry import GUIDES
+from cfdiff.roles import ROLES
 
 T = TypeVar("T")
 
@@ -168,5 +169,4 @@ def attempt(name: str, f: Callable[[], T], lines: list[Line]) -> T | None:
 
 
 def _load(s: DoctorSettings, role: str, device: torch.device) -> Model | None:
-    path = model_path(s, s.data, role)
-    return None if path is None else load_role(path, role, device)
+    return ensemble([load_role(path, role, device) for path in model_paths(s, s.data, role)])

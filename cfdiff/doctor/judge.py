@@ -5,7 +5,7 @@ from __future__ import annotations
 from cfdiff.data.raw import file_sha256
 from cfdiff.doctor.context import Context
 from cfdiff.doctor.lines import Line
-from cfdiff.edit.roles import model_path
+from cfdiff.edit.roles import model_paths
 from cfdiff.models.checkpoint import Model
 
 STEERING = ("guide", "checker")
@@ -14,7 +14,7 @@ STEERING = ("guide", "checker")
 def independence(context: Context) -> list[Line]:
     """The judge against guide and checker: not the same file, no shared training groups."""
     judge = context.models.get("judge")
-    path = None if judge is not None else model_path(context.s, context.s.data, "judge")
+    path = None if judge is not None else next(iter(model_paths(context.s, context.s.data, "judge")), None)
     if path is not None and path.is_file():  # not loaded: perhaps because it is the guide, which is of another kind
         digest = file_sha256(path)
         same = [role for role, model in context.models.items() if model.sha256 == digest]

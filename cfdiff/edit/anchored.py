@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,9 @@ class Anchored:
 
     def __init__(self, editor: Editor, batch: Batch) -> None:
         self.editor, self.batch = editor, batch
+        self.rungs: Sequence[Rung] = editor.rungs
+        self.finds = False
+        self.saliency: Tensor | None = None
         self.depth: float | None = None
         self.path: Trajectory | None = None
         self.rows = np.arange(0)

@@ -27,6 +27,7 @@ from cfdiff.engine import (
     encode_fixed_point,
     encode_noise,
     make_tau,
+    q_sample,
 )
 from cfdiff.engine.joint import chunked
 from cfdiff.registry import EDITS, GUIDES, SOLVERS
@@ -34,10 +35,19 @@ from cfdiff.registry import EDITS, GUIDES, SOLVERS
 
 @dataclass
 class Edits:
-    """What a batch became; rows follow the images. `quarantined`: no try gave finite pixels, so the source stands."""
+    """What a batch became; rows follow the images.
+
+    Attributes:
+        accepting: (N, 2) what `Cast.accepting` says of the images as saved; None where there is no such model.
+        edit: (N,) the way of editing whose try was kept, a name in registry.EDITS.
+        retries: rungs of its ladder, of all ways together.
+        mask: (N, H, W) bool, where the image was allowed to change; None for anywhere.
+        quarantined: no try gave finite pixels, so the source stands.
+        saliency: (N, H, W) float32 in [0, 1], where the class stands to the guides; None where no way looked.
+    """
 
     counterfactual: np.ndarray
-    checker: np.ndarray | None
+    accepting: np.ndarray | None
     ratio: np.ndarray
     depth: np.ndarray
     retries: np.ndarray
@@ -45,12 +55,16 @@ class Edits:
     guide_calls: np.ndarray
     mask: np.ndarray | None
     quarantined: np.ndarray
+    edit: np.ndarray
+    saliency: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What a way of editing gets: z (B, c, h, w), the images in the space; ids (B,); target (B,) int64 classes."""
+    """What a way of editing gets: x (B, C, H, W), the images; z (B, c, h, w), they in the space; ids (B,); target (B,)
+    int64 classes."""
 
+    x: Tensor
     z: Tensor
     ids: Sequence[str]
     target: Tensor
@@ -58,15 +72,40 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Attempt:
-    """One try on n images: their edited z (n, c, h, w); guided steps and network calls of each, (n,) int64."""
+    """One try on n images: their edited z (n, c, h, w); guided steps and network calls of each, (n,) int64.
+
+    `mask` (n, 1, H, W) in [0, 1]: where alone the pixels may change, if the way of editing says so itself.
+    """
 
     z: Tensor
     guided: Tensor
     network_calls: Tensor
+    mask: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Tried:
+    """Some images of a batch (`rows`), as read and as a try would save them (n, H, W, C), and where it may differ."""
+
+    rows: np.ndarray
+    images: np.ndarray
+    saved: np.ndarray
+    finite: np.ndarray
+    mask: Tensor | None
 
 
 class Strategy(Protocol):
-    """A way of editing, made for one batch; the editor climbs the ladder with it."""
+    """A way of editing, made for one batch; the editor climbs its ladder.
+
+    Attributes:
+        rungs: what it tries, weakest first.
+        finds: it looks for the place itself, so that `--mask auto` is not for it.
+        saliency: (B, H, W) in [0, 1], what it looked by; None where it does not look.
+    """
+
+    rungs: Sequence[Rung]
+    finds: bool
+    saliency: Tensor | None
 
     def attempt(self, rows: np.ndarray, rung: Rung, mask: Tensor | None = None) -> Attempt:
         """Edit the images `rows` (n,), increasing, of the batch.
@@ -81,7 +120,8 @@ class Editor:
 
     def __init__(self, cast: Cast, s: EditSettings) -> None:
         self.cast, self.s = cast, s
-        self.rungs = ladder(s)
+        self.ways = list(EDITS) if s.edit == "auto" else [s.edit]
+        self.rungs = ladder(s, verified=cast.verifier is not None)
         self.accept = min(s.accept, s.target)  # the closed loop stops at `target`: more would be luck
         # An exact gradient passes through the diffusion network once more, and is counted as a call of it.
         self.calls_a_gradient = int(s.exact and any(GUIDES[name].backward for name in s.guide_names))
@@ -116,7 +156,7 @@ class Editor:
             rung.ratio,
             target,
             checker=self.cast.clean_log_prob if self.s.closed_loop else None,
-            confidence=self.s.target,
+            confidence=self.s.target if rung.confidence is None else rung.confidence,
         )
         return self.walk(path, ids, guidance if self.s.scale else None, mask)
 
@@ -167,9 +207,10 @@ class Editor:
     def edit(self, images: np.ndarray, ids: Sequence[str], target: int, masks: np.ndarray | None = None) -> Edits:
         """Edit (B, H, W, C) stored images to class `target`; only those that do not flip climb the ladder.
 
-        A try is accepted when the checker, on the image as saved, gives the target at least `accept`, a margin above
-        1/2 because the judge is another model. Where no rung is accepted, the smallest change that flips at all is
-        kept, and where none flips, the try that came closest.
+        A try is accepted when the verifier (the checker where there is none), on the image as saved, gives the target
+        at least `accept`, a margin above 1/2 because the judge is another model. Every way of editing has its turn; of
+        what is accepted the smallest change is kept. Where nothing is accepted, the smallest change that flips at all
+        is kept, and where none flips, the try that came closest.
 
         Args:
             masks: (B, H, W) bool, where the images may change, for the setting mask "data".
@@ -177,81 +218,107 @@ class Editor:
         n, device, space = len(images), self.cast.device, self.cast.space
         best = Edits(
             images.copy(),
-            None if self.cast.checker is None else np.zeros((n, 2), np.float32),
+            None if self.cast.accepting is None else np.zeros((n, 2), np.float32),
             np.zeros(n, np.float32),
             np.zeros(n, np.float32),
             np.zeros(n, np.int16),
             np.zeros(n, np.int32),
             np.zeros(n, np.int32),
-            None if self.s.mask == "none" else np.zeros(images.shape[:3], bool),
+            None,
             np.zeros(n, bool),
+            np.full(n, self.ways[0], dtype=f"U{max(map(len, self.ways))}"),
         )
         score = np.full((n, 2), -np.inf)
         x = to_model(images).to(device)
         z = space.encode(x)
-        strategy: Strategy = EDITS[self.s.edit](self, Batch(z, ids, torch.full((n,), target, device=device)))
-        pending = np.arange(n)
-        for k, rung in enumerate(self.rungs):
-            if not len(pending):
-                break
-            here = slice(None) if len(pending) == n else torch.from_numpy(pending)
-            mask = self._data_mask(masks, pending)
-            edited = self._attempt(strategy, pending, rung, x[here], z[here], mask, best)
-            if self.s.mask == "auto":
-                mask = changed_region(edited - x[here], self.s.mask_share)
-                edited = self._attempt(strategy, pending, rung, x[here], z[here], mask, best)
-            saved, finite = as_saved(images[pending], x[here], edited)
-            accepted = self._keep(best, score, pending, images[pending], saved, finite, target, rung, k, mask)
-            pending = pending[~accepted]
+        batch, tried = Batch(x, z, ids, torch.full((n,), target, device=device)), 0
+        for way in self.ways:
+            strategy: Strategy = EDITS[way](self, batch)
+            pending = np.arange(n)
+            for rung in strategy.rungs:
+                if not len(pending):
+                    break
+                mask = self._data_mask(masks, pending)
+                edited, mask = self._attempt(strategy, pending, rung, batch, mask, best)
+                if self.s.mask == "auto" and not strategy.finds:
+                    here = torch.from_numpy(pending)
+                    mask = changed_region(edited - x[here], self.s.mask_share)
+                    edited, mask = self._attempt(strategy, pending, rung, batch, mask, best)
+                saved, finite = as_saved(images[pending], x[torch.from_numpy(pending)], edited)
+                made = Tried(pending, images[pending], saved, finite, mask)
+                accepted = self._keep(best, score, made, target, ids, rung, tried, way)
+                pending, tried = pending[~accepted], tried + 1
+            if strategy.saliency is not None:
+                best.saliency = strategy.saliency.cpu().numpy().astype(np.float32)
         return best
 
     def _attempt(
-        self, strategy: Strategy, rows: np.ndarray, rung: Rung, x: Tensor, z: Tensor, mask: Tensor | None, best: Edits
-    ) -> Tensor:
-        """The edited images (n, C, H, W) of x, whose encoding is z; what they cost is added to `best`."""
-        space = self.cast.space
+        self, strategy: Strategy, rows: np.ndarray, rung: Rung, batch: Batch, mask: Tensor | None, best: Edits
+    ) -> tuple[Tensor, Tensor | None]:
+        """The edited images (n, C, H, W) and where they may differ; what they cost is added to `best`."""
+        space, x = self.cast.space, batch.x[torch.from_numpy(rows)]
         found = strategy.attempt(rows, rung, None if mask is None else space.mask(mask))
         best.network_calls[rows] += found.network_calls.cpu().numpy().astype(np.int32)
         best.guide_calls[rows] += found.guided.cpu().numpy().astype(np.int32)
-        edited = space.saved(x, z, found.z)
-        return edited if mask is None else torch.where(mask > 0, edited, x)
+        edited = space.saved(x, batch.z[torch.from_numpy(rows)], found.z)
+        mask = found.mask if found.mask is not None else mask
+        return (edited if mask is None else torch.where(mask > 0, edited, x)), mask
 
     def _keep(
         self,
         best: Edits,
         score: np.ndarray,
-        rows: np.ndarray,
-        images: np.ndarray,
-        saved: np.ndarray,
-        finite: np.ndarray,
+        tried: Tried,
         target: int,
+        ids: Sequence[str],
         rung: Rung,
         k: int,
-        mask: Tensor | None,
+        way: str,
     ) -> np.ndarray:
-        """Store the tries that are better than what is there; which are accepted, (len(rows),) bool."""
-        if self.cast.checker is None:
+        """Store the tries that are better than what is there; which are accepted, (n,) bool."""
+        rows, saved, finite = tried.rows, tried.saved, tried.finite
+        if self.cast.accepting is None:
             better, accepted = np.ones(len(rows), bool), finite
         else:
-            p = probabilities(self.cast.checker, to_model(saved).to(self.cast.device)).numpy()
-            hit = np.where(finite, p[:, target], -np.inf)  # a try that is not finite is worse than any other
+            p = probabilities(self.cast.accepting, to_model(saved).to(self.cast.device)).numpy()
+            hit = p if not self.s.smooth else self._smoothed(saved, p, [ids[i] for i in rows.tolist()])
+            hit = np.where(finite, hit[:, target], -np.inf)  # a try that is not finite is worse than any other
             accepted = hit >= self.accept
             # Flips before those that do not; among flips the smaller change, among the others the closer.
-            change = mean_change(images, saved)
+            change = mean_change(tried.images, saved)
             flips = accepted | (hit > 0.5)
             rank = np.stack([np.where(accepted, 2, flips), np.where(flips, -change, hit)], axis=1)
             better = np.array([tuple(new) > tuple(old) for new, old in zip(rank, score[rows], strict=True)])
             score[rows[better]] = rank[better]
-            assert best.checker is not None
-            best.checker[rows[better]] = p[better]
+            assert best.accepting is not None
+            best.accepting[rows[better]] = p[better]
         kept = rows[better]
         best.counterfactual[kept] = saved[better]
         best.ratio[kept] = np.inf if rung.ratio is None else rung.ratio
-        best.depth[kept], best.retries[rows] = rung.depth, k
+        best.depth[kept], best.retries[rows], best.edit[kept] = rung.depth, k, way
         best.quarantined[kept] = ~finite[better]
-        if best.mask is not None and mask is not None:
-            best.mask[kept] = (mask[:, 0] > 0).cpu().numpy()[better]
+        if tried.mask is not None:
+            if best.mask is None:
+                best.mask = np.full(best.counterfactual.shape[:3], k > 0)  # earlier tries were not held to any place
+            best.mask[kept] = (tried.mask[:, 0] > 0).cpu().numpy()[better]
+        elif best.mask is not None:
+            best.mask[kept] = True
         return accepted
+
+    def _smoothed(self, saved: np.ndarray, p: np.ndarray, ids: Sequence[str]) -> np.ndarray:
+        """p (n, 2) of the saved images, averaged in log with what the guide says of them at the depths of `smooth`.
+
+        A change that fools a clean classifier drowns in noise; one that is real does not, up to the guide's limit.
+        """
+        cast = self.cast
+        z = cast.space.encode(to_model(saved).to(cast.device))
+        noise = NoiseSource(self.s.seed, [f"smooth/{i}" for i in ids])
+        told = [torch.from_numpy(p).log()]
+        with torch.no_grad():
+            for depth in self.s.smooth:
+                level = cast.schedule.level_of(depth)
+                told.append(cast.guide_log_prob(q_sample(cast.schedule, z, level, noise.like(z)), level).float().cpu())
+        return torch.stack(told).mean(0).softmax(dim=1).numpy()
 
     def _data_mask(self, masks: np.ndarray | None, rows: np.ndarray) -> Tensor | None:
         if self.s.mask != "data" or masks is None:

@@ -12,14 +12,26 @@ STRENGTH_STEP, DEPTH_STEP = 1.5, 1.5
 
 @dataclass(frozen=True)
 class Rung:
-    """One try: the scale of the guidance, its clamp and the depth."""
+    """One try: the scale of the guidance, its clamp and the depth.
+
+    Attributes:
+        confidence: the checker's, at which the closed loop stops; None for that of the settings.
+        draw: number of the noise that is drawn anew, where a way of editing draws any.
+    """
 
     scale: float
     ratio: float | None
     depth: float
+    confidence: float | None = None
+    draw: int = 0
 
 
-def ladder(s: EditSettings) -> list[Rung]:
+DOUBT_STEP = 0.25
+"""Where a verifier accepts, each rung asks the checker for that share of the doubt of the one before: else the closed
+loop would stop where it had stopped, and a rung would repeat the one before it."""
+
+
+def ladder(s: EditSettings, verified: bool = False) -> list[Rung]:
     """The first try and its retries, weakest first: 1.5 x stronger each, then 1.5 x deeper with the last strengths.
 
     Scale and clamp rise together, since the strength is the smaller of the two: where only one rose, a rung under the
@@ -27,10 +39,17 @@ def ladder(s: EditSettings) -> list[Rung]:
     """
     if s.scale == 0:
         return [Rung(0.0, s.ratio, s.depth)]
+
+    def asked(k: int) -> float | None:
+        return 1 - (1 - s.target) * DOUBT_STEP**k if verified else None
+
     deeper = min(2, s.retries // 2) if s.depth < 1 else 0
     rungs = [
-        Rung(s.scale * k, None if s.ratio is None else s.ratio * k, s.depth)
-        for k in (STRENGTH_STEP**i for i in range(s.retries - deeper + 1))
+        Rung(s.scale * k, None if s.ratio is None else s.ratio * k, s.depth, asked(i))
+        for i, k in enumerate(STRENGTH_STEP**i for i in range(s.retries - deeper + 1))
     ]
     last = rungs[-deeper:] if deeper else []
-    return rungs + [replace(rung, depth=min(1.0, s.depth * DEPTH_STEP**k)) for k, rung in enumerate(last, 1)]
+    return rungs + [
+        replace(rung, depth=min(1.0, s.depth * DEPTH_STEP**k), confidence=asked(len(rungs) - 1 + k))
+        for k, rung in enumerate(last, 1)
+    ]

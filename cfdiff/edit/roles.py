@@ -1,4 +1,4 @@
-"""The four models of a run, checked against each other and against the data before anything is computed."""
+"""The models of a run, checked against each other and against the data before anything is computed."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ from cfdiff.data.source import Source
 from cfdiff.edit.settings import EditSettings
 from cfdiff.engine import NoiseSchedule
 from cfdiff.errors import UserError
-from cfdiff.models.bundled import ROLES, role_file, weights_file
+from cfdiff.models.bundled import role_files, weights_folder
 from cfdiff.models.checkpoint import Model, load_diffusion, load_model
 from cfdiff.models.denoiser import Denoiser
+from cfdiff.models.ensemble import ensemble
 from cfdiff.models.space import Space
 from cfdiff.registry import GUIDES
+from cfdiff.roles import ACCEPTING, JOINED, ROLES, STEERING
 
 KINDS = {
     "diffusion": "diffusion",
     "guide": "noisy-classifier",
     "checker": "clean-classifier",
+    "verifier": "clean-classifier",
     "judge": "clean-classifier",
 }
 DTYPES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -35,7 +38,7 @@ CHANCE = 0.65
 
 @dataclass(frozen=True)
 class Cast:
-    """Diffusion model, guide, checker and judge; guide, checker and judge may be missing."""
+    """The models of a run by role; all but the diffusion model may be missing. A checker may be several in one."""
 
     diffusion: Model
     guide: Model | None
@@ -43,6 +46,12 @@ class Cast:
     judge: Model | None
     device: torch.device
     precision: str
+    verifier: Model | None = None
+
+    @property
+    def accepting(self) -> Model | None:
+        """Who accepts an edit or sends it up the ladder: the verifier, the checker where there is none, or None."""
+        return next((model for role in ACCEPTING if (model := getattr(self, role)) is not None), None)
 
     @property
     def schedule(self) -> NoiseSchedule:
@@ -56,7 +65,7 @@ class Cast:
 
     @property
     def hashes(self) -> dict[str, str]:
-        """Part -> sha256 of its file, for the result."""
+        """Role -> sha256 of its file, for the result; those of several checkers joined by JOINED."""
         return {role: model.sha256 for role in ROLES if (model := getattr(self, role)) is not None}
 
     @cached_property
@@ -116,10 +125,12 @@ def load_cast(s: EditSettings, data: str, source: Source) -> Cast:
     device = pick_device(s.device)
     models = {}
     for role in ROLES:
-        path = model_path(s, data, role)
-        models[role] = None if path is None else load_role(path, role, device)
+        found = [load_role(path, role, device) for path in model_paths(s, data, role)]
+        for model in found:
+            _check_model(model, role, source)
+        models[role] = ensemble(found)
     cast = Cast(**models, device=device, precision=s.precision)  # type: ignore[arg-type]
-    _check_fit(cast, source)
+    _check_apart(cast)
     _check_needs(cast, s)
     return cast
 
@@ -129,15 +140,15 @@ def load_role(path: Path, role: str, device: torch.device) -> Model:
     return load_diffusion(path, device) if role == "diffusion" else load_model(path, KINDS[role], device)
 
 
-def model_path(s: EditSettings, data: str, role: str) -> Path | None:
-    """The file of one of `ROLES` that the settings name, or that of the bundled data; None where there is none.
+def model_paths(s: EditSettings, data: str, role: str) -> tuple[Path, ...]:
+    """The files of one of `ROLES` that the settings name, or those of the bundled data; () where there are none.
 
     Raises:
         UserError: there is no diffusion model.
     """
-    given = getattr(s, role)
-    if given is not None:
-        return given
+    given: Path | tuple[Path, ...] | None = getattr(s, role)
+    if given:
+        return given if isinstance(given, tuple) else (given,)
     weights = s.weights or (data if data in BUNDLED else None)
     if weights is None:
         if role == "diffusion":
@@ -145,39 +156,41 @@ def model_path(s: EditSettings, data: str, role: str) -> Path | None:
                 f"cfdiff has no weights for {Path(data).name!r}: name yours with --diffusion, --guide, --checker and "
                 "--judge, or with --weights, a folder that holds them."
             )
-        return None
-    if not Path(weights).is_dir():
-        return weights_file(weights, role)
-    path = role_file(Path(weights), role)
-    if path is None and role == "diffusion":
+        return ()
+    paths = role_files(weights_folder(weights), role)
+    if not paths and role == "diffusion":
         raise UserError(
             f"The folder {weights} holds no diffusion.safetensors and no diffusion/model.safetensors: "
             f"it should hold {', '.join(ROLES)}."
         )
-    return path
+    return paths
 
 
-def _check_fit(cast: Cast, source: Source) -> None:
-    for role in ROLES:
-        model: Model | None = getattr(cast, role)
-        if model is None:
-            continue
-        who = f"the {role} model {model.name!r}"
-        misfit = shape_misfit(source.name, source.shape, who, model.shape) or class_misfit(
-            source.name, source.classes, who, model.card.data.get("classes")
-        )
-        if misfit is not None:
-            raise misfit.error
+def _check_model(model: Model, role: str, source: Source) -> None:
+    who = f"the {role} model {model.name!r}"
+    misfit = shape_misfit(source.name, source.shape, who, model.shape) or class_misfit(
+        source.name, source.classes, who, model.card.data.get("classes")
+    )
+    if misfit is not None:
+        raise misfit.error
+
+
+def _check_apart(cast: Cast) -> None:
+    """Guide and diffusion model fit; verifier and judge are none of those whose word they are to check."""
     if cast.guide is not None and not cast.guide.schedule.same_as(cast.schedule):
         raise UserError(
             f"The guide {cast.guide.name!r} was trained on the noise schedule {_schedule(cast.guide)}, the diffusion "
             f"model {cast.diffusion.name!r} on {_schedule(cast.diffusion)}: train a guide with that --schedule "
             "and --T."
         )
-    if cast.judge is not None and cast.judge.sha256 in (cast.hashes.get("guide"), cast.hashes.get("checker")):
-        raise UserError(
-            "The judge is the very model that steers or checks, so its verdict means nothing: name another --judge."
-        )
+    for role, others in (("verifier", STEERING), ("judge", (*STEERING, *ACCEPTING))):
+        model: Model | None = getattr(cast, role)
+        known = {part for other in others for part in cast.hashes.get(other, "").split(JOINED)}
+        if model is not None and model.sha256 in known:
+            raise UserError(
+                f"The {role} is the very model that steers or accepts, so its verdict means nothing: name another "
+                f"--{role}."
+            )
 
 
 def _check_needs(cast: Cast, s: EditSettings) -> None:
@@ -193,10 +206,12 @@ def _check_needs(cast: Cast, s: EditSettings) -> None:
                 "The guide was at chance at every noise level when it was validated, so it cannot steer: "
                 "train it longer, or use --guides clean."
             )
-    if cast.checker is None and (s.closed_loop or s.retries):
+    if cast.checker is None and (s.closed_loop or (s.retries and cast.accepting is None)):
         raise UserError(
             "The closed loop and the retries need a checker: name one with --checker, or use --open-loop --retries 0."
         )
+    if s.smooth and cast.guide is None:
+        raise UserError("--smooth asks the guide, and there is none: name one with --guide, or leave --smooth out.")
 
 
 def pick_device(name: str) -> torch.device:

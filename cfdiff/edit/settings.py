@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
@@ -18,11 +18,18 @@ class EditSettings(Settings):
     weights: str | None = Field(
         None,
         json_schema_extra=MODEL,
-        description="Bundled name or folder with the four models [default: those of --data].",
+        description="Bundled name or folder with the models [default: those of --data].",
     )
     diffusion: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the diffusion model.")
     guide: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the noise-aware guide.")
-    checker: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the clean checker.")
+    checker: tuple[Path, ...] = Field(
+        (), json_schema_extra=MODEL, description="Model file of the clean checker; give it again for more, averaged."
+    )
+    verifier: Path | None = Field(
+        None,
+        json_schema_extra=MODEL,
+        description="Model file of the verifier, which never steers and alone accepts an edit.",
+    )
     judge: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the independent judge.")
     depth: float = Field(
         0.3, gt=0, le=1, json_schema_extra=PATH, description="How far up the noise levels, a fraction of T."
@@ -57,7 +64,13 @@ class EditSettings(Settings):
         gt=0,
         le=1,
         json_schema_extra=GUIDANCE,
-        description="The checker's confidence in the image as saved under which it is tried again, at most --target.",
+        description="The confidence in the image as saved under which it is tried again: the verifier's, or without "
+        "one the checker's, at most --target.",
+    )
+    smooth: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (),
+        json_schema_extra=GUIDANCE,
+        description="Accept by the mean with the guide's log-probabilities at these depths too, as 0.1,0.2,0.3.",
     )
     closed_loop: bool = Field(
         True, json_schema_extra=GUIDANCE, description="Stop guiding a sample of which the checker is sure."
@@ -67,7 +80,7 @@ class EditSettings(Settings):
         json_schema_extra=GUIDANCE,
         description="Rungs of the ladder for images below --accept: 1.5 x stronger each, then twice 1.5 x deeper.",
     )
-    edit: Annotated[str, OneOf(EDITS)] = Field(
+    edit: Annotated[str, OneOf(EDITS, also=("auto",))] = Field(
         "anchored", json_schema_extra=GUIDANCE, description="How an image is edited."
     )
     inversion: Literal["ddim", "fixed-point", "noise"] = Field(
@@ -100,6 +113,12 @@ class EditSettings(Settings):
     device: str = Field("auto", json_schema_extra=RUN, description="auto, cpu, cuda or mps.")
     threads: PositiveInt | None = Field(None, json_schema_extra=RUN, description="CPU threads [default: all].")
     seed: int = Field(0, json_schema_extra=RUN, description="Of every image's noise, and of --limit.")
+
+    @field_validator("checker", mode="before")
+    @classmethod
+    def _one_checker(cls, given: Any) -> Any:
+        """A config file may name one as a string."""
+        return () if given is None else (given,) if isinstance(given, str | Path) else given
 
     @field_validator("ratio")
     @classmethod

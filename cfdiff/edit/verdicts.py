@@ -1,4 +1,4 @@
-"""What is stored of an edit: the images, how they were made, and what checker and judge say of them as saved."""
+"""What is stored of an edit: the images, how they were made, and what the classifiers say of them as saved."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import numpy as np
 from cfdiff.data.values import to_model, unit
 from cfdiff.edit.editor import Edits
 from cfdiff.edit.roles import Cast, probabilities
+from cfdiff.models.checkpoint import Model
+from cfdiff.roles import WITNESSES
 from cfdiff.store.schema import QUARANTINED
 
 
@@ -34,20 +36,22 @@ def edit_arrays(
 
 
 def verdicts(cast: Cast, images: np.ndarray, edits: Edits, target: int) -> dict[str, np.ndarray]:
-    """What checker and judge say before and after, on the saved values; `flipped` is the judge's word.
+    """What judge, verifier and checker say before and after, on the saved values; `flipped` is the judge's word.
 
     A quarantined image has not flipped, whatever the judge says of its source.
     """
-    before, after = (to_model(stage).to(cast.device) for stage in (images, edits.counterfactual))
+    stages = [to_model(stage).to(cast.device) for stage in (images, edits.counterfactual)]
     arrays: dict[str, np.ndarray] = {}
-    if cast.checker is not None and edits.checker is not None:
-        arrays["prob/checker"] = np.stack([probabilities(cast.checker, before).numpy(), edits.checker], axis=1)
-    if cast.judge is not None:
-        p = [probabilities(cast.judge, stage).numpy() for stage in (before, after)]
-        arrays["prob/judge"] = np.stack(p, axis=1)
-        arrays["flipped"] = (arrays["prob/judge"][:, 1, target] > 0.5) & ~edits.quarantined
-    decided = arrays.get("flipped")
-    if decided is None and "prob/checker" in arrays:
-        decided = arrays["prob/checker"][:, 1, target] > 0.5
+    for who in WITNESSES:
+        model: Model | None = getattr(cast, who)
+        if model is None:
+            continue
+        known = edits.accepting if model is cast.accepting else None  # asked already, of the images as saved
+        after = probabilities(model, stages[1]).numpy() if known is None else known
+        arrays[f"prob/{who}"] = np.stack([probabilities(model, stages[0]).numpy(), after], axis=1)
+    decided = next((p[:, 1, target] > 0.5 for p in arrays.values()), None)
+    if "prob/judge" in arrays:
+        arrays["flipped"] = arrays["prob/judge"][:, 1, target] > 0.5
+        arrays["flipped"] &= ~edits.quarantined
     status = "not judged" if decided is None else np.where(decided, "ok", "not flipped")
     return {**arrays, "status": np.where(edits.quarantined, QUARANTINED, status)}

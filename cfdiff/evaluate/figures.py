@@ -14,13 +14,14 @@ from cfdiff.metrics.columns import Columns, Figure
 from cfdiff.metrics.intervals import Interval
 from cfdiff.metrics.realism import cosine_similarity
 from cfdiff.registry import METRICS
+from cfdiff.roles import WITNESSES
 from cfdiff.store.runs import Run
 
 
 def valid(run: Run, columns: Columns, values: dict[str, np.ndarray]) -> dict[str, Figure]:
-    """Flip rate and probability gain, by the judge and by the checker beside it."""
+    """Flip rate and probability gain, by each classifier that the run had."""
     figures = {}
-    for who in ("judge", "checker"):
+    for who in WITNESSES:
         if who not in run.prob:
             continue
         p = run.p_target(who)

@@ -14,7 +14,7 @@ from cfdiff.edit.roles import probabilities
 from cfdiff.errors import UserError
 from cfdiff.evaluate.origin import bundled_data
 from cfdiff.evaluate.settings import EvaluateSettings
-from cfdiff.models.bundled import WEIGHTS, role_file, weights_file
+from cfdiff.models.bundled import WEIGHTS, role_file, weights_folder
 from cfdiff.models.checkpoint import Model, load_model
 from cfdiff.store.runs import Run
 
@@ -70,9 +70,9 @@ def _fault(model: Model, own: str | None, run: Run) -> str | None:
     who = f"the judge {model.name!r}"
     if misfit := shape_misfit(run.path.name, run.shape, who, model.shape):
         return f"{misfit.sentence}: name a judge that was trained on such images with --judge."
-    if model.sha256 in (run.models.get("guide"), run.models.get("checker")):
+    if model.sha256 in run.steering_hashes:
         return (
-            "The judge is the very model that steered or checked, so its verdict means nothing: name another --judge."
+            "The judge is the very model that steered or accepted, so its verdict means nothing: name another --judge."
         )
     if misfit := class_misfit(run.path.name, run.classes, who, model.card.data.get("classes")):
         return f"{misfit.sentence}: name a judge with the run's classes."
@@ -82,7 +82,7 @@ def _fault(model: Model, own: str | None, run: Run) -> str | None:
 def _judge_file(weights: str | None, bundled: str | None) -> Path | None:
     if weights is None:
         return None if bundled is None else role_file(WEIGHTS / bundled, "judge")
-    return role_file(Path(weights), "judge") if Path(weights).is_dir() else weights_file(weights, "judge")
+    return role_file(weights_folder(weights), "judge")
 
 
 def need(judge: Judge | None, what: str) -> Judge:

@@ -19,7 +19,7 @@ from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.metrics import localisation
 from cfdiff.metrics.columns import Columns, Entry, Figure, entry_of
 from cfdiff.metrics.intervals import over
-from cfdiff.models.bundled import ROLES
+from cfdiff.roles import ROLES
 from cfdiff.settings import PLACES
 from cfdiff.store.bags import sha256_of
 from cfdiff.store.runs import Run

@@ -25,6 +25,7 @@ from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.evaluate.trip import round_trip, the_way_back
 from cfdiff.metrics.columns import Columns, Figure
 from cfdiff.progress import Progress
+from cfdiff.roles import WITNESSES
 from cfdiff.store.runs import Run, open_run
 
 QUESTIONS = {
@@ -79,7 +80,7 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> Evaluation:
     )
     if measured.prob is not None:
         run.prob["judge"] = measured.prob
-    decided_by = next((who for who in ("judge", "checker") if who in run.prob), None)
+    decided_by = next((who for who in WITNESSES if who in run.prob), None)
     flipped = None if decided_by is None else run.flipped(decided_by)
     columns = Columns(len(run), run.groups, flipped, s.bootstrap, s.seed)
     values = measured.values

@@ -15,7 +15,7 @@ from cfdiff.evaluate.judge import Judge
 from cfdiff.evaluate.origin import as_source, bundled_data
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.metrics import minimality
-from cfdiff.models.bundled import ROLES
+from cfdiff.roles import ROLES
 from cfdiff.store.runs import Run
 
 

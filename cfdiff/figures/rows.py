@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cfdiff.data.values import mean_change
+from cfdiff.roles import WITNESSES
 from cfdiff.store import Result
 
 EXTREMES = 24
@@ -21,7 +22,7 @@ class Rows:
     Attributes:
         ids: (N,) str.
         groups: (N,) str, or None where the data has none.
-        prob: "judge" and "checker", as far as the run had them -> (N, 2) p(target) before and after.
+        prob: those of roles.WITNESSES that the run had -> (N, 2) p(target) before and after.
         change: (N,) mean |counterfactual - source| of the saved images, in [0, 1] units.
         flipped: (N,) bool, the decider's verdict after; None without a decider.
         retries: (N,) int, or None.
@@ -39,7 +40,7 @@ class Rows:
 
     @property
     def decider(self) -> str | None:
-        """The judge, the checker where there is none, or None."""
+        """The first of roles.WITNESSES that the run had, or None."""
         return next(iter(self.prob), None)
 
     @property
@@ -63,7 +64,7 @@ class Rows:
 def read_rows(result: Result) -> Rows:
     """Read the columns, and compute the change from the saved images in batches."""
     n, target = len(result), result["target"][:].astype(np.int64)
-    names = [who for who in ("judge", "checker") if f"prob/{who}" in result]
+    names = [who for who in WITNESSES if f"prob/{who}" in result]
     prob = {who: result.prob(who)[np.arange(n), :, target] for who in names}
     batches = [slice(i, i + _BATCH) for i in range(0, n, _BATCH)]
     return Rows(

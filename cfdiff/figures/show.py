@@ -12,6 +12,7 @@ from cfdiff.figures.bags import contact_sheet
 from cfdiff.figures.panel import FORMATS, panel
 from cfdiff.figures.rows import Rows, read_rows
 from cfdiff.figures.settings import ShowSettings
+from cfdiff.roles import WITNESSES
 from cfdiff.store import Result, open_result
 from cfdiff.store.bags import open_bags
 from cfdiff.store.output import check_output
@@ -45,10 +46,7 @@ def _show_images(s: ShowSettings, out: Path) -> ShowResult:
     with open_result(s.run) as result:
         rows = read_rows(result)
         if rows.decider is None:
-            raise UserError(
-                f"A panel shows probabilities, and {s.run.name} has neither a judge's nor a checker's: "
-                "make it with --judge."
-            )
+            raise UserError(f"A panel shows probabilities, and {s.run.name} has no classifier's: make it with --judge.")
         chosen, of = choose(rows, s)
         draw(result, chosen, out, names=s.names, title=s.title, columns=s.columns)
     return ShowResult(out, len(chosen), of)
@@ -83,7 +81,7 @@ def draw(
     result: Result, rows: np.ndarray, out: Path, *, names: bool = False, title: bool = True, columns: int = 3
 ) -> Path:
     """The panel of some rows of a result with probabilities; also the preview of cfdiff translate."""
-    who = "judge" if "prob/judge" in result else "checker"
+    who = next(who for who in WITNESSES if f"prob/{who}" in result)
     p = result.prob(who)[rows, :, 1]
     read = {name: np.stack([result[name][i] for i in rows]) for name in ("source", "counterfactual", "difference")}
     negative, positive = result.settings["classes"]

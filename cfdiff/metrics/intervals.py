@@ -36,9 +36,10 @@ def share_interval(hits: np.ndarray, groups: Groups = None) -> Interval:
 
     groups (N,): names of the groups. Wilson's interval (1927) with z^2 + t^2 (deff - 1) in place of z^2: the variance
     of independent images is known from the share, what groups add to it is estimated, hence Student's t. deff, the
-    design effect (Kish 1965), is the linearised variance over groups over that of independent images; it is at least
-    what an intraclass correlation of ASSUMED, fading with the number of the rarer outcome, would make it. So a share of
-    100 % has an interval with the width of its groups. Without groups, or with groups of one: Wilson's own.
+    design effect (Kish 1965), is the variance with groups (`Sample.variance`) over that of independent images. What is
+    added is at least z^2 (deff' - 1), where deff' is what an intraclass correlation of ASSUMED, fading with the number
+    of the rarer outcome, would make: so a share of 100 % has an interval with the width of its groups. Without groups,
+    or with groups of one: Wilson's own.
     """
     hits = np.asarray(hits, np.float64)
     n = len(hits)
@@ -47,17 +48,17 @@ def share_interval(hits: np.ndarray, groups: Groups = None) -> Interval:
     sample = Sample(hits, groups)
     share = sample.mean
     rarer = float(min(hits.sum(), n - hits.sum()))
-    least = 1 + (sample.mates - 1) * ASSUMED * FADING / (FADING + rarer)
+    assumed = (sample.mates - 1) * ASSUMED * FADING / (FADING + rarer)
     independent = share * (1 - share) / n
-    deff = max(least, sample.variance / independent if independent > 0 else 0.0)
-    return wilson(float(hits.sum()), n, math.sqrt(Z**2 + sample.t**2 * (deff - 1)))
+    added = max(0.0, sample.variance / independent - 1) if independent > 0 else 0.0
+    return wilson(float(hits.sum()), n, math.sqrt(Z**2 + max(Z**2 * assumed, sample.t**2 * added)))
 
 
 def mean_interval(values: np.ndarray, groups: Groups = None, within: Interval = ANYWHERE) -> Interval | None:
     """95 % interval of the mean of values (N,), cut to the range `within` that it can have; None for fewer than two.
 
-    Student's, with the standard error of a mean of groups of any sizes (linearised, small-sample form CR2 of Bell and
-    McCaffrey 2002), or that of independent images where that is the larger. Without groups: Student's own.
+    Student's, with the standard error of a mean of groups of any sizes (`Sample.variance`), or that of independent
+    images where that is the larger. Without groups: Student's own.
     """
     values = np.asarray(values, np.float64)
     if len(values) < 2:
@@ -156,15 +157,25 @@ class Sample:
 
     @cached_property
     def variance(self) -> float:
-        """Of the mean: the squared sums of residuals by group; CR2 gives each back what it lost to the mean."""
-        residual = np.bincount(self._member, weights=self.values - self.mean)
-        n = len(self.values)
-        return float((residual**2 / (1 - self.sizes / n)).sum() / n**2)
+        """Of the mean, with an effect of each group: the analysis-of-variance estimate (Searle et al. 1992, chapter 3).
+
+        A residual of a group that holds most images says little of its own effect. So the effects are taken to be of
+        one spread, which all groups tell of, the small ones too; and what it makes of the mean depends on the sizes.
+        """
+        n, sizes = len(self.values), self.sizes
+        squares = float(((self.values - self.mean) ** 2).sum())
+        means = np.bincount(self._member, weights=self.values - self.mean) / sizes
+        among = float((sizes * means**2).sum())
+        if self.count == n:
+            return squares / (n - 1) / n
+        share = self.mates * (self.count - 1) / (n - self.mates)  # the mates of a row over those in a mean square
+        within = max(0.0, squares - among) / (n - self.count)
+        return max(0.0, share * among / (self.count - 1) + (1 - share) * within) / n
 
     @cached_property
     def t(self) -> float:
-        """Student's quantile for as many groups of equal size as tell as much as these (n^2 / sum of n_g^2), less 1."""
-        return float(stdtrit(max(1.0, len(self.values) / self.mates - 1), 0.975))
+        """Student's quantile for the number of groups less 1."""
+        return float(stdtrit(max(1.0, self.count - 1.0), 0.975))
 
     @cached_property
     def _member(self) -> np.ndarray:

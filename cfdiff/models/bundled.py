@@ -7,7 +7,6 @@ from pathlib import Path
 from cfdiff.errors import UserError
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
-ROLES = ("diffusion", "guide", "checker", "judge")
 
 
 def role_file(folder: Path, role: str) -> Path | None:
@@ -16,13 +15,21 @@ def role_file(folder: Path, role: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def weights_file(dataset: str, role: str) -> Path:
-    """The bundled model file of `role` (diffusion, guide, checker, judge) for a bundled data set."""
-    path = role_file(WEIGHTS / dataset, role)
-    if path is None:
+def role_files(folder: Path, role: str) -> tuple[Path, ...]:
+    """All files of a role: that of `role_file`, then those of ROLE-2, ROLE-3 and so on, up to the first gap."""
+    found: list[Path] = []
+    while (path := role_file(folder, role if not found else f"{role}-{len(found) + 1}")) is not None:
+        found.append(path)
+    return tuple(found)
+
+
+def weights_folder(weights: str) -> Path:
+    """The folder of --weights: a path, or the name of a bundled data set; UserError where there is none."""
+    folder = Path(weights) if Path(weights).is_dir() else WEIGHTS / weights
+    if not folder.is_dir():
         known = sorted(p.name for p in WEIGHTS.iterdir() if p.is_dir()) if WEIGHTS.exists() else []
         raise UserError(
-            f"cfdiff ships no {role} for {dataset!r} (it ships weights for: {', '.join(known) or 'nothing'}): "
-            "train one, and give --weights the folder that holds it."
+            f"There is no folder {weights!r}, nor does cfdiff ship weights of that name (it ships some for: "
+            f"{', '.join(known) or 'nothing'}): give --weights the folder that holds the models."
         )
-    return path
+    return folder

@@ -70,8 +70,9 @@ def lead(result: Result, rows: Rows, target: str) -> str:
     groups = "" if rows.groups is None else f" from {len(np.unique(rows.groups)):,} groups"
     verdict = {
         "judge": "The judge is a classifier that never steered: only its word counts as flipped.",
+        "verifier": "There was no judge: flipped is the word of the verifier, which never steered, but accepted.",
         "checker": "There was no independent judge: flipped is the word of the checker, which also steered.",
-        None: "There was neither judge nor checker, so nothing is known of the class afterwards.",
+        None: "There was no classifier of clean images, so nothing is known of the class afterwards.",
     }[rows.decider]
     return f"{_images(len(rows))} of {result.settings['data']}{groups}, edited to become {target}. {verdict}"
 

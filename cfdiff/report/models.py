@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cfdiff.errors import UserError
-from cfdiff.models.bundled import ROLES, WEIGHTS, role_file
+from cfdiff.models.bundled import WEIGHTS, role_files, weights_folder
 from cfdiff.models.checkpoint import Card, read_card
 from cfdiff.report.html.tables import plain
+from cfdiff.roles import JOINED, ROLES
 
 _ABSENT = [("card", "not at hand")]
 
@@ -25,7 +25,7 @@ class Facts:
 
 
 def model_facts(hashes: dict[str, str], weights: str | None) -> list[Facts]:
-    """Of each model, in the order diffusion, guide, checker, judge.
+    """Of each model, in the order of ROLES.
 
     Raises:
         UserError: `weights` is neither a folder nor a bundled name.
@@ -33,19 +33,11 @@ def model_facts(hashes: dict[str, str], weights: str | None) -> list[Facts]:
     folders = [weights_folder(weights)] if weights else sorted(path for path in WEIGHTS.iterdir() if path.is_dir())
     models = []
     for role in (role for role in ROLES if role in hashes):
-        at_hand = (path for folder in folders if (path := role_file(folder, role)) is not None)
-        path = next((path for path in at_hand if _sha256(path) == hashes[role]), None)
-        facts = _ABSENT if path is None else card_facts(read_card(path))
-        models.append(Facts(role, hashes[role], facts))
+        at_hand = {_sha256(path): path for folder in reversed(folders) for path in role_files(folder, role)}
+        for sha256 in hashes[role].split(JOINED):
+            facts = card_facts(read_card(at_hand[sha256])) if sha256 in at_hand else _ABSENT
+            models.append(Facts(role, sha256, facts))
     return models
-
-
-def weights_folder(weights: str) -> Path:
-    """The folder of --weights: a path, or a bundled name."""
-    folder = Path(weights) if Path(weights).is_dir() else WEIGHTS / weights
-    if not folder.is_dir():
-        raise UserError(f"There are no weights at {weights!r}: give --weights a folder with the models of the run.")
-    return folder
 
 
 def card_facts(card: Card) -> list[tuple[str, str]]:

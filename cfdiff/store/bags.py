@@ -15,6 +15,7 @@ import numpy as np
 
 from cfdiff.errors import UserError
 from cfdiff.files import atomic
+from cfdiff.roles import WITNESSES
 from cfdiff.store.bag_schema import FORMAT, FORMAT_VERSION, SCHEMA
 from cfdiff.store.parts import POLL, RunParts
 from cfdiff.store.result import encode_settings, is_result_of
@@ -182,7 +183,7 @@ class BagView:
         label_before, label: (n,) int8 class before and after.
         edited, sham: (n,) bool.
         source, image: (n, H, W, C), before and after.
-        prob: "judge" and "checker" -> (n, 2 stages, 2 classes) float32, those that the run had.
+        prob: those of roles.WITNESSES that the run had -> (n, 2 stages, 2 classes) float32.
     """
 
     name: str
@@ -280,7 +281,7 @@ class Bags:
             sham=self.read("row/sham", rows),
             source=source,
             image=image,
-            prob={k: self.read(f"prob/{k}", rows) for k in ("judge", "checker") if f"prob/{k}" in self},
+            prob={k: self.read(f"prob/{k}", rows) for k in WITNESSES if f"prob/{k}" in self},
         )
 
     def images(self, name: str, index: np.ndarray) -> np.ndarray:

@@ -89,7 +89,7 @@ class Result:
         return np.array([str(status).startswith("quarantined") for status in self["status"][:]], bool)
 
     def prob(self, model: str) -> np.ndarray:
-        """(N, 2, K) float32: what `model` ("judge" or "checker") gives each class before and after."""
+        """(N, 2, K) float32: what `model` ("judge", "verifier" or "checker") gives each class before and after."""
         return self[f"prob/{model}"][:]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from cfdiff.errors import UserError
 from cfdiff.metrics import validity
+from cfdiff.roles import ACCEPTING, JOINED, STEERING, WITNESSES
 from cfdiff.store.bags import Bags, open_bags
 from cfdiff.store.result import open_result
 
@@ -25,7 +26,7 @@ class Run:
     Attributes:
         settings, models: as the file stores them; models is part -> sha256.
         ids, label, target: (N,); groups: (N,) str, or None where the file has fewer than two.
-        prob: "judge" and "checker" -> (N, 2 stages, 2 classes), those that the run had.
+        prob: those of roles.WITNESSES that the run had -> (N, 2 stages, 2 classes).
         read: rows, rising -> source and counterfactual (B, H, W, C) as stored.
         masks: rows -> (B, H, W) where the images were allowed to change; None where anywhere.
         quarantined: (N,) bool, the images that no edit of could be saved.
@@ -50,6 +51,12 @@ class Run:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def steering_hashes(self) -> set[str]:
+        """sha256 of all models that steered an edit or accepted it; a role of several models has theirs joined."""
+        roles = (*STEERING, *ACCEPTING)
+        return {part for role in roles for part in self.models.get(role, "").split(JOINED) if part}
 
     @property
     def classes(self) -> tuple[str, str]:
@@ -94,7 +101,7 @@ def open_run(path: Path) -> Iterator[Run]:
             label=r["label"][:],
             target=r["target"][:],
             groups=_at_least_two(r["group"][:] if "group" in r else None),
-            prob={who: r.prob(who) for who in ("judge", "checker") if f"prob/{who}" in r},
+            prob={who: r.prob(who) for who in WITNESSES if f"prob/{who}" in r},
             shape=r.source.shape[1:],
             dtype=r.source.dtype,
             read=read,
@@ -138,7 +145,7 @@ def _of_bags(bags: Bags) -> Run:
         target=bags.read("edit/target")[edits],
         # A drawn bag mixes patients, so only bags that are groups tell which images belong together.
         groups=_at_least_two(bags.read("bag/name")[owner] if settings["bag_size"] is None else None),
-        prob={who: bags.read(f"prob/{who}")[rows] for who in ("judge", "checker") if f"prob/{who}" in bags},
+        prob={who: bags.read(f"prob/{who}")[rows] for who in WITNESSES if f"prob/{who}" in bags},
         shape=first_source.shape[1:],
         dtype=first_source.dtype,
         read=read,

@@ -43,6 +43,7 @@ SCHEMA: dict[str, Field] = {
     "factual": Field(_IMAGE, "image", "stored value", "the unguided reconstruction of the same image"),
     "mask": Field(("N", "H", "W"), "bool", "", "where the image was allowed to change"),
     "prob/checker": Field(("N", "2", "K"), "float32", "probability", f"checker, {_STAGES}"),
+    "prob/verifier": Field(("N", "2", "K"), "float32", "probability", f"verifier, which never steers, {_STAGES}"),
     "prob/judge": Field(("N", "2", "K"), "float32", "probability", f"independent judge, {_STAGES}"),
     "flipped": Field(("N",), "bool", "", "the judge sees the target class afterwards"),
     "status": Field(("N",), "string", "", "ok, not flipped, not judged, or quarantined and why"),

@@ -18,6 +18,7 @@ from cfdiff.errors import UserError
 from cfdiff.figures.panel import FORMATS
 from cfdiff.figures.show import draw
 from cfdiff.progress import Progress
+from cfdiff.roles import WITNESSES
 from cfdiff.settings import PLACES
 from cfdiff.store import RunParts, check_output, open_result
 from cfdiff.store.output import make_folder
@@ -149,8 +150,8 @@ def _default_out(source: Source, target: int) -> Path:
 
 
 def _check_preview_models(s: TranslateSettings, cast: Cast) -> None:
-    if s.preview is not None and cast.judge is None and cast.checker is None:
-        raise UserError("A preview shows probabilities, and there is neither judge nor checker: name one with --judge.")
+    if s.preview is not None and not any(getattr(cast, who) for who in WITNESSES):
+        raise UserError("A preview shows probabilities, and no model here gives any: name one with --judge.")
 
 
 def _check_preview(path: Path | None) -> None:

@@ -10,9 +10,8 @@ import numpy as np
 
 from cfdiff.data.values import mean_change
 from cfdiff.metrics.intervals import Interval, mean_interval, over, share_interval
+from cfdiff.roles import WITNESSES
 from cfdiff.store import Result, open_result
-
-WHO = ("judge", "checker")
 
 
 @dataclass(frozen=True, repr=False)
@@ -27,8 +26,8 @@ class TranslateSummary:
         network_calls, guide_calls: an image, of the diffusion network, and guided steps.
         retried: share of the images that were tried again.
         quarantined: edits that were not finite; they stand in the result as their sources.
-        flipped_judge, flipped_checker: share seen as the target afterwards; None without such a model.
-        target_before_judge, target_before_checker: share seen as the target before.
+        flipped_judge and so on: share seen as the target afterwards; None without such a model.
+        target_before_judge and so on: share seen as the target before.
         seconds_per_image: of this call; None where all was there.
     """
 
@@ -46,21 +45,24 @@ class TranslateSummary:
     flipped_judge: float | None = None
     flipped_judge_95: Interval | None = None
     target_before_judge: float | None = None
+    flipped_verifier: float | None = None
+    flipped_verifier_95: Interval | None = None
+    target_before_verifier: float | None = None
     flipped_checker: float | None = None
     flipped_checker_95: Interval | None = None
     target_before_checker: float | None = None
     seconds_per_image: float | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """What `--json` prints; without the figures of a judge or a checker that there is not."""
-        missing = [who for who in WHO if getattr(self, f"flipped_{who}") is None]
+        """What `--json` prints; without the figures of a model that there is not."""
+        missing = [who for who in WITNESSES if getattr(self, f"flipped_{who}") is None]
         return {name: value for name, value in asdict(self).items() if not name.endswith(_endings(missing))}
 
     def rows(self) -> list[tuple[str, str]]:
         """Names and values as one reads them."""
         units = "images" if self.groups is None else f"{self.groups} groups"
         found = [("result", self.result), ("images", str(self.images))]
-        for who in WHO:
+        for who in WITNESSES:
             share, interval = getattr(self, f"flipped_{who}"), getattr(self, f"flipped_{who}_95")
             if share is not None:
                 before = getattr(self, f"target_before_{who}")
@@ -89,7 +91,7 @@ class TranslateSummary:
 
 
 def summarise(path: Path, batch: int = 256) -> TranslateSummary:
-    """Images, flips by judge and checker with intervals, mean |difference| in [0, 1] units, calls an image."""
+    """Images, flips by each classifier with intervals, mean |difference| in [0, 1] units, calls an image."""
     with open_result(path) as r:
         n = len(r)
         groups = r["group"][:] if "group" in r else None
@@ -113,9 +115,9 @@ def summarise(path: Path, batch: int = 256) -> TranslateSummary:
 
 
 def _seen(r: Result, groups: np.ndarray | None) -> dict[str, Any]:
-    """The verdicts of judge and checker, by the names of the summary."""
+    """The verdicts of the classifiers, by the names of the summary."""
     found: dict[str, Any] = {}
-    for who in WHO:
+    for who in WITNESSES:
         if f"prob/{who}" in r:
             p = r.prob(who)[np.arange(len(r)), :, r["target"][:]]
             flipped = (p[:, 1] > 0.5) & ~r.quarantined

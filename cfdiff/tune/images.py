@@ -115,10 +115,10 @@ def edited(editor: Editor, pictures: Pictures, start: int, stop: int) -> Iterato
         b = min(a + editor.s.batch_size, stop)
         images = pictures.images[a:b]
         edits = editor.edit(images, pictures.ids[a:b], pictures.target)
-        assert edits.checker is not None
+        assert edits.accepting is not None
         outcome = Outcome(
             tuple(mean_change(images, edits.counterfactual).tolist()),
-            tuple(edits.checker[:, pictures.target].tolist()),
+            tuple(edits.accepting[:, pictures.target].tolist()),
             tuple(edits.network_calls.tolist()),
         )
         yield outcome, edits.counterfactual

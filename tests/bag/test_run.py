@@ -342,7 +342,7 @@ def test_a_failure_that_was_replaced_counts_once_beside_shams(
 
     def stub(self: Editor, images: np.ndarray, ids: Any, target: int, masks: Any = None) -> Any:
         edits = edit(self, images, ids, target, masks)
-        edits.checker[[i for i, name in enumerate(ids) if name == first]] = [0.9, 0.1] if target else [0.1, 0.9]
+        edits.accepting[[i for i, name in enumerate(ids) if name == first]] = [0.9, 0.1] if target else [0.1, 0.9]
         return edits
 
     monkeypatch.setattr(Editor, "edit", stub)

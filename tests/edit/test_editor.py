@@ -305,7 +305,7 @@ def test_only_failures_climb_the_ladder_and_the_smallest_change_that_flips_is_ke
     # One encoding for all rungs (5 calls), then 3 a try: the first step down needs none.
     assert edits.network_calls.tolist() == [8, 11, 14, 14, 14]
     assert edits.guide_calls.tolist() == [2, 4, 6, 6, 6]
-    assert edits.checker is not None and np.allclose(edits.checker[:, 1], kept, atol=1e-5), "of what is saved"
+    assert edits.accepting is not None and np.allclose(edits.accepting[:, 1], kept, atol=1e-5), "of what is saved"
 
 
 def test_a_deeper_rung_is_encoded_again_for_the_failures_only(exact_cast: Cast, edit_settings: Settings) -> None:
@@ -322,7 +322,7 @@ def test_without_a_checker_the_first_try_stands(
 ) -> None:
     settings = edit_settings(guides="noisy", closed_loop=False)
     edits = Editor(replace(exact_cast, checker=None), settings).edit(exact_images(2), names(2), 1)
-    assert edits.checker is None and edits.retries.tolist() == [0, 0]
+    assert edits.accepting is None and edits.retries.tolist() == [0, 0]
     assert (mean_change(exact_images(2), edits.counterfactual) > 0).all()
 
 
@@ -367,7 +367,7 @@ def test_the_ladder_keeps_the_smallest_change_that_flips(
     image[:, 1:4, 1:4] = 0.25
     edits, climbed = tried(Editor(exact_cast, edit_settings(retries=2)), image, tries, monkeypatch)
     assert climbed == used and edits.retries[0] == used - 1
-    assert edits.checker is not None and edits.checker[0, 1] == pytest.approx(tries[kept][0], abs=1e-3)
+    assert edits.accepting is not None and edits.accepting[0, 1] == pytest.approx(tries[kept][0], abs=1e-3)
 
 
 def test_no_more_is_asked_of_the_saved_image_than_of_the_closed_loop(
@@ -413,7 +413,7 @@ def test_an_edit_that_is_not_finite_is_quarantined_and_its_neighbours_are_not(
     alone = Editor(cast, s).edit(images[[0, 2]], [names(3)[0], names(3)[2]], 1)
     assert (edits.counterfactual[[0, 2]] == alone.counterfactual).all()
     if checked:
-        assert edits.checker is not None and np.isfinite(edits.checker).all()
+        assert edits.accepting is not None and np.isfinite(edits.accepting).all()
 
 
 def test_a_finite_try_is_kept_though_a_later_one_is_not_finite(

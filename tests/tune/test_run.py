@@ -133,7 +133,7 @@ def test_the_figures_of_the_choice_are_those_of_a_run_with_it(found: Any, toy: A
     cast = casts.load_cast(s, s.data, halves.whole)
     part = halves.tuning["negative"]
     edits = Editor(cast, s.model_copy(update=result.chosen)).edit(part.images, part.ids, 1)
-    assert rows(result, "tuning")["chosen"].flipped_checker == (edits.checker[:, 1] >= s.margin).mean()  # type: ignore[index]
+    assert rows(result, "tuning")["chosen"].flipped_checker == (edits.accepting[:, 1] >= s.margin).mean()  # type: ignore[index]
 
 
 def test_a_search_that_was_stopped_continues_and_ends_with_the_same_files(

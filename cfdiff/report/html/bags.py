@@ -12,6 +12,7 @@ from cfdiff.figures.panel import change_map, shown
 from cfdiff.figures.rows import Rows
 from cfdiff.report.html.cards import Gallery, common_range, numbers, value_window
 from cfdiff.report.html.pictures import grey_or_rgb, overlay, reduced
+from cfdiff.roles import WITNESSES
 from cfdiff.store.bags import Bags
 
 
@@ -56,9 +57,7 @@ def edited_rows(bags: Bags, batch: int = 256) -> Rows | None:
         return None
     target, source = bags.read("edit/target")[used].astype(np.int64), bags.read("edit/source")[used]
     prob = {
-        who: bags.read(f"prob/{who}")[at][np.arange(len(at)), :, target]
-        for who in ("judge", "checker")
-        if f"prob/{who}" in bags
+        who: bags.read(f"prob/{who}")[at][np.arange(len(at)), :, target] for who in WITNESSES if f"prob/{who}" in bags
     }
     parts = [slice(i, i + batch) for i in range(0, len(used), batch)]
     change = [mean_change(bags.images("source", source[p]), bags.images("counterfactual", used[p])) for p in parts]
