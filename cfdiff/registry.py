@@ -73,6 +73,7 @@ GUIDES = Registry(  # edit.guides.GuideKind
     {
         "noisy": "cfdiff.edit.guides:NOISY",
         "clean": "cfdiff.edit.guides:CLEAN",
+        "cfg": "cfdiff.edit.guides:CFG",
     },
 )
 SPACES = Registry(  # (what a model's card says of its space) -> models.space.Space

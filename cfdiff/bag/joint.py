@@ -42,6 +42,7 @@ def edit_jointly(setup: Setup, parts: BagParts, progress: Progress | None = None
         UserError: with `on_fail` error, when a bag does not reach its count.
     """
     editor = JointEditor(setup.cast, setup.s)
+    editor.kinds()  # a guide that knows no bags is said before any computation
     names = [_name(setup, goal) for goal in setup.goals]
     finished, total = 0, len(setup.goals)
 
@@ -156,7 +157,9 @@ class JointEditor(Editor):
             return edits, labels.copy()
         wanted = free_count(k, len(free), (labels[frozen] == 1).tolist())
         saved = images.copy()
-        saved[free], calls, guided = self._decode_bag(images[free], [ids[i] for i in free.tolist()], wanted)
+        saved[free], calls, guided = self._decode_bag(
+            images[free], [ids[i] for i in free.tolist()], labels[free], wanted
+        )
         p = self._check(saved)
         edits.network_calls[free] += calls
         edits.guide_calls[free] += guided
@@ -178,17 +181,20 @@ class JointEditor(Editor):
         edits.accepting[changed] = p[changed]
         return edits, z
 
-    def _decode_bag(self, images: np.ndarray, ids: list[str], k: int) -> tuple[np.ndarray, int, int]:
+    def _decode_bag(
+        self, images: np.ndarray, ids: list[str], labels: np.ndarray, k: int
+    ) -> tuple[np.ndarray, int, int]:
         """The jointly guided images as saved, network calls and guided steps an image."""
         cast, s = self.cast, self.s
         x0 = to_model(images).to(cast.device)
         z = torch.cat([cast.space.encode(some) for some in x0.split(s.batch_size)])
-        starts = range(0, len(images), s.batch_size)
-        path = join_paths([self.encode(z[i : i + s.batch_size], ids[i : i + s.batch_size], s.depth) for i in starts])
+        source = torch.from_numpy(labels.astype(np.int64)).to(cast.device)
+        parts = [slice(i, i + s.batch_size) for i in range(0, len(images), s.batch_size)]
+        path = join_paths([self.encode(z[part], ids[part], s.depth, source[part]) for part in parts])
         posterior = exact_count(k)
         guidance = Guidance(
             cast.schedule,
-            [kind.joint(cast, s, posterior) for kind in self._kinds()],
+            [kind.joint(cast, s, posterior) for kind in self.kinds()],
             s.scale,
             s.ratio,
             torch.zeros(len(images), dtype=torch.int64),
@@ -198,7 +204,7 @@ class JointEditor(Editor):
         saved = as_saved(images, x0, cast.space.saved(x0, z, found.z))[0]
         return saved, path.calls + int(found.network_calls.max()), int(found.guided.max())
 
-    def _kinds(self) -> list[Any]:
+    def kinds(self) -> list[Any]:
         """The kinds of guides; UserError for one that knows no bags."""
         for name in self.s.guide_names:
             if GUIDES[name].joint is None:

@@ -76,6 +76,30 @@ def linear_loss(variance: Tensor, alpha_bar: float) -> float:
     return float((signal / (signal + 1 - alpha_bar)).mean())
 
 
+def condition(context: Context) -> list[Line]:
+    """||eps - eps_theta||^2 a pixel at the top of the path, told the image's class, nothing, and the other class."""
+    denoise, schedule, z0 = context.cast.denoise, context.cast.schedule, context.z0
+    if not denoise.conditional:
+        return [Line("condition", "ok", "the diffusion model is told no class")]
+    level = schedule.level_of(context.s.depth)
+    noise = NoiseSource(context.s.seed, [f"doctor/{i}" for i in context.ids]).like(z0)
+    x, own = q_sample(schedule, z0, level, noise), torch.from_numpy(context.labels).to(z0.device)
+
+    def error(told: Tensor) -> float:
+        parts = zip(x.split(context.s.batch_size), told.split(context.s.batch_size), strict=True)
+        with torch.no_grad():
+            eps = torch.cat([denoise(part, level, here) for part, here in parts])
+        return float((eps - noise).square().mean())
+
+    found = {"own": error(own), "nothing": error(torch.full_like(own, -1)), "other": error(1 - own)}
+    shown = ", ".join(f"told {name}: {value:.4f}" for name, value in found.items())
+    figure = f"eps error at level {level} by class told: {shown}"
+    if found["own"] < found["other"]:
+        return [Line("condition", "ok", figure, values=found)]
+    advice = "It does not use the class, so --guides cfg leads nowhere: train it longer, or look at the classes' order."
+    return [Line("condition", "fail" if "cfg" in context.s.guide_names else "warn", figure, advice, found)]
+
+
 def precision(context: Context) -> list[Line]:
     """eps under autocast against eps in float32: the root mean square difference, relative, at its worst level."""
     if context.s.precision == "no":

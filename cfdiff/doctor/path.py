@@ -115,9 +115,9 @@ def guidance_strength(context: Context) -> dict[int, Tensor]:
     """Level -> (B,) the unclamped ||guidance|| / ||eps|| towards the other class, at x^e of that level."""
     editor, rows = Editor(context.cast, context.s), context.path_rows
     schedule = context.cast.schedule
-    path = editor.encode(context.z0[rows], [context.ids[i] for i in rows], context.s.depth)
-    target = torch.from_numpy(1 - context.labels[rows])
-    guide = Guidance(schedule, editor.guides(), context.s.scale, None, target)
+    source = torch.from_numpy(context.labels[rows]).to(context.device)
+    path = editor.encode(context.z0[rows], [context.ids[i] for i in rows], context.s.depth, source)
+    guide = Guidance(schedule, editor.guides(), context.s.scale, None, 1 - source)
     strength = {}
     for i in range(path.steps, 0, -1):
         x, eps, level = path.x[i], path.eps_at(i), path.tau[i]
@@ -176,4 +176,4 @@ def _verdict(change: float, step: float, before: dict[Role, float], after: dict[
 def _reconstruct(context: Context, rows: np.ndarray, **changes: Any) -> tuple[np.ndarray, np.ndarray]:
     """Encode and decode without guidance, as it would be saved; and which images came out finite."""
     editor = Editor(context.cast, context.s.model_copy(update={"retries": 0, **changes}))
-    return editor.reconstruct(context.stored[rows], [context.ids[i] for i in rows])
+    return editor.reconstruct(context.stored[rows], [context.ids[i] for i in rows], context.labels[rows])

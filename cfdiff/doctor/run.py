@@ -48,6 +48,7 @@ CHECKS = (
     Check("unseen images", judge.unseen, ("data",)),
     Check("schedule", diffusion.schedules),
     Check("eps error", diffusion.eps_error, ("images", "diffusion")),
+    Check("condition", diffusion.condition, ("images", "diffusion")),
     Check("precision", diffusion.precision, ("images", "diffusion")),
     Check("noise path", path.noise_path, ("data", "diffusion")),
     Check("guide by level", classifiers.guide_by_level, ("images", "both classes", "diffusion")),

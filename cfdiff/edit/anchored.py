@@ -29,11 +29,12 @@ class Anchored:
     def attempt(self, rows: np.ndarray, rung: Rung, mask: Tensor | None = None) -> Attempt:
         """Edit some of the batch at one rung; see `editor.Strategy`."""
         names = [self.batch.ids[i] for i in rows.tolist()]
+        target = self.batch.target[torch.from_numpy(rows)]
         calls = 0
         if self.path is None or rung.depth != self.depth:
-            self.path = self.editor.encode(self.batch.z[torch.from_numpy(rows)], names, rung.depth)
+            self.path = self.editor.encode(self.batch.z[torch.from_numpy(rows)], names, rung.depth, 1 - target)
             self.rows, self.depth = rows, rung.depth
             calls += self.path.calls
         here = self.path.select(np.searchsorted(self.rows, rows).tolist())
-        found = self.editor.decode(here, names, self.batch.target[torch.from_numpy(rows)], rung, mask)
+        found = self.editor.decode(here, names, target, rung, mask)
         return replace(found, network_calls=found.network_calls + calls)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +16,7 @@ from cfdiff.edit.ladder import Rung, ladder
 from cfdiff.edit.roles import Cast, probabilities
 from cfdiff.edit.settings import EditSettings
 from cfdiff.engine import (
+    Denoise,
     Guidance,
     Guide,
     NoiseSource,
@@ -123,8 +124,7 @@ class Editor:
         self.ways = list(EDITS) if s.edit == "auto" else [s.edit]
         self.rungs = ladder(s, verified=cast.verifier is not None)
         self.accept = min(s.accept, s.target)  # the closed loop stops at `target`: more would be luck
-        # An exact gradient passes through the diffusion network once more, and is counted as a call of it.
-        self.calls_a_gradient = int(s.exact and any(GUIDES[name].backward for name in s.guide_names))
+        self.calls_a_gradient = sum(GUIDES[name].calls_a_gradient(s) for name in s.guide_names)
         for rung in self.rungs:  # an impossible depth or step count is said before any computation
             self.tau(rung.depth)
 
@@ -136,14 +136,24 @@ class Editor:
         """The guides that the settings name; their gradients add."""
         return [GUIDES[name].make(self.cast, self.s) for name in self.s.guide_names]
 
-    def encode(self, z: Tensor, ids: Sequence[str], depth: float) -> Trajectory:
-        """The encoded path of z (B, c, h, w) up to `depth`."""
-        cast, tau = self.cast, self.tau(depth)
+    def denoiser(self, told: Tensor | None, chunk: int | None = None) -> Denoise:
+        """The unguided eps(x, level) of images whose classes `told` (n,) it is told; `chunk` images a call, or all."""
+        ask = self.cast.denoise if chunk is None else chunked(self.cast.denoise, chunk)
+        return ask if told is None else lambda x, level: ask(x, level, told)
+
+    def encode(self, z: Tensor, ids: Sequence[str], depth: float, source: Tensor | None = None) -> Trajectory:
+        """The encoded path of z (B, c, h, w) up to `depth`; where the setting `base` says so, told their class `source`
+        (B,) int64, on the way down too."""
+        schedule, tau = self.cast.schedule, self.tau(depth)
+        told = source if self.s.base == "source" and self.cast.denoise.conditional else None
+        denoise = self.denoiser(told)
         if self.s.inversion == "ddim":
-            return encode_ddim(cast.schedule, cast.denoise, z, tau)
-        if self.s.inversion == "fixed-point":
-            return encode_fixed_point(cast.schedule, cast.denoise, z, tau)
-        return encode_noise(cast.schedule, cast.denoise, z, tau, NoiseSource(self.s.seed, [f"encode/{i}" for i in ids]))
+            path = encode_ddim(schedule, denoise, z, tau)
+        elif self.s.inversion == "fixed-point":
+            path = encode_fixed_point(schedule, denoise, z, tau)
+        else:
+            path = encode_noise(schedule, denoise, z, tau, NoiseSource(self.s.seed, [f"encode/{i}" for i in ids]))
+        return replace(path, told=told)
 
     def decode(
         self, path: Trajectory, ids: Sequence[str], target: Tensor, rung: Rung, mask: Tensor | None = None
@@ -168,11 +178,11 @@ class Editor:
         mask: Tensor | None = None,
         chunk: int | None = None,
     ) -> Attempt:
-        """As `decode`, with any guidance; the network gets `chunk` images a call, all if None."""
+        """As `decode`, with any guidance, told what `path` was; the network gets `chunk` images a call, all if None."""
         cast, s = self.cast, self.s
         x = path.x[0]
         guided = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        ask = cast.denoise if chunk is None else chunked(cast.denoise, chunk)
+        ask = self.denoiser(path.told, chunk)
         calls = 0
 
         def denoise(x: Tensor, level: int) -> Tensor:
@@ -197,11 +207,17 @@ class Editor:
         )
         return Attempt(z, guided, guided * self.calls_a_gradient + calls)
 
-    def reconstruct(self, images: np.ndarray, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """The factual: encode and decode without guidance, as it would be saved; and which are finite, (B,) bool."""
+    def reconstruct(
+        self, images: np.ndarray, ids: Sequence[str], labels: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The factual: encode and decode without guidance, as it would be saved; and which are finite, (B,) bool.
+
+        `labels` (B,) are the images' classes, for the setting `base`; None tells none.
+        """
         x = to_model(images).to(self.cast.device)
         z = self.cast.space.encode(x)
-        back = self.walk(self.encode(z, ids, self.s.depth), ids, None)
+        source = None if labels is None else torch.from_numpy(labels.astype(np.int64)).to(self.cast.device)
+        back = self.walk(self.encode(z, ids, self.s.depth, source), ids, None)
         return as_saved(images, x, self.cast.space.saved(x, z, back.z))
 
     def edit(self, images: np.ndarray, ids: Sequence[str], target: int, masks: np.ndarray | None = None) -> Edits:

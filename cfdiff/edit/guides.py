@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from cfdiff.edit.roles import Cast
 from cfdiff.edit.settings import EditSettings
-from cfdiff.engine import Guide, NoisyGuide, TweedieGuide
+from cfdiff.engine import ClassifierFree, Guide, NoisyGuide, TweedieGuide
 from cfdiff.engine.joint import JointGuide, JointTweedieGuide, Posterior
+from cfdiff.errors import UserError
 from cfdiff.models.calibration import temperature_at
 
 
@@ -18,15 +19,21 @@ class GuideKind:
 
     Attributes:
         role: of the model that it needs.
-        make: the guide of single images.
+        make: the guide of single images; UserError where the model is there and cannot steer so.
         joint: the guide of whole bags, which is told what is asked of the bag; None where there is none.
         backward: with --exact, each gradient passes through the diffusion network once more.
+        calls: how often each gradient asks the diffusion network besides.
     """
 
     role: str
     make: Callable[[Cast, EditSettings], Guide]
     joint: Callable[[Cast, EditSettings, Posterior], Guide] | None = None
     backward: bool = False
+    calls: Callable[[EditSettings], int] = lambda s: 0
+
+    def calls_a_gradient(self, s: EditSettings) -> int:
+        """Calls of the diffusion network that a gradient takes; a pass back through it is counted as one."""
+        return self.calls(s) + int(s.exact and self.backward)
 
 
 def _noisy(cast: Cast, s: EditSettings) -> Guide:
@@ -53,7 +60,20 @@ def _clean_joint(cast: Cast, s: EditSettings, posterior: Posterior) -> Guide:
     return JointTweedieGuide(cast.schedule, cast.clean_log_prob, posterior, s.batch_size)
 
 
+def _cfg(cast: Cast, s: EditSettings) -> Guide:
+    if not cast.denoise.conditional:
+        raise UserError(
+            f"--guides {s.guides} needs a diffusion model that knows the classes, and {cast.diffusion.name!r} does "
+            "not: train one with --condition class, or leave cfg out."
+        )
+    # Guidance multiplies by the scale, so this makes w the weight; the ladder then raises both alike.
+    weight = s.w / s.scale if s.scale else 0.0
+    return ClassifierFree(cast.schedule, cast.denoise, weight, eps_is_source=s.base == "source")
+
+
 NOISY = GuideKind("guide", _noisy, _noisy_joint)
 """The noise-aware classifier on x_l: it knows the way at high noise."""
 CLEAN = GuideKind("checker", _clean, _clean_joint, backward=True)
 """The clean classifier on the estimate x0_hat: it knows the way at low noise."""
+CFG = GuideKind("diffusion", _cfg, calls=lambda s: 1 if s.base == "source" else 2)
+"""The classifier that a class-conditional diffusion model implies: classifier-free guidance, at every level."""

@@ -197,15 +197,21 @@ def _check_needs(cast: Cast, s: EditSettings) -> None:
     for name in s.guide_names:
         role = GUIDES[name].role
         if getattr(cast, role) is None:
-            others = [other for other in GUIDES if GUIDES[other].role != role]
+            others = [other for other in GUIDES if GUIDES[other].role not in (role, "diffusion")]
             raise UserError(
                 f"--guides {s.guides} needs a {role}: name one with --{role}, or use --guides {' or '.join(others)}."
             )
+        GUIDES[name].make(cast, s)  # says so where a model cannot steer
         if role == "guide" and cast.guide_max_level == 0:
             raise UserError(
                 "The guide was at chance at every noise level when it was validated, so it cannot steer: "
                 "train it longer, or use --guides clean."
             )
+    if s.base != "none" and not cast.denoise.conditional:
+        raise UserError(
+            f"--base {s.base} tells the diffusion model a class, and {cast.diffusion.name!r} knows none: train one "
+            "with --condition class, or use --base none."
+        )
     if cast.checker is None and (s.closed_loop or (s.retries and cast.accepting is None)):
         raise UserError(
             "The closed loop and the retries need a checker: name one with --checker, or use --open-loop --retries 0."

@@ -41,7 +41,8 @@ class EditSettings(Settings):
     guides: Annotated[str, OneOf(GUIDES, join=True, also=("both",))] = Field(
         "both",
         json_schema_extra=GUIDANCE,
-        description="The guide on x_l (noisy), the checker on the x0 estimate (clean), or several, joined by +.",
+        description="The guide on x_l (noisy), the checker on the x0 estimate (clean), a class-conditional diffusion "
+        "model (cfg), or several, joined by +.",
     )
     exact: bool = Field(
         False,
@@ -50,6 +51,17 @@ class EditSettings(Settings):
     )
     scale: NonNegativeFloat = Field(
         20.0, allow_inf_nan=False, json_schema_extra=GUIDANCE, description="Guidance scale; 0 returns the input."
+    )
+    w: NonNegativeFloat = Field(
+        3.0,
+        allow_inf_nan=False,
+        json_schema_extra=GUIDANCE,
+        description="Weight of the guide cfg, in the place of --scale: eps + w (eps(target) - eps(source)).",
+    )
+    base: Literal["none", "source"] = Field(
+        "none",
+        json_schema_extra=GUIDANCE,
+        description="What a class-conditional diffusion model is told without guidance: nothing, or the image's class.",
     )
     ratio: PositiveFloat | None = Field(
         0.3,

@@ -3,6 +3,7 @@
 The formulas, and where each stands, are in docs/engine.md.
 """
 
+from cfdiff.engine.classifier_free import ClassifierFree, ConditionalDenoise
 from cfdiff.engine.decode import Step, decode
 from cfdiff.engine.encode import Trajectory, encode_ddim, encode_fixed_point, encode_noise
 from cfdiff.engine.guidance import (
@@ -36,7 +37,9 @@ from cfdiff.engine.vlb import Vlb, discretised_log_likelihood, prior_term, vlb, 
 __all__ = [
     "Ask",
     "BatchDenoise",
+    "ClassifierFree",
     "CleanLogProb",
+    "ConditionalDenoise",
     "Ddim",
     "Ddpm",
     "Denoise",

@@ -28,6 +28,8 @@ class Trajectory:
         eps: S + 1 entries, tensors like x; eps[0] is None, there is no noise in the input.
         calls: network calls an image that the encoding took.
         schedule: the schedule it was walked on.
+        told: (B,) int64, the class of each sample that a conditional denoiser was told on the way up, and must be told
+            on the way down; None is nothing.
     """
 
     tau: list[int]
@@ -35,6 +37,7 @@ class Trajectory:
     eps: list[Tensor | None]
     calls: int
     schedule: NoiseSchedule
+    told: Tensor | None = None
 
     @property
     def steps(self) -> int:
@@ -68,7 +71,8 @@ class Trajectory:
 
     def _map(self, f: Callable[[Tensor], Tensor]) -> Trajectory:
         eps = [None if e is None else f(e) for e in self.eps]
-        return replace(self, x=[f(x) for x in self.x], eps=eps)
+        told = None if self.told is None else f(self.told)
+        return replace(self, x=[f(x) for x in self.x], eps=eps, told=told)
 
 
 @torch.no_grad()

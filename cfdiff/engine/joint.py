@@ -18,7 +18,6 @@ from torch import Tensor
 from cfdiff.engine.encode import Trajectory
 from cfdiff.engine.guidance import CleanLogProb, NoisyLogProb
 from cfdiff.engine.mixture import count_posterior
-from cfdiff.engine.process import Denoise
 from cfdiff.engine.schedule import NoiseSchedule
 
 Posterior = Callable[[Tensor], Tensor]
@@ -98,9 +97,15 @@ def log_odds(log_prob: Tensor) -> Tensor:
     return log_prob[:, 1] - log_prob[:, 0]
 
 
-def chunked(denoise: Denoise, chunk: int) -> Denoise:
-    """The same denoiser, `chunk` images a call, so that a bag of any size fits in memory."""
-    return lambda x, level: torch.cat([denoise(part, level) for part in x.split(chunk)])
+def chunked(denoise: Callable[..., Tensor], chunk: int) -> Callable[..., Tensor]:
+    """The same denoiser, `chunk` images a call, so that a bag of any size fits in memory; what it is told, (n,), is cut
+    alike."""
+
+    def ask(x: Tensor, level: int, *told: Tensor) -> Tensor:
+        parts = zip(x.split(chunk), *(classes.split(chunk) for classes in told), strict=True)
+        return torch.cat([denoise(part, level, *here) for part, *here in parts])
+
+    return ask
 
 
 def count_reached(log_prob_clean: CleanLogProb, k: int, confidence: float, chunk: int) -> Callable[[Tensor], Tensor]:
@@ -127,4 +132,5 @@ def join_paths(paths: list[Trajectory]) -> Trajectory:
         torch.cat([path.eps_at(i) for path in paths]) if i else None  # there is no noise in the input
         for i in range(first.steps + 1)
     ]
-    return Trajectory(first.tau, x, eps, first.calls, first.schedule)
+    told = [path.told for path in paths if path.told is not None]
+    return Trajectory(first.tau, x, eps, first.calls, first.schedule, torch.cat(told) if told else None)

@@ -32,6 +32,8 @@ from cfdiff.version import __version__
 
 FORMAT = "cfdiff-model-1"
 KINDS = ("diffusion", "noisy-classifier", "clean-classifier")
+CONDITIONS = (None, "class")
+"""What a diffusion network may be told: nothing, or the class, by its place in the card's `data.classes`."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Card:
         space: where a diffusion model or its guide runs: a name of registry.SPACES and what it is made with; None is
             pixels.
         image: (H, W, C) of the images, where the network does not see those themselves.
+        condition: what a diffusion network may be told, one of `CONDITIONS`.
     """
 
     kind: str
@@ -62,6 +65,7 @@ class Card:
     learned_sigma: bool = False
     space: dict[str, Any] | None = None
     image: list[int] | None = None
+    condition: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,21 @@ class Model:
     def denoiser(self, dtype: torch.dtype | None = None) -> Denoiser:
         """A diffusion model as the engine asks it, its network under autocast to `dtype`."""
         card = self.card
-        return Denoiser(self.net, self.schedule, _parametrisation(card), card.learned_sigma, dtype=dtype)
+        return Denoiser(
+            self.net,
+            self.schedule,
+            _parametrisation(card),
+            card.learned_sigma,
+            dtype=dtype,
+            conditional=self.conditional,
+        )
+
+    @property
+    def conditional(self) -> bool:
+        """Whether a diffusion model may be told a class: 0 negative, 1 positive, as its card orders them."""
+        if self.card.condition not in CONDITIONS:
+            raise UserError(f"{self.name} is told {self.card.condition!r}, which this cfdiff does not know: update it.")
+        return self.card.condition == "class"
 
     @cached_property
     def space(self) -> Space:
@@ -138,6 +156,8 @@ def load_model(path: str | Path, kind: str | None = None, device: str | torch.de
         net: nn.Module
         if card.kind == "diffusion":
             net = UNet(UNetConfig(**card.config))
+            if bool(net.config.classes) != (card.condition == "class"):
+                raise TypeError("the card and the network disagree on whether there are classes")
         else:
             net = Classifier(ClassifierConfig(**card.config))
         with safe_open(path, "pt") as file:

@@ -30,6 +30,7 @@ class Denoiser:
         learned_sigma: the second half of its channels is a variance (Nichol & Dhariwal 2021), which is left out.
         timestep: (B,) int64 levels -> timesteps as the network counts them.
         dtype: autocast of the network alone; None is none.
+        conditional: whether the network may be told a class, (B,) int64 with 0 negative, 1 positive and -1 nothing.
     """
 
     net: Callable[..., Tensor]
@@ -38,6 +39,7 @@ class Denoiser:
     learned_sigma: bool = False
     timestep: Callable[[Tensor], Tensor] = timestep_of
     dtype: torch.dtype | None = None
+    conditional: bool = False
 
     def __call__(self, x: Tensor, level: int | Tensor, condition: Any = None) -> Tensor:
         """eps as x, in float32 at least.
@@ -45,7 +47,7 @@ class Denoiser:
         Args:
             x: (B, C, H, W) x_l.
             level: l in 0..T for all, or (B,) int64; 0 is asked as 1.
-            condition: what the network is told besides, as it takes it; None is unconditional.
+            condition: what the network is told besides, as it takes it; None tells it nothing.
         """
         if isinstance(level, int):
             level = max(level, 1)

@@ -1,8 +1,9 @@
-"""A compact U-Net of the ADM family (Dhariwal & Nichol 2021, section 3): predicts eps from (x_l, t).
+"""A compact U-Net of the ADM family (Dhariwal & Nichol 2021, section 3): predicts eps from x_l, t and perhaps a class.
 
 Residual blocks whose second group norm is scaled and shifted by the time embedding, self-attention at the low
 resolutions, residual down- and upsampling, zero-initialised outputs. The first resolution sees patches of the image
 (pixel-unshuffle, as in simple diffusion, Hoogeboom et al. 2023), which halves the time of a step on small images.
+A class is an embedding that is added to that of the time; it begins at zero, so that a new network ignores it.
 Any channel count; any size divisible by `UNetConfig.factor`.
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from cfdiff.errors import UserError
@@ -38,6 +39,7 @@ class UNetConfig(BaseModel):
     )
     head_width: PositiveInt = Field(default=32, description="Channels per attention head.")
     dropout: float = Field(0.0, ge=0, lt=1)
+    classes: NonNegativeInt = Field(0, description="Classes that it may be told; 0 is unconditional.")
 
     @property
     def factor(self) -> int:
@@ -89,11 +91,25 @@ class UNet(nn.Module):
             if i:
                 self.up.append(stage(c, c, 0, "up"))
         self.head = nn.Sequential(_norm(c), nn.SiLU(), _zero(nn.Conv2d(c, folded, 3, padding=1)))
+        # Last, so that the other weights begin as those of an unconditional network do; its last row is "told nothing".
+        self.told = _zero(nn.Embedding(config.classes + 1, emb)) if config.classes else None
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Predicted noise for x (B, C, H, W) at timesteps t (B,) int64."""
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        """The prediction for x (B, C, H, W) at timesteps t (B,) int64.
+
+        Args:
+            condition: (B,) int64 classes in 0..classes-1, negative where an image's is not told; None tells none.
+
+        Raises:
+            ValueError: an unconditional network is told a class.
+        """
         emb = self.embed(sinusoid(t, self.config.width))
+        if self.told is not None:
+            nothing = torch.full_like(t, self.config.classes)
+            emb = emb + self.told(nothing if condition is None else torch.where(condition < 0, nothing, condition))
+        elif condition is not None:
+            raise ValueError("this network has no classes, so it can be told none")
         x = F.pixel_unshuffle(x, self.config.patch)
         h = self.stem(x.contiguous(memory_format=torch.channels_last))
         skips = [h]

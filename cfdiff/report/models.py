@@ -47,6 +47,7 @@ def card_facts(card: Card) -> list[tuple[str, str]]:
     facts: list[tuple[str, Any]] = [
         ("kind", card.kind),
         ("architecture", card.config.get("arch", "U-Net")),
+        ("condition", card.condition),
         ("schedule", card.schedule and {k: v for k, v in card.schedule.items() if not isinstance(v, list)}),
         ("trained on", data.get("name")),
         ("split", data.get("split")),
@@ -55,6 +56,7 @@ def card_facts(card: Card) -> list[tuple[str, str]]:
         ("steps", training.get("steps")),
         ("validation accuracy", validation.get("val_accuracy")),
         ("validation loss", validation.get("val_loss")),
+        ("validation loss, told the class", validation.get("val_loss_told_class")),
     ]
     return [(name, plain(value)) for name, value in facts if value is not None]
 

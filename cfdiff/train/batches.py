@@ -160,6 +160,15 @@ def augment(
     return x
 
 
+def drop_classes(draws: Draws, labels: Tensor, share: float) -> Tensor:
+    """(b,) int64 what a conditional network is told of images with these labels: -1, nothing, for a share of them.
+
+    A network that is at times told nothing learns the unconditional denoiser too (Ho & Salimans 2022, algorithm 1).
+    Labels of no class are -1 already.
+    """
+    return torch.where(draws.uniform() < share, -1, labels)
+
+
 def draw_levels(draws: Draws, T: int, power: float, clean_share: float = 0.0) -> Tensor:
     """(b,) int64 levels in 1..T as T u^power, u stratified over the batch; a share of them is level 0 instead.
 

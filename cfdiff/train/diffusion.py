@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cfdiff.data.source import require_both_classes
 from cfdiff.data.values import to_model
 from cfdiff.engine.loss import l_simple
 from cfdiff.engine.schedule import NoiseSchedule
@@ -15,7 +17,7 @@ from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.space import Space
 from cfdiff.models.unet import UNet, UNetConfig
 from cfdiff.registry import SPACES
-from cfdiff.train.batches import augment, draw_levels
+from cfdiff.train.batches import augment, draw_levels, drop_classes
 from cfdiff.train.data import open_training_data
 from cfdiff.train.loop import Trainer
 from cfdiff.train.result import TrainResult
@@ -26,6 +28,9 @@ from cfdiff.train.validate import DiffusionValidation
 def train_diffusion(s: DiffusionSettings) -> TrainResult:
     """Train (or continue) and write the model to `s.out`."""
     data = open_training_data(s)
+    conditional = s.condition == "class"
+    if conditional:
+        require_both_classes(data.train)
     space: Space = SPACES[s.space]()
     image_height, image_width, image_channels = data.train.shape
     channels, height, width = space.shape(image_channels, image_height, image_width)
@@ -38,6 +43,7 @@ def train_diffusion(s: DiffusionSettings) -> TrainResult:
         blocks=s.blocks,
         attention=s.attention,
         dropout=s.dropout,
+        classes=2 if conditional else 0,
     )
     schedule = NoiseSchedule.from_config({"name": s.schedule, "T": s.T})
     torch.manual_seed(s.seed)
@@ -49,13 +55,18 @@ def train_diffusion(s: DiffusionSettings) -> TrainResult:
         z0 = space.encode(augment(batch.images, batch.draws, s.augment))
         levels = draw_levels(batch.draws, s.T, s.level_power)
         noise = batch.draws.normal(channels, height, width)
-        return l_simple(schedule, denoiser(net), z0, levels, noise).mean()
+        # After all other draws, which are then those of an unconditional training.
+        told = drop_classes(batch.draws, batch.labels, s.drop) if conditional else None
+        return l_simple(schedule, partial(denoiser(net), condition=told), z0, levels, noise).mean()
 
     def denoiser(net: nn.Module) -> Denoiser:
-        return Denoiser(net, schedule, s.parametrisation)
+        return Denoiser(net, schedule, s.parametrisation, conditional=conditional)
 
     images = to_model(data.validation.read(range(len(data.validation)))).to(trainer.device)
-    validation = DiffusionValidation(denoiser, space, images, data.validation.dtype, trainer.folder.path)
+    labels = torch.from_numpy(data.validation.labels.astype("int64")).to(trainer.device)
+    validation = DiffusionValidation(
+        denoiser, space, images, data.validation.dtype, trainer.folder.path, labels if conditional else None
+    )
     card = Card(
         "diffusion",
         config.model_dump(mode="json"),
@@ -63,6 +74,7 @@ def train_diffusion(s: DiffusionSettings) -> TrainResult:
         data.card,
         {},
         parametrisation=s.parametrisation,
+        condition="class" if conditional else None,
         **space_facts(s.space, data.train.shape),
     )
     return trainer.run(loss, validation, card)

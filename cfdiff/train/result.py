@@ -17,6 +17,8 @@ class TrainResult:
         model: the file.
         step, minutes: how long it was trained; loss: the running mean of the training loss then.
         val_loss: L_simple of a diffusion model, cross-entropy of a classifier; val_loss_by_level: from level, "200+".
+        val_loss_told_class: val_loss of a conditional diffusion model that is told the class of each image that has
+            one; val_loss is that of the same images when it is told nothing.
         val_accuracy: balanced, on clean images; val_accuracy_by_level: of a guide, by noise level.
         bits_per_dim: variational bound of a diffusion model of pixels.
         val_images: how many were looked at, where time was short.
@@ -28,6 +30,7 @@ class TrainResult:
     loss: float | None = None
     val_loss: float | None = None
     val_loss_by_level: dict[str, float] | None = None
+    val_loss_told_class: float | None = None
     val_accuracy: float | None = None
     val_accuracy_by_level: dict[str, float] | None = None
     bits_per_dim: float | None = None

@@ -80,6 +80,11 @@ class DiffusionSettings(TrainSettings):
     parametrisation: Literal["eps", "x0", "v"] = Field(
         "eps", description="What the network predicts.", json_schema_extra=MODEL
     )
+    condition: Literal["none", "class"] = Field(
+        "none",
+        description="What the network may be told besides: nothing, or the image's class.",
+        json_schema_extra=MODEL,
+    )
     schedule: Literal["linear", "cosine"] = Field("cosine", description="Noise schedule.", json_schema_extra=MODEL)
     T: PositiveInt = Field(1000, description="Noising steps.", json_schema_extra=MODEL)
     patch: PositiveInt = Field(
@@ -97,6 +102,13 @@ class DiffusionSettings(TrainSettings):
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout in the residual blocks.", json_schema_extra=MODEL)
     val_limit: PositiveInt = Field(192, description="Images of a validation.", json_schema_extra=OUTPUT)
+    drop: float = Field(
+        0.15,
+        gt=0,
+        lt=1,
+        description="Share of images whose class is not told, with --condition class.",
+        json_schema_extra=OPTIMISATION,
+    )
     level_power: PositiveFloat = Field(
         1.0, description="Levels are drawn as T u^power: above 1 dwells at low noise.", json_schema_extra=OPTIMISATION
     )

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,8 @@ LARGE = 64
 class DiffusionValidation:
     """What is measured and drawn at each validation of a diffusion model; where time is short, a share of it.
 
-    Images (N, C, H, W) in [-1, 1] are on the network's device; samples go into `folder`.
+    Images (N, C, H, W) in [-1, 1] are on the network's device; samples go into `folder`. `labels` (N,) int64, -1 for
+    none, are for a conditional model: its loss is also measured told these, and its samples are of both classes.
     """
 
     def __init__(
@@ -50,12 +53,15 @@ class DiffusionValidation:
         images: Tensor,
         dtype: np.dtype,
         folder: Path,
+        labels: Tensor | None = None,
     ) -> None:
         self.denoiser, self.space, self.images, self.dtype, self.folder = denoiser, space, images, dtype, folder
+        self.labels = labels
 
     @torch.no_grad()
     def __call__(self, net: nn.Module, step: int, share: float) -> dict[str, Any]:
-        """`val_loss` and `bits_per_dim`, and samples-STEP.png; `val_images` where not all images were taken."""
+        """`val_loss` and `bits_per_dim`, told nothing, and samples-STEP.png; of a conditional model also
+        `val_loss_told_class`; `val_images` where not all images were taken."""
         n, bound, samples = self._counts(share)
         denoise = self.denoiser(net)
         if samples:
@@ -63,6 +69,8 @@ class DiffusionValidation:
             sample_grid(denoise, self.space, shape, self.folder / f"samples-{step:06d}.png", self.images, samples)
         z0 = torch.cat([self.space.encode(some) for some in self.images[:n].split(64)])
         figures = validate(denoise, z0)
+        if self.labels is not None:
+            figures["val_loss_told_class"] = validate(denoise, z0, condition=self.labels[:n])["val_loss"]
         if bound and self.space.discrete:
             figures |= bits_per_dim(denoise, self.images, self.dtype, bound)
         return figures if share >= 1 else {**figures, "val_images": n}
@@ -70,7 +78,8 @@ class DiffusionValidation:
     def passes(self, share: float) -> int:
         """Images through the network: one a validation image, one a level of the bound, one a step of a sample."""
         n, bound, samples = self._counts(share)
-        return n + bound * VLB_LEVELS + samples * SAMPLE_STEPS
+        losses = 1 if self.labels is None else 2
+        return losses * n + bound * VLB_LEVELS + samples * SAMPLE_STEPS
 
     def _counts(self, share: float) -> tuple[int, int, int]:
         """Images of the loss and of the bound, and samples: in whole rows of four, or none."""
@@ -79,15 +88,21 @@ class DiffusionValidation:
 
 
 @torch.no_grad()
-def validate(denoise: Denoiser, images: Tensor, batch: int = 64) -> dict[str, Any]:
-    """L_simple over images (N, c, h, w) in its space, one level each, spread over 1..T; and by tenth of the levels."""
+def validate(denoise: Denoiser, images: Tensor, batch: int = 64, condition: Tensor | None = None) -> dict[str, Any]:
+    """L_simple over images (N, c, h, w) in its space, one level each, spread over 1..T; and by tenth of the levels.
+
+    `condition` (N,) int64 is what it is told of each; None is nothing.
+    """
     schedule = denoise.schedule
     levels = (torch.arange(len(images)) * 997 % schedule.T) + 1
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0)).to(images.device)
+    conditions = repeat(None, -(-len(images) // batch)) if condition is None else condition.split(batch)
     losses = torch.cat(
         [
-            l_simple(schedule, denoise, x0, at.to(images.device), eps).cpu()
-            for x0, at, eps in zip(images.split(batch), levels.split(batch), noise.split(batch), strict=True)
+            l_simple(schedule, partial(denoise, condition=told), x0, at.to(images.device), eps).cpu()
+            for x0, at, eps, told in zip(
+                images.split(batch), levels.split(batch), noise.split(batch), conditions, strict=True
+            )
         ]
     )
     bucket = (levels - 1) * BUCKETS // schedule.T
@@ -134,15 +149,19 @@ def bits_per_dim(denoise: Denoiser, images: Tensor, dtype: np.dtype, n: int = VL
 def sample_grid(
     denoise: Denoiser, space: Space, shape: tuple[int, int, int], out: Path, like: Tensor, n: int = SAMPLES
 ) -> None:
-    """Draw `n` images from pure noise (c, h, w), the same noise each time, and write them as a PNG, four a row."""
-    schedule = denoise.schedule
-    x_T = NoiseSource(0, map(str, range(n))).like(like.new_empty(n, *shape))
+    """Draw `n` images from pure noise (c, h, w), the same noise each time, and write them as a PNG, four a row.
+
+    Of a conditional model the left half is negative, and the right half positive from the same noise.
+    """
+    schedule, place = denoise.schedule, torch.arange(n, device=like.device)
+    right = (place % COLUMNS >= COLUMNS // 2).long() if denoise.conditional else None
+    ask = partial(denoise, condition=right)
+    ids = place if right is None else place - COLUMNS // 2 * right
+    x_T = NoiseSource(0, map(str, ids.tolist())).like(like.new_empty(n, *shape))
     tau = make_tau(schedule, 1.0, min(SAMPLE_STEPS, schedule.T))
     # Plain decoding reads the path only at its end; there is no encoded image below it.
-    path = Trajectory(
-        tau, [x_T] * len(tau), [*[None] * (len(tau) - 1), denoise(x_T, tau[-1])], calls=1, schedule=schedule
-    )
-    z0 = decode(schedule, denoise, path, solver=Ddim(), anchored=False, clip=space.discrete)
+    path = Trajectory(tau, [x_T] * len(tau), [*[None] * (len(tau) - 1), ask(x_T, tau[-1])], calls=1, schedule=schedule)
+    z0 = decode(schedule, ask, path, solver=Ddim(), anchored=False, clip=space.discrete)
     with atomic(out) as scratch:
         _grid(to_saved(space.decode(z0), np.dtype(np.uint8))).save(scratch, format="PNG")
 

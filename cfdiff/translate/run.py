@@ -116,7 +116,7 @@ def translate_batch(
     if edits.mask is not None:
         arrays["mask"] = edits.mask
     if s.factual:
-        arrays["factual"], _ = editor.reconstruct(images, ids)
+        arrays["factual"], _ = editor.reconstruct(images, ids, source.labels[rows])
     return arrays
 
 

@@ -1,0 +1,94 @@
+"""The regenerating edit: find the place by the guides' gradients, and draw it anew as the other class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cfdiff.edit.editor import Attempt, Batch, Editor
+from cfdiff.edit.ladder import Rung, redraws
+from cfdiff.engine import Denoise, NoiseSource, Step, make_tau
+from cfdiff.engine.regenerate import regenerate
+from cfdiff.engine.saliency import clean_saliency, joined, noisy_saliency, place
+
+LOOKS = (0.1, 0.2, 0.3, 0.5)
+"""Depths at which the guide is asked where the class stands, as far as it is above chance there."""
+
+
+class Regenerate:
+    """Tries on one batch: the place is found once, and every rung draws it anew from other noise."""
+
+    finds = True
+
+    def __init__(self, editor: Editor, batch: Batch) -> None:
+        self.editor, self.batch = editor, batch
+        self.rungs: Sequence[Rung] = redraws(editor.s, verified=editor.cast.verifier is not None)
+        self.saliency: Tensor | None = None
+
+    def attempt(self, rows: np.ndarray, rung: Rung, mask: Tensor | None = None) -> Attempt:
+        """Edit some of the batch at one rung; see `editor.Strategy`. With a `mask` of the data, that is the place."""
+        editor, batch, here = self.editor, self.batch, torch.from_numpy(rows)
+        cast, s = editor.cast, editor.s
+        if self.saliency is None:
+            self.saliency = find(editor, batch)[:, 0]
+        pixels = place(self.saliency[here, None], rung.share, s.redraw_grow)
+        inside = cast.space.mask(pixels) if mask is None else mask
+        names = [batch.ids[i] for i in rows.tolist()]
+        target = batch.target[here]
+        count = Counter(len(rows), batch.z.device)
+        guidance = editor.guidance(target, rung)
+        z = regenerate(
+            cast.schedule,
+            count.counted(editor.denoiser(target if cast.denoise.conditional else None)),
+            batch.z[here],
+            make_tau(cast.schedule, rung.depth, s.redraw_steps, "uniform"),
+            inside,
+            solver=editor.solver(),
+            noise=NoiseSource(s.seed, [f"regenerate/{rung.draw}/{name}" for name in names]),
+            guidance=guidance,
+            resample=s.redraw_times,
+            clip=cast.space.discrete,
+            callback=count.step,
+        )
+        calls = count.guided * editor.calls_a_gradient + count.calls
+        return Attempt(z, count.guided, calls, pixels if mask is None else None)
+
+
+def find(editor: Editor, batch: Batch) -> Tensor:
+    """(B, 1, H, W) in [0, 1], where the class asked for is missing, to the guides that steer; no network is called."""
+    cast, s = editor.cast, editor.s
+    maps = []
+    if cast.guide is not None and cast.guide_max_level != 0:
+        most = cast.guide_max_level or cast.schedule.T
+        levels = [level for level in map(cast.schedule.level_of, LOOKS) if level <= most] or [most]
+        noise = NoiseSource(s.seed, [f"saliency/{name}" for name in batch.ids])
+        seen = noisy_saliency(cast.schedule, cast.guide_log_prob, batch.z, batch.target, levels, noise)
+        maps.append(F.interpolate(seen, size=batch.x.shape[2:], mode="bilinear"))
+    if cast.checker is not None:
+        maps.append(clean_saliency(cast.checker_log_prob, batch.x, batch.target))
+    return joined(maps)
+
+
+class Counter:
+    """Counts what an attempt on n images costs: network calls, and guided steps (n,) int64."""
+
+    def __init__(self, n: int, device: torch.device) -> None:
+        self.calls = 0
+        self.guided = torch.zeros(n, dtype=torch.int64, device=device)
+
+    def counted(self, denoise: Denoise) -> Denoise:
+        """The same denoiser, counted."""
+
+        def ask(x: Tensor, level: int) -> Tensor:
+            self.calls += 1
+            return denoise(x, level)
+
+        return ask
+
+    def step(self, step: Step) -> None:
+        """A step was taken."""
+        self.guided.add_(step.active)

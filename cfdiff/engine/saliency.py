@@ -1,0 +1,58 @@
+"""Where a class stands in an image, to classifiers: the size of their gradients, and the place that it marks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cfdiff.engine.guidance import NoisyLogProb, grad_log_prob
+from cfdiff.engine.noise import NoiseSource
+from cfdiff.engine.process import q_sample
+from cfdiff.engine.schedule import NoiseSchedule
+
+
+def noisy_saliency(
+    schedule: NoiseSchedule,
+    log_prob: NoisyLogProb,
+    x0: Tensor,
+    target: Tensor,
+    levels: Sequence[int],
+    noise: NoiseSource,
+    draws: int = 2,
+) -> Tensor:
+    """|grad log p(target | x_l)|, mean over levels and draws of noise: (B, 1, H, W), highest 1 in each image.
+
+    SmoothGrad (Smilkov et al. 2017) with the noise that the classifier was trained on. x0 (B, C, H, W); target (B,)
+    int64; levels in 1..T.
+    """
+    size = torch.zeros_like(x0[:, :1])
+    for level in levels:
+        for _ in range(draws):
+            x = q_sample(schedule, x0, level, noise.like(x0))
+            size += clean_saliency(lambda x, level=level: log_prob(x, level), x, target)  # type: ignore[misc]
+    return _to_one(size)
+
+
+def clean_saliency(log_prob: Callable[[Tensor], Tensor], x: Tensor, target: Tensor) -> Tensor:
+    """|grad log p(target | x)|, mean over channels, (B, 1, H, W), highest 1 in each image (Simonyan et al. 2014)."""
+    return _to_one(grad_log_prob(log_prob, x, target).abs().mean(1, keepdim=True))
+
+
+def joined(maps: Sequence[Tensor], blur: int = 5) -> Tensor:
+    """Maps (B, 1, H, W) added and smoothed by a box of `blur` pixels (odd), highest 1 in each image."""
+    size = torch.stack(list(maps)).sum(0)
+    return _to_one(F.avg_pool2d(size, blur, 1, blur // 2, count_include_pad=False))
+
+
+def place(saliency: Tensor, share: float, grow: int) -> Tensor:
+    """(B, 1, H, W) float, 1 in the `share` of most salient pixels, dilated by a square of side `grow` (odd), else 0."""
+    threshold = saliency.flatten(1).quantile(1 - share, dim=1).view(-1, 1, 1, 1)
+    return F.max_pool2d((saliency >= threshold).float(), grow, 1, grow // 2)
+
+
+def _to_one(size: Tensor) -> Tensor:
+    highest = size.flatten(1).amax(1).view(-1, 1, 1, 1)
+    return size / highest.clamp_min(torch.finfo(size.dtype).tiny)
