@@ -66,6 +66,7 @@ EDITS = Registry(  # (edit.editor.Editor, edit.editor.Batch) -> edit.editor.Stra
     "way of editing",
     {
         "anchored": "cfdiff.edit.anchored:Anchored",
+        "regenerate": "cfdiff.edit.regenerate:Regenerate",
     },
 )
 GUIDES = Registry(  # edit.guides.GuideKind

@@ -25,6 +25,7 @@ OPTIMISATION: dict[str, Any] = {"panel": "Optimisation"}
 OUTPUT: dict[str, Any] = {"panel": "Output"}
 PATH: dict[str, Any] = {"panel": "Noise path"}
 GUIDANCE: dict[str, Any] = {"panel": "Guidance"}
+REGENERATE: dict[str, Any] = {"panel": "Regenerate"}
 RUN: dict[str, Any] = {"panel": "Run"}
 
 

@@ -13,14 +13,15 @@ from cfdiff.edit.roles import CHANCE
 from cfdiff.engine import NoiseSchedule, NoiseSource, q_sample
 from cfdiff.metrics.intervals import wilson
 from cfdiff.models.checkpoint import Model
+from cfdiff.roles import CLASSIFIERS
 
 INVERTED = 0.4
 WEAK = 0.8
 
 
 def direction(context: Context) -> list[Line]:
-    """Balanced accuracy on clean images: do guide, checker and judge call real positives positive?"""
-    roles = [role for role in ("guide", "checker", "judge") if role in context.fitting]
+    """Balanced accuracy on clean images: do the classifiers call real positives positive?"""
+    roles = [role for role in CLASSIFIERS if role in context.fitting]
     scores = {role: clean_accuracy(context, context.fitting[role]) for role in roles}
     turned = [role for role in roles if scores[role] < INVERTED]
     return [_direction_line(context, role, scores[role], len(turned) == len(roles)) for role in roles]

@@ -159,16 +159,21 @@ class Editor:
         self, path: Trajectory, ids: Sequence[str], target: Tensor, rung: Rung, mask: Tensor | None = None
     ) -> Attempt:
         """Walk `path`, which is encoded to the rung's depth, down under the guidance of the settings."""
-        guidance = Guidance(
+        return self.walk(path, ids, self.guidance(target, rung, self.guides()), mask)
+
+    def guidance(self, target: Tensor, rung: Rung, guides: Sequence[Guide]) -> Guidance | None:
+        """Towards target (n,) int64 at a rung, in the closed loop if the settings say so; None without guidance."""
+        if not self.s.scale:
+            return None
+        return Guidance(
             self.cast.schedule,
-            self.guides(),
+            guides,
             rung.scale,
             rung.ratio,
             target,
             checker=self.cast.clean_log_prob if self.s.closed_loop else None,
             confidence=self.s.target if rung.confidence is None else rung.confidence,
         )
-        return self.walk(path, ids, guidance if self.s.scale else None, mask)
 
     def walk(
         self,
@@ -197,7 +202,7 @@ class Editor:
             cast.schedule,
             denoise,
             path,
-            solver=self._solver(),
+            solver=self.solver(),
             guidance=guidance,
             anchored=s.anchored,
             mask=mask,
@@ -341,7 +346,8 @@ class Editor:
             return None
         return torch.from_numpy(masks[rows]).to(self.cast.device, torch.float32)[:, None]
 
-    def _solver(self) -> Solver:
+    def solver(self) -> Solver:
+        """A solver of the decode, with a memory of its own."""
         return SOLVERS[self.s.solver](self.s.eta)
 
 

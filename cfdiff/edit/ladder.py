@@ -17,6 +17,7 @@ class Rung:
     Attributes:
         confidence: the checker's, at which the closed loop stops; None for that of the settings.
         draw: number of the noise that is drawn anew, where a way of editing draws any.
+        share: of the pixels that it may change, before they are dilated, where it looks for the place itself.
     """
 
     scale: float
@@ -24,6 +25,7 @@ class Rung:
     depth: float
     confidence: float | None = None
     draw: int = 0
+    share: float = 1.0
 
 
 DOUBT_STEP = 0.25
@@ -52,4 +54,24 @@ def ladder(s: EditSettings, verified: bool = False) -> list[Rung]:
     return rungs + [
         replace(rung, depth=min(1.0, s.depth * DEPTH_STEP**k), confidence=asked(len(rungs) - 1 + k))
         for k, rung in enumerate(last, 1)
+    ]
+
+
+def redraws(s: EditSettings, verified: bool = False) -> list[Rung]:
+    """The tries of the regenerating edit: `redraws` of them, each from other noise, stronger and in more of the image.
+
+    The first draw is what the settings say; what it does not convince by, luck, strength or place must.
+    """
+    if s.scale == 0:
+        return [Rung(0.0, s.redraw_ratio, s.redraw_depth, share=s.redraw_share)]
+    return [
+        Rung(
+            s.scale * STRENGTH_STEP**k,
+            None if s.redraw_ratio is None else s.redraw_ratio * STRENGTH_STEP**k,
+            s.redraw_depth,
+            1 - (1 - s.target) * DOUBT_STEP**k if verified else None,
+            draw=k,
+            share=min(1.0, s.redraw_share * STRENGTH_STEP**k),
+        )
+        for k in range(s.redraws)
     ]

@@ -14,6 +14,7 @@ from cfdiff.edit.ladder import Rung, redraws
 from cfdiff.engine import Denoise, NoiseSource, Step, make_tau
 from cfdiff.engine.regenerate import regenerate
 from cfdiff.engine.saliency import clean_saliency, joined, noisy_saliency, place
+from cfdiff.registry import GUIDES
 
 LOOKS = (0.1, 0.2, 0.3, 0.5)
 """Depths at which the guide is asked where the class stands, as far as it is above chance there."""
@@ -40,16 +41,18 @@ class Regenerate:
         names = [batch.ids[i] for i in rows.tolist()]
         target = batch.target[here]
         count = Counter(len(rows), batch.z.device)
-        guidance = editor.guidance(target, rung)
+        # The place is the other class's from its first noise on, so that is what a conditional denoiser is told.
+        told = target if cast.denoise.conditional else None
+        guides = [GUIDES[name].make(cast, s.model_copy(update={"base": "none"})) for name in s.guide_names]
         z = regenerate(
             cast.schedule,
-            count.counted(editor.denoiser(target if cast.denoise.conditional else None)),
+            count.counted(editor.denoiser(told)),
             batch.z[here],
             make_tau(cast.schedule, rung.depth, s.redraw_steps, "uniform"),
             inside,
             solver=editor.solver(),
             noise=NoiseSource(s.seed, [f"regenerate/{rung.draw}/{name}" for name in names]),
-            guidance=guidance,
+            guidance=editor.guidance(target, rung, guides),
             resample=s.redraw_times,
             clip=cast.space.discrete,
             callback=count.step,

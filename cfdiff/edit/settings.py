@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from cfdiff.registry import EDITS, GUIDES, SOLVERS, OneOf
-from cfdiff.settings import GUIDANCE, MODEL, PATH, RUN, Settings
+from cfdiff.settings import GUIDANCE, MODEL, PATH, REGENERATE, RUN, Settings
 
 
 class EditSettings(Settings):
@@ -93,7 +93,9 @@ class EditSettings(Settings):
         description="Rungs of the ladder for images below --accept: 1.5 x stronger each, then twice 1.5 x deeper.",
     )
     edit: Annotated[str, OneOf(EDITS, also=("auto",))] = Field(
-        "anchored", json_schema_extra=GUIDANCE, description="How an image is edited."
+        "anchored",
+        json_schema_extra=GUIDANCE,
+        description="Nudge it along its path, draw a place anew, or the smaller accepted change of both (auto).",
     )
     inversion: Literal["ddim", "fixed-point", "noise"] = Field(
         "ddim", json_schema_extra=PATH, description="How the image is encoded."
@@ -116,6 +118,35 @@ class EditSettings(Settings):
         json_schema_extra=GUIDANCE,
         description="Share of pixels of --mask auto, before it is dilated.",
     )
+    redraw_depth: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        json_schema_extra=REGENERATE,
+        description="How far up the noise levels the drawing begins.",
+    )
+    redraw_steps: PositiveInt = Field(20, json_schema_extra=REGENERATE, description="Levels from there down.")
+    redraw_times: PositiveInt = Field(
+        2, json_schema_extra=REGENERATE, description="Times each step is taken, so that inside and outside fit."
+    )
+    redraw_share: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        json_schema_extra=REGENERATE,
+        description="Share of pixels that are the place, before growing.",
+    )
+    redraw_grow: PositiveInt = Field(
+        5, json_schema_extra=REGENERATE, description="Side of the square that the place is dilated by, odd."
+    )
+    redraw_ratio: PositiveFloat | None = Field(
+        0.5, json_schema_extra=REGENERATE, description="As --ratio, of the regenerating edit."
+    )
+    redraws: PositiveInt = Field(
+        3,
+        json_schema_extra=REGENERATE,
+        description="Draws at most, each from other noise, 1.5 x stronger and in 1.5 x as many pixels.",
+    )
     batch_size: PositiveInt = Field(
         32, json_schema_extra=RUN, description="Images at once; also the unit of crash safety."
     )
@@ -132,7 +163,14 @@ class EditSettings(Settings):
         """A config file may name one as a string."""
         return () if given is None else (given,) if isinstance(given, str | Path) else given
 
-    @field_validator("ratio")
+    @field_validator("redraw_grow")
+    @classmethod
+    def _odd(cls, side: int) -> int:
+        if side % 2 == 0:
+            raise ValueError(f"a square around a pixel has an odd side, as {side + 1}")
+        return side
+
+    @field_validator("ratio", "redraw_ratio")
     @classmethod
     def _no_limit(cls, ratio: float | None) -> float | None:
         """One word for no clamp: the ladder then strengthens the scale, and JSON knows no infinity."""

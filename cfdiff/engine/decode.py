@@ -86,14 +86,14 @@ def decode(
     """
     solver.reset()
     unguided = copy.deepcopy(solver)  # a memory of its own: two walks, two histories
-    bound = _clipped if clip else _as_is
+    bound = clipped if clip else _as_is
     tau, S = trajectory.tau, trajectory.steps
     x = trajectory.x[S]
 
     def steered(x: Tensor, level: int, eps: Tensor) -> tuple[Tensor, GuidanceStep, Tensor]:
         """x0_hat, what guidance made of eps, and that as the solver takes it."""
         x0_hat = x0_from_eps(schedule, x, level, eps)
-        guided = _unguided(eps) if guidance is None else guidance(x, level, eps, x0_hat)
+        guided = unguided_step(eps) if guidance is None else guidance(x, level, eps, x0_hat)
         return x0_hat, guided, bound(schedule, x, level, guided.eps)
 
     def ask(x: Tensor, level: int) -> Tensor:
@@ -124,7 +124,7 @@ def decode(
     return x
 
 
-def _unguided(eps: Tensor) -> GuidanceStep:
+def unguided_step(eps: Tensor) -> GuidanceStep:
     return GuidanceStep(eps, eps.new_zeros(len(eps)), eps.new_zeros(len(eps), dtype=torch.bool))
 
 
@@ -132,6 +132,6 @@ def _as_is(schedule: NoiseSchedule, x: Tensor, level: int, eps: Tensor) -> Tenso
     return eps
 
 
-def _clipped(schedule: NoiseSchedule, x: Tensor, level: int, eps: Tensor) -> Tensor:
+def clipped(schedule: NoiseSchedule, x: Tensor, level: int, eps: Tensor) -> Tensor:
     """The eps that belongs to x0_hat clipped to [-1, 1]."""
     return eps_from_x0(schedule, x, level, x0_from_eps(schedule, x, level, eps).clamp(-1, 1))

@@ -16,9 +16,9 @@ from cfdiff.doctor import machine as doctor_machine
 from cfdiff.doctor.classifiers import falling
 from cfdiff.doctor.context import Context, open_context
 from cfdiff.doctor.diffusion import linear_loss
-from cfdiff.doctor.judge import independence, unseen
 from cfdiff.doctor.lines import Line, Report
 from cfdiff.doctor.settings import DoctorSettings
+from cfdiff.doctor.witnesses import judge, unseen
 from cfdiff.models.checkpoint import Card, Model
 
 
@@ -72,9 +72,9 @@ def test_a_lossy_save_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_judge_may_share_no_group_with_those_that_steer(tmp_path: Path) -> None:
     context = context_of(written(tmp_path / "x.npz", 6))
 
-    def lines(judge: dict[str, Any], guide: dict[str, Any], sha: str = "2") -> list[Line]:
-        models = {"guide": model("guide", "1", **guide), "judge": model("judge", sha, **judge)}
-        return independence(dataclasses.replace(context, models=models))
+    def lines(own: dict[str, Any], guide: dict[str, Any], sha: str = "2") -> list[Line]:
+        models = {"guide": model("guide", "1", **guide), "judge": model("judge", sha, **own)}
+        return judge(dataclasses.replace(context, models=models))
 
     apart, shared = lines({"groups": ["a", "b"]}, {"groups": ["c"]}), lines({"groups": ["a", "b"]}, {"groups": ["b"]})
     assert [(li.name, li.status, li.values) for li in apart] == [("judge and guide", "ok", {"shared": 0.0})]
