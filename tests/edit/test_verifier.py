@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from exact import ExactChecker, model
+from torch import Tensor
+
+from cfdiff.data.open import open_source
+from cfdiff.data.values import to_model
+from cfdiff.edit.editor import Editor
+from cfdiff.edit.ladder import ladder
+from cfdiff.edit.roles import Cast, load_cast, probabilities
+from cfdiff.errors import UserError
+from cfdiff.models.ensemble import ensemble
+from cfdiff.translate.run import translate
+from cfdiff.translate.settings import TranslateSettings
+
+Images = Callable[..., np.ndarray]
+Settings = Callable[..., Any]
+
+
+class Never(ExactChecker):
+    """A verifier that no edit convinces; a gradient of it is a mistake."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert not torch.is_grad_enabled(), "the verifier never steers"
+        self.asked.append(len(x))
+        return torch.tensor([[0.0, 0.0]]).expand(len(x), 2)
+
+
+class Weaker(ExactChecker):
+    """Another checker, less sure."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) / 6
+
+
+def names(n: int) -> list[str]:
+    return [f"i{k}" for k in range(n)]
+
+
+def test_the_verifier_alone_accepts_and_is_in_no_gradient_nor_in_the_closed_loop(
+    exact_cast: Cast, exact_images: Images, edit_settings: Settings
+) -> None:
+    never = Never()
+    cast = replace(exact_cast, verifier=model(never, "clean-classifier"))
+    s = edit_settings(retries=3, depth=1.0, scale=5.0, ratio=None)
+    edits = Editor(cast, s).edit(exact_images(4), names(4), 1)
+    assert edits.retries.tolist() == [3] * 4, "the checker is convinced at once, and it is not asked"
+    assert never.asked == [4] * 4, "once a rung, of the saved images"
+    assert edits.accepting is not None and (edits.accepting == 0.5).all()
+    assert Editor(exact_cast, s).edit(exact_images(4), names(4), 1).retries.max() < 3
+
+
+def test_each_rung_asks_more_of_the_checker_for_a_verifier_that_is_not_convinced(
+    exact_cast: Cast, exact_images: Images, edit_settings: Settings
+) -> None:
+    """Else the closed loop would stop every rung where it stopped the first one."""
+    s = edit_settings(retries=2, depth=1.0, scale=5.0, ratio=None, target=0.9, accept=0.9)
+    cast = replace(exact_cast, verifier=model(Never(), "clean-classifier"))
+    editor = Editor(cast, s)
+    assert [rung.confidence for rung in editor.rungs] == pytest.approx([0.9, 0.975, 0.99375])
+    assert {rung.confidence for rung in ladder(s)} == {None}
+    path = editor.encode(to_model(exact_images(4)), names(4), 1.0)
+    target = torch.ones(4).long()
+    guided = [int(editor.decode(path, names(4), target, rung).guided.sum()) for rung in editor.rungs]
+    still = [replace(rung, confidence=0.9) for rung in editor.rungs]
+    assert sum(guided) > sum(int(editor.decode(path, names(4), target, rung).guided.sum()) for rung in still)
+
+
+def test_smoothing_asks_the_guide_of_what_would_be_saved(
+    exact_cast: Cast, exact_images: Images, edit_settings: Settings
+) -> None:
+    s = edit_settings(smooth=(0.1, 0.3))
+    editor, images = Editor(exact_cast, s), exact_images(5, label=1)
+    assert exact_cast.checker is not None and exact_cast.guide is not None
+    p = probabilities(exact_cast.checker, to_model(images)).numpy()
+    smoothed = editor._smoothed(images, p, names(5))
+    assert smoothed.sum(1) == pytest.approx(np.ones(5)) and (smoothed != p).all()
+    asked = {call[0] for call in exact_cast.guide.net.asked}  # type: ignore[union-attr]
+    assert asked == {10, 30}
+    assert np.array_equal(smoothed, editor._smoothed(images, p, names(5))), "the same noise again"
+    # The exact guide of clean-looking positives is surer than the weak checker at low noise.
+    assert smoothed[:, 1].mean() > 0.5
+
+
+def test_several_checkers_are_one_whose_log_probabilities_are_their_mean(exact_cast: Cast) -> None:
+    first, second = exact_cast.checker, model(Weaker(), "clean-classifier")
+    assert first is not None
+    both = ensemble([first, second])
+    assert both is not None and ensemble([first]) is first and ensemble([]) is None
+    x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)) / 4
+    with torch.no_grad():
+        mean = (first.net(x).log_softmax(1) + second.net(x).log_softmax(1)) / 2
+    assert torch.allclose(probabilities(both, x), mean.softmax(1), atol=1e-6)
+    assert both.sha256 == f"{first.sha256}+{second.sha256}" and both.shape == first.shape
+
+
+def weights_with(toy: Any, folder: Path, **roles: str) -> Path:
+    """A folder with the toy's models, and further ones by role, copies of the model named."""
+    for role in ("diffusion", "guide", "checker", "judge"):
+        (folder / f"{role}.safetensors").write_bytes((toy.weights / f"{role}.safetensors").read_bytes())
+    for role, like in roles.items():
+        (folder / f"{role.replace('_', '-')}.safetensors").write_bytes(
+            (toy.weights / f"{like}.safetensors").read_bytes()
+        )
+    return folder
+
+
+@pytest.mark.parametrize("like", ["checker", "judge"])
+def test_a_verifier_that_steers_or_judges_too_is_refused(toy: Any, tmp_path: Path, like: str) -> None:
+    settings = toy.settings(tmp_path / "r.h5", weights=str(weights_with(toy, tmp_path, verifier=like)))
+    who = "verifier" if like == "checker" else "judge"
+    with pytest.raises(UserError, match=f"The {who} is the very model.*name another --{who}"):
+        load_cast(settings, settings.data, open_source(settings.data))
+
+
+def test_a_second_checker_in_the_folder_is_taken_and_the_result_knows_both(toy: Any, tmp_path: Path) -> None:
+    folder = weights_with(toy, tmp_path, checker_2="checker")
+    settings = toy.settings(tmp_path / "r.h5", weights=str(folder), limit=2)
+    translate(settings)
+    with h5py.File(tmp_path / "r.h5") as file:
+        digest = json.loads(file.attrs["models"])["checker"]
+    one, two = digest.split("+")
+    assert one == two
+    named = toy.settings(tmp_path / "s.h5", checker=(toy.weights / "checker.safetensors",))
+    assert load_cast(named, named.data, open_source(named.data)).hashes["checker"] == one
+
+
+def test_what_the_verifier_says_is_in_the_file_and_in_the_summary(toy: Any, tmp_path: Path) -> None:
+    folder = weights_with(toy, tmp_path)
+    (folder / "verifier.safetensors").write_bytes((toy.weights / "judge.safetensors").read_bytes())
+    (folder / "judge.safetensors").unlink()
+    summary = translate(toy.settings(tmp_path / "r.h5", weights=str(folder), limit=3))
+    assert summary.flipped_verifier is not None and summary.flipped_judge is None
+    assert "flipped_verifier" in summary.as_json() and "flipped_judge" not in summary.as_json()
+    with h5py.File(tmp_path / "r.h5") as file:
+        p = file["prob/verifier"][:]
+        assert p.shape == (3, 2, 2) and p.sum(-1) == pytest.approx(np.ones((3, 2)), abs=1e-5)
+        status = file["status"].asstr()[:]
+        assert [s == "ok" for s in status] == (p[np.arange(3), 1, file["target"][:]] > 0.5).tolist()
+
+
+def test_one_checker_may_stand_in_a_config_as_a_word() -> None:
+    assert TranslateSettings.model_validate({"checker": "a.safetensors"}).checker == (Path("a.safetensors"),)

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from cfdiff.engine import NoiseSchedule, NoiseSource
+from cfdiff.engine.saliency import clean_saliency, joined, noisy_saliency, place
+
+SCHEDULE = NoiseSchedule.cosine(100)
+TARGET = torch.tensor([1, 0])
+
+
+def corner(x: Tensor, level: int = 0) -> Tensor:
+    """log p of classes that differ in the pixels (0..2, 0..2) alone."""
+    logit = x[:, :, :3, :3].flatten(1).sum(1)
+    return torch.stack([-logit, logit], 1).log_softmax(1)
+
+
+def images(n: int = 2, channels: int = 3) -> Tensor:
+    return torch.randn(n, channels, 12, 10, generator=torch.Generator().manual_seed(0)) / 10
+
+
+def test_saliency_is_where_the_classes_differ_and_its_highest_is_1() -> None:
+    for found in (
+        clean_saliency(corner, images(), TARGET),
+        noisy_saliency(SCHEDULE, corner, images(), TARGET, [10, 40], NoiseSource(0, ["a", "b"])),
+    ):
+        assert found.shape == (2, 1, 12, 10) and found.amax((1, 2, 3)).tolist() == [1, 1]
+        assert (found[:, :, :3, :3] > 0).all() and found.sum() == found[:, :, :3, :3].sum()
+
+
+def test_an_image_to_which_no_class_is_nearer_has_no_place() -> None:
+    flat = clean_saliency(lambda x: (x * 0).flatten(1)[:, :2], images(), TARGET)
+    assert not flat.any() and not flat.isnan().any()
+
+
+def test_maps_are_joined_at_equal_weight_and_smoothed_without_a_dark_rim() -> None:
+    one = torch.ones(1, 1, 9, 9)
+    assert torch.allclose(joined([one, one]), one)
+    spot = torch.zeros(1, 1, 9, 9)
+    spot[..., 4, 4] = 1
+    assert (joined([spot], blur=3) > 0).sum() == 9
+
+
+@given(st.floats(0.01, 1), st.sampled_from([1, 3, 5]))
+def test_the_place_holds_the_share_asked_for_and_grows_with_both(share: float, grow: int) -> None:
+    found = torch.rand(2, 1, 12, 10, generator=torch.Generator().manual_seed(1))
+    bare, grown = place(found, share, 1), place(found, share, grow)
+    assert ((bare == 0) | (bare == 1)).all() and (grown >= bare).all()
+    least = int(share * 120)
+    assert all(least <= n <= least + 2 for n in bare.sum((1, 2, 3)).tolist())
+    assert (place(found, min(1.0, 2 * share), grow) >= grown).all()
