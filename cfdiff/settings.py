@@ -56,6 +56,11 @@ class DataSettings(Settings):
     group_key: str | None = Field(
         None, description="Array or column that says which images belong together.", json_schema_extra=DATA
     )
+    splits: Path | None = Field(
+        None,
+        description="CSV with id,split of every image, in place of the data's own splits (cfdiff data split).",
+        json_schema_extra=DATA,
+    )
 
 
 PLACES = {
@@ -66,6 +71,7 @@ PLACES = {
     "device",
     "threads",
     "data",
+    "splits",
     "weights",
     "diffusion",
     "guide",

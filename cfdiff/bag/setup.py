@@ -93,6 +93,7 @@ def _open(s: BagSettings) -> Source:
         negative=s.negative,
         positive=s.positive,
         group_key=s.group_key,
+        splits=s.splits,
         keep_other=judged,
         unlabelled=_judges_classes(s) if judged else None,
     )

@@ -33,7 +33,7 @@ COMMANDS = {
     "evaluate": Entry("cfdiff.cli.evaluate", "evaluate", TASKS["evaluate"].summary, "Use"),
     "report": Entry("cfdiff.cli.report", "report", TASKS["report"].summary, "Use"),
     "show": Entry("cfdiff.cli.show", "show", TASKS["show"].summary, "Use"),
-    "data": Entry("cfdiff.cli.data", "app", "List, inspect and convert image data.", "Use"),
+    "data": Entry("cfdiff.cli.data", "app", "List, inspect, convert and split image data.", "Use"),
     "train-diffusion": Entry("cfdiff.cli.train", "train_diffusion", TASKS["train_diffusion"].summary, "Train"),
     "train-classifier": Entry("cfdiff.cli.train", "train_classifier", TASKS["train_classifier"].summary, "Train"),
 }

@@ -1,10 +1,10 @@
-"""`cfdiff data`: list, inspect and convert images."""
+"""`cfdiff data`: list, inspect, convert and split images."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,10 +17,12 @@ from cfdiff.data import bundled, open_source
 from cfdiff.data.convert import convert as convert_source
 from cfdiff.data.fit import Fit
 from cfdiff.data.sheet import contact_sheet
-from cfdiff.data.summary import Groups, Summary, summarise
+from cfdiff.data.split_file import check_split_file, write_splits
+from cfdiff.data.splitting import plan_splits
+from cfdiff.data.summary import Groups, Summary, count_splits, summarise
 from cfdiff.registry import READERS
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="List, inspect and convert image data.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="List, inspect, convert and split image data.")
 
 SourceArgument = Annotated[
     str, typer.Argument(metavar="SOURCE", help=f"Bundled name, {', '.join(READERS)}.", show_default=False)
@@ -28,6 +30,9 @@ SourceArgument = Annotated[
 Split = Annotated[str | None, typer.Option(metavar="NAME", help="Only this split; join several with +.")]
 Negative = Annotated[str | None, typer.Option(metavar="CLASS", help="The class that is negative.")]
 Positive = Annotated[str | None, typer.Option(metavar="CLASS", help="The class that is positive.")]
+Splits = Annotated[
+    Path | None, typer.Option("--splits", metavar="FILE.csv", help="Splits in place of the data's own (data split).")
+]
 GroupKey = Annotated[str | None, typer.Option(metavar="COLUMN", help="Which images belong together.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
@@ -55,6 +60,7 @@ def ls(as_json: AsJson = False) -> None:
 def inspect(
     source: SourceArgument,
     split: Split = None,
+    splits: Splits = None,
     negative: Negative = None,
     positive: Positive = None,
     group_key: GroupKey = None,
@@ -65,7 +71,13 @@ def inspect(
 ) -> None:
     """Count images by class, split and group; show sizes, pixel values and exact copies."""
     opened = open_source(
-        source, split=split, negative=negative, positive=positive, group_key=group_key, keep_other=True
+        source,
+        split=split,
+        splits=splits,
+        negative=negative,
+        positive=positive,
+        group_key=group_key,
+        keep_other=True,
     )
     summary = summarise(opened)
     written = None if sheet is None else contact_sheet(opened, sheet)
@@ -89,6 +101,7 @@ def convert(
     gray: Annotated[bool, typer.Option("--gray", help="Turn colour into gray.")] = False,
     rgb: Annotated[bool, typer.Option("--rgb", help="Turn gray into RGB.")] = False,
     split: Split = None,
+    splits: Splits = None,
     negative: Negative = None,
     positive: Positive = None,
     group_key: GroupKey = None,
@@ -103,6 +116,7 @@ def convert(
     opened = open_source(
         source,
         split=split,
+        splits=splits,
         negative=negative,
         positive=positive,
         group_key=group_key,
@@ -112,6 +126,37 @@ def convert(
     )
     written = convert_source(opened, out, force)
     typer.echo(f"{written}: {len(opened):,} images, {_shape(opened.shape, opened.dtype)}")
+
+
+@app.command("split")
+def split_data(
+    source: SourceArgument,
+    out: Annotated[Path, typer.Option("--out", metavar="OUT.csv", help="The table to write.")] = Path("splits.csv"),
+    seed: Annotated[int, typer.Option(help="Which groups go where.")] = 0,
+    group_key: GroupKey = None,
+    negative: Negative = None,
+    positive: Positive = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.csv.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Divide images by group into train, train-verifier, train-judge, val and test, for --splits of every command."""
+    check_split_file(out, source, force)
+    # Images of other classes are split too: a table of all images fits whichever classes a run asks for.
+    opened = open_source(source, negative=negative, positive=positive, group_key=group_key, keep_other=True)
+    plan = plan_splits(opened, seed)
+    write_splits(opened, plan.splits, out)
+    rows = count_splits(replace(opened, splits=plan.splits))
+    if as_json:
+        typer.echo(json.dumps({"splits": rows, "notes": list(plan.notes)}, indent=2))
+        return
+    console = Console()
+    for note in plan.notes:
+        _say(console, f"note: {_plain(note)}")
+    table = _table("split", *next(iter(rows.values())))
+    for name, row in rows.items():
+        table.add_row(_text(name), *("" if n is None else f"{n:,}" for n in row.values()))
+    console.print(table)
+    typer.echo(f"{out}: use it with --splits {out}")
 
 
 @app.command("build-malaria")

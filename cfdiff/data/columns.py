@@ -14,7 +14,7 @@ import numpy as np
 from cfdiff.data.limits import BYTES_A_NAME, MAX_NAME, check_memory
 from cfdiff.errors import UserError
 
-KNOWN = ("id", "name", "split", "patient", "group")
+KNOWN = ("id", "name", "split", "patient", "group", "pair")
 TEXT, PLAIN = "SU", "biufmM"
 """Kinds of dtype that can be names: text and single numbers or dates."""
 

@@ -14,7 +14,7 @@ BATCH = 256
 
 
 def convert(source: Source, out: Path, force: bool = False) -> Path:
-    """Write `images`, `labels`, `classes`, `id` and, where there are, `group`, `split` and `masks`.
+    """Write `images`, `labels`, `classes`, `id` and, where there are, `group`, `split`, `pair` and `masks`.
 
     The images are held in memory. What is written reads back as the same source.
     """
@@ -37,6 +37,8 @@ def convert(source: Source, out: Path, force: bool = False) -> Path:
         arrays["group"] = source.groups
     if source.splits is not None:
         arrays["split"] = source.splits
+    if source.pairs is not None:
+        arrays["pair"] = source.pairs
     masks = [source.read_masks(batch) for batch in batches]
     if masks[0] is not None:
         arrays["masks"] = np.concatenate([mask for mask in masks if mask is not None])

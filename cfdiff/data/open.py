@@ -15,6 +15,7 @@ from cfdiff.data.names import one_class_notes
 from cfdiff.data.raw import Format, Raw
 from cfdiff.data.readers.npz import read_npz
 from cfdiff.data.source import OTHER, Source
+from cfdiff.data.split_file import read_splits
 from cfdiff.errors import UserError
 from cfdiff.registry import READERS
 
@@ -32,6 +33,7 @@ def open_source(
     keep_other: bool = False,
     unlabelled: tuple[str, str] | None = None,
     fit: Fit | None = None,
+    splits: str | Path | None = None,
 ) -> Source:
     """Open images: a bundled name, a folder per class, a .csv manifest, a .npz or a .h5.
 
@@ -39,7 +41,8 @@ def open_source(
     classes are dropped unless `keep_other`. `unlabelled` are the class names of data that need not say its labels:
     absent and blank ones are of neither class, and a flat folder of images will do. `group_key` is the column that
     says which images belong together. `from_label` keeps one class. `limit` takes a random part, spread over groups,
-    that depends on `seed` and the ids only. `fit` changes size or channels while reading. Raises UserError for
+    that depends on `seed` and the ids only. `fit` changes size or channels while reading. `splits` is a .csv with
+    `id,split` of every image (`cfdiff data split`) that stands in place of the data's own splits. Raises UserError for
     anything that cannot be read as asked.
     """
     raw = read_raw(spec, fit, unlabelled is not None)
@@ -65,6 +68,8 @@ def open_source(
     )
     key = raw.default_group if group_key is None else group_key
     source = replace(source, groups=None if key is None else source.column(key))
+    if splits is not None:
+        source = replace(source, splits=read_splits(Path(splits), source))
     kept = source if keep_other else source.select(np.flatnonzero(source.labels != OTHER))
     return kept.narrow(split, from_label, limit, seed)
 

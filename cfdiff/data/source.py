@@ -55,7 +55,7 @@ class Source:
     def fingerprint(self) -> str:
         """sha256 (hex) over all of this view that a result may depend on.
 
-        That is ids, labels, groups and splits as they are used, the names of the classes, and the content of the
+        That is ids, labels, groups, splits and pairs as they are used, the names of the classes, and the content of the
         files behind the images and masks. Computed when first asked for: it reads every file once.
         """
         h = hashlib.sha256()
@@ -68,7 +68,14 @@ class Source:
         add(*self.classes, str(self.shape), str(self.dtype), str(self.mask_reader is not None), self.digest(self.rows))
         for column in (self.ids, self.labels, self.groups, self.splits):
             add("none" if column is None else f"{len(column)}", *([] if column is None else map(str, column.tolist())))
+        if self.pairs is not None:  # data without pairs has the fingerprint that it had before there were any
+            add("pairs", *self.pairs.tolist())
         return h.hexdigest()
+
+    @cached_property
+    def pairs(self) -> np.ndarray | None:
+        """(N,) str, the column `pair`: images of one name are the same place in both classes, "" is none; or None."""
+        return self.column("pair") if "pair" in self.columns else None
 
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """The images (B, H, W, C) in the source's dtype: uint8, uint16, or float32 in [0, 1]."""

@@ -112,6 +112,16 @@ def _counts(source: Source) -> dict[str, dict[str, int]]:
     }
 
 
+def count_splits(source: Source) -> dict[str, dict[str, int | None]]:
+    """Split -> class -> images, and "images" and "groups" (None where there are none) of each."""
+    counts: dict[str, dict[str, int | None]] = {}
+    for split, row in _counts(source).items():
+        here = slice(None) if source.splits is None else source.splits == split
+        groups = None if source.groups is None else len(np.unique(source.groups[here]))
+        counts[split] = {**row, "images": sum(row.values()), "groups": groups}
+    return counts
+
+
 def _split_order(split: str) -> tuple[int, str]:
     """Training splits first, then validation, then the rest."""
     return (0 if split.startswith("train") else 1 if split.startswith("val") else 2), split

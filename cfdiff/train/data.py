@@ -11,12 +11,11 @@ import numpy as np
 from cfdiff.data.bundled import card_sha256
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source, random_subset
+from cfdiff.data.splitting import SPELLINGS, TRAIN, VAL
 from cfdiff.data.values import unit
 from cfdiff.errors import UserError
 from cfdiff.train.settings import TrainSettings
 
-TRAIN_SPLITS = ("train", "train-guide", "training")
-VAL_SPLITS = ("val", "valid", "validation")
 HELD_SHARE = 0.1
 BRIGHTNESS_IMAGES = 512
 KEPT_BYTES = 2 << 30
@@ -63,13 +62,13 @@ def open_training_data(s: TrainSettings) -> TrainingData:
 
 
 def _choose_splits(s: TrainSettings) -> TrainingData:
-    whole = open_source(s.data, negative=s.negative, positive=s.positive, group_key=s.group_key)
+    whole = open_source(s.data, negative=s.negative, positive=s.positive, group_key=s.group_key, splits=s.splits)
     known = [] if whole.splits is None else [str(k) for k in np.unique(whole.splits)]
-    split = s.split or next((k for k in TRAIN_SPLITS if k in known), None)
+    split = s.split or next((k for k in SPELLINGS[TRAIN] if k in known), None)
     if split is None and known:
         raise UserError(f"{whole.name} has the splits {', '.join(known)}: name the one to train on with --split.")
     taken = set() if split is None else set(split.split("+"))
-    val_split = s.val_split or next((k for k in VAL_SPLITS if k in known and k not in taken), None)
+    val_split = s.val_split or next((k for k in SPELLINGS[VAL] if k in known and k not in taken), None)
     if val_split is not None and taken & set(val_split.split("+")):
         raise UserError(
             f"--split {split} and --val-split {val_split} overlap, so the validation would see what was trained on: "

@@ -17,8 +17,10 @@ from cfdiff.files import atomic, try_writing
 from cfdiff.store.claims import Claims
 from cfdiff.train.settings import TrainSettings
 
-FREE = frozenset({"out", "force", "max_minutes", "device", "threads", "eval_every", "val_limit", "half", "calibrate"})
-"""Settings that may change between the parts of one training."""
+FREE = frozenset(
+    {"out", "force", "splits", "max_minutes", "device", "threads", "eval_every", "val_limit", "half", "calibrate"}
+)
+"""Settings that may change between the parts of one training; what `splits` says is in the fingerprint."""
 
 
 class RunFolder:
@@ -36,7 +38,7 @@ class RunFolder:
     def settings(self) -> dict[str, Any]:
         """The resolved settings as they are written down: names of the data and of files, never where they lie."""
         told = self.s.model_dump(mode="json", exclude={"out", "force"}) | {"data": self.data_name}
-        return {k: Path(v).name if k == "pretrained" and v else v for k, v in told.items()}
+        return {k: Path(v).name if k in ("pretrained", "splits") and v else v for k, v in told.items()}
 
     def check(self) -> None:
         """Make the folder; raise UserError where it cannot be written, or holds a model that would be lost."""

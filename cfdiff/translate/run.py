@@ -84,7 +84,7 @@ def _compute(
 
 def select_images(s: TranslateSettings) -> tuple[Source, int]:
     """The images to translate and the class index asked for."""
-    whole = open_source(s.data, negative=s.negative, positive=s.positive, group_key=s.group_key)
+    whole = open_source(s.data, negative=s.negative, positive=s.positive, group_key=s.group_key, splits=s.splits)
     target = None if s.to is None else class_index(s.to, whole, "--to")
     if target is not None and "from_" not in s.model_fields_set:
         start = 1 - target  # --to alone says both

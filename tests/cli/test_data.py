@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,3 +81,37 @@ def test_two_spellings_of_one_class_are_counted_together_and_said(tmp_path: Path
     assert "'Benign' and 'benign' are taken as one class" in run("inspect", tmp_path / "d.npz")
     counts = json.loads(run("inspect", tmp_path / "d.npz", "--json"))["counts"]
     assert counts == {"all": {"benign": 3, "malignant": 1}}
+
+
+def test_split_writes_a_table_and_shows_splits_by_class_and_group(toys: Any, tmp_path: Path) -> None:
+    data, out = toys.write_npz(tmp_path / "toy.npz", 120), tmp_path / "splits.csv"
+    text = run("split", data, "--out", out)
+    for expected in ("train-verifier", "train-judge", "healthy", "sick", "groups", "--splits"):
+        assert expected in text
+    counted = json.loads(run("split", data, "--out", out, "--force", "--json"))
+    splits = open_source(data, splits=out).splits
+    assert {k: row["images"] for k, row in counted["splits"].items()} == dict(Counter(splits.tolist()))
+    assert json.loads(run("inspect", data, "--splits", out, "--json"))["groups"]["in_several_splits"] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["splits.csv", "toy.npz"]
+
+
+def test_split_by_another_column_of_two_of_three_classes_covers_every_image(path: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.array(["NORM", "TUM", "MUC"] * 20)
+    np.savez(path, images=rng.integers(0, 256, (60, 4, 4), np.uint8), labels=labels, slide=np.arange(60) // 6)
+    out = tmp_path / "s.csv"
+    run("split", path, "--out", out, "--group-key", "slide", "--negative", "NORM", "--positive", "TUM", "--seed", 3)
+    assert len(out.read_text().splitlines()) == 61
+    other = open_source(path, negative="NORM", positive="MUC", splits=out)
+    assert set(other.splits.tolist()) == {"train", "train-verifier", "train-judge", "val", "test"}
+
+
+def test_split_of_one_class_or_onto_an_existing_file_writes_nothing(toys: Any, tmp_path: Path) -> None:
+    data, out = toys.write_npz(tmp_path / "toy.npz", 12, labels=np.array(["healthy"] * 12)), tmp_path / "s.csv"
+    with pytest.raises(UserError, match="no image of class 'not healthy'"):
+        runner.invoke(app, ["split", str(data), "--out", str(out), "--negative", "healthy"], catch_exceptions=False)
+    assert not out.exists()
+    out.write_text("mine")
+    with pytest.raises(UserError, match="exists already"):
+        runner.invoke(app, ["split", str(data), "--out", str(out)], catch_exceptions=False)
+    assert out.read_text() == "mine"
