@@ -35,6 +35,7 @@ _CODES = "class index"
 SCHEMA: dict[str, Field] = {
     "id": Field(("N",), "string", "", "relative path or key of the image in its source", True),
     "group": Field(("N",), "string", "", "patient or slide of the image"),
+    "pair": Field(("N",), "string", "", "name of the image's pair: the same place in both classes; empty for none"),
     "label": Field(("N",), "int8", _CODES, "class before: 0 negative, 1 positive, -1 unknown", True),
     "target": Field(("N",), "int8", _CODES, "class asked for: 0 negative, 1 positive", True),
     "source": Field(_IMAGE, "image", "stored value", "the image as read", True),

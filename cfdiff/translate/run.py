@@ -113,6 +113,8 @@ def translate_batch(
     arrays = edit_arrays(cast, images, ids, source.labels[rows], target, edits)
     if source.groups is not None:
         arrays["group"] = source.groups[rows].astype(str)
+    if source.pairs is not None:
+        arrays["pair"] = source.pairs[rows]
     if edits.mask is not None:
         arrays["mask"] = edits.mask
     if s.factual:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from cfdiff.cli.data import app
 from cfdiff.data import open_source
+from cfdiff.data.bundled import BUNDLED
 from cfdiff.errors import UserError
 
 runner = CliRunner()
@@ -29,11 +30,20 @@ def run(*args: object) -> str:
     return result.stdout
 
 
-def test_ls_shows_both_bundled_sets_with_counts_and_licence() -> None:
+def test_ls_shows_all_bundled_sets_with_counts_and_licence() -> None:
     text = run("ls")
-    for expected in ("malaria-cells", "7,089", "48x48", "no licence stated", "pneumoniamnist", "CC BY 4.0"):
+    for expected in (
+        "malaria-cells",
+        "7,089",
+        "48x48",
+        "no licence stated",
+        "pneumoniamnist",
+        "CC BY 4.0",
+        "deeppcb",
+        "MIT",
+    ):
         assert expected in text
-    assert [card["name"] for card in json.loads(run("ls", "--json"))] == ["malaria-cells", "pneumoniamnist"]
+    assert [card["name"] for card in json.loads(run("ls", "--json"))] == list(BUNDLED)
 
 
 def test_inspect_prints_counts_values_and_groups_and_writes_the_sheet(path: Path, tmp_path: Path) -> None:
