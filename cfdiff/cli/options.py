@@ -38,7 +38,8 @@ def command(
 
     def decorate(run: Run) -> Callable[..., None]:
         def function(config: Path | None = None, **options: Any) -> None:
-            given = {k: _parse(model, k, v) for k, v in options.items() if v is not None}
+            # An option that may be repeated is an empty list where it is not given.
+            given = {k: _parse(model, k, v) for k, v in options.items() if v is not None and v != []}
             run(resolve(model, config, given))
 
         parameters = [_config_parameter()]
@@ -86,7 +87,7 @@ def _parameter(name: str, field: Any, spelling: str | None, panel: str | None) -
     text = field.description or name.replace("_", " ").capitalize() + "."
     if choices:
         text += f" One of {', '.join(choices)}."
-    if default is not None and default != {} and kind is not bool:
+    if default not in (None, {}, ()) and kind is not bool:
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
         text += f" [default: {shown}]"
     flag = spelling or "--" + name.replace("_", "-")
@@ -97,7 +98,10 @@ def _parameter(name: str, field: Any, spelling: str | None, panel: str | None) -
 
 
 def _plain(annotation: Any) -> tuple[Any, list[str]]:
-    """The type typer parses, and the choices where the field has some; a tuple of fixed length takes as many values."""
+    """The type typer parses, and the choices where the field has some.
+
+    A tuple of fixed length takes as many values; one of paths, which may hold commas, is given by repeating the option.
+    """
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         inner = [a for a in typing.get_args(annotation) if a is not type(None)]
         return _plain(inner[0]) if len(inner) == 1 else (str, [])
@@ -105,6 +109,8 @@ def _plain(annotation: Any) -> tuple[Any, list[str]]:
         return _plain(typing.get_args(annotation)[0])
     if typing.get_origin(annotation) is typing.Literal:
         return str, [str(a) for a in typing.get_args(annotation)]
+    if annotation == tuple[Path, ...]:
+        return list[Path], []
     if typing.get_origin(annotation) is tuple and Ellipsis not in typing.get_args(annotation):
         return tuple[tuple(_plain(a)[0] for a in typing.get_args(annotation))], []  # type: ignore[misc]
     return (annotation, []) if annotation in (int, float, bool, str, Path) else (str, [])

@@ -49,20 +49,21 @@ def test_both_figures_are_of_sets_of_one_size() -> None:
 
 def test_leaving_a_group_out_is_what_the_figure_without_its_images_is() -> None:
     """The sums by group of the jackknife against the plain definition: its interval is centred and as wide."""
-    source, real, edited = normal(12, 0), normal(24, 1) + SHIFT, normal(12, 2) + 1
-    groups, real_groups = np.repeat(["a", "b", "c"], 4), np.tile(["a", "b", "c"], 8)
+    source, real, edited = normal(24, 0), normal(48, 1) + 3, normal(24, 2) + 2
+    names = list("abcdef")
+    groups, real_groups = np.repeat(names, 4), np.tile(names, 8)
     found = moved(source, real, edited, groups=groups, real_groups=real_groups, repeats=1)
-    order = np.random.default_rng([0, 0]).permutation(24)[12:]
+    order = np.random.default_rng([0, 0]).permutation(48)[24:]
     without = []
-    for name in "abc":
+    for name in names:
         mine, target = groups != name, order[real_groups[order] != name]
         sides = source[mine], edited[mine], real[target]
         mean = [_mmd2(side, sides[2]) for side in sides[:2]]
         without.append(1 - mean[1] / mean[0])
-    error = np.sqrt(2 / 3 * ((np.array(without) - np.mean(without)) ** 2).sum())
+    error = np.sqrt(5 / 6 * ((np.array(without) - np.mean(without)) ** 2).sum())
     assert found.interval is not None and found.over == "groups"
     half = (found.interval[1] - found.interval[0]) / 2
-    assert half == pytest.approx(4.302653 * error, rel=1e-4), "Student's with two degrees of freedom"
+    assert half == pytest.approx(2.570582 * error, rel=1e-4), "Student's with five degrees of freedom"
     assert sum(found.interval) / 2 == pytest.approx(found.value)
 
 
