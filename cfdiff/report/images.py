@@ -21,8 +21,8 @@ from cfdiff.store.runs import open_run
 
 _EXAMPLES = 12
 _RECALL = (
-    " A model’s recall is the share of real images of the class asked for that it sees as that class, in the same split: "
-    "a flip rate can hardly be more to it than that."
+    " A model’s recall is the share of real images of the class asked for that it sees as that class, in the same "
+    "split: a flip rate can hardly be worth more than that."
 )
 _ORDERS = [
     ("file", "file order"),
