@@ -116,5 +116,6 @@ METRICS = Registry(
         "ssim": "cfdiff.metrics.pair:SSIM",
         "changed_share": "cfdiff.metrics.pair:CHANGED_SHARE",
         "changed_regions": "cfdiff.metrics.pair:CHANGED_REGIONS",
+        "high_frequency": "cfdiff.metrics.spectrum:HIGH_FREQUENCY",
     },
 )

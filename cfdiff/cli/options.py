@@ -38,6 +38,7 @@ def command(
 
     def decorate(run: Run) -> Callable[..., None]:
         def function(config: Path | None = None, **options: Any) -> None:
+            # An option that may be repeated is an empty list where it is not given.
             given = {k: _parse(model, k, v) for k, v in options.items() if v is not None and v != []}
             run(resolve(model, config, given))
 

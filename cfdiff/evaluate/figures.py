@@ -5,33 +5,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from cfdiff.evaluate.realism import Space
+from cfdiff.evaluate.recall import BOTH
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.metrics import validity
-from cfdiff.metrics.columns import Columns, Figure
+from cfdiff.metrics.columns import Columns, Figure, entry_of
 from cfdiff.metrics.intervals import Interval
 from cfdiff.metrics.realism import cosine_similarity
 from cfdiff.registry import METRICS
-from cfdiff.roles import WITNESSES
+from cfdiff.store.recall import Recall
 from cfdiff.store.runs import Run
 
 
-def valid(run: Run, columns: Columns, values: dict[str, np.ndarray]) -> dict[str, Figure]:
-    """Flip rate and probability gain, by each classifier that the run had."""
-    figures = {}
-    for who in WITNESSES:
-        if who not in run.prob:
+def valid(
+    run: Run,
+    columns: Columns,
+    values: dict[str, np.ndarray],
+    judges: Mapping[str, str],
+    recall: Mapping[str, Recall],
+) -> dict[str, Figure]:
+    """Flip rate, its recall and the probability gain, by each judge, the checker beside it, and by all judges at once.
+
+    `judges`: the names of the judges in `run.prob`, the first of which decides, and how figures call them. Beside every
+    flip rate stands the recall of the same model, where it is known.
+    """
+    figures: dict[str, Figure] = {}
+    for name in [*judges, *(name for name in run.prob if name not in judges)]:
+        if name not in run.prob:
             continue
-        p = run.p_target(who)
+        who = judges.get(name, f"the {name}")
+        p = run.p_target(name)
         gain = validity.probability_gain(p[:, 0], p[:, 1])
-        figures[f"flip_rate_{who}"] = columns.share(
-            f"flip rate: seen as the target by the {who}", run.flipped(who), "higher"
+        figures |= _flips(name, who, run.flipped(name), p[:, 0] > 0.5, columns, recall)
+        figures[f"gain_{name}"] = columns.mean(f"probability gain by {who}", gain, "higher", within=(-1, 1))
+        values |= {f"p_target_before/{name}": p[:, 0], f"p_target_after/{name}": p[:, 1]}
+    if len(judges) > 1:
+        who = f"{'both' if len(judges) == 2 else f'all {len(judges)}'} judges"
+        after = np.logical_and.reduce([run.flipped(name) for name in judges])
+        before = np.logical_and.reduce([run.p_target(name)[:, 0] > 0.5 for name in judges])
+        figures |= _flips(BOTH, who, after, before, columns, recall)
+    return figures
+
+
+def _flips(
+    name: str, who: str, after: np.ndarray, before: np.ndarray, columns: Columns, recall: Mapping[str, Recall]
+) -> dict[str, Figure]:
+    """The share (N,) bool seen as the target after and before, and of real images of that class between them."""
+    figures = {f"flip_rate_{name}": columns.share(f"flip rate: seen as the target by {who}", after, "higher")}
+    if name in recall:
+        r = recall[name]
+        entry = entry_of(r.share, (r.low, r.high), r.n, f"Wilson over {r.over}")
+        figures[f"recall_{name}"] = Figure(
+            f"its recall: real images of that class seen so by {who}", None, entry, unit="share"
         )
-        figures[f"before_{who}"] = columns.share(f"before: seen as the target by the {who}", validity.flipped(p[:, 0]))
-        figures[f"gain_{who}"] = columns.mean(f"probability gain by the {who}", gain, "higher", within=(-1, 1))
-        values |= {f"p_target_before/{who}": p[:, 0], f"p_target_after/{who}": p[:, 1]}
+    figures[f"before_{name}"] = columns.share(f"before: seen as the target by {who}", before)
     return figures
 
 

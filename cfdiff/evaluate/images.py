@@ -26,7 +26,7 @@ class Measured:
         values: name -> (N,) float64.
         curves: name -> (N, fractions + 1) float32; `fractions` (fractions + 1,) is their axis.
         features: (N, D) of sources and counterfactuals; None where not asked for.
-        prob: (N, 2 stages, 2) of another judge; None where the file's own are used.
+        prob: name -> (N, 2 stages, 2) of each judge that was asked anew.
         maps: (N, H, W) float32 difference maps; None where not asked for.
     """
 
@@ -34,7 +34,7 @@ class Measured:
     curves: dict[str, np.ndarray] = field(default_factory=dict)
     fractions: np.ndarray | None = None
     features: tuple[np.ndarray, np.ndarray] | None = None
-    prob: np.ndarray | None = None
+    prob: dict[str, np.ndarray] = field(default_factory=dict)
     maps: np.ndarray | None = None
 
 
@@ -42,13 +42,13 @@ def measure(
     run: Run,
     s: EvaluateSettings,
     *,
-    judge: Judge | None,
+    judges: dict[str, Judge],
     faithful: Judge | None,
     extract: Extract | None,
     maps: bool,
     done: Callable[[int], None],
 ) -> Measured:
-    """Read every pair once. `judge`: ask it for its probabilities; `faithful`: this judge's curves; `done`: a batch."""
+    """Read every pair once. `judges`: their probabilities; `faithful`: this judge's curves; `done`: after a batch."""
     pieces: dict[str, list[np.ndarray]] = {}
     order = []
     fractions = None
@@ -56,8 +56,8 @@ def measure(
         stored = run.read(rows)
         source, cf = unit(stored[0]), unit(stored[1])
         here: dict[str, np.ndarray] = {name: np.asarray(METRICS[name].of(source, cf, s)) for name in METRICS}
-        if judge is not None:
-            here["prob"] = np.stack([judge.predict(stage) for stage in stored], axis=1)
+        for name, judge in judges.items():
+            here[f"prob/{name}"] = np.stack([judge.predict(stage) for stage in stored], axis=1)
         if faithful is not None:
             curves, fractions = _faithful(source, cf, faithful, run.target[rows], s.fractions)
             here |= curves
@@ -71,7 +71,8 @@ def measure(
         done(len(rows))
     back = np.argsort(np.concatenate(order))
     joined = {name: np.concatenate(parts)[back] for name, parts in pieces.items()}
-    out = Measured(fractions=fractions, prob=joined.pop("prob", None), maps=joined.pop("maps", None))
+    prob = {name: joined.pop(f"prob/{name}") for name in judges}
+    out = Measured(fractions=fractions, prob=prob, maps=joined.pop("maps", None))
     if extract is not None:
         out.features = joined.pop("features/source"), joined.pop("features/counterfactual")
     for name, values in joined.items():

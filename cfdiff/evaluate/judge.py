@@ -1,4 +1,4 @@
-"""Which judge measures a run, and how it is asked."""
+"""Which judges measure a run, and how they are asked."""
 
 from __future__ import annotations
 
@@ -38,26 +38,42 @@ class Judge:
         return probabilities(self.model, to_model(images).to(self.device), exact=exact).numpy()
 
 
-def find_judge(s: EvaluateSettings, run: Run, device: torch.device) -> Judge | None:
-    """--judge, or the one in --weights, or that of the run's bundled data; None where none of these is there.
+def find_judges(s: EvaluateSettings, run: Run, device: torch.device) -> tuple[Judge, ...]:
+    """Every --judge, or the one in --weights, or that of the run's bundled data; empty where none of these is there.
 
-    A judge that nobody named and that is not fit for the run is not at hand either.
+    The first is the one that decides what has flipped. A judge that nobody named and that is not fit for the run is not
+    at hand either.
 
     Raises:
-        UserError: the one named takes other images, is one of the models that steered, or (unless --judge names it) is
-            not the one that judged the run.
+        UserError: one named takes other images, is one of the models that steered, or another's twin, or (unless
+            --judge names it) is not the one that judged the run.
     """
-    path = s.judge or _judge_file(s.weights, bundled_data(run))
-    if path is None:
-        return None
-    model = load_model(path, "clean-classifier", device)
     own = run.models.get("judge")
-    fault = _fault(model, None if s.judge is not None else own, run)
+    if s.judge:
+        models = [load_model(path, "clean-classifier", device) for path in s.judge]
+        twins = [model.name for i, model in enumerate(models) if model.sha256 in {m.sha256 for m in models[:i]}]
+        if twins:
+            raise UserError(
+                f"--judge names the same model twice ({twins[0]!r}), which has one opinion: name each judge once."
+            )
+        if faults := [fault for model in models if (fault := _fault(model, None, run)) is not None]:
+            raise UserError(faults[0])
+        return tuple(Judge(model, device, another=model.sha256 != own) for model in models)
+    path = _judge_file(s.weights, bundled_data(run))
+    if path is None:
+        return ()
+    model = load_model(path, "clean-classifier", device)
+    fault = _fault(model, own, run)
     if fault is None:
-        return Judge(model, device, another=model.sha256 != own)
-    if s.judge is None and s.weights is None:
-        return None
+        return (Judge(model, device, another=model.sha256 != own),)
+    if s.weights is None:
+        return ()
     raise UserError(fault)
+
+
+def role_of(number: int) -> str:
+    """The name of the judge that was named as number 0, 1, ... in figures and files: "judge", "judge_2", ..."""
+    return "judge" if number == 0 else f"judge_{number + 1}"
 
 
 def _fault(model: Model, own: str | None, run: Run) -> str | None:

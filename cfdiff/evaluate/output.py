@@ -14,7 +14,7 @@ from cfdiff.store import check_output
 from cfdiff.store.evaluation import write_evaluation
 from cfdiff.store.runs import Run
 
-INPUTS = ("threshold_from", "data", "masks", "reference", "judge", "feature_weights")
+INPUTS = ("threshold_from", "data", "masks", "reference", "feature_weights")
 
 
 def check_outputs(s: EvaluateSettings) -> None:
@@ -29,6 +29,7 @@ def _check(path: Path, suffix: str, option: str, s: EvaluateSettings) -> None:
         raise UserError(f"{option} {path.name!r} should end in {suffix}.")
     inputs = {"the run itself": s.run}
     inputs |= {f"the file of --{name.replace('_', '-')}": getattr(s, name) for name in INPUTS}
+    inputs |= {f"the judge {judge.name}": judge for judge in s.judge}
     for what, given in inputs.items():
         if given is not None and path.exists() and Path(given).exists() and path.samefile(given):
             raise UserError(f"{option} {path.name} is {what}: choose another name.")

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
-from cfdiff.data.open import open_source
 from cfdiff.data.raw import file_sha256
 from cfdiff.data.source import Source, random_subset
 from cfdiff.errors import UserError
 from cfdiff.evaluate.images import features_of
 from cfdiff.evaluate.judge import Judge
-from cfdiff.evaluate.origin import bundled_data
+from cfdiff.evaluate.reference import open_reference
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.metrics import realism
 from cfdiff.metrics.columns import Columns, Entry, Figure, entry_of
@@ -61,18 +59,10 @@ def real_images(s: EvaluateSettings, run: Run) -> Source | str:
     Raises:
         UserError: the source cannot be read, or holds images of another size.
     """
-    spec = s.reference or s.data or bundled_data(run)
-    if spec is None:
+    reference = open_reference(s, run)
+    if reference is None:
         return "no real images at hand: name them with --reference"
-    names: dict[str, Any] = {"negative": run.classes[0], "positive": run.classes[1]}
-    whole = open_source(spec, **names)
-    split = _split(s, run, whole)
-    source = whole.narrow(split)
-    if source.shape != run.shape:
-        raise UserError(
-            f"The real images of {source.name} are {source.shape} and those of {run.path.name} {run.shape}: "
-            "give --reference images of the same size and channels."
-        )
+    source, split = reference
     targets, counts = np.unique(run.target, return_counts=True)
     parts = []
     for target, count in zip(targets, counts, strict=True):
@@ -89,15 +79,6 @@ def real_images(s: EvaluateSettings, run: Run) -> Source | str:
     chosen = [random_subset(source.select(rows), max(1, round(scale * count)), s.seed) for rows, count in parts]
     ids = np.concatenate([part.ids for part in chosen])
     return source.select(np.flatnonzero(np.isin(source.ids, ids)))
-
-
-def _split(s: EvaluateSettings, run: Run, whole: Source) -> str | None:
-    """--split, else the run's where these images have it too, else test; None is all."""
-    known = set() if whole.splits is None else set(whole.splits.tolist())
-    if s.split is not None:
-        return None if s.split == "all" and s.split not in known else s.split
-    usual = (run.settings.get("split"), "test")
-    return next((split for split in usual if split is not None and set(split.split("+")) <= known), None)
 
 
 def read_features(source: Source, space: Space, batch: int) -> np.ndarray:

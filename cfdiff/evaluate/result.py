@@ -128,6 +128,7 @@ class Evaluation:
     Attributes:
         images: images measured, of them `flipped` by the word of `flipped_by` (None: nobody can tell).
         groups: how many; None for fewer than two.
+        judge: the first of `judges`, whose word `flipped` is.
         settings: those that change a figure.
         sections: "valid", "minimal", ... -> their figures.
     """
@@ -143,6 +144,7 @@ class Evaluation:
     judge: JudgeFacts | None
     settings: dict[str, Any]
     sections: dict[str, Section]
+    judges: tuple[JudgeFacts, ...] = ()
 
     def __getitem__(self, figure: str) -> Figure:
         """A figure by its name, in whichever section it stands; KeyError names those that there are."""
@@ -175,6 +177,7 @@ class Evaluation:
             "flipped_by": self.flipped_by,
             "groups": self.groups,
             "judge": None if self.judge is None else dict(vars(self.judge)),
+            "judges": [dict(vars(judge)) for judge in self.judges],
             "settings": self.settings,
             "sections": {name: section.as_json() for name, section in self.sections.items()},
         }

@@ -16,16 +16,20 @@ from cfdiff.errors import UserError
 from cfdiff.evaluate import figures
 from cfdiff.evaluate.bags import achieved_mixes, bag_figures, judged_rows, per_bag
 from cfdiff.evaluate.images import measure
-from cfdiff.evaluate.judge import Judge, find_judge, need
+from cfdiff.evaluate.judge import Judge, find_judges, need, role_of
 from cfdiff.evaluate.masks import RULE, fixed_threshold, locate, read_masks
+from cfdiff.evaluate.moved import moved_figures
+from cfdiff.evaluate.noise import beside_real
 from cfdiff.evaluate.output import check_outputs, write
-from cfdiff.evaluate.realism import LEAST, Space, compare, feature_space, read_features, real_images
+from cfdiff.evaluate.realism import LEAST, compare, feature_space, read_features, real_images
+from cfdiff.evaluate.recall import recalls
 from cfdiff.evaluate.result import BagsSection, Evaluation, JudgeFacts, RealisticSection, Section, WhereSection
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.evaluate.trip import round_trip, the_way_back
 from cfdiff.metrics.columns import Columns, Figure
 from cfdiff.progress import Progress
 from cfdiff.roles import WITNESSES
+from cfdiff.store.recall import Recall
 from cfdiff.store.runs import Run, open_run
 
 QUESTIONS = {
@@ -33,6 +37,7 @@ QUESTIONS = {
     "minimal": "Minimal?",
     "faithful": "Faithful?",
     "realistic": "Realistic?",
+    "noise": "Is the change noise?",
     "returns": "Does it return?",
     "where": "Where?",
     "bags": "Bags",
@@ -56,12 +61,14 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> Evaluation:
     # 1. Everything that can be wrong is found first.
     _check_options(s, run)
     device = pick_device(s.device)
-    judge = find_judge(s, run, device)
+    judges = {role_of(i): judge for i, judge in enumerate(find_judges(s, run, device))}
+    judge = judges.get("judge")
     faithful = _wanted(judge, s.faithfulness, "--faithfulness")
     space = None if s.realism is False else feature_space(s, run, judge, device)
     if space is None and (s.realism or s.reference is not None):
         need(judge, "--realism with the judge's features")
-    real = _real(s, run, space)
+    real = _real(s, run)
+    recall = recalls(s, run, judges)
     masks = None if run.bags is not None else read_masks(s, run)
     where, why_not = _lesions(s, run, masks)
     threshold = _threshold(s, run) if where is not None else None
@@ -72,14 +79,13 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> Evaluation:
     measured = measure(
         run,
         s,
-        judge=asks,
+        judges={name: one for name, one in judges.items() if one.another or name != "judge"},
         faithful=faithful,
         extract=None if space is None else space.extract,
         maps=where is not None,
         done=_counter(progress, "measuring", len(run)),
     )
-    if measured.prob is not None:
-        run.prob["judge"] = measured.prob
+    run.prob.update(measured.prob)
     decided_by = next((who for who in WITNESSES if who in run.prob), None)
     flipped = None if decided_by is None else run.flipped(decided_by)
     columns = Columns(len(run), run.groups, flipped, s.bootstrap, s.seed)
@@ -87,26 +93,29 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> Evaluation:
 
     # 3. The figures, by question.
     sections: dict[str, Section] = {
-        "valid": _section("valid", figures.valid(run, columns, values), judge),
+        "valid": _valid(run, columns, values, judges, recall),
         "minimal": _section("minimal", {}),
     }
     if faithful is not None:
         sections["faithful"] = _section("faithful", figures.faithful(values, columns), faithful)
     else:
         sections["faithful"] = _left("faithful", "--no-faithfulness" if s.faithfulness is False else _NO_JUDGE)
-    if isinstance(real, str):
-        sections["realistic"] = _left("realistic", real)
-    elif space is not None and measured.features is not None:
+    if isinstance(real, str) or space is None or measured.features is None:
+        no_judge = space is None and s.realism is not False and len(run) >= LEAST
+        sections["realistic"] = _left("realistic", _NO_JUDGE if no_judge or not isinstance(real, str) else real)
+    else:
         progress("real images", 0, len(real))
         features = read_features(real, space, s.batch_size)
         sections["realistic"] = RealisticSection(
             QUESTIONS["realistic"],
-            compare(features, measured.features[1], space, columns, s.repeats, s.seed),
+            compare(features, measured.features[1], space, columns, s.repeats, s.seed)
+            | moved_figures(features, real.groups, measured.features, space, columns, s.repeats, s.seed),
             real_images=len(real),
             reference=real.name,
             features=space.name,
             features_sha256=space.sha256,
         )
+    sections["noise"] = _section("noise", {})
     if back is not None:
         trip = round_trip(run, back, judge, s.batch_size, _counter(progress, "round trip", len(run)))
         sections["returns"] = _section("returns", figures.returns(run, trip, columns), judge)
@@ -127,9 +136,12 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> Evaluation:
         )
     for name, found in figures.of_pairs(values, columns, s).items():
         sections[name] = _with(sections.get(name, _section(name, {})), found)
+    beside = beside_real(run, None if isinstance(real, str) else real, values, columns, s.batch_size, s.seed)
+    sections["noise"] = _with(sections["noise"], beside)
     if space is not None and measured.features is not None:
         likeness = figures.similarity(values, measured.features, columns, space)
         sections["minimal"] = _with(sections["minimal"], likeness)
+    facts = _facts(run, judges)
     result = Evaluation(
         result=run.path.name,
         result_sha256=file_sha256(run.path),
@@ -139,7 +151,8 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> Evaluation:
         flipped=None if flipped is None else int(flipped.sum()),
         flipped_by=decided_by,
         groups=None if run.groups is None else len(np.unique(run.groups)),
-        judge=_judge_of(run, judge),
+        judge=next(iter(facts), None),
+        judges=facts,
         settings=s.model_dump(mode="json", by_alias=True, exclude=_PLACES),
         sections=sections,
     )
@@ -190,14 +203,24 @@ def _threshold(s: EvaluateSettings, run: Run) -> float | None:
         return fixed_threshold(s, run, validation)
 
 
-def _real(s: EvaluateSettings, run: Run, space: Space | None) -> Source | str:
+def _valid(
+    run: Run, columns: Columns, values: dict[str, np.ndarray], judges: dict[str, Judge], recall: dict[str, Recall]
+) -> Section:
+    """The section of what the judges say; where there are several, each has a number and its own title."""
+    if len(judges) > 1:
+        names = {name: f"judge {i + 1}, {judge.title}" for i, (name, judge) in enumerate(judges.items())}
+        found = figures.valid(run, columns, values, names, recall)
+        return Section(QUESTIONS["valid"], found, judge=f"{len(judges)} judges")
+    found = figures.valid(run, columns, values, {"judge": "the judge"} if "judge" in run.prob else {}, recall)
+    return _section("valid", found, judges.get("judge"))
+
+
+def _real(s: EvaluateSettings, run: Run) -> Source | str:
     """The real images to compare with, or why there is no comparison."""
     if s.realism is False:
         return "--no-realism"
     if len(run) < LEAST:
         return f"fewer than {LEAST} counterfactuals"
-    if space is None:
-        return _NO_JUDGE
     real = real_images(s, run)
     if isinstance(real, str) and (s.realism or s.reference is not None):
         raise UserError(f"{'--realism' if s.realism else '--reference'} cannot be had, there are {real}.")
@@ -217,12 +240,11 @@ def _left(name: str, why: str) -> Section:
     return Section(QUESTIONS[name], {}, not_measured=why)
 
 
-def _judge_of(run: Run, judge: Judge | None) -> JudgeFacts | None:
-    if judge is not None:
-        return JudgeFacts(judge.title, judge.model.sha256, not judge.another)
-    if "judge" in run.prob:
-        return JudgeFacts("judge", run.models.get("judge"), True)
-    return None
+def _facts(run: Run, judges: dict[str, Judge]) -> tuple[JudgeFacts, ...]:
+    """Of the judges at hand, or of the one whose word the file holds."""
+    if judges:
+        return tuple(JudgeFacts(judge.title, judge.model.sha256, not judge.another) for judge in judges.values())
+    return (JudgeFacts("judge", run.models.get("judge"), True),) if "judge" in run.prob else ()
 
 
 def _counter(progress: Progress, what: str, n: int) -> Callable[[int], None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveInt
+from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveInt, field_validator
 
 from cfdiff.settings import DATA, MODEL, OUTPUT, RUN, Settings
 
@@ -39,8 +39,10 @@ class EvaluateSettings(Settings):
         json_schema_extra=DATA,
         description="Split of --reference, or all [default: the run's or test, where there; else all].",
     )
-    judge: Path | None = Field(
-        None, json_schema_extra=MODEL, description="Another judge than the run's: its model file."
+    judge: tuple[Path, ...] = Field(
+        (),
+        json_schema_extra=MODEL,
+        description="Another judge than the run's: its model file; given again, a second one, and flips by both.",
     )
     weights: str | None = Field(
         None,
@@ -94,3 +96,9 @@ class EvaluateSettings(Settings):
     device: str = Field("auto", json_schema_extra=RUN, description="auto, cpu, cuda or mps.")
     threads: PositiveInt | None = Field(None, json_schema_extra=RUN, description="CPU threads [default: all].")
     seed: int = Field(0, json_schema_extra=RUN, description="Of resamples and random halves.")
+
+    @field_validator("judge", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        """A single file is a list of one, None is none."""
+        return () if value is None else (value,) if isinstance(value, str | Path) else value

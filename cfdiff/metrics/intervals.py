@@ -2,8 +2,8 @@
 
 The images of one group (a patient, a slide) look alike, so n images of g groups tell less than n images would. How
 much less is estimated from the groups themselves and put into two textbook intervals: Wilson's for a share, Student's
-for a mean. Any other statistic is bootstrapped over groups. What was tried and what each covers is in
-benchmarks/intervals.py and its results; docs/evaluate.md has the formulas.
+for a mean. Any other statistic is bootstrapped over groups, or jackknifed where it is of pairs of images. What was
+tried and what each covers is in benchmarks/intervals.py and its results; docs/evaluate.md has the formulas.
 """
 
 from __future__ import annotations
@@ -92,6 +92,23 @@ def bootstrap_rows(
     draws = (order[d] if alone else np.concatenate([rows[g] for g in d]) for d in _draws(len(rows), n_boot, seed))
     drawn = [float(statistic(d)) for d in draws]
     return widened(float(statistic(np.arange(n))), drawn, n, groups, within)
+
+
+def jackknife_interval(
+    value: float, without: np.ndarray, sizes: np.ndarray, within: Interval = ANYWHERE
+) -> Interval | None:
+    """95 % interval of a smooth statistic from what it is without each of g groups (or images), `without` (g,).
+
+    Student's, with the variance (g - 1) / g sum (without - its mean)^2 (Tukey 1958; Efron and Tibshirani 1993, eq.
+    11.5) and the degrees of freedom that groups of `sizes` (g,) images have. For statistics of pairs of images, which
+    a bootstrap would pair with their own copies. None for fewer than two groups, or where it is not known without one.
+    """
+    g = len(without)
+    if g < 2 or not np.isfinite(without).all():
+        return None
+    error = math.sqrt((g - 1) / g * float(((without - without.mean()) ** 2).sum()))
+    half = Sample(np.zeros(int(sizes.sum())), np.repeat(np.arange(g), sizes)).t * error
+    return max(within[0], value - half), min(within[1], value + half)
 
 
 def widened(

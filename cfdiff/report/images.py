@@ -20,6 +20,10 @@ from cfdiff.store import Result
 from cfdiff.store.runs import open_run
 
 _EXAMPLES = 12
+_RECALL = (
+    " A model’s recall is the share of real images of the class asked for that it sees as that class, in the same "
+    "split: a flip rate can hardly be worth more than that."
+)
 _ORDERS = [
     ("file", "file order"),
     ("gain-down", "gain, high first"),
@@ -46,7 +50,7 @@ def image_context(result: Result, s: ReportSettings) -> dict[str, Any]:
         "title": result.attrs["direction"].replace("->", "\N{RIGHTWARDS ARROW}"),
         "lead": lead(result, rows, target),
         "tiles": tiles(result, rows),
-        "intervals": intervals(rows),
+        "intervals": intervals(rows) + (_RECALL if result.recall else ""),
         "plots": plots(rows, target),
         "localisation": located(made) if examples else "",
         "shown": shown(rows, selection, made),
@@ -80,9 +84,11 @@ def lead(result: Result, rows: Rows, target: str) -> str:
 def tiles(result: Result, rows: Rows) -> list[dict[str, str]]:
     """The figures of the summary, over all images, each with its interval."""
     columns = Columns(len(rows), rows.groups, rows.flipped)
-    made = []
+    made, recall = [], result.recall
     for who, p in rows.prob.items():
         before = f"{(p[:, 0] > 0.5).mean():.1%} before the edit"
+        if who in recall:
+            before += f"; its recall {recall[who]}"
         made.append(
             _tile(f"seen as the target by the {who}", columns.share("", p[:, 1] > 0.5), "{:.1%}".format, before)
         )

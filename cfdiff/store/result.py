@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from cfdiff.errors import UserError
+from cfdiff.store.recall import Recall, read_recall
 from cfdiff.store.schema import FORMAT, FORMAT_VERSION, SCHEMA
 from cfdiff.version import __version__
 
@@ -87,6 +88,11 @@ class Result:
         if "status" not in self:
             return np.zeros(len(self), bool)
         return np.array([str(status).startswith("quarantined") for status in self["status"][:]], bool)
+
+    @property
+    def recall(self) -> dict[str, Recall]:
+        """Role -> what it says of real images of the class asked for; empty in a file that was not told."""
+        return read_recall(self.attrs.get("recall"))
 
     def prob(self, model: str) -> np.ndarray:
         """(N, 2, K) float32: what `model` ("judge", "verifier" or "checker") gives each class before and after."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from cfdiff.errors import UserError
 from cfdiff.metrics import validity
 from cfdiff.roles import ACCEPTING, JOINED, STEERING, WITNESSES
 from cfdiff.store.bags import Bags, open_bags
+from cfdiff.store.recall import Recall
 from cfdiff.store.result import open_result
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -31,6 +32,7 @@ class Run:
         masks: rows -> (B, H, W) where the images were allowed to change; None where anywhere.
         quarantined: (N,) bool, the images that no edit of could be saved.
         bags: the open file, where it is a bag file.
+        recall: role -> what its model says of real images of the class asked for; empty where the file does not say.
     """
 
     path: Path
@@ -48,6 +50,7 @@ class Run:
     masks: Callable[[np.ndarray], np.ndarray] | None
     quarantined: np.ndarray
     bags: Bags | None = None
+    recall: dict[str, Recall] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -107,6 +110,7 @@ def open_run(path: Path) -> Iterator[Run]:
             read=read,
             masks=None if everywhere else lambda rows: r["mask"][rows],
             quarantined=r.quarantined,
+            recall=r.recall,
         )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source, class_index, require_masks
 from cfdiff.edit.editor import Editor
+from cfdiff.edit.recall import real_images, recall
 from cfdiff.edit.roles import Cast, load_cast
 from cfdiff.edit.verdicts import edit_arrays
 from cfdiff.errors import UserError
@@ -36,7 +37,7 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> Transla
         UserError: data, models, settings or output are not usable; said before anything is computed. A damaged image
             is met where its part is read: the parts before it stay.
     """
-    source, target = select_images(s)
+    source, target, real = select_images(s)
     out = s.out or _default_out(source, target)
     if Path(s.data).exists() and out.exists() and out.samefile(s.data):
         raise UserError(f"--out {out} is the file that the images come from: choose another --out.")
@@ -54,14 +55,20 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> Transla
         if s.out is None:
             make_folder(out.parent)
         with RunParts(out, settings, len(source), s.batch_size, force=s.force) as parts:
-            seconds = _compute(parts, editor, s, source, target, progress)
+            seconds = _compute(parts, editor, s, source, target, real, progress)
     if s.preview is not None:
         preview(out, s.preview)
     return replace(summarise(out), seconds_per_image=seconds)
 
 
 def _compute(
-    parts: RunParts, editor: Editor, s: TranslateSettings, source: Source, target: int, progress: Progress | None
+    parts: RunParts,
+    editor: Editor,
+    s: TranslateSettings,
+    source: Source,
+    target: int,
+    real: Source | None,
+    progress: Progress | None,
 ) -> float | None:
     """Fill and join the parts; seconds an image, None where all were there."""
     started, fresh = time.monotonic(), 0
@@ -71,8 +78,10 @@ def _compute(
         if progress is not None:
             left = sum(b - a for a, b in parts.missing())
             progress("translating", len(source) - left, len(source))
+    found = {} if parts.finished else recall(editor.cast, real, s.batch_size)
     parts.join(
         {
+            **({"recall": {role: of_role.as_json() for role, of_role in found.items()}} if found else {}),
             "seed": s.seed,
             "models": editor.cast.hashes,
             "direction": direction(source, target),
@@ -82,8 +91,16 @@ def _compute(
     return (time.monotonic() - started) / fresh if fresh else None
 
 
-def select_images(s: TranslateSettings) -> tuple[Source, int]:
-    """The images to translate and the class index asked for."""
+class Selected(NamedTuple):
+    """The images to translate, the class index asked for, and real images of that class (None: there is none)."""
+
+    source: Source
+    target: int
+    real: Source | None
+
+
+def select_images(s: TranslateSettings) -> Selected:
+    """The images to translate, where they go, and what is there already, in the same split."""
     whole = open_source(s.data, negative=s.negative, positive=s.positive, group_key=s.group_key, splits=s.splits)
     target = None if s.to is None else class_index(s.to, whole, "--to")
     if target is not None and "from_" not in s.model_fields_set:
@@ -98,7 +115,8 @@ def select_images(s: TranslateSettings) -> tuple[Source, int]:
     split = s.split
     if split is None and whole.splits is not None and "test" in whole.splits:
         split = "test"
-    return whole.narrow(split, start, s.limit, s.seed), target
+    source = whole.narrow(split, start, s.limit, s.seed)
+    return Selected(source, target, real_images(whole.narrow(split), {target}, s.seed))
 
 
 def translate_batch(

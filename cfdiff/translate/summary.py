@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from cfdiff.data.values import mean_change
 from cfdiff.metrics.intervals import Interval, mean_interval, over, share_interval
 from cfdiff.roles import WITNESSES
 from cfdiff.store import Result, open_result
+from cfdiff.store.recall import Recall
 
 
 @dataclass(frozen=True, repr=False)
@@ -29,6 +30,8 @@ class TranslateSummary:
         flipped_judge and so on: share seen as the target afterwards; None without such a model.
         target_before_judge and so on: share seen as the target before.
         seconds_per_image: of this call; None where all was there.
+        recall: role -> share of real images of the class asked for that it sees as that class; empty where the file
+            does not say. A flip rate is to be read beside that of the same model.
     """
 
     result: str
@@ -52,6 +55,7 @@ class TranslateSummary:
     flipped_checker_95: Interval | None = None
     target_before_checker: float | None = None
     seconds_per_image: float | None = None
+    recall: dict[str, Recall] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """What `--json` prints; without the figures of a model that there is not."""
@@ -68,6 +72,8 @@ class TranslateSummary:
                 before = getattr(self, f"target_before_{who}")
                 between = f"95 % interval {interval[0]:.1%} to {interval[1]:.1%} over {units}"
                 found.append((f"seen as the target by the {who}", f"{share:.1%}  ({between}; before {before:.1%})"))
+                if who in self.recall:
+                    found.append((f"recall of the {who}", _recall(self.recall[who])))
         between = ""  # a single image has no interval
         if self.mean_abs_difference_95 is not None:
             low, high = self.mean_abs_difference_95
@@ -110,8 +116,14 @@ def summarise(path: Path, batch: int = 256) -> TranslateSummary:
             guide_calls=float(r["guidance/guide_calls"][:].mean()),
             retried=float((r["guidance/retries"][:] > 0).mean()),
             quarantined=int(r.quarantined.sum()),
+            recall=r.recall,
             **_seen(r, groups),
         )
+
+
+def _recall(recall: Recall) -> str:
+    between = f"95 % interval {recall.low:.1%} to {recall.high:.1%} over {recall.over}"
+    return f"{recall.share:.1%}  ({between}; of {recall.n} real images of the class asked for)"
 
 
 def _seen(r: Result, groups: np.ndarray | None) -> dict[str, Any]:

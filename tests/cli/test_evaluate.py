@@ -41,6 +41,20 @@ def test_the_table_answers_each_question_with_intervals_and_both_columns(cfdiff:
     assert "FID (features of" in printed.out and "run.h5" in printed.out and str(run_file.parent) not in printed.out
 
 
+def test_a_second_judge_is_named_by_the_option_given_again(
+    cfdiff: Any, run_file: Path, toy: Any, toys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    second = toys.save_classifier(tmp_path / "second.safetensors", toys.toy_classifier(17))
+    judges = ("--judge", toy.weights / "judge.safetensors", "--judge", second)
+    code, printed = cfdiff(run_file, *judges, "--no-realism", "--no-faithfulness")
+    assert code == 0, printed.err
+    for words in ("by judge 1, judge (resnet10t)", "by judge 2, second (resnet10t)", "by both judges", "its recall"):
+        assert words in printed.out
+    code, printed = cfdiff(run_file, *judges, *judges[:2])
+    assert code == 2 and "the same model twice" in printed.err
+
+
 def test_json_is_one_object_and_also_goes_to_a_file(cfdiff: Any, run_file: Path, tmp_path: Path) -> None:
     code, printed = cfdiff(run_file, "--json", "--no-realism", "--no-faithfulness", "--out", tmp_path / "e.json")
     assert code == 0, printed.err

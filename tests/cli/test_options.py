@@ -25,6 +25,7 @@ class Toy(Parent):
     extra: dict[str, Any] = Field(default_factory=dict, description="More.")
     loud: bool = True
     place: Path | None = None
+    files: tuple[Path, ...] = Field((), description="Which files.")
 
 
 def parse(*arguments: str) -> Toy:
@@ -43,6 +44,11 @@ def test_without_options_the_defaults_hold() -> None:
 def test_every_kind_of_option_is_read() -> None:
     given = parse("--rate", "2", "--sizes", "3, 4", "--kind", "b", "--extra", '{"x": [1]}', "--quiet", "--place", "p")
     assert given == Toy(rate=2, sizes=(3, 4), kind="b", extra={"x": [1]}, loud=False, place=Path("p"))
+
+
+def test_files_are_given_by_repeating_the_option_and_may_hold_commas() -> None:
+    assert parse("--files", "a,b", "--files", "c") == Toy(files=(Path("a,b"), Path("c")))
+    assert parse().files == ()
 
 
 def test_the_command_line_wins_over_the_config_file_and_that_over_the_defaults(tmp_path: Path) -> None:

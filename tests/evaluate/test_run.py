@@ -19,7 +19,7 @@ from cfdiff.data.open import open_source
 from cfdiff.data.values import to_model, unit
 from cfdiff.edit.roles import probabilities
 from cfdiff.errors import UserError
-from cfdiff.evaluate.judge import find_judge
+from cfdiff.evaluate.judge import find_judges
 from cfdiff.evaluate.masks import fixed_threshold, read_masks
 from cfdiff.evaluate.origin import bundled_data
 from cfdiff.evaluate.realism import real_images
@@ -428,10 +428,10 @@ def test_the_bundled_judge_is_not_at_hand_for_a_run_that_another_one_judged(made
         mine = of_the_cells(run, lambda images: images)
         device = torch.device("cpu")
         nobody = settings(run.path, weights=None, data=None)
-        assert bundled_data(mine) == "malaria-cells" and find_judge(nobody, mine, device) is None
-        assert find_judge(nobody, dataclasses.replace(mine, models={}), device) is not None
+        assert bundled_data(mine) == "malaria-cells" and find_judges(nobody, mine, device) == ()
+        assert len(find_judges(nobody, dataclasses.replace(mine, models={}), device)) == 1
         with pytest.raises(UserError, match="is not the one that judged run.h5"):
-            find_judge(settings(run.path, weights="malaria-cells"), mine, device)
+            find_judges(settings(run.path, weights="malaria-cells"), mine, device)
 
 
 def test_a_folder_with_the_name_of_bundled_data_is_not_taken_for_it(made: Any, settings: Any) -> None:
@@ -439,7 +439,7 @@ def test_a_folder_with_the_name_of_bundled_data_is_not_taken_for_it(made: Any, s
         named = dataclasses.replace(run, settings={**run.settings, "data": "malaria-cells"})
         alone = settings(run.path, weights=None, data=None)
         assert bundled_data(named) is None and bundled_data(of_the_cells(run, lambda images: 255 - images)) is None
-        assert find_judge(alone, named, torch.device("cpu")) is None and read_masks(alone, named) is None
+        assert find_judges(alone, named, torch.device("cpu")) == () and read_masks(alone, named) is None
         assert real_images(alone, named) == "no real images at hand: name them with --reference"
         with pytest.raises(UserError, match="name their folder with --weights"):
             the_way_back(alone, named)

@@ -58,7 +58,7 @@ def values(result: dict[str, Any], name: str) -> dict[str, Any]:
 def test_a_run_is_measured_by_every_question_and_the_masks_come_from_its_data(translated: Path, toy: Any) -> None:
     seen: list[tuple[str, int, int]] = []
     result = evaluate(settings(translated, toy, round_trip=True), lambda *step: seen.append(step))
-    assert list(result["sections"]) == ["valid", "minimal", "faithful", "realistic", "returns", "where"]
+    assert list(result["sections"]) == ["valid", "minimal", "faithful", "realistic", "noise", "returns", "where"]
     assert {("measuring", 10, 10), ("round trip", 10, 10)} <= set(seen)
     with h5py.File(translated) as file:
         flipped = file["flipped"][:]

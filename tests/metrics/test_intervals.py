@@ -15,6 +15,7 @@ from cfdiff.metrics.intervals import (
     Sample,
     bootstrap_rows,
     group_weights,
+    jackknife_interval,
     mean_interval,
     over,
     share_interval,
@@ -269,3 +270,20 @@ def test_the_interval_of_a_mean_holds_it_and_is_never_narrower_than_over_images(
     inner = mean_interval(array)
     assert inner is not None and low - 1e-9 <= inner[0] <= array.mean() + 1e-9
     assert array.mean() - 1e-9 <= inner[1] <= high + 1e-9
+
+
+def test_the_jackknife_of_a_mean_over_images_is_students_interval() -> None:
+    values = np.random.default_rng(0).normal(size=15)
+    without = np.array([np.delete(values, i).mean() for i in range(15)])
+    assert jackknife_interval(values.mean(), without, np.ones(15, int)) == pytest.approx(mean_interval(values))
+
+
+def test_the_jackknife_of_groups_goes_by_how_many_groups_they_are_worth() -> None:
+    without = np.array([0.9, 1.0, 1.1])
+    low, high = jackknife_interval(1.0, without, np.array([5, 5, 5])) or (0, 0)
+    assert (high - low) / 2 == pytest.approx(4.302653 * np.sqrt(2 / 3 * 0.02), rel=1e-5)
+    uneven = jackknife_interval(1.0, without, np.array([50, 5, 5])) or (0, 0)
+    assert uneven[1] - uneven[0] > high - low
+    assert jackknife_interval(1.0, without, np.array([5, 5, 5]), (0.9, 1.05)) == (0.9, 1.05)
+    assert jackknife_interval(1.0, without[:1], np.array([5])) is None
+    assert jackknife_interval(1.0, np.array([1.0, np.nan]), np.array([5, 5])) is None

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pytest
 
 from cfdiff.errors import UserError
+from cfdiff.evaluate.run import evaluate
+from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.report.models import Facts, model_facts
 from cfdiff.report.run import report
 from cfdiff.report.settings import ReportSettings
@@ -41,6 +44,29 @@ def test_the_page_names_no_folder_and_no_host(run: Path, toy: Any) -> None:
     page = page_of(run, data=str(toy.data), weights=str(toy.weights))
     assert str(run.parent) not in page and str(toy.weights.parent) not in page
     assert "http:" not in page and "https:" not in page
+
+
+def test_beside_each_flip_rate_stands_the_recall_of_the_same_model_where_the_file_knows_it(
+    run: Path, tmp_path: Path
+) -> None:
+    with open_result(run) as result:
+        recall = result.recall
+    page = page_of(run)
+    assert all(f"before the edit; its recall {recall[who]}" in page for who in ("judge", "checker"))
+    older = tmp_path / "older.h5"
+    older.write_bytes(run.read_bytes())
+    with h5py.File(older, "r+") as file:
+        del file.attrs["recall"]
+    assert "recall" not in page_of(older)
+
+
+def test_the_figures_of_evaluate_join_the_page(run: Path, toy: Any, tmp_path: Path) -> None:
+    out = tmp_path / "e.json"
+    places = {"data": str(toy.data), "weights": str(toy.weights), "device": "cpu"}
+    evaluate(EvaluateSettings(run=run, out=out, faithfulness=False, bootstrap=50, repeats=2, **places))
+    page = page_of(run, evaluation=out)
+    for words in ("its recall: real images of that class", "Is the change noise?", "half the Nyquist frequency"):
+        assert words in page
 
 
 def test_the_cards_hold_what_the_file_holds(run: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cfdiff.data.open import open_source
 from cfdiff.data.source import Source
 from cfdiff.data.values import to_model
 from cfdiff.edit.editor import Editor
@@ -22,11 +23,15 @@ from cfdiff.edit.roles import probabilities
 from cfdiff.errors import UserError
 from cfdiff.evaluate.run import evaluate
 from cfdiff.evaluate.settings import EvaluateSettings
+from cfdiff.metrics.intervals import share_interval
 from cfdiff.models.checkpoint import load_model
 from cfdiff.store import open_result
 from cfdiff.translate import run as workflow
 from cfdiff.translate.run import translate
 from cfdiff.translate.settings import TranslateSettings
+from cfdiff.translate.summary import summarise
+
+CLASSES = ("healthy", "sick")
 
 
 def datasets(path: Path) -> dict[str, bytes]:
@@ -230,7 +235,8 @@ def test_the_source_is_read_batch_by_batch_and_one_batch_is_alive_at_a_time(
 
     monkeypatch.setattr(Source, "read", watched)
     translate(toy.settings(tmp_path / "run.h5", batch_size=4, retries=0, steps=2))
-    assert read == list(range(24)) and len(most) == 6, "each image once: no scan before the first edit"
+    assert read[:24] == list(range(24)), "each image once: no scan before the first edit"
+    assert read[24:] == list(range(24)) and len(most) == 12, "then the real ones of the other class, for the recall"
     assert max(most) == 0, "no earlier batch is alive when the next one is read"
 
 
@@ -409,6 +415,44 @@ def test_a_damaged_mask_is_named_when_its_part_is_read_and_the_parts_before_it_s
     assert len(list((tmp_path / "run.h5.parts").glob("part-*.h5"))) == 2
 
 
+# Recall
+
+
+def test_the_recall_beside_a_flip_rate_is_of_the_same_model_on_real_images_of_the_class(
+    toy: Any, undisturbed: Path
+) -> None:
+    real = open_source(toy.data, from_label=1)
+    with open_result(undisturbed) as r:
+        assert set(r.recall) == {"judge", "checker"}
+        for role, found in r.recall.items():
+            p = probabilities(load_model(toy.weights / f"{role}.safetensors"), to_model(real.read(np.arange(24))))
+            known = p.numpy()[:, 1] > 0.5
+            assert found.share == known.mean() and found.n == 24 and found.over == "groups"
+            assert (found.low, found.high) == share_interval(known, real.groups)
+    told = summarise(undisturbed)
+    assert f"{told.recall['judge'].share:.1%}  (95 % interval" in str(told) and "recall of the checker" in str(told)
+    assert told.as_json()["recall"]["judge"] == told.recall["judge"].as_json()
+
+
+def test_recall_is_of_the_split_of_the_run_whatever_its_limit(toy: Any, tmp_path: Path) -> None:
+    arrays = dict(np.load(toy.data))
+    arrays["split"] = np.array(["train", "test", "test"])[np.arange(48) // 16]
+    np.savez(tmp_path / "split.npz", **arrays)
+    translate(toy.settings(tmp_path / "run.h5", data=str(tmp_path / "split.npz"), limit=1, steps=2, retries=0))
+    with open_result(tmp_path / "run.h5") as r:
+        assert len(r) == 1 and r.recall["judge"].n == 16
+
+
+def test_without_a_real_image_of_the_class_there_is_no_recall(toy: Any, tmp_path: Path) -> None:
+    arrays = dict(np.load(toy.data))
+    healthy = arrays["labels"] == "healthy"
+    np.savez(tmp_path / "healthy.npz", **{k: v[healthy] for k, v in arrays.items()}, classes=np.array(CLASSES))
+    told = translate(toy.settings(tmp_path / "run.h5", data=str(tmp_path / "healthy.npz"), limit=1, steps=2))
+    assert told.recall == {} and "recall" not in str(told)
+    with h5py.File(tmp_path / "run.h5") as file:
+        assert "recall" not in file.attrs
+
+
 # Which images
 
 
@@ -417,17 +461,17 @@ def test_the_test_split_is_the_default_and_a_limit_is_spread_over_the_groups(toy
     arrays["split"] = np.array(["train", "test", "test"])[np.arange(48) // 16]
     np.savez(tmp_path / "split.npz", **arrays)
     settings = toy.settings(tmp_path / "run.h5", data=str(tmp_path / "split.npz"))
-    source, target = workflow.select_images(settings)
+    source, target, _ = workflow.select_images(settings)
     assert target == 1 and set(source.splits) == {"test"} and len(source) == 16  # type: ignore[arg-type]
-    few, _ = workflow.select_images(settings.model_copy(update={"limit": 4}))
+    few, *_ = workflow.select_images(settings.model_copy(update={"limit": 4}))
     assert len(few) == 4 and len(set(few.groups)) == 4  # type: ignore[arg-type]
-    train, _ = workflow.select_images(settings.model_copy(update={"split": "train+test"}))
+    train, *_ = workflow.select_images(settings.model_copy(update={"split": "train+test"}))
     assert len(train) == 24
 
 
 @pytest.mark.parametrize("start, to", [("sick", "healthy"), ("positive", None), ("sick", "negative")])
 def test_a_class_goes_by_its_name_or_by_its_side(toy: Any, tmp_path: Path, start: str, to: str | None) -> None:
-    source, target = workflow.select_images(toy.settings(tmp_path / "run.h5", from_=start, to=to))
+    source, target, _ = workflow.select_images(toy.settings(tmp_path / "run.h5", from_=start, to=to))
     assert target == 0 and set(source.labels) == {1}
     assert workflow.direction(source, target) == "positive (sick) -> negative (healthy)"
 
@@ -444,7 +488,7 @@ def test_without_a_name_the_result_lies_in_runs(toy: Any, tmp_path: Path, monkey
 
 
 def test_a_class_name_with_a_slash_is_no_folder_of_the_default_result(toy: Any, tmp_path: Path) -> None:
-    source, target = workflow.select_images(toy.settings(tmp_path / "run.h5"))
+    source, target, _ = workflow.select_images(toy.settings(tmp_path / "run.h5"))
     odd = replace(source, classes=("in/out", "sick"))
     assert workflow._default_out(odd, target) == Path("runs/in-out-to-sick.h5")
 

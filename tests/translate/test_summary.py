@@ -15,6 +15,7 @@ from cfdiff.translate.summary import TranslateSummary, summarise
 BY = ("judge", "checker")
 KEYS = {
     *("result", "direction", "images", "groups", "intervals_over", "retried", "quarantined", "seconds_per_image"),
+    "recall",
     *("mean_abs_difference", "mean_abs_difference_95", "network_calls", "guide_calls"),
     *(key for who in BY for key in (f"flipped_{who}", f"flipped_{who}_95", f"target_before_{who}")),
 }
