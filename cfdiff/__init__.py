@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     from cfdiff.evaluate.settings import EvaluateSettings as EvaluateSettings
     from cfdiff.figures.settings import ShowSettings as ShowSettings
     from cfdiff.figures.show import show as _show
+    from cfdiff.fit.run import fit as _fit
+    from cfdiff.fit.settings import FitSettings as FitSettings
     from cfdiff.report.run import report as _report
     from cfdiff.report.settings import ReportSettings as ReportSettings
     from cfdiff.store.bags import open_bags as open_bags
@@ -45,16 +47,18 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     def _as_task(run: Callable[Concatenate[S, P], R]) -> Task[S, R]: ...
 
     translate, bag, tune, doctor = _as_task(_translate), _as_task(_bag), _as_task(_tune), _as_task(_doctor)
+    fit = _as_task(_fit)
     evaluate, report, show = _as_task(_evaluate), _as_task(_report), _as_task(_show)
     train_diffusion, train_classifier = _as_task(_train_diffusion), _as_task(_train_classifier)
 
-_PACKAGES = ("translate", "bag", "doctor", "tune", "evaluate", "report")  # called like functions: cfdiff/api.py
+_PACKAGES = ("fit", "translate", "bag", "doctor", "tune", "evaluate", "report")  # called like functions: cfdiff/api.py
 _OBJECTS = ("show", "train_diffusion", "train_classifier")
 _FROM = {
     "open_result": "cfdiff.store.result",
     "open_bags": "cfdiff.store.bags",
     "open_source": "cfdiff.data.open",
     "UserError": "cfdiff.errors",
+    "FitSettings": "cfdiff.fit.settings",
     "TranslateSettings": "cfdiff.translate.settings",
     "BagSettings": "cfdiff.bag.settings",
     "DoctorSettings": "cfdiff.doctor.settings",

@@ -26,6 +26,7 @@ class Entry(NamedTuple):
 
 # In the order of `--help`; the summaries of tasks stand with them, where no torch is imported.
 COMMANDS = {
+    "fit": Entry("cfdiff.cli.fit", "fit", TASKS["fit"].summary, "Use"),
     "translate": Entry("cfdiff.cli.translate", "translate", TASKS["translate"].summary, "Use"),
     "bag": Entry("cfdiff.cli.bag", "bag", TASKS["bag"].summary, "Use"),
     "doctor": Entry("cfdiff.cli.doctor", "doctor", TASKS["doctor"].summary, "Use"),

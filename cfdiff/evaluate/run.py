@@ -162,7 +162,7 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> Evaluation:
 
 _NO_JUDGE = "no judge at hand: name one with --judge or --weights"
 _PLACES = {"run", "out", "save", "json_", "force", "device", "threads", "batch_size"} | {
-    *("data", "masks", "reference", "judge", "weights", "threshold_from", "feature_weights"),
+    *("data", "splits", "masks", "reference", "judge", "weights", "threshold_from", "feature_weights"),
 }
 
 

@@ -21,6 +21,9 @@ class EvaluateSettings(Settings):
     data: str | None = Field(
         None, json_schema_extra=DATA, description="The run's data, for its masks [default: its bundled name]."
     )
+    splits: Path | None = Field(
+        None, json_schema_extra=DATA, description="CSV id,split in place of the data's own splits (cfdiff data split)."
+    )
     masks: str | None = Field(
         None,
         json_schema_extra=DATA,

@@ -16,6 +16,7 @@ from cfdiff.models.calibration import temperatures
 from cfdiff.models.checkpoint import Card
 from cfdiff.models.classifier import ClassifierConfig, build_classifier, load_pretrained
 from cfdiff.models.space import Space
+from cfdiff.progress import Progress
 from cfdiff.registry import SPACES
 from cfdiff.train.batches import augment, draw_levels
 from cfdiff.train.data import open_training_data
@@ -28,8 +29,11 @@ SHOWN_DEPTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7)
 """Depths (fractions of T) at which a guide's validation accuracy is reported."""
 
 
-def train_classifier(s: ClassifierSettings) -> TrainResult:
-    """Train (or continue) and write the model to `s.out`; a guide sees the noise of its space, others see images."""
+def train_classifier(s: ClassifierSettings, progress: Progress | None = None) -> TrainResult:
+    """Train (or continue) and write the model to `s.out`; a guide sees the noise of its space, others see images.
+
+    `progress` hears of it in the place of the terminal.
+    """
     data = open_training_data(s)
     require_both_classes(data.train)
     require_both_classes(data.validation)
@@ -49,7 +53,7 @@ def train_classifier(s: ClassifierSettings) -> TrainResult:
     net = build_classifier(config)
     taken = load_pretrained(net, s.pretrained) if s.pretrained is not None else None
     role = "guide" if s.noisy else "judge" if "judge" in data.split else "checker"
-    trainer = Trainer(s, data, net, role)
+    trainer = Trainer(s, data, net, role, progress)
     if taken is not None:
         trainer.console.print(f"{taken} of {len(net.net.state_dict())} tensors start from the pretrained weights.")
     batches = trainer.batches(balance=True)

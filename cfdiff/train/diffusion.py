@@ -16,6 +16,7 @@ from cfdiff.models.checkpoint import Card
 from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.space import Space
 from cfdiff.models.unet import UNet, UNetConfig
+from cfdiff.progress import Progress
 from cfdiff.registry import SPACES
 from cfdiff.train.batches import augment, draw_levels, drop_classes
 from cfdiff.train.data import open_training_data
@@ -25,8 +26,8 @@ from cfdiff.train.settings import DiffusionSettings
 from cfdiff.train.validate import DiffusionValidation
 
 
-def train_diffusion(s: DiffusionSettings) -> TrainResult:
-    """Train (or continue) and write the model to `s.out`."""
+def train_diffusion(s: DiffusionSettings, progress: Progress | None = None) -> TrainResult:
+    """Train (or continue) and write the model to `s.out`; `progress` hears of it in the place of the terminal."""
     data = open_training_data(s)
     conditional = s.condition == "class"
     if conditional:
@@ -47,7 +48,7 @@ def train_diffusion(s: DiffusionSettings) -> TrainResult:
     )
     schedule = NoiseSchedule.from_config({"name": s.schedule, "T": s.T})
     torch.manual_seed(s.seed)
-    trainer = Trainer(s, data, UNet(config), "diffusion")
+    trainer = Trainer(s, data, UNet(config), "diffusion", progress)
     batches = trainer.batches()
 
     def loss(net: nn.Module, step: int, part: int) -> Tensor:

@@ -25,6 +25,8 @@ from torch import Tensor, nn
 from cfdiff.engine.noise import seed_of
 from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import Card, save_model
+from cfdiff.progress import Progress as Watch
+from cfdiff.progress import silent
 from cfdiff.train.average import Average
 from cfdiff.train.batches import Batches
 from cfdiff.train.budget import Budget
@@ -61,8 +63,11 @@ STATE_SECONDS = 300
 class Trainer:
     """Runs one training in its folder; `run()` starts it or continues it."""
 
-    def __init__(self, s: TrainSettings, data: TrainingData, net: nn.Module, role: str) -> None:
-        """`role` names the folder where the settings name none: runs/ROLE-DATA.
+    def __init__(
+        self, s: TrainSettings, data: TrainingData, net: nn.Module, role: str, watch: Watch | None = None
+    ) -> None:
+        """`role` names the folder where the settings name none: runs/ROLE-DATA. `watch` is told how far it is, and the
+        terminal then is not.
 
         Raises:
             UserError: the device or precision is not there, the batch cannot be cut, the folder cannot be written.
@@ -78,7 +83,8 @@ class Trainer:
         out = s.out or Path("runs") / f"{role}-{data.train.name}"
         self.folder = RunFolder(out, s, data.train.name, data.train.fingerprint)
         self.folder.check()
-        self.console = Console(quiet=not self.accelerator.is_main_process, stderr=True)
+        self.watch = watch or silent
+        self.console = Console(quiet=watch is not None or not self.accelerator.is_main_process, stderr=True)
         self.budget = Budget(s.max_minutes)
         self.average = Average(net, s.ema, self.accelerator.device)
         optimizer = torch.optim.AdamW(net.parameters(), s.lr, betas=BETAS, weight_decay=s.weight_decay)
@@ -133,6 +139,7 @@ class Trainer:
                 if time.monotonic() - self.read_at > READ_SECONDS:
                     self._read_loss()
                 progress.update(task, completed=self.share, text=self._text(figures))
+                self.watch(self._text(figures), int(1000 * self.share), 1000)
                 if not self.console.is_terminal and time.monotonic() - line > LINE_SECONDS:
                     line = time.monotonic()
                     self.console.print(self._text(figures), highlight=False, soft_wrap=True)

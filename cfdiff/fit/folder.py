@@ -1,0 +1,115 @@
+"""The folder of a fit, and fit.json in it: what it is the fit of, and how far it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from cfdiff.errors import UserError
+from cfdiff.files import atomic, try_writing
+from cfdiff.store.claims import Claims
+
+FORMAT = "cfdiff-fit-1"
+
+
+@dataclass(frozen=True)
+class State:
+    """What fit.json holds.
+
+    Attributes:
+        of: what the fit depends on: data (fingerprint, name), seed and so on; another one is another fit.
+        width, augment: what was found out of machine and data at first, kept so that a stopped fit goes on alike.
+        used: seconds of each stage so far.
+        done: stages that ended.
+    """
+
+    of: dict[str, Any]
+    width: int
+    augment: str
+    used: dict[str, float] = field(default_factory=dict)
+    done: tuple[str, ...] = ()
+
+    def with_time(self, stage: str, seconds: float) -> State:
+        """The stage took so many seconds in all."""
+        return replace(self, used={**self.used, stage: seconds})
+
+    def ended(self, stage: str) -> State:
+        """The stage is done."""
+        return self if stage in self.done else replace(self, done=(*self.done, stage))
+
+
+class FitFolder:
+    """One fit's folder. Everything in it is written whole or not at all, so a fit may be killed at any moment."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def splits(self) -> Path:
+        return self.path / "splits.csv"
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / "edit.toml"
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Hold the folder.
+
+        Raises:
+            UserError: it cannot be written, or another fit is at work there.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            try_writing(self.path)
+        except OSError as error:
+            raise UserError(
+                f"The folder {str(self.path)!r} cannot be written ({error.strerror}): give another --out."
+            ) from error
+        claims = Claims(self.path)
+        try:
+            while not claims.take("fit"):
+                if claims.others():
+                    raise UserError(
+                        f"Another fit is at work in {self.path}: wait until it has ended, or give another --out."
+                    )
+            yield
+        finally:
+            claims.close()
+
+    def read(self, of: dict[str, Any], force: bool) -> State | None:
+        """What stands there of the same fit; None where there is nothing, or with `force` where it is another.
+
+        Raises:
+            UserError: the folder holds another fit, or models that no fit has made.
+        """
+        path = self.path / "fit.json"
+        if not path.exists():
+            if (self.path / "diffusion").exists() and not force:
+                raise UserError(
+                    f"{self.path} holds models that no fit has made: give another --out, or --force to replace them."
+                )
+            return None
+        try:
+            told = json.loads(path.read_text())
+            state = State(told["of"], told["width"], told["augment"], told["used"], tuple(told["done"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged: give another --out, or --force to start anew.") from error
+        if state.of == of:
+            return state
+        if force:
+            return None
+        other = next(key for key in of if state.of.get(key) != of[key])
+        raise UserError(
+            f"{self.path} holds the fit of something else (its {other} differs): give another --out, or --force to "
+            "replace it."
+        )
+
+    def write(self, state: State) -> None:
+        """Write fit.json."""
+        with atomic(self.path / "fit.json") as scratch:
+            scratch.write_text(json.dumps({"format": FORMAT, **asdict(state)}, indent=1) + "\n")

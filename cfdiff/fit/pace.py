@@ -1,0 +1,56 @@
+"""How fast this machine trains, and so how large a diffusion network the time allows."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from cfdiff.engine.loss import l_simple
+from cfdiff.engine.schedule import NoiseSchedule
+from cfdiff.errors import UserError
+from cfdiff.models.denoiser import Denoiser
+from cfdiff.models.unet import UNet, UNetConfig
+from cfdiff.train.diffusion import default_mult
+
+WIDTHS = {64: 60_000, 48: 24_000, 32: 0}
+"""Channels of the first resolution -> images that must be seen in the time; below, the narrower network learns more."""
+LEAST = 1500
+"""Images that a first diffusion model has to see at least: with fewer there is nothing to look at."""
+BATCH = 16
+
+
+def images_a_second(shape: tuple[int, int, int], width: int, device: torch.device) -> float:
+    """Training images (H, W, C) a second through our U-Net of that width, measured on two steps."""
+    height, columns, channels = shape
+    mult = default_mult(shape, 2)
+    net = UNet(UNetConfig(channels=channels, size=(height, columns), width=width, mult=mult, classes=2)).to(device)
+    denoise = Denoiser(net, NoiseSchedule.cosine(1000))
+    x = torch.zeros(BATCH, channels, height, columns, device=device)
+    levels = torch.full((BATCH,), 500, device=device)
+    best = 0.0
+    for _ in range(3):  # the first warms up
+        started = time.monotonic()
+        l_simple(denoise.schedule, denoise, x, levels, torch.randn_like(x)).mean().backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = max(best, BATCH / max(1e-9, time.monotonic() - started))
+    return best
+
+
+def fitting_width(shape: tuple[int, int, int], minutes: float, device: torch.device) -> int:
+    """The widest network that sees enough images in `minutes` of training.
+
+    Raises:
+        UserError: even the narrowest would see too few; says what it would take here.
+    """
+    pace = 0.0
+    for width, wanted in WIDTHS.items():
+        pace = images_a_second(shape, width, device)
+        if pace * 60 * minutes >= max(wanted, LEAST):
+            return width
+    raise UserError(
+        f"{minutes:.3g} minutes for the diffusion model are too short here: at {pace:.3g} images a second of "
+        f"{shape[0]}x{shape[1]} it takes {LEAST / pace / 60:.2g} at least; raise --minutes, or make the images smaller "
+        "(cfdiff data convert --size)."
+    )

@@ -1,0 +1,43 @@
+"""What a fit does in which order, and how its time is shared out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+TRAININGS = ("diffusion", "guide", "checker", "verifier", "judge")
+SHARES: Mapping[str, float] = {
+    "diffusion": 0.50,
+    "guide": 0.13,
+    "checker": 0.06,
+    "verifier": 0.06,
+    "judge": 0.06,
+    "doctor": 0.02,
+    "tune": 0.11,
+    "show": 0.06,
+}
+"""Share of the time of each stage. The diffusion model needs most: its error is in every edit, while a classifier of
+small images stops improving early; the guide needs more than the others, as it must know every noise level."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Seconds: what all may take, and what each stage took so far, this one included."""
+
+    limit: float
+    used: Mapping[str, float]
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of all stages so far, over all parts of a fit that was stopped."""
+        return sum(self.used.values())
+
+    def allotted(self, stage: str) -> float:
+        """Seconds that a stage may take in all: its share of what the stages before it left.
+
+        What one stage leaves goes to all that follow, in proportion; so does what one takes too much.
+        """
+        stages = list(SHARES)
+        later = stages[stages.index(stage) :]
+        before = sum(self.used.get(name, 0.0) for name in stages if name not in later)
+        return max(0.0, self.limit - before) * SHARES[stage] / sum(SHARES[name] for name in later)

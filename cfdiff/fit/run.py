@@ -1,0 +1,183 @@
+"""cfdiff fit: look, split, train, check, tune, show, each in its share of the time; a stopped one goes on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cfdiff.data.open import open_source
+from cfdiff.data.source import Source, random_subset
+from cfdiff.data.split_file import write_splits
+from cfdiff.data.splitting import plan_splits
+from cfdiff.data.values import unit
+from cfdiff.doctor.lines import Report
+from cfdiff.edit.roles import pick_device
+from cfdiff.files import atomic
+from cfdiff.fit.folder import FitFolder, State
+from cfdiff.fit.look import look
+from cfdiff.fit.pace import fitting_width, images_a_second
+from cfdiff.fit.plan import SHARES, TRAININGS, Clock
+from cfdiff.fit.result import FitResult
+from cfdiff.fit.settings import FitSettings
+from cfdiff.fit.stages import Fit, check, moved, show, train, tune
+from cfdiff.fit.symmetry import fitting_augment
+from cfdiff.progress import Progress, silent
+from cfdiff.train.result import TrainResult
+from cfdiff.translate.summary import TranslateSummary
+from cfdiff.tune.result import TuneResult
+
+LOOKED_AT = 512
+"""Images of which symmetry is measured."""
+KEEP_SECONDS = 5
+"""Between notes of how far a stage is: what a kill costs of the count of time."""
+APART = 0.15
+"""Difference of the verifier's and the judge's shares above which a card warns."""
+
+
+def fit(s: FitSettings, progress: Progress = silent) -> FitResult:
+    """Fit a data set, or go on with a fit that was stopped.
+
+    Raises:
+        UserError: one class only, too few images or groups, sizes that do not fit, too little time for a first model,
+            a folder with something else in it: said before any training.
+    """
+    if s.threads:
+        torch.set_num_threads(s.threads)
+    device = pick_device(s.device)
+    source = open_source(s.data, negative=s.negative, positive=s.positive, group_key=s.group_key, splits=s.splits)
+    folder = FitFolder(s.out or Path("runs") / source.name.partition(".")[0])
+    notes = look(source)
+    plan = plan_splits(source, s.seed)
+    with folder.owned():
+        of = {"data": source.name, "fingerprint": source.fingerprint, "seed": s.seed, "classes": list(source.classes)}
+        state = folder.read(of, s.force) or _begin(s, of, source, device)
+        write_splits(source, plan.splits, folder.splits)
+        folder.write(state)
+        pace = images_a_second(source.shape, state.width, device)
+        work = Fit(s, folder, replace(source, splits=plan.splits), state, pace)
+        return _Runner(work, (*notes, *plan.notes), progress).run()
+
+
+def _begin(s: FitSettings, of: dict[str, Any], source: Source, device: torch.device) -> State:
+    """What is found out of machine and data before anything is trained."""
+    width = fitting_width(source.shape, s.minutes * SHARES["diffusion"], device)
+    some = random_subset(source, LOOKED_AT, s.seed)
+    return State(of, width, fitting_augment(unit(some.read(np.arange(len(some))))))
+
+
+class _Runner:
+    """Goes through the stages, keeps the time, and tells of it."""
+
+    def __init__(self, fit: Fit, notes: tuple[str, ...], progress: Progress) -> None:
+        self.fit, self.notes, self.progress = fit, notes, progress
+        self.state = fit.state
+
+    def run(self) -> FitResult:
+        trained: dict[str, TrainResult] = {}
+        for role in TRAININGS:
+            with self._stage(role) as (seconds, tell):
+                trained[role] = train(self.fit, role, seconds / 60, tell)
+        with self._stage("doctor") as (_, tell):
+            checked = check(self.fit, tell)
+        with self._stage("tune") as (seconds, tell):
+            found = tune(self.fit, seconds / 60, tell)
+        with self._stage("show") as (seconds, tell):
+            shown = show(self.fit, seconds, tell)
+            went = {start: moved(self.fit, start, tell) for start in shown}
+        result = self._result(trained, checked, found, dict(shown), went)
+        self._write_card(result)
+        return result
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[tuple[float, Progress]]:
+        """(seconds that the stage may take in all, its progress); what it took is written down as it goes.
+
+        A stage that was done when the fit was stopped is gone through again: a training that has had its time, a search
+        that is in its log, and a result that is there cost no more than a look.
+        """
+        clock = Clock(60 * self.fit.s.minutes, self.state.used)
+        allotted, before, started = clock.allotted(name), clock.used.get(name, 0.0), time.monotonic()
+        written = started
+
+        def note(done: bool) -> None:
+            spent = before if name in self.state.done else before + time.monotonic() - started
+            self.state = self.state.with_time(name, spent)
+            self.fit.folder.write(self.state.ended(name) if done else self.state)
+
+        def tell(what: str, done: int, n: int) -> None:
+            nonlocal written
+            now = time.monotonic()
+            if now - written > KEEP_SECONDS:
+                written = now
+                note(False)
+            elapsed = clock.elapsed + now - started
+            left = max(0.0, clock.limit - elapsed) / 60
+            stage = f"{name} ({list(SHARES).index(name) + 1} of {len(SHARES)}), {left:.0f} min left in all: {what}"
+            self.progress(stage, int(min(elapsed, clock.limit)), int(clock.limit))
+
+        tell("begins", 0, 1)
+        yield allotted, tell
+        note(True)
+        self.state = self.state.ended(name)
+
+    def _result(
+        self,
+        trained: dict[str, TrainResult],
+        checked: Report,
+        found: TuneResult,
+        shown: dict[str, TranslateSummary],
+        went: dict[str, float | None],
+    ) -> FitResult:
+        fit = self.fit
+        warnings = [f"{line.name}: {line.figure}. {line.advice}" for line in checked.lines if line.status == "fail"]
+        warnings += [*found.warnings, *(w for summary in shown.values() for w in _doubts(summary))]
+        return FitResult(
+            out=fit.folder.path,
+            data=fit.source.name,
+            images=len(fit.source),
+            groups=None if fit.source.groups is None else len(np.unique(fit.source.groups)),
+            minutes=Clock(0.0, self.state.used).elapsed / 60,
+            accuracy={role: model.val_accuracy for role, model in trained.items() if role != "diffusion"},
+            recipe=dict(found.chosen),
+            reached=found.reached,
+            directions=shown,
+            moved=went,
+            notes=self.notes,
+            warnings=tuple(warnings),
+        )
+
+    def _write_card(self, result: FitResult) -> None:
+        folder = self.fit.folder.path
+        for name, text in (
+            ("card.json", json.dumps(result.as_json(), indent=1) + "\n"),
+            ("card.md", "\n".join(result.lines()) + "\n"),
+        ):
+            with atomic(folder / name) as scratch:
+                scratch.write_text(text)
+
+
+def _doubts(s: TranslateSummary) -> list[str]:
+    """Why not to believe the edits of a direction, from their summary."""
+    recall = s.recall.get("judge")
+    if s.flipped_judge is None or s.flipped_verifier is None:
+        return []
+    found = []
+    if s.flipped_verifier - s.flipped_judge > APART:
+        found.append(
+            f"{s.direction}: the verifier accepts {s.flipped_verifier:.0%} and the judge {s.flipped_judge:.0%}, so the "
+            "edits convince the models that were at work more than another one: more --minutes, or more groups."
+        )
+    elif recall is not None and s.flipped_judge < recall.low:
+        found.append(
+            f"{s.direction}: the judge takes {s.flipped_judge:.0%} of the edits for the target, and {recall.share:.0%} "
+            "of real images of it: the edits fall short of real ones; more --minutes."
+        )
+    return found

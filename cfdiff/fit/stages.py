@@ -1,0 +1,194 @@
+"""The stages of a fit: each does one thing with the other commands' own functions, and can be done again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cfdiff.data.source import Source
+from cfdiff.data.splitting import JUDGE, SPELLINGS, TEST, TRAIN, VAL, VERIFIER
+from cfdiff.doctor.lines import Report
+from cfdiff.fit.folder import FitFolder, State
+from cfdiff.fit.settings import FitSettings
+from cfdiff.progress import Progress
+from cfdiff.train.result import TrainResult
+from cfdiff.translate.summary import TranslateSummary
+from cfdiff.tune.result import TuneResult
+
+FEW_STEPS = 2000
+"""Steps under which a smaller batch teaches more than a larger one."""
+BATCHES = (64, 32, 16)
+ALONE = 1000
+"""Images of each class that a verifier needs to learn from its own groups alone; with fewer it learns from those of the
+guide too, and then another architecture is what tells it apart."""
+ARCHITECTURES = {"verifier": "regnety_002", "judge": "regnetx_002"}
+SEEDS = {"diffusion": 0, "guide": 0, "checker": 0, "verifier": 2, "judge": 1}
+SHOWN = 96
+"""Images a direction of the runs at the end, at most; where time is short, fewer."""
+LEAST_SHOWN = 8
+CLASSES = ("negative", "positive")
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What every stage knows: the settings, the folder, the data with its splits, what was found of it, and speed."""
+
+    s: FitSettings
+    folder: FitFolder
+    source: Source
+    state: State
+    pace: float
+
+    def split(self, role: str) -> str:
+        """How the data calls the split of a role."""
+        assert self.source.splits is not None
+        there = set(self.source.splits.tolist())
+        return next(name for name in SPELLINGS.get(role, (role,)) if name in there)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The settings that say which images, for any command."""
+        s = self.s
+        return {"data": s.data, "negative": s.negative, "positive": s.positive, "group_key": s.group_key} | {
+            "splits": self.folder.splits
+        }
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        """The settings that say where."""
+        return {"device": self.s.device, "threads": self.s.threads}
+
+
+def train(fit: Fit, role: str, minutes: float, progress: Progress) -> TrainResult:
+    """Train the model of a role, or go on with it, until it took so many minutes in all."""
+    from cfdiff.train.classifier import train_classifier
+    from cfdiff.train.diffusion import train_diffusion
+    from cfdiff.train.settings import ClassifierSettings, DiffusionSettings
+
+    train_split, verifier_split = fit.split(TRAIN), fit.split(VERIFIER)
+    split = {
+        "diffusion": f"{train_split}+{verifier_split}",  # it gives no verdict, so it may know them
+        "verifier": verifier_split if _enough(fit, verifier_split) else f"{train_split}+{verifier_split}",
+        "judge": fit.split(JUDGE),
+    }.get(role, train_split)
+    common: dict[str, Any] = {
+        **fit.data,
+        **fit.machine,
+        "split": split,
+        "val_split": fit.split(VAL),
+        "out": fit.folder.path / role,
+        "augment": fit.state.augment,
+        "max_minutes": minutes,
+        "seed": fit.s.seed + SEEDS[role],
+    }
+    if role == "diffusion":
+        batch = fitting_batch(fit.pace * 60 * minutes)
+        wide: dict[str, Any] = {"width": fit.state.width, "condition": "class", "batch_size": batch}
+        return train_diffusion(DiffusionSettings(**common, **wide), progress)
+    kind: dict[str, Any] = {"noisy": role == "guide"}
+    if role in ARCHITECTURES:
+        kind["arch"] = ARCHITECTURES[role]
+    return train_classifier(ClassifierSettings(**common, **kind), progress)
+
+
+def fitting_batch(images: float) -> int:
+    """The largest of `BATCHES` with which so many images make `FEW_STEPS` steps, else the smallest."""
+    return next((batch for batch in BATCHES if images / batch >= FEW_STEPS), BATCHES[-1])
+
+
+def check(fit: Fit, progress: Progress) -> Report:
+    """What doctor says of the models."""
+    from cfdiff.doctor.run import doctor
+    from cfdiff.doctor.settings import DoctorSettings
+
+    return doctor(
+        DoctorSettings(**fit.data, **fit.machine, weights=str(fit.folder.path), split=fit.split(VAL)), progress
+    )
+
+
+def tune(fit: Fit, minutes: float, progress: Progress) -> TuneResult:
+    """Search the recipe on validation images by the verifier, within so many minutes."""
+    from cfdiff.tune.run import tune as search
+    from cfdiff.tune.settings import TuneSettings
+
+    few = min(int(np.sum((fit.source.splits == fit.split(VAL)) & (fit.source.labels == k))) for k in (0, 1))
+    settings = TuneSettings(
+        **fit.data,
+        **fit.machine,
+        weights=str(fit.folder.path),
+        split=fit.split(VAL),
+        images=max(1, min(32, few // 2)),
+        flip=fit.s.flip,
+        max_minutes=minutes,
+        out=fit.folder.recipe,
+        seed=fit.s.seed,
+        force=True,
+    )
+    return search(settings, progress)
+
+
+def show(fit: Fit, seconds: float, progress: Progress) -> Mapping[str, TranslateSummary]:
+    """Both directions on test images with the recipe: a result and a picture of each; as many images as time allows.
+
+    A few images of the first direction tell what one takes.
+    """
+    from cfdiff.settings import resolve
+    from cfdiff.translate.run import translate
+    from cfdiff.translate.settings import TranslateSettings
+
+    def run(start: str, limit: int, out: Path, picture: Path | None) -> TranslateSummary:
+        values = {**fit.data, **fit.machine, "weights": str(fit.folder.path), "split": fit.split(TEST)}
+        values |= {"from": start, "limit": limit, "out": out, "preview": picture, "force": True, "seed": fit.s.seed}
+        return translate(resolve(TranslateSettings, None, values), progress)
+
+    probe = fit.folder.path / "probe.h5"
+    try:
+        tried = run("negative", LEAST_SHOWN, probe, None)
+    finally:
+        probe.unlink(missing_ok=True)
+    each = tried.seconds_per_image or 1e-3
+    limit = int(np.clip(0.8 * seconds / 2 / each, LEAST_SHOWN, SHOWN))
+    found = {}
+    for start, end in (CLASSES, CLASSES[::-1]):
+        out = fit.folder.path / f"{start}-to-{end}.h5"
+        found[start] = run(start, limit, out, out.with_suffix(".png"))
+    return found
+
+
+def moved(fit: Fit, start: str, progress: Progress) -> float | None:
+    """Measure the result of a direction, write its page, and say how far its edits went to the target class by KID."""
+    from cfdiff.evaluate.run import evaluate
+    from cfdiff.evaluate.settings import EvaluateSettings
+    from cfdiff.report.run import report
+    from cfdiff.report.settings import ReportSettings
+
+    end = CLASSES[1 - CLASSES.index(start)]
+    run = fit.folder.path / f"{start}-to-{end}.h5"
+    figures, weights = run.with_suffix(".json"), str(fit.folder.path)
+    measured = evaluate(
+        EvaluateSettings(
+            run=run,
+            data=fit.s.data,
+            splits=fit.folder.splits,
+            weights=weights,
+            faithfulness=False,
+            out=figures,
+            force=True,
+            **fit.machine,
+        ),
+        progress,
+    )
+    masks: dict[str, Any] = {"data": fit.s.data} if fit.source.mask_reader is not None else {}
+    page = run.with_suffix(".html")
+    report(ReportSettings(run=run, evaluation=figures, weights=weights, out=page, force=True, **masks))
+    figure = next((f for name, f in measured.sections["realistic"].figures.items() if name.startswith("moved")), None)
+    return None if figure is None else figure.all.value
+
+
+def _enough(fit: Fit, split: str) -> bool:
+    splits = fit.source.splits
+    return all(int(np.sum((splits == split) & (fit.source.labels == k))) >= ALONE for k in (0, 1))
