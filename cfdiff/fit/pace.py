@@ -24,7 +24,8 @@ def images_a_second(shape: tuple[int, int, int], width: int, device: torch.devic
     """Training images (H, W, C) a second through our U-Net of that width, measured on two steps."""
     height, columns, channels = shape
     mult = default_mult(shape, 2)
-    net = UNet(UNetConfig(channels=channels, size=(height, columns), width=width, mult=mult, classes=2)).to(device)
+    size = {"channels": channels, "size": (height, columns), "width": width, "mult": mult, "classes": 2}
+    net = UNet(UNetConfig.model_validate(size)).to(device)
     denoise = Denoiser(net, NoiseSchedule.cosine(1000))
     x = torch.zeros(BATCH, channels, height, columns, device=device)
     levels = torch.full((BATCH,), 500, device=device)
