@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,18 +17,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from exact import edit_settings, exact_cast, exact_images
+from exact import edit_settings, exact_cast, exact_images, told_cast
 from hypothesis import settings as hypothesis_settings
 from saved import make_bags, make_data, make_run
 
 from cfdiff.data.values import to_model
 from cfdiff.engine import NoiseSchedule
-from cfdiff.models.checkpoint import Card, save_model
+from cfdiff.models.checkpoint import Card, load_model, save_model
 from cfdiff.models.classifier import Classifier, ClassifierConfig
 from cfdiff.models.unet import UNet, UNetConfig
 from cfdiff.translate.settings import TranslateSettings
 
-__all__ = ["edit_settings", "exact_cast", "exact_images", "make_bags", "make_data", "make_run"]
+__all__ = ["edit_settings", "exact_cast", "exact_images", "make_bags", "make_data", "make_run", "told_cast"]
 
 # No time limits, and the same examples in every run: a test that fails somewhere fails everywhere.
 hypothesis_settings.register_profile("cfdiff", deadline=None, derandomize=True)
@@ -152,6 +152,22 @@ def train_models(folder: Path, channels: int = 1, steps: int = 200) -> Path:
     return folder
 
 
+def tell_classes(weights: Path, out: Path) -> Path:
+    """A copy of a folder of models whose diffusion model may be told the class: it then shifts its output a little."""
+    out.mkdir()
+    for path in weights.iterdir():
+        (out / path.name).write_bytes(path.read_bytes())
+    plain = load_model(weights / "diffusion.safetensors")
+    config = UNetConfig(**{**plain.card.config, "classes": 2})
+    net = UNet(config).eval()
+    rows = torch.zeros_like(net.told.weight)
+    rows[:2] = torch.randn(rows[:2].shape, generator=torch.Generator().manual_seed(0))
+    net.load_state_dict({**plain.net.state_dict(), "told.weight": rows})
+    card = replace(plain.card, config=config.model_dump(mode="json"), condition="class")
+    save_model(out / "diffusion.safetensors", net, card)
+    return out
+
+
 @dataclass(frozen=True)
 class Toy:
     """Data and models on disk, and settings for a quick run on them."""
@@ -169,6 +185,12 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     """48 images (24 healthy) of 8 patients, gray and 8-bit, with their models."""
     folder = tmp_path_factory.mktemp("toy")
     return Toy(write_npz(folder / "toy.npz", 48), train_models(folder / "weights"))
+
+
+@pytest.fixture(scope="session")
+def toy_told(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    """The toys with a diffusion model that may be told the class; told nothing, it is the one of the toys."""
+    return Toy(toy.data, tell_classes(toy.weights, tmp_path_factory.mktemp("toy-told") / "weights"))
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ milliseconds. `exact_cast` holds them as the networks of a cast.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -56,6 +57,24 @@ class ExactDiffusion(Exact):
         return ((1 - ab).sqrt() / self.variance(ab)).view(-1, 1, 1, 1) * (x - mean)
 
 
+class ToldDiffusion(ExactDiffusion):
+    """The same, told the class: the eps of that class's Gaussian alone. Notes what it was told, None for nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[Any] = []
+
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        out = super().forward(x, t)
+        self.told.append(None if condition is None else condition.tolist())
+        if condition is None:
+            return out
+        ab = SCHEDULE.alpha_bar[t + 1].float()
+        mean = ab.sqrt().view(-1, 1, 1, 1) * self.means[condition]
+        each = ((1 - ab).sqrt() / self.variance(ab)).view(-1, 1, 1, 1) * (x - mean)
+        return torch.where(condition.view(-1, 1, 1, 1) < 0, out, each)
+
+
 class ExactGuide(Exact):
     """The logits of x_l; notes the level that each log-SNR stands for, its type and whether autocast is on."""
 
@@ -88,6 +107,13 @@ def exact_cast() -> Cast:
         device=torch.device("cpu"),
         precision="no",
     )
+
+
+@pytest.fixture
+def told_cast(exact_cast: Cast) -> Cast:
+    """The same cast with a diffusion model that may be told the class."""
+    told = model(ToldDiffusion(), "diffusion")
+    return replace(exact_cast, diffusion=replace(told, card=replace(told.card, condition="class")))
 
 
 @pytest.fixture

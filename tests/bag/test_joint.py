@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from cfdiff.bag.joint import settle
 from cfdiff.bag.run import bag
 from cfdiff.bag.settings import BagSettings
+from cfdiff.edit.editor import Editor
+from cfdiff.errors import UserError
 from cfdiff.store.bags import open_bags
 
 
@@ -85,3 +87,22 @@ def test_frozen_instances_stay_and_the_others_reach_the_count(toy: Any, tmp_path
         assert frozen.sum() == 4 and not (view.edited | view.sham)[frozen].any()
         assert (view.image[frozen] == view.source[frozen]).all()
         assert (view.label == 1).sum() == 4
+
+
+def test_a_guide_that_knows_no_bags_is_refused_before_anything_is_computed(
+    toy_told: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Editor, "encode", lambda *_: pytest.fail("it began"))
+    with pytest.raises(UserError, match="The guide cfg cannot steer a whole bag: .* --mode instance"):
+        bag(joint(toy_told, tmp_path / "joint.h5", guides="noisy+cfg"))
+
+
+def test_each_instance_of_a_bag_is_told_its_own_class(toy_told: Any, tmp_path: Path) -> None:
+    """Without guidance that leaves the bag as it is; with it the count is reached as ever."""
+    told = {"base": "source", "mix": "0.84"}
+    still = bag(joint(toy_told, tmp_path / "still.h5", scale=0.0, on_fail="keep", untouched="sham", **told))
+    with open_bags(tmp_path / "still.h5") as bags:
+        assert (bags[0].image[:] == bags[0].source[:]).all() and still.changed_outside_edits == 0
+    bag(joint(toy_told, tmp_path / "joint.h5", **told))
+    with open_bags(tmp_path / "joint.h5") as bags:
+        assert bags.read("mix/achieved_by_checker") == pytest.approx(bags.read("mix/planned"))

@@ -397,3 +397,14 @@ def test_repeated_ids_are_refused(toy: Any, tmp_path: Path) -> None:
     np.savez(tmp_path / "twice.npz", **data)
     with pytest.raises(UserError, match="more than once"):
         set_up(settings(toy, data=str(tmp_path / "twice.npz")))
+
+
+@pytest.mark.parametrize("base", ["none", "source"])
+def test_instances_are_edited_by_classifier_free_guidance(toy_told: Any, tmp_path: Path, base: str) -> None:
+    s = settings(toy_told, tmp_path / "bags.h5", mix="0.67", bags=2, guides="clean+cfg", base=base)
+    figures = bag(s)
+    with open_bags(tmp_path / "bags.h5") as bags:
+        view = bags[0]
+        assert view.edited.any() and (view.image[view.edited] != view.source[view.edited]).any(axis=(1, 2, 3)).all()
+        assert (view.image[~view.edited] == view.source[~view.edited]).all()
+    assert figures.translated > 0

@@ -216,3 +216,23 @@ def test_splits_and_groups_that_the_data_does_not_have(refused: Refused) -> None
 
 def test_a_device_that_is_not_here(refused: Refused) -> None:
     assert "'cuda:99'" in refused(device="cuda:99")
+
+
+@pytest.mark.parametrize("guides", ["cfg", "noisy+clean+cfg"])
+def test_classifier_free_guidance_with_an_unconditional_model(refused: Refused, guides: str) -> None:
+    said = refused(guides=guides)
+    assert f"--guides {guides} needs a diffusion model that knows the classes" in said
+    assert "'diffusion' does not: train one with --condition class, or leave cfg out." in said
+
+
+def test_an_unconditional_model_cannot_be_told_the_source_class(refused: Refused) -> None:
+    assert "--base source tells the diffusion model a class" in refused(base="source")
+
+
+def test_a_conditional_model_whose_classes_are_in_the_other_order(refused: Refused, toy_told: Any) -> None:
+    said = refused(weights=toy_told.weights, guides="cfg", negative="sick", positive="healthy", from_="sick")
+    assert "to the diffusion model" in said and "--negative healthy --positive sick" in said
+
+
+def test_a_weight_below_zero(refused: Refused) -> None:
+    assert "The setting w = -1.0 is not possible" in refused(w=-1)

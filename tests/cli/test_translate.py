@@ -118,3 +118,21 @@ def test_names_of_classes_are_not_read_as_markup() -> None:
     console.print(table(summary(direction="negative ([/a]) -> positive ([bold]b)", result="[/c].h5")))
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert "negative ([/a]) -> positive ([bold]b)" in printed and "[/c].h5" in printed
+
+
+@pytest.mark.parametrize("guides", ["cfg", "noisy+clean+cfg"])
+@pytest.mark.parametrize("base", ["none", "source"])
+def test_a_model_that_knows_the_classes_guides_through_the_command(
+    cfdiff: Callable[..., str], toy_told: Any, tmp_path: Path, guides: str, base: str
+) -> None:
+    quick = ["--weights", toy_told.weights, "--limit", 2, "--steps", 4, "--retries", 0, "--open-loop", "--base", base]
+    cfdiff(*quick, "--guides", guides)
+    with open_result(tmp_path / "run.h5") as r:
+        assert (r.settings["w"], r.settings["base"]) == (3.0, base)
+        assert (r.counterfactual[:] != r.source[:]).any(axis=(1, 2, 3)).all()
+        # 5 up, 3 down, and for each of 4 gradients one call told the target, and one told the source if it is not known
+        assert set(r["guidance/network_calls"][:]) == {5 + 3 + 4 * (2 if base == "none" else 1)}
+    if guides == "cfg":
+        cfdiff(*quick, "--guides", guides, "--w", 0, "--factual", "--force")
+        with open_result(tmp_path / "run.h5") as r:
+            assert (r.counterfactual[:] == r.source[:]).all() and (r["factual"][:] == r.source[:]).all()

@@ -16,6 +16,7 @@ from cfdiff.data.open import open_source
 from cfdiff.doctor import path as trial
 from cfdiff.doctor.classifiers import less_noise
 from cfdiff.doctor.context import Context, open_context
+from cfdiff.doctor.diffusion import condition
 from cfdiff.doctor.lines import Line, Report
 from cfdiff.doctor.run import CHECKS, doctor, examine
 from cfdiff.doctor.settings import DoctorSettings
@@ -486,3 +487,42 @@ def test_the_bundled_data_needs_no_option() -> None:
     assert set(context.fitting) == {"diffusion", "guide", "checker", "judge"}
     for c in CHECKS[:12]:
         assert all(li.status != "fail" for li in examine(context, c)), c.name
+
+
+def test_a_diffusion_model_that_may_be_told_the_class_is_examined_as_any(toy_told: Any, settings: Settings) -> None:
+    """It shifts its output by what it is told and has learned nothing of it, which is no fault unless it guides."""
+    report = doctor(settings(weights=str(toy_told.weights), base="source"))
+    assert failed(report) == set()
+    values = line(report, "condition").values
+    assert set(values) == {"own", "nothing", "other"} and len(set(values.values())) == 3
+    told = doctor(settings(weights=str(toy_told.weights), guides="clean+cfg", base="source"))
+    assert failed(told) <= {"condition"} and line(told, "guidance").status != "fail"
+
+
+def deaf(net: nn.Module) -> None:
+    """Forget the classes."""
+    net.told.weight.zero_()  # type: ignore[union-attr,operator]
+
+
+def test_a_model_that_does_not_listen_to_the_class_fails_where_it_should_guide(
+    toy_told: Any, settings: Settings, tmp_path: Path
+) -> None:
+    diffusion = saved_again(toy_told.weights / "diffusion.safetensors", tmp_path / "diffusion.safetensors", deaf)
+    guides = settings(diffusion=diffusion, guides="cfg")
+    assert check(guides, "condition")[0].status == "fail"
+    assert check(settings(diffusion=diffusion), "condition")[0].status == "warn"
+
+
+def test_one_that_listens_and_is_right_is_ok(settings: Settings, told_cast: Any, exact_images: Any) -> None:
+    images, labels = np.concatenate([exact_images(6, k) for k in (0, 1)]), np.repeat([0, 1], 6)
+    source = dataclasses.replace(open_source(settings().data).select(np.arange(12)), labels=labels)
+    context = Context(settings(), torch.device("cpu"), source, images, {"diffusion": told_cast.diffusion})
+    context.__dict__["cast"] = told_cast
+    found = condition(context)[0]
+    assert found.status == "ok" and found.values["own"] < found.values["nothing"] < found.values["other"]
+
+
+def test_guiding_by_the_class_with_an_unconditional_model_fails_with_what_to_train(settings: Settings) -> None:
+    report = doctor(settings(guides="cfg"))
+    assert {"guidance", "trial edit", "start"} == failed(report)
+    assert "condition class" in line(report, "start").advice and line(report, "condition").status == "ok"

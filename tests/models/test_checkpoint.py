@@ -128,3 +128,30 @@ def test_a_header_whose_length_looks_like_a_pickle_is_still_read(net: UNet, path
         firsts.add(path.read_bytes()[:1])
         assert read_card(path) == card
     assert b"\x80" in firsts
+
+
+def test_a_card_tells_whether_the_network_may_be_told_the_class(net: UNet, path: Path, tmp_path: Path) -> None:
+    plain = load_model(path)
+    assert not plain.conditional and not plain.denoiser().conditional
+    classed = UNet(net.config.model_copy(update={"classes": 2}))
+    card = replace(plain.card, config=classed.config.model_dump(mode="json"), condition="class")
+    save_model(tmp_path / "told.safetensors", classed, card)
+    told = load_model(tmp_path / "told.safetensors")
+    assert told.card.condition == "class" and told.conditional and told.denoiser().conditional
+
+
+def test_a_card_of_before_there_were_conditions_is_read_as_unconditional(path: Path) -> None:
+    with safe_open(path, "pt") as file:
+        told = json.loads(file.metadata()["card"])
+    del told["condition"], told["config"]["classes"]
+    save_file(load_file(path), path, {"format": FORMAT, "card": json.dumps(told)})
+    model = load_model(path)
+    assert not model.conditional and model.net.config.classes == 0
+
+
+@pytest.mark.parametrize(("condition", "said"), [("class", "is damaged"), ("tokens", "does not know: update it")])
+def test_a_condition_that_is_not_the_networks_or_not_known_is_refused(path: Path, condition: str, said: str) -> None:
+    model = load_model(path)
+    save_model(path, model.net, replace(model.card, condition=condition))
+    with pytest.raises(UserError, match=said):
+        load_model(path).denoiser()

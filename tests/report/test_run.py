@@ -12,7 +12,8 @@ import pytest
 from cfdiff.errors import UserError
 from cfdiff.evaluate.run import evaluate
 from cfdiff.evaluate.settings import EvaluateSettings
-from cfdiff.report.models import Facts, model_facts
+from cfdiff.models.checkpoint import read_card
+from cfdiff.report.models import Facts, card_facts, model_facts
 from cfdiff.report.run import report
 from cfdiff.report.settings import ReportSettings
 from cfdiff.store import open_result
@@ -96,6 +97,12 @@ def test_the_cards_of_the_models_are_shown_only_where_their_hash_is_that_of_the_
     assert ("architecture", "resnet10t") in own[3].facts and own[3].sha256 == hashes["judge"]
     others = model_facts({"judge": "0" * 64}, str(toy.weights))
     assert others == [Facts("judge", "0" * 64, [("card", "not at hand")])]
+
+
+def test_the_card_of_a_model_says_whether_it_may_be_told_the_class(toy: Any, toy_told: Any) -> None:
+    for toys, told in ((toy, []), (toy_told, [("condition", "class")])):
+        facts = card_facts(read_card(toys.weights / "diffusion.safetensors"))
+        assert [fact for fact in facts if fact[0] == "condition"] == told
 
 
 def evaluation_of(run: Path, **changes: Any) -> str:

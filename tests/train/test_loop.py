@@ -17,6 +17,7 @@ from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import load_model, read_card
 from cfdiff.models.classifier import Classifier
 from cfdiff.models.unet import UNet
+from cfdiff.train import diffusion
 from cfdiff.train import loop as module
 from cfdiff.train.average import Average
 from cfdiff.train.classifier import train_classifier, validate
@@ -70,11 +71,13 @@ class Stop(Exception):
     """Stands for a kill."""
 
 
-@pytest.mark.parametrize("kind", ["diffusion", "classifier"])
+@pytest.mark.parametrize(
+    ("kind", "changes"), [("diffusion", {}), ("diffusion", {"condition": "class", "drop": 0.3}), ("classifier", {})]
+)
 def test_a_resumed_training_equals_an_undisturbed_one_to_the_bit(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, changes: dict[str, Any]
 ) -> None:
-    train(settings(data, tmp_path / "whole", kind))
+    train(settings(data, tmp_path / "whole", kind, **changes))
     one_step = module.Trainer._one_step
 
     def killed_in_the_fourth(self: Any, loss: Any) -> float:
@@ -84,10 +87,10 @@ def test_a_resumed_training_equals_an_undisturbed_one_to_the_bit(
 
     monkeypatch.setattr(module.Trainer, "_one_step", killed_in_the_fourth)
     with pytest.raises(Stop):
-        train(settings(data, tmp_path / "parts", kind))
+        train(settings(data, tmp_path / "parts", kind, **changes))
     monkeypatch.undo()
     assert state(tmp_path / "parts")["step"] == 2
-    train(settings(data, tmp_path / "parts", kind))
+    train(settings(data, tmp_path / "parts", kind, **changes))
     assert_same_weights(tmp_path / "whole", tmp_path / "parts")
     lines = [json.loads(line) for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4]
@@ -120,10 +123,14 @@ def test_a_kill_while_the_state_is_written_keeps_the_one_before(
 
 
 def test_accumulation_changes_rounding_only(data: Path, tmp_path: Path) -> None:
-    for kind, changes in (("diffusion", {"dropout": 0.0}), ("classifier", {"arch": "test_vit", "kwargs": VIT})):
+    for name, kind, changes in (
+        ("plain", "diffusion", {"dropout": 0.0}),
+        ("told", "diffusion", {"dropout": 0.0, "condition": "class"}),
+        ("classifier", "classifier", {"arch": "test_vit", "kwargs": VIT}),
+    ):
         nets = []
         for accumulate in (1, 2):
-            out = tmp_path / f"{kind}{accumulate}"
+            out = tmp_path / f"{name}{accumulate}"
             train(settings(data, out, kind, accumulate=accumulate, steps=2, **changes))
             nets.append(state(out)["net"])
         # Adam's first steps have the size of the rate whatever the gradient, so noise-sized gradients show up there.
@@ -358,3 +365,30 @@ def test_a_training_whose_process_was_killed_is_continued_at_once(data: Path, tm
     dead = {"host": socket.gethostname(), "pid": 2**22 + 1, "started": "1", "token": "ab"}
     (out / "training.lock").write_text(json.dumps(dead))
     assert train(settings(data, out, steps=2)).step == 2
+
+
+def test_an_unconditional_training_is_that_of_a_cfdiff_that_knows_no_conditions(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No draw is spent on a class that is not told, and the share that drops it does nothing."""
+    train(settings(data, tmp_path / "one"))
+    monkeypatch.setattr("cfdiff.train.diffusion.drop_classes", lambda *_: pytest.fail("it drew"))
+    train(settings(data, tmp_path / "two", drop=0.6))
+    assert_same_weights(tmp_path / "one", tmp_path / "two")
+
+
+def test_telling_the_class_leaves_levels_noise_and_images_as_they_were(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[torch.Tensor]] = []
+    loss = diffusion.l_simple
+
+    def watched(schedule: Any, denoise: Any, x0: torch.Tensor, levels: torch.Tensor, noise: torch.Tensor) -> Any:
+        seen[-1] += [x0, levels, noise]
+        return loss(schedule, denoise, x0, levels, noise)
+
+    monkeypatch.setattr(diffusion, "l_simple", watched)
+    for condition in ("none", "class"):
+        seen.append([])
+        train(settings(data, tmp_path / condition, condition=condition))
+    assert len(seen[0]) == 12 and all(torch.equal(a, b) for a, b in zip(*seen, strict=True))

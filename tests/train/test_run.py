@@ -14,6 +14,7 @@ from PIL import Image
 from cfdiff import registry
 from cfdiff.data.values import to_model
 from cfdiff.engine import NoiseSchedule, NoiseSource, vlb
+from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import load_diffusion, load_model
 from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.space import PixelSpace
@@ -21,6 +22,7 @@ from cfdiff.models.unet import UNet, UNetConfig
 from cfdiff.train.classifier import train_classifier
 from cfdiff.train.data import open_training_data
 from cfdiff.train.diffusion import default_mult, train_diffusion
+from cfdiff.train.result import TrainResult
 from cfdiff.train.settings import ClassifierSettings, DiffusionSettings
 from cfdiff.train.validate import bits_per_dim, validate
 
@@ -58,6 +60,63 @@ def test_a_diffusion_model_learns_and_shows_what_it_draws(data: Path, tmp_path: 
     assert model.shape == (16, 16, 1)
     assert model.card.data["name"] == "toy.npz" and len(model.card.data["groups"]) == model.card.data["images"] // 4
     assert model.card.training["validation"] == figures.figures() and model.card.training["steps"] == 60
+
+
+@pytest.fixture(scope="module")
+def told(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainResult]:
+    """The folder of a training that was told the class, and what it returned."""
+    out = tmp_path_factory.mktemp("told")
+    found = train_diffusion(
+        DiffusionSettings(
+            data=str(data), out=out, group_key="patient", device="cpu", T=50, width=8, mult=(1, 2), attention=(),
+            batch_size=16, steps=150, eval_every=150, lr=4e-3, warmup=5, val_limit=32, augment="flip", ema=0.9,
+            condition="class",
+        )
+    )  # fmt: skip
+    return out, found
+
+
+def test_a_network_that_is_told_the_class_learns_what_it_means(data: Path, told: Any) -> None:
+    out, found = told
+    model = load_model(out / "model.safetensors", "diffusion")
+    assert model.conditional and model.card.data["classes"] == ["negative", "positive"]
+    figures = model.card.training["validation"]
+    assert figures == found.figures() and figures["val_loss_told_class"] < figures["val_loss"]
+    assert json.loads((out / "log.jsonl").read_text())["val_loss_told_class"] == found.val_loss_told_class
+
+    x = torch.randn(16, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    negative, positive, nothing = (
+        model.denoiser()(x, 45, None if k is None else torch.full((16,), k)) for k in (0, 1, None)
+    )
+    assert not torch.allclose(negative, positive, atol=1e-3) and not torch.allclose(nothing, positive, atol=1e-3)
+    # Told that the image is positive, it takes the same x_l for a brighter image, whose eps is lower.
+    assert positive.mean() < negative.mean()
+
+
+def test_the_losses_of_the_card_are_those_of_its_images_told_their_class_and_nothing(data: Path, told: Any) -> None:
+    _, found = told
+    model = load_model(found.model)
+    held = open_training_data(DiffusionSettings(data=str(data), group_key="patient", val_limit=32)).validation
+    z0, labels = to_model(held.read(range(len(held)))), torch.from_numpy(held.labels.astype(np.int64))
+    losses = [validate(model.denoiser(), z0, condition=k)["val_loss"] for k in (None, -torch.ones_like(labels), labels)]
+    assert losses[0] == losses[1] == pytest.approx(found.val_loss, rel=1e-3)
+    assert losses[2] == pytest.approx(found.val_loss_told_class, rel=1e-3)
+    assert validate(model.denoiser(), z0, condition=1 - labels)["val_loss"] > losses[2]
+
+
+def test_its_samples_are_negative_on_the_left_and_positive_on_the_right(told: Any) -> None:
+    page = np.asarray(Image.open(told[0] / "samples-000150.png"), dtype=float)
+    assert page.shape == (4 * 66, 4 * 66)
+    left, right = page[:, : 2 * 66], page[:, 2 * 66 :]
+    assert (left != right).any() and right.mean() > left.mean(), "the same noise, and a bright spot besides"
+
+
+def test_the_class_cannot_be_told_where_the_data_has_one_only(data: Path, tmp_path: Path) -> None:
+    arrays = dict(np.load(data))
+    np.savez(tmp_path / "one.npz", images=arrays["images"], labels=np.array(["negative"] * 96))
+    with pytest.raises(UserError, match="positive"):
+        train_diffusion(DiffusionSettings(data=str(tmp_path / "one.npz"), out=tmp_path / "out", condition="class"))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("noisy", [True, False])
