@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cfdiff.data.open import open_source
+from cfdiff.errors import UserError
+from cfdiff.fit.look import look
+from cfdiff.fit.pace import fitting_width
+from cfdiff.fit.settings import FitSettings
+
+N = 120
+
+
+def written(path: Path, **changes: Any) -> Path:
+    rng = np.random.default_rng(0)
+    arrays: dict[str, Any] = {
+        "images": rng.integers(0, 256, (N, 16, 16), np.uint8),
+        "labels": np.arange(N) % 2,
+        "classes": np.array(["sound", "defect"]),
+        "group": np.array([f"g{i // 10}" for i in range(N)]),
+    }
+    np.savez(path, **{k: v for k, v in (arrays | changes).items() if v is not None})
+    return path
+
+
+def noted(path: Path, **changes: Any) -> str:
+    return " ".join(look(open_source(written(path, **changes))))
+
+
+def test_data_without_faults_needs_no_word(tmp_path: Path) -> None:
+    assert noted(tmp_path / "d.npz") == ""
+
+
+def test_what_misleads_is_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (N, 16, 16), np.uint8)
+    assert "which images belong together" in noted(tmp_path / "a.npz", group=None)
+    brighter = images // 2 + 60 * (np.arange(N) % 2).astype(np.uint8)[:, None, None]
+    assert "'defect' is brighter than 'sound' (AUC 1.00" in noted(tmp_path / "b.npz", images=brighter)
+    copied = images.copy()
+    copied[1] = copied[0]
+    assert "stand in both classes" in noted(tmp_path / "c.npz", images=copied)
+    copied = images.copy()
+    copied[50] = copied[0]
+    assert "copies of one another" in noted(tmp_path / "e.npz", images=copied)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"labels": np.r_[np.zeros(N - 3), np.ones(3)].astype(int)}, "has 3 images of class 'defect'.*needs 40"),
+        ({"images": np.zeros((N, 160, 160), np.uint8)}, "160x160.*128x128 at most.*cfdiff data convert .*--size 64"),
+        ({"images": np.zeros((N, 18, 18), np.uint8)}, "18x18.*multiples of 4.*--size 20"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused_with_the_way_out(tmp_path: Path, changes: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        noted(tmp_path / "d.npz", **changes)
+
+
+def test_too_little_time_for_a_first_model_is_said_with_what_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    pace: Callable[..., float] = lambda shape, width, device: 10.0 * 64 / width  # noqa: E731
+    monkeypatch.setattr("cfdiff.fit.pace.images_a_second", pace)
+    cpu = torch.device("cpu")
+    with pytest.raises(UserError, match=r"1 minutes for the diffusion model are too short here: .* takes 1.2 at least"):
+        fitting_width((16, 16, 1), 1.0, cpu)
+    assert [fitting_width((16, 16, 1), minutes, cpu) for minutes in (2, 40, 200)] == [32, 48, 64]
+
+
+def test_the_settings_have_a_place_for_the_data_and_defaults_for_the_rest() -> None:
+    assert FitSettings(data="x").minutes == 60

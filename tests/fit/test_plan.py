@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cfdiff.fit.plan import SHARES, TRAININGS, Clock
+
+STAGES = list(SHARES)
+
+
+def test_the_shares_are_all_of_the_time_and_trainings_come_first() -> None:
+    assert sum(SHARES.values()) == pytest.approx(1)
+    assert tuple(STAGES[: len(TRAININGS)]) == TRAININGS
+
+
+@given(st.floats(1, 1e5), st.lists(st.floats(0, 1.5), min_size=len(STAGES), max_size=len(STAGES)))
+def test_what_a_stage_leaves_or_overdraws_is_shared_by_those_that_follow(limit: float, manners: list[float]) -> None:
+    used: dict[str, float] = {}
+    for stage, manner in zip(STAGES, manners, strict=True):
+        allotted = Clock(limit, used).allotted(stage)
+        left = limit - sum(used.values())
+        assert 0 <= allotted <= max(0.0, left) * (1 + 1e-9)
+        used[stage] = min(manner, 1.0) * allotted
+    assert sum(used.values()) <= limit * (1 + 1e-9)
+
+
+def test_stages_that_take_what_they_may_end_with_the_time() -> None:
+    used: dict[str, float] = {}
+    for stage in STAGES:
+        used[stage] = Clock(600, used).allotted(stage)
+        assert used[stage] == pytest.approx(600 * SHARES[stage])
+    assert Clock(600, used).elapsed == pytest.approx(600)
+
+
+def test_a_stage_that_was_begun_has_what_it_had() -> None:
+    assert Clock(600, {"diffusion": 100}).allotted("diffusion") == pytest.approx(300)

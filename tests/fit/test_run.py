@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from conftest import write_npz
+
+from cfdiff.data.open import open_source
+from cfdiff.errors import UserError
+from cfdiff.fit.folder import FitFolder, State
+from cfdiff.fit.plan import TRAININGS
+from cfdiff.fit.result import FitResult
+from cfdiff.fit.run import fit
+from cfdiff.fit.settings import FitSettings
+from cfdiff.fit.stages import fitting_batch
+from cfdiff.settings import resolve
+from cfdiff.translate.run import translate
+from cfdiff.translate.settings import TranslateSettings
+
+MINUTES = 1.0
+
+
+class Killed(Exception):
+    """Somebody stopped it."""
+
+
+@dataclass(frozen=True)
+class Done:
+    data: Path
+    out: Path
+    result: FitResult
+    told: list[str]
+    first: dict[str, bytes]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """A fit of toy images, killed while the checker is trained, and gone on with."""
+    folder = tmp_path_factory.mktemp("fit")
+    data = write_npz(folder / "spots.npz", 240)
+    told: list[str] = []
+
+    def kill(what: str, done: int, n: int) -> None:
+        told.append(what)
+        if what.startswith("checker") and "step" in what:
+            raise Killed
+
+    s = FitSettings(data=str(data), out=folder / "out", minutes=MINUTES, device="cpu", threads=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cfdiff.fit.pace.WIDTHS", {8: 0})
+        patch.setattr("cfdiff.fit.pace.LEAST", 1)
+        patch.setattr("cfdiff.fit.stages.ARCHITECTURES", {"verifier": "resnet10t", "judge": "resnet18"})
+        with pytest.raises(Killed):
+            fit(s, kill)
+        first = {role: (s.out / role / "model.safetensors").read_bytes() for role in ("diffusion", "guide")}  # type: ignore[operator]
+        result = fit(s, lambda what, done, n: told.append(what))
+    assert s.out is not None
+    return Done(data, s.out, result, told, first)
+
+
+@pytest.mark.slow
+def test_a_killed_fit_goes_on_where_it_was(done: Done) -> None:
+    for role, model in done.first.items():
+        assert (done.out / role / "model.safetensors").read_bytes() == model, "that training had had its time"
+    used = json.loads((done.out / "fit.json").read_text())["used"]
+    assert set(used) == {*TRAININGS, "doctor", "tune", "show"} and all(seconds > 0 for seconds in used.values())
+    assert done.result.minutes == pytest.approx(sum(used.values()) / 60)
+    assert any("min left in all" in what and what.startswith("judge (5 of 8)") for what in done.told)
+
+
+@pytest.mark.slow
+def test_the_folder_holds_all_that_an_edit_takes_and_a_card(done: Done) -> None:
+    for name in ("splits.csv", "edit.toml", "card.json", "card.md"):
+        assert (done.out / name).is_file()
+    for start, end in (("negative", "positive"), ("positive", "negative")):
+        for kind in ("h5", "png", "html", "json"):
+            assert (done.out / f"{start}-to-{end}.{kind}").is_file()
+    assert not (done.out / "probe.h5").exists()
+    card = json.loads((done.out / "card.json").read_text())
+    assert card["images"] == 240 and set(card["directions"]) == {"negative", "positive"}
+    assert card["directions"]["negative"]["flipped_verifier"] is not None
+    assert str(done.out) not in json.dumps(card)
+    assert "its recall on real ones" in (done.out / "card.md").read_text()
+
+
+@pytest.mark.slow
+def test_no_split_shares_a_group_and_the_card_is_of_test_images(done: Done) -> None:
+    source = open_source(done.data, splits=done.out / "splits.csv")
+    assert source.groups is not None and source.splits is not None
+    for group in np.unique(source.groups):
+        assert len(np.unique(source.splits[source.groups == group])) == 1
+    with h5py.File(done.out / "negative-to-positive.h5") as file:
+        shown = set(file["id"].asstr()[:].tolist())
+        assert set(json.loads(file.attrs["models"])) == set(TRAININGS)
+    assert shown <= set(source.ids[(source.splits == "test") & (source.labels == 0)].tolist())
+
+
+@pytest.mark.slow
+def test_another_fit_is_not_written_over_and_the_same_one_is_only_looked_at(done: Done, tmp_path: Path) -> None:
+    other = write_npz(tmp_path / "other.npz", 240, seed=5)
+    with pytest.raises(UserError, match="holds the fit of something else"):
+        fit(FitSettings(data=str(other), out=done.out, device="cpu"))
+
+
+@pytest.mark.slow
+def test_translate_takes_the_models_and_the_recipe_from_the_folder(done: Done, tmp_path: Path) -> None:
+    values: dict[str, Any] = {"data": str(done.data), "weights": str(done.out), "limit": 2, "device": "cpu"}
+    s = resolve(TranslateSettings, None, values | {"out": tmp_path / "r.h5"})
+    summary = translate(s)
+    assert summary.images == 2 and summary.flipped_verifier is not None
+
+
+def test_a_damaged_state_is_said_and_force_begins_anew(tmp_path: Path) -> None:
+    folder, of = FitFolder(tmp_path), {"data": "d", "seed": 0}
+    assert folder.read(of, force=False) is None
+    state = State(of, 32, "flip").with_time("guide", 3.0).ended("guide")
+    folder.write(state)
+    assert folder.read(of, force=False) == state
+    with pytest.raises(UserError, match="something else .its seed differs"):
+        folder.read({"data": "d", "seed": 1}, force=False)
+    assert folder.read({"data": "d", "seed": 1}, force=True) is None
+    (tmp_path / "fit.json").write_text("{")
+    with pytest.raises(UserError, match="is damaged"):
+        folder.read(of, force=False)
+
+
+def test_models_that_no_fit_has_made_are_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "diffusion").mkdir()
+    with pytest.raises(UserError, match="models that no fit has made"):
+        FitFolder(tmp_path).read({}, force=False)
+
+
+def test_a_batch_is_smaller_where_steps_are_few() -> None:
+    assert [fitting_batch(images) for images in (10, 40_000, 70_000, 1e6)] == [16, 16, 32, 64]
