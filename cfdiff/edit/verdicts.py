@@ -25,12 +25,14 @@ def edit_arrays(
         "source": images,
         "counterfactual": edits.counterfactual,
         "difference": (unit(edits.counterfactual) - unit(images)).astype(np.float16),
+        "guidance/edit": edits.edit,
         "guidance/ratio": edits.ratio,
         "guidance/depth": edits.depth,
         "guidance/alpha_bar": cast.schedule.alpha_bar[levels].numpy().astype(np.float32),
         "guidance/retries": edits.retries,
         "guidance/network_calls": edits.network_calls,
         "guidance/guide_calls": edits.guide_calls,
+        **({} if edits.saliency is None else {"saliency": edits.saliency.astype(np.float16)}),
         **verdicts(cast, images, edits, target),
     }
 

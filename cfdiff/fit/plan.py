@@ -19,6 +19,9 @@ SHARES: Mapping[str, float] = {
 """Share of the time of each stage. The diffusion model needs most: its error is in every edit, while a classifier of
 small images stops improving early; the guide needs more than the others, as it must know every noise level."""
 
+LEAST = 0.1
+"""Of its share a stage gets this much in any case, however much those before it took too much."""
+
 
 @dataclass(frozen=True)
 class Clock:
@@ -40,4 +43,5 @@ class Clock:
         stages = list(SHARES)
         later = stages[stages.index(stage) :]
         before = sum(self.used.get(name, 0.0) for name in stages if name not in later)
-        return max(0.0, self.limit - before) * SHARES[stage] / sum(SHARES[name] for name in later)
+        left = max(0.0, self.limit - before) * SHARES[stage] / sum(SHARES[name] for name in later)
+        return max(left, LEAST * SHARES[stage] * self.limit)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfdiff.fit.plan import SHARES, TRAININGS, Clock
+from cfdiff.fit.plan import LEAST, SHARES, TRAININGS, Clock
 
 STAGES = list(SHARES)
 
@@ -19,10 +19,11 @@ def test_what_a_stage_leaves_or_overdraws_is_shared_by_those_that_follow(limit: 
     used: dict[str, float] = {}
     for stage, manner in zip(STAGES, manners, strict=True):
         allotted = Clock(limit, used).allotted(stage)
-        left = limit - sum(used.values())
-        assert 0 <= allotted <= max(0.0, left) * (1 + 1e-9)
-        used[stage] = min(manner, 1.0) * allotted
-    assert sum(used.values()) <= limit * (1 + 1e-9)
+        left = max(0.0, limit - sum(used.values()))
+        assert 0 < allotted <= max(left, LEAST * SHARES[stage] * limit) * (1 + 1e-9)
+        used[stage] = manner * allotted
+    if max(manners) <= 1:
+        assert sum(used.values()) <= limit * (1 + 1e-9)
 
 
 def test_stages_that_take_what_they_may_end_with_the_time() -> None:
