@@ -88,7 +88,7 @@ class _Runner:
         with self._stage("doctor") as (_, tell):
             checked = check(self.fit, tell)
         with self._stage("tune") as (seconds, tell):
-            found = tune(self.fit, seconds / 60, tell)
+            found = tune(self.fit, trained["guide"], seconds / 60, tell)
         with self._stage("show") as (seconds, tell):
             shown = show(self.fit, seconds, tell)
             went = {start: moved(self.fit, start, tell) for start in shown}

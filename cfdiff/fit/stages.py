@@ -12,6 +12,7 @@ import numpy as np
 from cfdiff.data.source import Source
 from cfdiff.data.splitting import JUDGE, SPELLINGS, TEST, TRAIN, VAL, VERIFIER
 from cfdiff.doctor.lines import Report
+from cfdiff.edit.roles import CHANCE
 from cfdiff.fit.folder import FitFolder, State
 from cfdiff.fit.settings import FitSettings
 from cfdiff.progress import Progress
@@ -110,8 +111,11 @@ def check(fit: Fit, progress: Progress) -> Report:
     )
 
 
-def tune(fit: Fit, minutes: float, progress: Progress) -> TuneResult:
-    """Search the recipe on validation images by the verifier, within so many minutes."""
+def tune(fit: Fit, guide: TrainResult, minutes: float, progress: Progress) -> TuneResult:
+    """Search the recipe on validation images by the verifier, within so many minutes.
+
+    A guide that is at chance at every noise level cannot steer: then the search begins with the checker alone.
+    """
     from cfdiff.tune.run import tune as search
     from cfdiff.tune.settings import TuneSettings
 
@@ -123,12 +127,19 @@ def tune(fit: Fit, minutes: float, progress: Progress) -> TuneResult:
         split=fit.split(VAL),
         images=max(1, min(32, few // 2)),
         flip=fit.s.flip,
+        guides="both" if able(guide) else "clean",
         max_minutes=minutes,
         out=fit.folder.recipe,
         seed=fit.s.seed,
         force=True,
     )
     return search(settings, progress)
+
+
+def able(guide: TrainResult) -> bool:
+    """Whether the guide was better than chance at any noise level in its last validation; where none was, it may be."""
+    by_level = guide.val_accuracy_by_level
+    return not by_level or any(accuracy >= CHANCE for level, accuracy in by_level.items() if int(level) > 0)
 
 
 def show(fit: Fit, seconds: float, progress: Progress) -> Mapping[str, TranslateSummary]:

@@ -17,8 +17,9 @@ from cfdiff.fit.plan import TRAININGS
 from cfdiff.fit.result import FitResult
 from cfdiff.fit.run import fit
 from cfdiff.fit.settings import FitSettings
-from cfdiff.fit.stages import fitting_batch
+from cfdiff.fit.stages import able, fitting_batch
 from cfdiff.settings import resolve
+from cfdiff.train.result import TrainResult
 from cfdiff.translate.run import translate
 from cfdiff.translate.settings import TranslateSettings
 
@@ -133,6 +134,13 @@ def test_models_that_no_fit_has_made_are_not_touched(tmp_path: Path) -> None:
     (tmp_path / "diffusion").mkdir()
     with pytest.raises(UserError, match="models that no fit has made"):
         FitFolder(tmp_path).read({}, force=False)
+
+
+@pytest.mark.parametrize(
+    ("by_level", "known"), [({"0": 0.9, "10": 0.5}, False), ({"0": 0.9, "10": 0.7}, True), ({}, True), (None, True)]
+)
+def test_a_guide_at_chance_in_all_noise_does_not_steer(by_level: Any, known: bool) -> None:
+    assert able(TrainResult(Path("m"), 1, 1.0, val_accuracy_by_level=by_level)) is known
 
 
 def test_a_batch_is_smaller_where_steps_are_few() -> None:
