@@ -65,7 +65,7 @@ def real_images(s: EvaluateSettings, run: Run) -> Source | str:
     if spec is None:
         return "no real images at hand: name them with --reference"
     names: dict[str, Any] = {"negative": run.classes[0], "positive": run.classes[1]}
-    whole = open_source(spec, **names)
+    whole = open_source(spec, splits=s.splits, **names)
     split = _split(s, run, whole)
     source = whole.narrow(split)
     if source.shape != run.shape:

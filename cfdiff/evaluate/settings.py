@@ -39,6 +39,9 @@ class EvaluateSettings(Settings):
         json_schema_extra=DATA,
         description="Split of --reference, or all [default: the run's or test, where there; else all].",
     )
+    splits: Path | None = Field(
+        None, json_schema_extra=DATA, description="CSV with id,split of --reference, in place of its own splits."
+    )
     judge: Path | None = Field(
         None, json_schema_extra=MODEL, description="Another judge than the run's: its model file."
     )
@@ -64,6 +67,11 @@ class EvaluateSettings(Settings):
         None,
         json_schema_extra=MEASURE,
         description="FID, KID and similarity of features [default: where model and real images are at hand].",
+    )
+    pair: bool | None = Field(
+        None,
+        json_schema_extra=MEASURE,
+        description="Distance from the true twin of each image [default: where --data or the bundled data has pairs].",
     )
     round_trip: bool = Field(
         False, json_schema_extra=MEASURE, description="Translate back with the run's settings (as slow as the run)."
