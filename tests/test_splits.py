@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cfdiff.bag.settings import BagSettings
-from cfdiff.bag.setup import prepare
+from cfdiff.bag.setup import set_up
 from cfdiff.data import open_source
 from cfdiff.data.source import Source
 from cfdiff.data.split_file import write_splits
@@ -65,26 +65,29 @@ def test_a_command_takes_its_images_from_the_tables_splits(toy: Any, table: Any,
 def test_bags_come_from_the_tables_splits(toy: Any, table: Any, tmp_path: Path) -> None:
     path, members = table
     given = {"data": str(toy.data), "weights": str(toy.weights), "device": "cpu", "splits": path}
-    setup = prepare(BagSettings(**given, out=tmp_path / "bags.h5"))
+    setup = set_up(BagSettings(**given, out=tmp_path / "bags.h5"))
     assert set(setup.source.ids.tolist()) == members["test"]
     assert "splits" not in setup.settings
 
 
 def test_a_result_stores_what_the_splits_were_and_not_where_they_lay(toy: Any, table: Any, tmp_path: Path) -> None:
     path, members = table
-    out = translate(toy.settings(tmp_path / "run.h5", splits=path, from_="sick", limit=2, batch_size=2)).result
+    out, again = tmp_path / "run.h5", tmp_path / "again.h5"
+    quick = {"from_": "sick", "limit": 2, "batch_size": 2}
+    translate(toy.settings(out, splits=path, **quick))
     with open_result(out) as result:
         assert set(result["id"][:].tolist()) <= members["test"] and "splits" not in result.settings
         first = result.settings["data_sha256"]
     other = tmp_path / "moved.csv"
-    other.write_text("\n".join(reversed(path.read_text().splitlines()[1:])).join(["id,split,group,label\n", "\n"]))
-    again = translate(toy.settings(tmp_path / "again.h5", splits=other, from_="sick", limit=2, batch_size=2)).result
+    head, *rows = path.read_text().splitlines()
+    other.write_text("\n".join([head, *reversed(rows)]))
+    translate(toy.settings(again, splits=other, **quick))
     with open_result(again) as result:
         assert result.settings["data_sha256"] == first
     with open_run(out) as run:
-        quick = {"run": out, "reference": str(toy.data), "split": "nowhere", "splits": path}
+        asked = EvaluateSettings(run=out, reference=str(toy.data), split="nowhere", splits=path)
         with pytest.raises(UserError, match="no split 'nowhere': the known ones are test, train, train-judge"):
-            real_images(EvaluateSettings(**quick), run)
+            real_images(asked, run)
 
 
 def test_a_training_goes_on_with_the_same_splits_of_another_name_and_not_with_others(
