@@ -34,9 +34,9 @@ SPLITS = {
     "group12000": "test",
 }
 REASONS = {
-    "train": "the two boards that hold half of the tiles: what draws needs most images",
+    "train": "the two boards that hold half of the tiles, for diffusion, guide and checker: these need most images",
     "train-verifier": "a board of its own, so that what accepts an edit never saw the guide's boards",
-    "train-judge": "the largest of the other boards: the judge measures everything, so it gets most of the rest",
+    "train-judge": "the largest of the other boards, as the judge measures everything",
     "val": "a board of middling brightness; small, as it only stops trainings and tunes",
     "test": "three boards rather than one, so that intervals can be over boards; one of them dark, unlike all others. "
     "In the largest the twins fit best: least of their difference is outside the masks",
