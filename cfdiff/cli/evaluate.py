@@ -15,12 +15,14 @@ from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.progress import progress_bar
 
 if TYPE_CHECKING:
-    from cfdiff.evaluate.result import Entry, Evaluation
+    from cfdiff.evaluate.result import Entry, Evaluation, TwinsOfGroup
 
 DOC = """Measure a finished run: valid, minimal, faithful, realistic, and in the right place?
 
 Everything is measured on the saved images, over all samples and, beside it, over those that flipped. What each figure
 means and how to read it: docs/evaluate.md."""
+SHOWN_GROUPS = 12
+"""With more groups the table would be longer than a page."""
 ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 
 
@@ -31,6 +33,7 @@ ARROWS = {"higher": "↑", "lower": "↓", None: ""}
         "json_": "--json",
         "faithfulness": "--faithfulness/--no-faithfulness",
         "realism": "--realism/--no-realism",
+        "pair": "--pair/--no-pair",
     },
     arguments=("run",),
 )
@@ -67,7 +70,18 @@ def table(found: Evaluation) -> PlainTable:
             cells = [_cell(figure.all, share, found.images)]
             cells += [] if by is None else [_cell(figure.flipped, share, found.flipped)]
             shown.add_row(label, *cells)
+        _add_groups(shown, getattr(section, "by_group", {}))
     return shown
+
+
+def _add_groups(shown: PlainTable, by_group: dict[str, TwinsOfGroup]) -> None:
+    """What part of the error was removed in each group, where the groups are few."""
+    if len(by_group) > SHOWN_GROUPS:
+        shown.add_row(f"error removed in each of {len(by_group)} groups: --json")
+        return
+    for name, one in by_group.items():
+        value = "–" if one.error_removed is None else _number(one.error_removed, share=False)
+        shown.add_row(f"error removed, group {name}", f"{value}\n(n = {one.images})")
 
 
 def _cell(entry: Entry | None, share: bool, usual: int | None) -> str:

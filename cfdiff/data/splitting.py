@@ -91,7 +91,7 @@ def _pools(source: Source, own: np.ndarray, notes: list[str]) -> list[tuple[np.n
             f"{source.name} has the splits {_listed(there)}, and none to train on: call that one train, or leave all "
             "splits out of the data, so that it is divided anew."
         )
-    notes.append(f"{source.name} has the splits {_listed(kept)} itself: they stay.")
+    notes.append(f"{source.name} has splits of its own, {_listed(kept)}: they stay.")
     if others := there - set(kept):
         notes.append(f"The splits {_listed(others)} of {source.name} stay as they are: no role uses them.")
     missing = {role: SHARES[role] for role in SHARES if name[role] is None and role != TRAIN}

@@ -14,7 +14,7 @@ from cfdiff.data.readers.images import SUFFIXES, MaskFiles
 from cfdiff.data.values import unit
 from cfdiff.edit.settings import EditSettings
 from cfdiff.errors import UserError
-from cfdiff.evaluate.origin import bundled_data
+from cfdiff.evaluate.origin import bundled_data, rows_of
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.metrics import localisation
 from cfdiff.metrics.columns import Columns, Entry, Figure, entry_of
@@ -55,33 +55,9 @@ def read_masks(s: EvaluateSettings, run: Run) -> np.ndarray | None:
         if s.masks is None:
             return None
         raise UserError(f"{source.name} has no masks: give --masks a source that has, or a folder with ID.png.")
-    place = {str(name): row for row, name in enumerate(source.ids)}
-    unknown = [name for name in map(str, run.ids) if name not in place]
-    if unknown:
-        raise UserError(
-            f"{source.name} does not know {len(unknown)} of the {len(run)} images of {run.path.name} "
-            f"(the first is {unknown[0]!r}): give the data that the run was made from."
-        )
-    if source.shape != run.shape:
-        raise UserError(
-            f"{source.name} has images of {source.shape} and {run.path.name} of {run.shape}: "
-            "give the data that the run was made from."
-        )
-    rows = np.array([place[str(name)] for name in run.ids])
-    roles = []
-    for i in range(0, len(run), s.batch_size):
-        here = np.arange(i, min(i + s.batch_size, len(run)))
-        # Ids may be mere row numbers, which any data has: only the pixels tell whether these are the run's images.
-        other = np.flatnonzero((source.read(rows[here]) != run.read(here)[0]).any(axis=(1, 2, 3)))
-        if len(other):
-            raise UserError(
-                f"The image {str(run.ids[here[other[0]]])!r} of {source.name} is not the one in {run.path.name}: "
-                "give the data that the run was made from."
-            )
-        masks = source.read_masks(rows[here])
-        assert masks is not None
-        roles.append(masks)
-    return np.concatenate(roles)
+    rows = rows_of(run, source, s.batch_size)
+    masks = [source.read_masks(rows[i : i + s.batch_size]) for i in range(0, len(run), s.batch_size)]
+    return np.concatenate([part for part in masks if part is not None])
 
 
 def _from_folder(folder: Path, run: Run) -> np.ndarray:

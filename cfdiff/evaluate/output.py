@@ -14,7 +14,7 @@ from cfdiff.store import check_output
 from cfdiff.store.evaluation import write_evaluation
 from cfdiff.store.runs import Run
 
-INPUTS = ("threshold_from", "data", "masks", "reference", "feature_weights")
+INPUTS = ("threshold_from", "data", "splits", "masks", "reference", "feature_weights")
 
 
 def check_outputs(s: EvaluateSettings) -> None:

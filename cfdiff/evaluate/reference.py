@@ -31,8 +31,7 @@ def open_reference(s: EvaluateSettings, run: Run) -> Reference | None:
     if spec is None:
         return None
     names: dict[str, Any] = {"negative": run.classes[0], "positive": run.classes[1]}
-    splits = s.splits if s.reference is None else None  # they are those of the run's data
-    whole = open_source(spec, splits=splits, **names)
+    whole = open_source(spec, splits=s.splits, **names)
     split = _split(s, run, whole)
     source = whole.narrow(split)
     if source.shape != run.shape:

@@ -16,8 +16,10 @@ __all__ = [
     "JudgeFacts",
     "Mix",
     "OneBag",
+    "PairSection",
     "RealisticSection",
     "Section",
+    "TwinsOfGroup",
     "WhereSection",
 ]
 FORMAT, FORMAT_VERSION = "cfdiff-evaluation", 1
@@ -65,6 +67,28 @@ class WhereSection(Section):
 
     rule: str = ""
     thresholds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TwinsOfGroup:
+    """How near the twins the images of one group came: mean errors in [0, 1], and what part of them was removed."""
+
+    images: int
+    error_before: float
+    error_after: float
+    error_removed: float | None
+
+
+@dataclass(frozen=True)
+class PairSection(Section):
+    """With how many images have a twin, and every group of its own."""
+
+    pairs: int = 0
+    by_group: dict[str, TwinsOfGroup] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Groups as objects."""
+        return {**super().as_json(), "by_group": {name: dict(vars(one)) for name, one in self.by_group.items()}}
 
 
 @dataclass(frozen=True)

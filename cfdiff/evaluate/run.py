@@ -21,6 +21,7 @@ from cfdiff.evaluate.masks import RULE, fixed_threshold, locate, read_masks
 from cfdiff.evaluate.moved import moved_figures
 from cfdiff.evaluate.noise import beside_real
 from cfdiff.evaluate.output import check_outputs, write
+from cfdiff.evaluate.pairs import find_twins, near_twins
 from cfdiff.evaluate.realism import LEAST, compare, feature_space, read_features, real_images
 from cfdiff.evaluate.recall import recalls
 from cfdiff.evaluate.result import BagsSection, Evaluation, JudgeFacts, RealisticSection, Section, WhereSection
@@ -72,6 +73,7 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> Evaluation:
     masks = None if run.bags is not None else read_masks(s, run)
     where, why_not = _lesions(s, run, masks)
     threshold = _threshold(s, run) if where is not None else None
+    twins = find_twins(s, run)
     back = the_way_back(s, run) if s.round_trip else None
 
     # 2. One pass over the pairs.
@@ -125,6 +127,9 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> Evaluation:
         sections["where"] = WhereSection(QUESTIONS["where"], located.figures, rule=RULE, thresholds=located.thresholds)
     elif why_not is not None:
         sections["where"] = _left("where", why_not)
+    if twins is not None:
+        count = _counter(progress, "twins", int((twins.twin >= 0).sum()))
+        sections["pair"] = near_twins(run, twins, columns, values, s.batch_size, count)
     if run.bags is not None:
         anew = None if asks is None else judged_rows(run.bags, asks, s.batch_size)
         achieved = achieved_mixes(run.bags, anew)

@@ -22,7 +22,7 @@ class EvaluateSettings(Settings):
         None, json_schema_extra=DATA, description="The run's data, for its masks [default: its bundled name]."
     )
     splits: Path | None = Field(
-        None, json_schema_extra=DATA, description="CSV id,split in place of the data's own splits (cfdiff data split)."
+        None, json_schema_extra=DATA, description="CSV id,split of the real images, in place of their own."
     )
     masks: str | None = Field(
         None,
@@ -69,6 +69,11 @@ class EvaluateSettings(Settings):
         None,
         json_schema_extra=MEASURE,
         description="FID, KID and similarity of features [default: where model and real images are at hand].",
+    )
+    pair: bool | None = Field(
+        None,
+        json_schema_extra=MEASURE,
+        description="Distance from the true twin of each image [default: where --data or the bundled data has pairs].",
     )
     round_trip: bool = Field(
         False, json_schema_extra=MEASURE, description="Translate back with the run's settings (as slow as the run)."

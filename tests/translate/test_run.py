@@ -169,6 +169,20 @@ def test_ids_groups_and_depth_travel_with_the_images(undisturbed: Path) -> None:
         assert np.allclose(r["guidance/alpha_bar"][:], schedule.alpha_bar[levels])
 
 
+def test_the_name_of_a_pair_travels_with_its_image_and_is_not_there_without_pairs(
+    toy: Any, toys: Any, undisturbed: Path, tmp_path: Path
+) -> None:
+    pairs = np.array([f"p{i // 2}" for i in range(12)])
+    data = toys.write_npz(tmp_path / "pairs.npz", 12, pair=pairs)
+    out = tmp_path / "run.h5"
+    translate(toy.settings(out, data=str(data), from_="sick", limit=4, batch_size=3))
+    with open_result(out) as r:
+        number = [int(name[5:8]) for name in r["id"][:]]
+        assert r["pair"][:].tolist() == [f"p{i // 2}" for i in number] and all(i % 2 for i in number)
+    with open_result(undisturbed) as r:
+        assert "pair" not in r
+
+
 def load_schedule(config: dict[str, Any]) -> Any:
     from cfdiff.engine import NoiseSchedule
 
