@@ -19,7 +19,7 @@ def weights_name(weights: str | None, data: str | None) -> str | None:
     return weights or (data if data in BUNDLED else None)
 
 
-def recipe_path(weights: str | None, data: str | None) -> Path | None:
+def recipe_of(weights: str | None, data: str | None) -> Path | None:
     """Where the recipe of these weights stands, or would; None where there is no such folder."""
     name = weights_name(weights, data)
     if name is None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
-from cfdiff.edit.recipe import read_recipe, recipe_path
+from cfdiff.edit.recipe import read_recipe, recipe_of
 from cfdiff.registry import EDITS, GUIDES, SOLVERS, OneOf
 from cfdiff.settings import GUIDANCE, MODEL, PATH, PLACES, REGENERATE, RUN, Recipe, Settings
 
@@ -180,11 +180,16 @@ class EditSettings(Settings):
 
     @classmethod
     def recipe(cls, given: Mapping[str, Any]) -> Recipe | None:
-        """`edit.toml` of the weights that `given` leads to; none where another diffusion model is named than theirs."""
-        path = None
-        if not given.get("diffusion"):
-            path = recipe_path(*(_asked(cls, given, name) for name in ("weights", "data")))
+        """`edit.toml` of the weights that `given` leads to, if there is one."""
+        path = cls.recipe_path(given)
         return read_recipe(path, RECIPE_SETTINGS) if path is not None and path.is_file() else None
+
+    @classmethod
+    def recipe_path(cls, given: Mapping[str, Any]) -> Path | None:
+        """Where it would stand; None where another diffusion model is named than that of the weights."""
+        if given.get("diffusion"):
+            return None
+        return recipe_of(_asked(cls, given, "weights"), _asked(cls, given, "data"))
 
     @property
     def guide_names(self) -> list[str]:
