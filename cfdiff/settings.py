@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,10 +31,27 @@ REGENERATE: dict[str, Any] = {"panel": "Regenerate"}
 RUN: dict[str, Any] = {"panel": "Run"}
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """Settings that were found for the models of a folder, below all that a caller says; `where` is their file."""
+
+    where: str
+    values: dict[str, Any]
+
+
 class Settings(BaseModel):
     """Base of all settings: unknown names are an error, and the object never changes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def recipe(cls, given: Mapping[str, Any]) -> Recipe | None:
+        """The recipe that holds where the settings `given` do; None where there is none, as for most commands.
+
+        Raises:
+            UserError: there is one, and it cannot be read.
+        """
+        return None
 
     @field_validator("*")
     @classmethod
@@ -83,16 +102,19 @@ PLACES = {
 
 
 def resolve(model: type[S], config: Path | None, given: dict[str, Any]) -> S:
-    """Defaults, then the TOML file, then what the command line or the caller gives.
+    """Defaults, then the recipe, then the TOML file, then what the command line or the caller gives.
 
     Raises:
         UserError: an unreadable file, an unknown name or an unfit value, said in one sentence.
     """
-    stored = {} if config is None else _read(config)
+    stored = {} if config is None else read_toml(config, f"config file {config.name!r}")
     names = {field.alias: name for name, field in model.model_fields.items() if field.alias}  # "from" -> "from_"
-    values = {names.get(key, key): value for part in (stored, given) for key, value in part.items()}
+    said = {names.get(key, key): value for part in (stored, given) for key, value in part.items()}
+    said = {name: _word(model, name, value) for name, value in said.items()}
+    recipe = model.recipe(said) or Recipe("", {})
+    values = {name: _word(model, name, value) for name, value in recipe.values.items()} | said
     try:
-        return model(**{name: _word(model, name, value) for name, value in values.items()})
+        return model(**values)
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else "settings"
@@ -102,7 +124,8 @@ def resolve(model: type[S], config: Path | None, given: dict[str, Any]) -> S:
             raise UserError(f"The setting {name} is missing: {model.model_fields[name].description}") from error
         own = first["type"] == "value_error"  # said by this program, in its own words
         why = str(first["ctx"]["error"]) if own else first["msg"].lower()
-        raise UserError(f"The setting {name} = {first['input']!r} is not possible: {why}.") from error
+        where = f" in the recipe {recipe.where!r}" if name in recipe.values and name not in said else ""
+        raise UserError(f"The setting {name} = {first['input']!r}{where} is not possible: {why}.") from error
 
 
 def _word(model: type[Settings], name: str, value: Any) -> Any:
@@ -115,13 +138,18 @@ def _word(model: type[Settings], name: str, value: Any) -> Any:
     return str(value) if isinstance(value, int | float) else value
 
 
-def _read(config: Path) -> dict[str, Any]:
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """The values in a TOML file; `what` is what a message calls it.
+
+    Raises:
+        UserError: it cannot be read, or is no TOML.
+    """
     try:
-        return tomllib.loads(config.read_text())
+        return tomllib.loads(path.read_text())
     except OSError as error:
-        raise UserError(f"The config file {config.name!r} cannot be read: {error.strerror}.") from error
+        raise UserError(f"The {what} cannot be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"The config file {config.name!r} is no valid TOML: {error}.") from error
+        raise UserError(f"The {what} is no valid TOML: {error}.") from error
 
 
 def _unknown(model: type[Settings], name: str, config: Path | None) -> UserError:

@@ -182,7 +182,7 @@ def test_a_type_checker_sees_functions_and_what_they_return(tmp_path: Path) -> N
         "from pathlib import Path\n"
         "found = cfdiff.doctor(data='cells/', limit=8)\n"
         "count: int = found.counts['fail']\n"
-        "share: float = cfdiff.tune(config='a.toml').comparison[0].flipped_checker\n"
+        "share: float = cfdiff.tune(config='a.toml').comparison[0].flipped\n"
         "page: Path = cfdiff.report('run.h5').page\n"
         "cfdiff.show('run.h5').nothing\n"
     )

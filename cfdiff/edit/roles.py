@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cfdiff.data.bundled import BUNDLED
 from cfdiff.data.match import class_misfit, shape_misfit
 from cfdiff.data.source import Source
+from cfdiff.edit.recipe import weights_name
 from cfdiff.edit.settings import EditSettings
 from cfdiff.engine import NoiseSchedule
 from cfdiff.errors import UserError
@@ -149,7 +149,7 @@ def model_paths(s: EditSettings, data: str, role: str) -> tuple[Path, ...]:
     given: Path | tuple[Path, ...] | None = getattr(s, role)
     if given:
         return given if isinstance(given, tuple) else (given,)
-    weights = s.weights or (data if data in BUNDLED else None)
+    weights = weights_name(s.weights, data)
     if weights is None:
         if role == "diffusion":
             raise UserError(

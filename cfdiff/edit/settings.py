@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
+from cfdiff.edit.recipe import read_recipe, recipe_of
 from cfdiff.registry import EDITS, GUIDES, SOLVERS, OneOf
-from cfdiff.settings import GUIDANCE, MODEL, PATH, REGENERATE, RUN, Settings
+from cfdiff.settings import GUIDANCE, MODEL, PATH, PLACES, REGENERATE, RUN, Recipe, Settings
 
 
 class EditSettings(Settings):
@@ -176,7 +178,31 @@ class EditSettings(Settings):
         """One word for no clamp: the ladder then strengthens the scale, and JSON knows no infinity."""
         return None if ratio == math.inf else ratio
 
+    @classmethod
+    def recipe(cls, given: Mapping[str, Any]) -> Recipe | None:
+        """`edit.toml` of the weights that `given` leads to, if there is one."""
+        path = cls.recipe_path(given)
+        return read_recipe(path, RECIPE_SETTINGS) if path is not None and path.is_file() else None
+
+    @classmethod
+    def recipe_path(cls, given: Mapping[str, Any]) -> Path | None:
+        """Where it would stand; None where another diffusion model is named than that of the weights."""
+        if given.get("diffusion"):
+            return None
+        return recipe_of(_asked(cls, given, "weights"), _asked(cls, given, "data"))
+
     @property
     def guide_names(self) -> list[str]:
         """The names in registry.GUIDES that `guides` stands for."""
         return ["noisy", "clean"] if self.guides == "both" else self.guides.split("+")
+
+
+RECIPE_SETTINGS = frozenset(EditSettings.model_fields) - PLACES - {"seed", "batch_size", "precision"}
+"""What may stand in a recipe: how an image is edited, not where anything lies, nor on what it runs."""
+
+
+def _asked(model: type[Settings], given: Mapping[str, Any], name: str) -> str | None:
+    """A setting as given, or its default; None where it is none of the model's, or no word (which is said later)."""
+    field = model.model_fields.get(name)
+    value = given.get(name, None if field is None else field.default)
+    return value if isinstance(value, str) else None

@@ -63,10 +63,24 @@ def mean_interval(values: np.ndarray, groups: Groups = None, within: Interval = 
     values = np.asarray(values, np.float64)
     if len(values) < 2:
         return None
-    alone = Sample(values, None)
-    sample = alone if over(groups) == "images" else Sample(values, groups)
-    half = sample.t * math.sqrt(max(sample.variance, alone.variance))
+    sample = _sample(values, groups)
+    half = sample.t * mean_error(values, groups)
     return max(within[0], sample.mean - half), min(within[1], sample.mean + half)
+
+
+def mean_error(values: np.ndarray, groups: Groups = None) -> float:
+    """Standard error of the mean of values (N,), that of `mean_interval`; infinite for fewer than two."""
+    values = np.asarray(values, np.float64)
+    if len(values) < 2:
+        return math.inf
+    return math.sqrt(max(_sample(values, groups).variance, Sample(values, None).variance))
+
+
+def mean_bound(values: np.ndarray, groups: Groups, level: float) -> float:
+    """The upper end of a one-sided interval of the mean of values (N,) at `level`, Student's as `mean_interval`."""
+    values = np.asarray(values, np.float64)
+    sample = _sample(values, groups)
+    return sample.mean + float(stdtrit(max(1.0, sample.count - 1.0), level)) * mean_error(values, groups)
 
 
 def bootstrap_rows(
@@ -201,6 +215,11 @@ class Sample:
             if self.groups is not None
             else np.arange(len(self.values))
         )
+
+
+def _sample(values: np.ndarray, groups: Groups) -> Sample:
+    """In groups where there are two or more, else each value for itself."""
+    return Sample(values, None if over(groups) == "images" else groups)
 
 
 def _members(n: int, groups: Groups) -> np.ndarray:

@@ -4,34 +4,50 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, Literal
 
-from cfdiff.edit.settings import EditSettings
+from cfdiff.edit.settings import RECIPE_SETTINGS, EditSettings
 from cfdiff.files import atomic
 from cfdiff.tune.result import Between, TuneResult
-from cfdiff.tune.settings import TUNE_PLACES, TuneSettings
+from cfdiff.tune.settings import TuneSettings
 from cfdiff.version import __version__
-
-_NOT_WRITTEN = TUNE_PLACES | {"seed", "batch_size", "precision"}
 
 
 def write_config(out: Path, s: TuneSettings, result: TuneResult) -> None:
-    """Write what `translate --config` and `bag --config` take.
+    """Write what `--config` and, as a recipe, `--weights` take.
 
     Settings that were not tuned are in it only where they are not the defaults, because the tuned ones hold with them.
     """
-    held = [f"{key} = {json.dumps(getattr(s, key))}" for key in changed(s) if key not in result.chosen]
     lines = [f"# {line}" for line in _origin(s, result)]
-    lines += [f"{key} = {json.dumps(value)}" for key, value in result.chosen.items()]
-    if held:
+    lines += [f"{key} = {_toml(value)}" for key, value in result.chosen.items()]
+    if result.held:
+        held = (f"{key} = {_toml(value)}" for key, value in result.held.items())
         lines += ["", "# Not tuned, but given to the search:", *held]
     with atomic(out) as scratch:
         scratch.write_text("\n".join(lines) + "\n")
 
 
-def changed(s: TuneSettings) -> list[str]:
+def changed(s: TuneSettings) -> dict[str, Any]:
     """The settings of an edit that are not the defaults, those that are tuned among them."""
     fields = EditSettings.model_fields
-    return [key for key, field in fields.items() if key not in _NOT_WRITTEN and getattr(s, key) != field.default]
+    return {
+        key: getattr(s, key)
+        for key, field in fields.items()
+        if key in RECIPE_SETTINGS and getattr(s, key) != field.default
+    }
+
+
+def started_from(s: TuneSettings) -> Literal["default", "recipe", "given"]:
+    """Where the starting settings are from, the tuned ones and the others."""
+    recipe = s.recipe({name: getattr(s, name) for name in ("weights", "data", "diffusion", "out")})
+    if recipe is not None and changed(TuneSettings(**recipe.values)) == changed(s):
+        return "recipe"
+    return "given" if changed(s) else "default"
+
+
+def _toml(value: Any) -> str:
+    """No limit is None in a settings object, for JSON knows no infinity, and TOML no None."""
+    return "inf" if value is None else json.dumps(value)
 
 
 def _origin(s: TuneSettings, result: TuneResult) -> list[str]:
@@ -39,17 +55,16 @@ def _origin(s: TuneSettings, result: TuneResult) -> list[str]:
     calls = "" if goal.max_calls is None else f", at most {goal.max_calls:g} calls an image"
     lines = [
         f"cfdiff {__version__} tune: {result.data!r}, split {s.split!r}, from {s.from_!r}, seed {s.seed}",
-        f"goal: {goal.flip:.1%} flipped (checker at {goal.margin:g} or more){calls}, with the smallest change: "
-        + ("reached" if result.reached else "NOT REACHED, the nearest that was found"),
+        f"goal: {goal.flip:.1%} flipped ({result.decided_by} at {goal.margin:g} or more){calls}, with the smallest "
+        "change: " + ("reached" if result.reached else "NOT REACHED, the nearest that was found"),
         f"trials: {result.trials}, of them {result.complete} on all images of the tuning half",
     ]
+    if result.picked is not None:
+        lines.append(f"picked by hand: member {result.picked} of the Pareto front of {len(result.front)}")
     for row in (row for row in result.comparison if row.settings == "chosen"):
-        judge = ""
-        if row.flipped_judge is not None and row.flipped_judge_95 is not None:
-            judge = f", by the judge {percent(row.flipped_judge, row.flipped_judge_95)}"
+        flipped = ", ".join(f"by the {who} {percent(*share)}" for who, share in row.verdicts.items())
         lines.append(
-            f"{row.images}, from {row.from_}, n = {row.n}: flipped "
-            f"{percent(row.flipped_checker, row.flipped_checker_95)}{judge}; "
+            f"{row.images}, from {row.from_}, n = {row.n}: flipped {flipped}; "
             f"mean |difference| {row.mean_abs_difference:.4f}; {row.network_calls:.1f} calls"
         )
     lines.append(f"data sha256: {result.data_sha256}")

@@ -11,8 +11,9 @@ import numpy as np
 
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source, class_index, random_subset
-from cfdiff.data.values import mean_change
+from cfdiff.data.values import mean_change, to_model
 from cfdiff.edit.editor import Editor
+from cfdiff.edit.roles import Cast, probabilities
 from cfdiff.errors import UserError
 from cfdiff.tune.settings import TuneSettings
 from cfdiff.tune.trial import Outcome
@@ -110,15 +111,28 @@ def _pictures(source: Source, rungs: Sequence[int], seed: int, target: int) -> P
 
 def edited(editor: Editor, pictures: Pictures, start: int, stop: int) -> Iterator[tuple[Outcome, np.ndarray]]:
     """Edit a range of the images batch by batch: what came out, and the edits as they would be saved."""
+    cast, target = editor.cast, pictures.target
     stop = min(stop, len(pictures))
     for a in range(start, stop, editor.s.batch_size):
         b = min(a + editor.s.batch_size, stop)
         images = pictures.images[a:b]
-        edits = editor.edit(images, pictures.ids[a:b], pictures.target)
+        edits = editor.edit(images, pictures.ids[a:b], target)
         assert edits.accepting is not None
-        outcome = Outcome(
-            tuple(mean_change(images, edits.counterfactual).tolist()),
-            tuple(edits.accepting[:, pictures.target].tolist()),
-            tuple(edits.network_calls.tolist()),
+        checker: tuple[float, ...] = ()
+        if cast.checker is not None and cast.checker is not cast.accepting:
+            checker = tuple(probability(cast, "checker", edits.counterfactual, target).tolist())
+        yield (
+            Outcome(
+                tuple(mean_change(images, edits.counterfactual).tolist()),
+                tuple(edits.accepting[:, target].tolist()),
+                tuple(edits.network_calls.tolist()),
+                checker,
+                () if pictures.groups is None else tuple(map(str, pictures.groups[a:b])),
+            ),
+            edits.counterfactual,
         )
-        yield outcome, edits.counterfactual
+
+
+def probability(cast: Cast, role: str, saved: np.ndarray, target: int) -> np.ndarray:
+    """(n,) what the cast's model of a role gives saved images (n, H, W, C) of the class `target`."""
+    return probabilities(getattr(cast, role), to_model(saved).to(cast.device)).numpy()[:, target]

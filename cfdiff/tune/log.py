@@ -29,15 +29,14 @@ class TrialLog:
             return []
         try:
             stored = json.loads(self.path.read_text())
-            before, trials = dict(stored["settings"]), [_trial(line) for line in stored["trials"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            before = dict(stored["settings"])
+            trials = [_trial(line) for line in stored["trials"]] if before == self.settings else []
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             if force:
                 return []
             raise UserError(f"{self.path} is damaged: remove it, or --force to start anew.") from error
-        if before == self.settings:
+        if before == self.settings or force:
             return trials
-        if force:
-            return []
         other = sorted(name for name in {*before, *self.settings} if before.get(name) != self.settings.get(name))
         raise UserError(
             f"{self.path} is of a search with other settings ({', '.join(other)}): "

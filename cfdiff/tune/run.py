@@ -1,85 +1,102 @@
 """cfdiff tune: the smallest change that flips enough images, found on validation images with no masks.
 
-The checker decides in the search; the judge is asked once at the end, on images that the search did not see, so that
-its verdict stays an independent one.
+The verifier decides in the search, or without one the checker; the judge is asked once at the end, on images that the
+search did not see, so that its verdict stays an independent one.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
 
-from cfdiff.data.values import to_model
 from cfdiff.edit.editor import Editor
-from cfdiff.edit.roles import Cast, load_cast, probabilities
+from cfdiff.edit.roles import Cast, load_cast
 from cfdiff.errors import UserError
 from cfdiff.figures.panel import FORMATS
 from cfdiff.figures.tune import trade_off
-from cfdiff.metrics.intervals import mean_interval, over, share_interval
+from cfdiff.metrics.intervals import share_interval
 from cfdiff.progress import Progress, silent
 from cfdiff.store import check_output
 from cfdiff.store.output import make_folder
-from cfdiff.tune.config import changed, write_config
-from cfdiff.tune.images import Halves, Pictures, edited, open_halves
+from cfdiff.tune.budget import Budget, OutOfTime
+from cfdiff.tune.choice import choose, complete, front, leader
+from cfdiff.tune.compare import on_held_out, on_tuning, warnings
+from cfdiff.tune.config import changed, started_from, write_config
+from cfdiff.tune.images import Halves, edited, open_halves
 from cfdiff.tune.log import TrialLog
-from cfdiff.tune.propose import propose, space
-from cfdiff.tune.result import Measured, TuneResult
-from cfdiff.tune.settings import TUNE_PLACES, TuneSettings
-from cfdiff.tune.trial import Goal, Outcome, Trial, Values, choose, leader, missed, pareto, run_trial
+from cfdiff.tune.propose import propose
+from cfdiff.tune.result import DecidedBy, Measured, Member, TuneResult
+from cfdiff.tune.settings import TUNE_PLACES, TUNED, TuneSettings
+from cfdiff.tune.space import known, settle, space
+from cfdiff.tune.trial import Goal, Outcome, Trial, Values, missed, run_trial
 
 
 def tune(s: TuneSettings, progress: Progress = silent) -> TuneResult:
     """Run (or continue) a search, compare its choice with the start on held-out images, write config and plot.
 
+    With `max_minutes` all of it ends then, within a batch of images: a slow machine tries fewer settings, on fewer
+    images, and compares fewer. With `pick` nothing is tried: a member of the front of the search so far is written.
+
     Raises:
         UserError: data, models, settings or outputs are not usable; said before anything is computed.
     """
+    budget = Budget(s.max_minutes)
     out = s.out or Path("runs") / "tuned.toml"
     if s.out is None:
         make_folder(out.parent)
     check_output(out, s.force)
     plot = s.plot or out.with_suffix(".png")
     _check_plot(plot, s.force)
-    rungs = rounds(s.images)
-    halves = open_halves(s, rungs)
+    rounds = rounds_of(s.images)
+    halves = open_halves(s, rounds)
     cast = load_cast(s, s.data, halves.whole)
-    _check_margin(s, cast)
+    who = _check_margin(s, cast)
     Editor(cast, s)  # an impossible depth or step count is said before any computation
+    ranges = space(s, cast)
     log = TrialLog(out, _identity(s, halves, cast))
     goal = Goal(s.flip, s.margin, s.max_calls)
-    trials = search(s, cast, halves.tuning, rungs, goal, log, progress)
-    best = choose(trials, goal)
-    comparison = _on_tuning(halves, trials[0], best, s.margin) + _on_held_out(
-        s, cast, halves, trials[0], best, progress
-    )
+    if s.pick is None:
+        trials = search(s, cast, halves, rounds, ranges, goal, log, budget, progress)
+        best = choose(trials, goal)
+        images = _enough(rounds, trials[0].images)[-1]
+        held_out = on_held_out(s, cast, halves.held_out, trials[0], best, images, who, budget, progress)
+    else:
+        trials = log.load(force=False)
+        best, held_out = _picked(s.pick, trials, goal, log.path), []
+    comparison = on_tuning(trials[0], best, s.margin, who) + held_out
     result = TuneResult(
         config=out,
         plot=plot,
         data=halves.whole.name,
         data_sha256=halves.whole.fingerprint,
         models=cast.hashes,
+        decided_by=who,
         goal=goal,
         reached=missed(best, goal) == 0,
         trials=len(trials),
-        complete=sum(trial.state == "complete" for trial in trials),
+        complete=len(complete(trials)),
+        started_from=started_from(s),
         start=trials[0].values,
         chosen=best.values,
+        trial=best.number,
+        held={name: value for name, value in changed(s).items() if name not in best.values},
+        front=tuple(members(trials, goal)),
         held_out_by=halves.apart,
         comparison=tuple(comparison),
-        warnings=tuple(_warnings(halves.whole.splits, comparison)),
+        picked=s.pick,
+        warnings=tuple(_warnings(s, halves, ranges, trials, comparison)),
     )
-    _plot(plot, s, trials, best)
+    _plot(plot, result, trials)
     write_config(out, s, result)
     return result
 
 
-def rounds(images: int) -> list[int]:
+def rounds_of(images: int) -> list[int]:
     """How many images a trial has seen after each round: an eighth, a quarter, a half, all."""
     return sorted({max(1, images // part) for part in (8, 4, 2, 1)})
 
@@ -87,26 +104,39 @@ def rounds(images: int) -> list[int]:
 def search(
     s: TuneSettings,
     cast: Cast,
-    tuning: dict[str, Pictures],
-    rungs: list[int],
+    halves: Halves,
+    rounds: Sequence[int],
+    ranges: dict[str, BaseDistribution],
     goal: Goal,
     log: TrialLog,
+    budget: Budget,
     progress: Progress = silent,
 ) -> list[Trial]:
     """All trials, the starting settings first; those in the log are not repeated. The judge is out of reach."""
     blind = replace(cast, judge=None)
-    ranges = space(s, cast.schedule)
-    stop_at = None if s.max_minutes is None else time.monotonic() + 60 * s.max_minutes
+    first = known(s, ranges)
 
     def measure(values: Values, start: int, stop: int) -> dict[str, Outcome]:
-        editor = Editor(blind, _with(s, values))
-        parts = {name: [o for o, _ in edited(editor, p, start, stop)] for name, p in tuning.items()}
-        return {name: sum(outcomes, Outcome()) for name, outcomes in parts.items()}
+        editor = Editor(blind, s.model_copy(update=values))
+        parts = {name: budget.timed(edited(editor, p, start, stop)) for name, p in halves.tuning.items()}
+        return {name: sum((outcome for outcome, _ in batches), Outcome()) for name, batches in parts.items()}
 
     trials = log.load(s.force)[: s.trials]
-    while len(trials) < s.trials and not (trials and stop_at is not None and time.monotonic() > stop_at):
+    if not trials:
+        progress("trying", 0, s.trials)
+        trials.append(run_trial(0, first[0], measure, budget.rounds(rounds), goal, None))
+        log.save(trials)
+    rounds = _enough(rounds, trials[0].images)
+    held_out = sum(min(len(pictures), rounds[-1]) for pictures in halves.held_out.values())
+    while len(trials) < s.trials:
+        budget.keep(held_out * (trials[0].calls + leader(trials, goal).calls))
+        if budget.out:
+            break
         progress("trying", len(trials), s.trials)
-        trials.append(_next(s, trials, ranges, measure, rungs, goal))
+        try:
+            trials.append(_next(s, trials, first, ranges, measure, rounds, goal))
+        except OutOfTime:
+            break
         log.save(trials)
     return trials
 
@@ -114,145 +144,91 @@ def search(
 def _next(
     s: TuneSettings,
     trials: list[Trial],
+    first: Sequence[Values],
     ranges: dict[str, BaseDistribution],
     measure: Callable[[Values, int, int], dict[str, Outcome]],
-    rungs: list[int],
+    rounds: Sequence[int],
     goal: Goal,
 ) -> Trial:
     """The trial after `trials`; settings that come again are not tried again."""
-    if not trials:
-        start: Values = {str(name): getattr(s, name) for name in s.tune}
-        return run_trial(0, start, measure, rungs, goal, None)
-    values = propose(trials, ranges, goal, s.seed)
+    number = len(trials)
+    values = first[number] if number < len(first) else settle(propose(trials, ranges, goal, s.seed), s)
     same = [trial for trial in trials if trial.values == values]
     if same:
-        return replace(same[0], number=len(trials))
-    return run_trial(len(trials), values, measure, rungs, goal, leader(trials, goal))
+        return replace(same[0], number=number)
+    return run_trial(number, values, measure, rounds, goal, leader(trials, goal))
 
 
-def _with(s: TuneSettings, values: Values) -> TuneSettings:
-    return s.model_copy(update=values)
-
-
-def _on_tuning(halves: Halves, start: Trial, best: Trial, margin: float) -> list[Measured]:
-    return [
-        _measured("tuning", name, direction, outcome, margin, halves.tuning[direction].groups)
-        for name, trial in _both(start, best)
-        for direction, outcome in trial.outcome.items()
-    ]
-
-
-def _on_held_out(
-    s: TuneSettings, cast: Cast, halves: Halves, start: Trial, best: Trial, progress: Progress
-) -> list[Measured]:
-    """Both settings on images that the search did not see; of the chosen ones also the difference, image by image."""
-    rows: list[Measured] = []
-    before: dict[str, Outcome] = {}
-    for name, trial in _both(start, best):
-        if name == "chosen" and best is start:  # which are known
-            rows += [replace(row, settings=name) for row in rows]
-            break
-        editor = Editor(cast, _with(s, trial.values))
-        for direction, pictures in halves.held_out.items():
-            progress("comparing on held-out images", len(rows), 2 * len(halves.held_out))
-            outcome, judged = _judged(editor, pictures)
-            row = _measured("held-out", name, direction, outcome, s.margin, pictures.groups)
-            if cast.judge is not None:
-                hits = judged > 0.5
-                row = replace(
-                    row, flipped_judge=float(hits.mean()), flipped_judge_95=share_interval(hits, pictures.groups)
-                )
-            if direction in before:
-                less = np.array(outcome.change) - np.array(before[direction].change)
-                between = mean_interval(less, pictures.groups, (-1, 1))
-                row = replace(row, change_against_start=float(less.mean()), change_against_start_95=between)
-            before[direction] = outcome
-            rows.append(row)
-    return rows
-
-
-def _both(start: Trial, best: Trial) -> tuple[tuple[Literal["start", "chosen"], Trial], ...]:
-    return ("start", start), ("chosen", best)
-
-
-def _judged(editor: Editor, pictures: Pictures) -> tuple[Outcome, np.ndarray]:
-    """What became of all images, and the judge's probability of the target, (n,); empty where there is no judge."""
-    cast, outcome, judged = editor.cast, Outcome(), []
-    for more, saved in edited(editor, pictures, 0, len(pictures)):
-        outcome += more
-        if cast.judge is not None:
-            judged.append(probabilities(cast.judge, to_model(saved).to(cast.device)).numpy()[:, pictures.target])
-    return outcome, np.concatenate(judged or [np.zeros(0)])
-
-
-def _measured(
-    images: Literal["tuning", "held-out"],
-    settings: Literal["start", "chosen"],
-    direction: str,
-    outcome: Outcome,
-    margin: float,
-    of_all: np.ndarray | None,
-) -> Measured:
-    """What became of the first images, whose groups are the first of `of_all`; intervals are over groups, if any."""
-    groups = None if of_all is None else of_all[: len(outcome)]
-    by = over(groups)
-    change, hits = np.array(outcome.change), np.array(outcome.checker) >= margin
-    return Measured(
-        images=images,
-        settings=settings,
-        from_=direction,
-        n=len(outcome),
-        groups=len(np.unique(groups)) if groups is not None and by == "groups" else None,
-        intervals_over=by,
-        flipped_checker=float(hits.mean()),
-        flipped_checker_95=share_interval(hits, groups),
-        mean_abs_difference=float(change.mean()),
-        mean_abs_difference_95=mean_interval(change, groups, (0, 1)),
-        network_calls=float(np.mean(outcome.calls)),
-    )
-
-
-def _warnings(splits: np.ndarray | None, comparison: Sequence[Measured]) -> list[str]:
-    """What to know before one uses the choice; `splits` (N,) are those of the images that were asked for."""
+def members(trials: Sequence[Trial], goal: Goal) -> list[Member]:
+    """The Pareto front with its numbers."""
     found = []
-    if splits is not None and "test" in splits.astype(str):
-        found.append("The settings are fitted to the test split: no figure on its images is an honest one any more.")
-    held = {(row.settings, row.from_): row for row in comparison if row.images == "held-out"}
-    for (settings, direction), row in held.items():
-        start = held["start", direction]
-        if settings == "start" or row.flipped_judge is None or start.flipped_judge_95 is None:
-            continue
-        if row.flipped_judge < start.flipped_judge_95[0]:
-            found.append(
-                f"From {direction}, the judge sees {row.flipped_judge:.1%} of the held-out images flipped, and "
-                f"{start.flipped_judge:.1%} with the starting settings: the edits please the checker alone, so "
-                "raise --margin."
+    for k, trial in enumerate(front(trials, goal.margin), 1):
+        worse = min(trial.outcome.values(), key=lambda outcome: float(outcome.hits(goal.margin).mean()))
+        found.append(
+            Member(
+                k=k,
+                trial=trial.number,
+                values=trial.values,
+                flipped=trial.flip(goal.margin),
+                flipped_95=share_interval(worse.hits(goal.margin), worse.groups or None),
+                change=trial.change,
+                calls=trial.calls,
+                price=trial.price,
+                reached=missed(trial, goal) == 0,
             )
+        )
     return found
 
 
-def _plot(out: Path, s: TuneSettings, trials: list[Trial], best: Trial) -> None:
-    flip = np.array([trial.flip(s.margin) for trial in trials])
-    change = np.array([trial.change for trial in trials])
-    complete = np.array([trial.state == "complete" for trial in trials])
-    all_seen = np.flatnonzero(complete)
+def _picked(k: int, trials: Sequence[Trial], goal: Goal, log: Path) -> Trial:
+    if not trials:
+        raise UserError(f"There is no search to pick from, for there is no {log}: leave --pick out first.")
+    found = front(trials, goal.margin)
+    if k > len(found):
+        raise UserError(f"The Pareto front of {log.name} has {len(found)} members: --pick one of 1 to {len(found)}.")
+    return found[k - 1]
+
+
+def _enough(rounds: Sequence[int], images: int) -> list[int]:
+    """The rounds that it takes to see as many images as the start has seen."""
+    before = [r for r in rounds if r < images]
+    return [*before, *rounds[len(before) : len(before) + 1]]
+
+
+def _warnings(
+    s: TuneSettings,
+    halves: Halves,
+    ranges: dict[str, BaseDistribution],
+    trials: Sequence[Trial],
+    comparison: Sequence[Measured],
+) -> list[str]:
+    found = warnings(halves.whole.splits, comparison)
+    if s.tune != TUNED and (left_out := [name for name in s.tune if name not in ranges]):
+        found.append(f"Not searched, for these models and settings leave no choice for it: {', '.join(left_out)}.")
+    asked = min(s.images, max(map(len, halves.tuning.values())))
+    if trials[0].images < asked:
+        found.append(f"The time was enough for {trials[0].images} of {asked} images a direction.")
+    if s.pick is not None:
+        found.append(
+            "A member that is picked is not tried on held-out images, and on the tuning ones the best of many trials "
+            "looks better than it is: evaluate a run of it on images of its own."
+        )
+    return found
+
+
+def _plot(out: Path, result: TuneResult, trials: Sequence[Trial]) -> None:
     trade_off(
-        flip,
-        change,
-        np.array([trial.values.get("depth", s.depth) for trial in trials]),
+        np.array([trial.flip(result.goal.margin) for trial in trials]),
+        np.array([trial.change for trial in trials]),
         np.array([trial.calls for trial in trials]),
-        complete,
-        front=all_seen[pareto(flip[complete], change[complete])],
-        chosen=best.number,
-        goal=s.flip,
-        start_name=start_name(s),
+        np.array([trial.state == "complete" for trial in trials]),
+        front=np.array([member.trial for member in result.front]),
+        chosen=result.trial,
+        goal=result.goal.flip,
+        start_name=result.started_from,
+        decided_by=result.decided_by,
         out=out,
     )
-
-
-def start_name(s: TuneSettings) -> str:
-    """What the starting settings are called: "default" where they all are, the tuned ones and the others."""
-    return "given" if changed(s) else "default"
 
 
 def _identity(s: TuneSettings, halves: Halves, cast: Cast) -> dict[str, Any]:
@@ -265,15 +241,21 @@ def _identity(s: TuneSettings, halves: Halves, cast: Cast) -> dict[str, Any]:
     }
 
 
-def _check_margin(s: TuneSettings, cast: Cast) -> None:
-    if cast.checker is None:
-        raise UserError("A search needs a checker, which decides what has flipped: name one with --checker.")
+def _check_margin(s: TuneSettings, cast: Cast) -> DecidedBy:
+    """Who decides, and that edits do not end before it is convinced."""
+    if cast.accepting is None:
+        raise UserError(
+            "A search needs a verifier or a checker, which decides what has flipped: name one with --verifier or "
+            "--checker."
+        )
+    who: DecidedBy = "checker" if cast.verifier is None else "verifier"
     enough = min(s.accept, s.target)
     if s.margin > enough and not {"accept", "target"} & set(s.tune):
         raise UserError(
-            f"Edits end where the checker gives {enough:g} (--accept, at most --target), so few would reach --margin "
+            f"Edits end where the {who} gives {enough:g} (--accept, at most --target), so few would reach --margin "
             f"{s.margin:g}: raise both to it, or lower --margin."
         )
+    return who
 
 
 def _check_plot(plot: Path, force: bool) -> None:

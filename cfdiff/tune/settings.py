@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt
 
@@ -11,7 +12,24 @@ from cfdiff.edit.settings import EditSettings
 from cfdiff.settings import DATA, GUIDANCE, OUTPUT, PLACES, DataSettings
 
 SEARCH: dict[str, Any] = {"panel": "Search"}
-Tunable = Literal["ratio", "depth", "steps", "scale", "target", "accept", "retries"]
+Tunable = Literal[
+    "solver",
+    "steps",
+    "depth",
+    "ratio",
+    "guides",
+    "w",
+    "edit",
+    "scale",
+    "target",
+    "accept",
+    "retries",
+    "redraw_share",
+    "redraw_depth",
+    "redraw_ratio",
+]
+TUNED: tuple[Tunable, ...] = ("solver", "steps", "depth", "ratio", "guides", "w", "edit")
+"""What is searched unless --tune says otherwise, as far as the models can use it."""
 
 
 class TuneSettings(EditSettings, DataSettings):
@@ -34,10 +52,10 @@ class TuneSettings(EditSettings, DataSettings):
         64, json_schema_extra=SEARCH, description="Images a direction, and as many others for the held-out comparison."
     )
     tune: tuple[Tunable, ...] = Field(
-        ("ratio", "depth", "steps"),
+        TUNED,
         min_length=1,
         json_schema_extra=SEARCH,
-        description="What is searched: any of ratio,depth,steps,scale,target,accept,retries.",
+        description=f"What is searched, as far as the models can use it: any of {','.join(get_args(Tunable))}.",
     )
     flip: float = Field(0.99, gt=0, le=1, json_schema_extra=SEARCH, description="Share of images that must flip.")
     margin: float = Field(
@@ -45,14 +63,22 @@ class TuneSettings(EditSettings, DataSettings):
         ge=0.5,
         lt=1,
         json_schema_extra=SEARCH,
-        description="An image has flipped when the checker gives its saved edit at least this probability.",
+        description="An image has flipped when the verifier (without one the checker) gives its saved edit at least "
+        "this probability.",
     )
     max_calls: PositiveFloat | None = Field(
         None, json_schema_extra=SEARCH, description="Most calls of the diffusion network an image, on average."
     )
     trials: PositiveInt = Field(40, json_schema_extra=SEARCH, description="Settings to try, the starting ones first.")
     max_minutes: PositiveFloat | None = Field(
-        None, json_schema_extra=SEARCH, description="Try no further settings after this time."
+        None,
+        json_schema_extra=SEARCH,
+        description="Time for all of it, the held-out comparison too; where it is short, fewer images are taken.",
+    )
+    pick: PositiveInt | None = Field(
+        None,
+        json_schema_extra=SEARCH,
+        description="Write this member of the Pareto front of a search that was made, and try nothing.",
     )
     ratio: PositiveFloat = Field(
         EditSettings.model_fields["ratio"].default,
@@ -66,7 +92,11 @@ class TuneSettings(EditSettings, DataSettings):
     mask: Literal["none", "auto"] = Field(
         "none", json_schema_extra=GUIDANCE, description="Where to edit: anywhere, or where a first pass changes most."
     )
-    out: Path | None = Field(None, json_schema_extra=OUTPUT, description="Config to write [default: runs/tuned.toml].")
+    out: Path | None = Field(
+        None,
+        json_schema_extra=OUTPUT,
+        description="Config to write, or the recipe of a weights folder (DIR/edit.toml) [default: runs/tuned.toml].",
+    )
     plot: Path | None = Field(
         None,
         json_schema_extra=OUTPUT,
@@ -79,6 +109,14 @@ class TuneSettings(EditSettings, DataSettings):
         description="Replace an existing config or plot, and the log of another search.",
     )
 
+    @classmethod
+    def recipe_path(cls, given: Mapping[str, Any]) -> Path | None:
+        """None where the search writes that very file: given again, it would not start from where it started."""
+        path, out = super().recipe_path(given), given.get("out")
+        if path is None or not isinstance(out, str | Path):
+            return path
+        return None if path.resolve() == Path(out).resolve() else path
 
-TUNE_PLACES = PLACES | {"plot", "trials", "max_minutes"}
+
+TUNE_PLACES = PLACES | {"plot", "trials", "max_minutes", "pick"}
 """Settings that the figures of a trial do not depend on."""

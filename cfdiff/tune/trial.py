@@ -1,30 +1,47 @@
-"""One trial of a search: what came out for each image, whether it is good enough, and when to give it up."""
+"""One trial of a search: what came out for each image, what it is worth, and when to give it up."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from scipy.stats import beta  # type: ignore[import-untyped]
 
-Values = dict[str, float | int]
+from cfdiff.metrics.intervals import mean_error, share_interval
+
+Value = float | int | str
+Values = dict[str, Value]
 """The tuned settings and their values."""
 State = Literal["complete", "infeasible", "dominated"]
 DOUBT, SIGMAS = 0.005, 3.0
 """How sure a trial must be of its failure to be given up: one-sided level for shares, standard errors for means."""
-CHANCE = 1.645
-"""Standard errors by which a trial must beat the starting settings to be chosen (one-sided 95 %)."""
+CALLS_POWER = 0.1
+"""How much network calls count beside change. See `price`."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What is wanted: a share of flips at a margin of the checker, within so many network calls an image."""
+    """What is wanted: a share of flips at a margin of who accepts edits, within so many network calls an image."""
 
     flip: float
     margin: float
     max_calls: float | None
+
+
+def price(change: np.ndarray, calls: np.ndarray) -> np.ndarray:
+    """What edits (n,) cost, the one scalar that a search makes small: change * calls^0.1.
+
+    Change is what was asked for, since an explanation should hold no more than it must; calls are only time. So
+    settings that take half of the calls may change 7 % more, and ten times the calls must save a fifth of the change.
+    Without calls in it, a search would buy the last thousandth of change at any price.
+
+    Args:
+        change: mean |difference|, in [0, 1] units.
+        calls: of the diffusion network, at least 1.
+    """
+    return change * calls**CALLS_POWER
 
 
 @dataclass(frozen=True)
@@ -33,23 +50,39 @@ class Outcome:
 
     Attributes:
         change: mean |difference| of the saved image, in [0, 1] units.
-        checker: the checker's probability of the target class, of the saved image.
+        accepting: the probability of the target class of the saved image, by the verifier, or by the checker where
+            there is no verifier.
         calls: calls of the diffusion network.
+        checker: the checker's probability where the verifier decides; else empty.
+        groups: of whom (a patient, a slide) each image is; empty where the data does not say.
     """
 
     change: tuple[float, ...] = ()
-    checker: tuple[float, ...] = ()
+    accepting: tuple[float, ...] = ()
     calls: tuple[int, ...] = ()
+    checker: tuple[float, ...] = ()
+    groups: tuple[str, ...] = ()
 
     def __add__(self, more: Outcome) -> Outcome:
-        return Outcome(self.change + more.change, self.checker + more.checker, self.calls + more.calls)
+        return Outcome(
+            self.change + more.change,
+            self.accepting + more.accepting,
+            self.calls + more.calls,
+            self.checker + more.checker,
+            self.groups + more.groups,
+        )
 
     def __len__(self) -> int:
         return len(self.change)
 
-    def hits(self, margin: float) -> int:
-        """Images that flipped."""
-        return int((np.array(self.checker) >= margin).sum())
+    def hits(self, margin: float) -> np.ndarray:
+        """(n,) bool, which images flipped."""
+        return np.array(self.accepting) >= margin
+
+    @property
+    def price(self) -> np.ndarray:
+        """(n,) of each image; see `price`."""
+        return price(np.array(self.change), np.array(self.calls, np.float64))
 
 
 @dataclass(frozen=True)
@@ -63,7 +96,7 @@ class Trial:
 
     def flip(self, margin: float) -> float:
         """Share of flips in the worse direction."""
-        return min(o.hits(margin) / len(o) for o in self.outcome.values())
+        return min(float(o.hits(margin).mean()) for o in self.outcome.values())
 
     @property
     def change(self) -> float:
@@ -71,14 +104,19 @@ class Trial:
         return max(float(np.mean(o.change)) for o in self.outcome.values())
 
     @property
-    def worst(self) -> str:
-        """The direction in which it changes most."""
-        return max(self.outcome, key=lambda name: float(np.mean(self.outcome[name].change)))
-
-    @property
     def calls(self) -> float:
         """Mean network calls an image in the worse direction."""
         return max(float(np.mean(o.calls)) for o in self.outcome.values())
+
+    @property
+    def price(self) -> float:
+        """Mean price of an image in the worse direction."""
+        return max(float(o.price.mean()) for o in self.outcome.values())
+
+    @property
+    def dearest(self) -> str:
+        """The direction in which it costs most."""
+        return max(self.outcome, key=lambda name: float(self.outcome[name].price.mean()))
 
     @property
     def images(self) -> int:
@@ -99,45 +137,11 @@ def missed(trial: Trial, goal: Goal) -> float:
     return sum(max(0.0, part) for part in shortfalls(trial.flip(goal.margin), trial.calls, goal).values())
 
 
-def leader(trials: Sequence[Trial], goal: Goal) -> Trial:
-    """The trial to choose, of those on all images: the smallest change that reaches the goal, else the nearest to it.
-
-    The first of equals stands, and the starting settings are the first.
-    """
-    complete = [trial for trial in trials if trial.state == "complete"]
-    return min(complete, key=lambda trial: (missed(trial, goal), trial.change))
-
-
-def choose(trials: Sequence[Trial], goal: Goal) -> Trial:
-    """The leader; but where the starting settings reach the goal too, of those that surely change less than they do.
-
-    The best of many trials looks better than it is. So a trial must beat the start image by image, in the direction in
-    which the start changes most, by more than chance: one-sided 95 % of a paired comparison. Else the start stands.
-    """
-    start = trials[0]
-    if missed(start, goal) > 0:
-        return leader(trials, goal)
-    worst = start.worst
-
-    def surely_less(trial: Trial) -> bool:
-        less = np.array(trial.outcome[worst].change) - np.array(start.outcome[worst].change)
-        return _highest_mean(less, CHANCE) < 0
-
-    return leader([start, *(t for t in trials[1:] if t.state == "complete" and surely_less(t))], goal)
-
-
-def pareto(flip: np.ndarray, change: np.ndarray) -> np.ndarray:
-    """Indices of the points (N,) than which none has as many flips with less change, by rising change."""
-    order = np.lexsort((-flip, change))
-    best = np.maximum.accumulate(np.concatenate([[-np.inf], flip[order][:-1]]))
-    return order[flip[order] > best]
-
-
 def run_trial(
     number: int,
     values: Values,
     measure: Callable[[Values, int, int], dict[str, Outcome]],
-    rungs: Sequence[int],
+    rounds: Iterable[int],
     goal: Goal,
     best: Trial | None,
 ) -> Trial:
@@ -145,46 +149,46 @@ def run_trial(
 
     Args:
         measure: (values, start, stop) -> what became of the images of that range, by direction.
-        rungs: how many images have been seen after each round; all must pass where there is no `best`.
+        rounds: how many images have been seen after each; all are gone through where there is no `best`.
     """
     outcome: dict[str, Outcome] = {}
-    for start, stop in zip((0, *rungs[:-1]), rungs, strict=True):
-        for name, more in measure(values, start, stop).items():
-            outcome[name] = outcome.get(name, Outcome()) + more
-        reason = None if best is None or stop == rungs[-1] else give_up(outcome, goal, best)
+    start = 0
+    for stop in rounds:
+        reason = None if best is None or not outcome else give_up(outcome, goal, best)
         if reason is not None:
             return Trial(number, values, reason, outcome)
+        for name, more in measure(values, start, stop).items():
+            outcome[name] = outcome.get(name, Outcome()) + more
+        start = stop
     return Trial(number, values, "complete", outcome)
 
 
 def give_up(outcome: dict[str, Outcome], goal: Goal, best: Trial) -> Literal["infeasible", "dominated"] | None:
-    """Why settings need no more images: they will hardly come as near to the goal as `best`, or change more.
+    """Why settings need no more images: they will hardly come as near to the goal as `best`, or cost more.
 
-    Flips: the upper Clopper-Pearson bound of their share, or what is left if all further images flip. Calls and
-    change: three standard errors; change is compared image by image, in the direction in which `best` changes most,
-    because there it cannot be less than what counts of the trial.
+    Flips: the upper end of their share, or what is left if all further images flip. Calls and price: three standard
+    errors, over groups where there are groups; price is compared image by image, in the direction in which `best`
+    costs most, because there it cannot be less than what counts of the trial.
     """
-    flip = min(_highest_share(o.hits(goal.margin), len(o), len(best.outcome[name])) for name, o in outcome.items())
-    calls = max(_lowest_mean(np.array(o.calls, float)) for o in outcome.values())
+    flip = min(_highest_share(o, goal.margin, len(best.outcome[name])) for name, o in outcome.items())
+    calls = max(_lowest_mean(np.array(o.calls, float), o.groups) for o in outcome.values())
     reached = missed(best, goal)
     if sum(max(0.0, part) for part in shortfalls(flip, calls, goal).values()) > reached:
         return "infeasible"
-    worst = best.worst
-    more = np.array(outcome[worst].change) - np.array(best.outcome[worst].change[: len(outcome[worst])])
-    return "dominated" if reached == 0 and _lowest_mean(more) > 0 else None
+    here = outcome[best.dearest]
+    more = here.price - best.outcome[best.dearest].price[: len(here)]
+    return "dominated" if reached == 0 and _lowest_mean(more, here.groups) > 0 else None
 
 
-def _highest_share(hits: int, n: int, of: int) -> float:
-    """The share of flips that `of` images may still reach when `hits` of `n` flipped."""
-    bound = 1.0 if hits == n else float(beta.ppf(1 - DOUBT, hits + 1, n - hits))
-    return min(bound, 1 - (n - hits) / of)
+def _highest_share(outcome: Outcome, margin: float, of: int) -> float:
+    """The share of flips that `of` images may still reach: Clopper-Pearson, or over groups where that is higher."""
+    hits = outcome.hits(margin)
+    n, k = len(hits), int(hits.sum())
+    bound = 1.0
+    if k < n:
+        bound = max(float(beta.ppf(1 - DOUBT, k + 1, n - k)), share_interval(hits, outcome.groups or None)[1])
+    return min(bound, 1 - (n - k) / of)
 
 
-def _lowest_mean(values: np.ndarray) -> float:
-    return -_highest_mean(-values, SIGMAS)
-
-
-def _highest_mean(values: np.ndarray, sigmas: float) -> float:
-    if len(values) < 2:
-        return np.inf
-    return float(values.mean() + sigmas * values.std(ddof=1) / np.sqrt(len(values)))
+def _lowest_mean(values: np.ndarray, groups: tuple[str, ...]) -> float:
+    return float(values.mean()) - SIGMAS * mean_error(values, groups or None)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -9,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from cfdiff.cli import app as program
-from cfdiff.cli.tune import table, verdict
-from cfdiff.tune.result import Measured, TuneResult
+from cfdiff.cli.tune import front_table, table, verdict
+from cfdiff.tune.result import Measured, Member, TuneResult
 from cfdiff.tune.trial import Goal
 
 Run = Callable[..., tuple[int, str, str]]
@@ -40,7 +42,8 @@ def cfdiff(toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_a_search_ends_with_a_table_of_both_settings_and_a_config_that_can_be_used(cfdiff: Run, tmp_path: Path) -> None:
     code, printed, _ = cfdiff("--flip", 0.5, "--margin", 0.5, "--plot", tmp_path / "tuned.svg")
     assert code == 0 and (tmp_path / "tuned.toml").exists() and (tmp_path / "tuned.svg").exists()
-    for words in ("given", "chosen", "checker", "judge", "tuning", "held-out", "--config tuned.toml", "Chosen of 2"):
+    for words in ("given", "chosen", "checker", "judge", "tuning", "held-out", "--config tuned.toml", "Chosen of 2",
+                  "Pareto front", "--pick", "There is no verifier"):  # fmt: skip
         assert words in printed
 
 
@@ -65,7 +68,8 @@ def test_a_mistake_is_one_line_and_exit_code_2(cfdiff: Run, tmp_path: Path) -> N
 
 
 def row(images: Any, settings: Any, **figures: Any) -> Measured:
-    return Measured(images, settings, "negative", 1, None, "images", 0.75, (0.4, 0.9), 0.01, None, 30.0, **figures)
+    usual = (images, settings, "negative", 1, None, "images", "checker", 0.75, (0.4, 0.9), 0.01, None, 30.0)
+    return Measured(*usual, **figures)
 
 
 def outcome(**changes: Any) -> TuneResult:
@@ -76,12 +80,20 @@ def outcome(**changes: Any) -> TuneResult:
         data="toy",
         data_sha256="0",
         models={},
+        decided_by="checker",
         goal=Goal(0.99, 0.75, 40.0),
         reached=False,
         trials=3,
         complete=2,
+        started_from="default",
         start={"ratio": 0.3},
         chosen={"ratio": 0.2},
+        trial=2,
+        held={"scale": 30.0},
+        front=(
+            Member(1, 2, {"ratio": 0.2}, 0.75, (0.4, 0.9), 0.01, 30.0, 0.014, False),
+            Member(2, 0, {"ratio": 0.3}, 0.8, (0.4, 0.9), 0.02, 30.0, 0.028, False),
+        ),
         held_out_by="images",
         comparison=tuple(row(i, s) for s in ("start", "chosen") for i in ("tuning", "held-out")),
     )
@@ -93,7 +105,7 @@ def test_a_goal_that_was_not_reached_is_said_with_the_best_figure() -> None:
     said = " ".join(verdict(figures))
     assert "Goal not reached: the nearest is 75.0% with 30.0 calls" in said and "99.0% flipped" in said
     assert "within 40 calls" in said and "ratio = 0.2" in said
-    assert [column.header for column in table(figures, "given").columns].count("judge") == 0
+    assert [str(column.header) for column in table(figures).columns].count("judge %") == 0
 
 
 def test_names_of_data_and_config_are_not_read_as_markup(
@@ -119,3 +131,53 @@ def test_a_result_reads_as_lines_and_leaves_out_of_json_what_was_not_measured() 
     assert "flipped_judge" not in told["comparison"][0] and told["comparison"][1]["flipped_judge"] == 0.5
     assert told["comparison"][0]["from"] == "negative" and told["goal"]["reached"] is False
     assert result.of("held-out", "chosen")["negative"].flipped_judge == 0.5
+
+
+def text(shown: Any) -> str:
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(shown)
+    return console.export_text()
+
+
+def test_the_front_is_a_table_that_says_which_is_the_start_and_which_the_choice() -> None:
+    shown = text(front_table(outcome()))
+    lines = [line.split() for line in shown.splitlines() if line.strip()[:1] in ("1", "2")]
+    assert [line[:5] for line in lines] == [
+        ["1", "75.0", "0.0100", "30.0", "chosen"],
+        ["2", "80.0", "0.0200", "30.0", "default"],
+    ]
+    told = outcome().as_json()["front"]
+    assert [member["k"] for member in told] == [1, 2] and told[0]["values"] == {"ratio": 0.2}
+
+
+def test_verifier_checker_and_judge_stand_side_by_side_and_who_decides_is_said() -> None:
+    figures: dict[str, Any] = {"flipped_checker": 0.9, "flipped_checker_95": (0.8, 1.0)}
+    figures |= {"flipped_judge": 0.5, "flipped_judge_95": (0.3, 0.7)}
+    verified = replace(row("held-out", "chosen", **figures), decided_by="verifier")
+    result = outcome(decided_by="verifier", comparison=(replace(verified, images="tuning"), verified))
+    heads = [str(column.header) for column in table(result).columns]
+    assert heads[3:6] == ["checker %", "verifier %", "judge %"]
+    assert "flipped 75.0% (verifier), 90.0% (checker), 50.0% (judge)" in repr(result)
+    said = " ".join(verdict(result))
+    assert "(verifier at 0.75 or more)" in said and "There is no verifier" not in said
+    assert "There is no verifier: the checker that steers decides too" in " ".join(verdict(outcome()))
+
+
+def test_a_recipe_and_a_picked_member_are_called_so() -> None:
+    said = " ".join(verdict(outcome(config=Path("runs/cells/edit.toml"), picked=2)))
+    assert "taken with --weights runs/cells" in said and "Picked of 3" in said and "this one is 75.0%" in said
+    assert outcome().recipe == {"ratio": 0.2, "scale": 30.0}
+
+
+def test_a_member_is_picked_from_the_search_that_was_made(cfdiff: Run, tmp_path: Path) -> None:
+    code, _, said = cfdiff("--pick", 1)
+    assert code == 2 and "leave --pick out first" in said
+    assert cfdiff("--flip", 0.5, "--margin", 0.5)[0] == 0
+    code, printed, said = cfdiff("--flip", 0.5, "--margin", 0.5, "--pick", 1, "--force", "--json")
+    figures = json.loads(printed)
+    assert code == 0 and figures["picked"] == 1 and figures["chosen"] == figures["front"][0]["values"]
+    assert (
+        "not tried on held-out images" in said and "picked by hand: member 1" in (tmp_path / "tuned.toml").read_text()
+    )
+    code, _, said = cfdiff("--flip", 0.5, "--margin", 0.5, "--pick", 99, "--force")
+    assert code == 2 and "--pick one of 1 to" in said

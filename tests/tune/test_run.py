@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 from cfdiff.bag.settings import BagSettings
+from cfdiff.data.values import to_model
 from cfdiff.edit import roles as casts
 from cfdiff.edit.editor import Editor
 from cfdiff.edit.settings import EditSettings
@@ -22,11 +25,15 @@ from cfdiff.settings import resolve
 from cfdiff.store import open_result
 from cfdiff.translate.run import translate
 from cfdiff.translate.settings import TranslateSettings
+from cfdiff.tune import compare
 from cfdiff.tune import run as workflow
+from cfdiff.tune.budget import Budget
+from cfdiff.tune.compare import warnings
+from cfdiff.tune.config import started_from
 from cfdiff.tune.images import open_halves
 from cfdiff.tune.result import Measured, TuneResult
-from cfdiff.tune.run import rounds, start_name, tune
-from cfdiff.tune.settings import TuneSettings
+from cfdiff.tune.run import rounds_of, tune
+from cfdiff.tune.settings import TUNED, TuneSettings
 
 Make = Callable[..., TuneSettings]
 
@@ -69,7 +76,7 @@ def rows(result: TuneResult, images: str) -> dict[str, Measured]:
 def test_a_bad_start_is_improved_on_and_the_goal_is_held(found: Any) -> None:
     s, result = found
     before, after = rows(result, "tuning")["start"], rows(result, "tuning")["chosen"]
-    assert result.reached and after.flipped_checker >= s.flip
+    assert result.reached and after.flipped >= s.flip
     assert after.mean_abs_difference < 0.8 * before.mean_abs_difference
     held = rows(result, "held-out")
     assert held["chosen"].mean_abs_difference < held["start"].mean_abs_difference
@@ -80,7 +87,7 @@ def test_a_bad_start_is_improved_on_and_the_goal_is_held(found: Any) -> None:
 
 def test_the_intervals_of_the_comparison_are_over_the_groups_of_its_images(found: Any, splits: Path) -> None:
     s, figures = found
-    halves = open_halves(s, rounds(s.images))
+    halves = open_halves(s, rounds_of(s.images))
     for images, pictures in (("tuning", halves.tuning["negative"]), ("held-out", halves.held_out["negative"])):
         groups = pictures.groups
         assert groups is not None and len(groups) == len(pictures)
@@ -88,8 +95,8 @@ def test_the_intervals_of_the_comparison_are_over_the_groups_of_its_images(found
         assert [patients[name] for name in pictures.ids] == groups.tolist()
         for row in rows(figures, images).values():
             assert row.groups == len(np.unique(groups)) > 1 and row.intervals_over == "groups"
-            hits = np.arange(row.n) < round(row.flipped_checker * row.n)
-            assert row.flipped_checker_95 != wilson(int(hits.sum()), row.n)
+            hits = np.arange(row.n) < round(row.flipped * row.n)
+            assert row.flipped_95 != wilson(int(hits.sum()), row.n)
 
 
 def test_without_groups_the_intervals_of_the_comparison_are_over_images(
@@ -99,8 +106,8 @@ def test_without_groups_the_intervals_of_the_comparison_are_over_images(
     np.savez(tmp_path / "loose.npz", **arrays)
     for row in tune(make(data=str(tmp_path / "loose.npz"), trials=1, images=4)).comparison:
         assert row.groups is None and row.intervals_over == "images"
-        hits = round(row.flipped_checker * row.n)
-        assert row.flipped_checker_95 == pytest.approx(wilson(hits, row.n))
+        hits = round(row.flipped * row.n)
+        assert row.flipped_95 == pytest.approx(wilson(hits, row.n))
 
 
 def test_the_config_holds_the_choice_and_translate_and_bag_take_it(found: Any, toy: Any, tmp_path: Path) -> None:
@@ -129,11 +136,11 @@ def test_the_config_says_where_it_comes_from_and_names_no_path(found: Any, split
 
 def test_the_figures_of_the_choice_are_those_of_a_run_with_it(found: Any, toy: Any, tmp_path: Path) -> None:
     s, result = found
-    halves = open_halves(s, rounds(s.images))
+    halves = open_halves(s, rounds_of(s.images))
     cast = casts.load_cast(s, s.data, halves.whole)
     part = halves.tuning["negative"]
     edits = Editor(cast, s.model_copy(update=result.chosen)).edit(part.images, part.ids, 1)
-    assert rows(result, "tuning")["chosen"].flipped_checker == (edits.accepting[:, 1] >= s.margin).mean()  # type: ignore[index]
+    assert rows(result, "tuning")["chosen"].flipped == (edits.accepting[:, 1] >= s.margin).mean()  # type: ignore[index]
 
 
 def test_a_search_that_was_stopped_continues_and_ends_with_the_same_files(
@@ -178,7 +185,7 @@ def test_the_judge_is_asked_only_at_the_end_and_on_held_out_images(make: Make, m
         return trials
 
     monkeypatch.setattr(workflow, "search", watched)
-    monkeypatch.setattr(workflow, "probabilities", spy)
+    monkeypatch.setattr("cfdiff.tune.images.probabilities", spy)
     monkeypatch.setattr("cfdiff.edit.editor.probabilities", spy)
     result = tune(s)
     assert asked.count(digests["judge"]) == 2, "once for the start, once for the choice"
@@ -202,12 +209,12 @@ def test_a_goal_that_nothing_reaches_still_gives_the_best_that_was_found(make: M
 
 def test_no_patient_is_on_both_sides_and_the_first_images_of_each_round_are_nested(make: Make) -> None:
     s = make(from_="both")
-    halves = open_halves(s, rounds(6))
+    halves = open_halves(s, rounds_of(6))
     groups = dict(zip(halves.whole.ids.tolist(), halves.whole.groups.tolist(), strict=True))  # type: ignore[union-attr]
     sides = [{groups[i] for part in side.values() for i in part.ids} for side in (halves.tuning, halves.held_out)]
     assert halves.apart == "groups" and sides[0] and sides[1] and not sides[0] & sides[1]
     assert open_halves(s, [2]).tuning["negative"].ids == open_halves(s, [2, 5]).tuning["negative"].ids[:2]
-    one = open_halves(make(split="all", group_key=None, data=str(s.data)), rounds(6))
+    one = open_halves(make(split="all", group_key=None, data=str(s.data)), rounds_of(6))
     assert not set(one.tuning["negative"].ids) & set(one.held_out["negative"].ids)
 
 
@@ -215,7 +222,7 @@ def test_images_without_groups_are_halved_one_by_one(make: Make, splits: Path, t
     arrays = dict(np.load(splits))
     del arrays["patient"]
     np.savez(tmp_path / "plain.npz", **arrays)
-    halves = open_halves(make(data=str(tmp_path / "plain.npz"), images=99), rounds(99))
+    halves = open_halves(make(data=str(tmp_path / "plain.npz"), images=99), rounds_of(99))
     a, b = set(halves.tuning["negative"].ids), set(halves.held_out["negative"].ids)
     assert halves.apart == "images" and len(a) == len(b) == 9 and not a & b
 
@@ -226,7 +233,7 @@ def test_a_search_starts_from_the_settings_of_translate() -> None:
 
 
 def test_rounds_double_and_end_with_all_images() -> None:
-    assert rounds(64) == [8, 16, 32, 64] and rounds(1) == [1] and rounds(100) == [12, 25, 50, 100]
+    assert rounds_of(64) == [8, 16, 32, 64] and rounds_of(1) == [1] and rounds_of(100) == [12, 25, 50, 100]
 
 
 @pytest.mark.parametrize("split", ["test", "all"])
@@ -237,22 +244,25 @@ def test_tuning_on_test_images_is_said_to_spoil_them(make: Make, split: str) -> 
 
 def test_images_that_are_not_for_testing_are_no_reason_to_warn(found: Any) -> None:
     assert not any("test split" in warning for warning in found[1].warnings)
-    assert workflow._warnings(None, []) == []
+    assert warnings(None, []) == []
 
 
 def test_a_choice_that_pleases_the_checker_alone_is_called_so() -> None:
-    usual = ("negative", 40, None, "images", 1.0, (0.9, 1.0), 0.01, None, 30.0)
+    usual = ("negative", 40, None, "images", "checker", 1.0, (0.9, 1.0), 0.01, None, 30.0)
     start = Measured("held-out", "start", *usual, flipped_judge=0.98, flipped_judge_95=(0.93, 0.99))
     chosen = Measured("held-out", "chosen", *usual, flipped_judge=0.9, flipped_judge_95=(0.8, 0.95))
-    warnings = workflow._warnings(None, [start, chosen])
-    assert len(warnings) == 1 and "raise --margin" in warnings[0]
-    assert not workflow._warnings(None, [start, replace(chosen, flipped_judge=0.95)])
+    said = warnings(None, [start, chosen])
+    assert len(said) == 1 and "raise --margin" in said[0]
+    assert not warnings(None, [start, replace(chosen, flipped_judge=0.95)])
 
 
-def test_the_start_is_called_default_only_where_all_of_it_is() -> None:
-    assert start_name(TuneSettings(weights="runs/x", batch_size=4, images=8)) == "default"
-    assert start_name(TuneSettings(ratio=0.2)) == "given"
-    assert start_name(TuneSettings(scale=50, tune=("ratio",))) == "given"
+def test_the_start_is_called_what_it_is(tmp_path: Path) -> None:
+    assert started_from(TuneSettings(weights="runs/x", batch_size=4, images=8)) == "default"
+    assert started_from(TuneSettings(ratio=0.2)) == "given"
+    assert started_from(TuneSettings(scale=50, tune=("ratio",))) == "given"
+    (tmp_path / "edit.toml").write_text('solver = "dpm++"\nsmooth = [0.1, 0.2]\n')
+    assert started_from(resolve(TuneSettings, None, {"weights": str(tmp_path)})) == "recipe"
+    assert started_from(resolve(TuneSettings, None, {"weights": str(tmp_path), "steps": 9})) == "given"
 
 
 def test_a_guidance_that_is_off_cannot_be_tuned() -> None:
@@ -297,7 +307,7 @@ def damaged_log(make: Make, toy: Any, tmp_path: Path) -> TuneSettings:
 
 MISTAKES: list[tuple[Callable[..., TuneSettings], str]] = [
     (no_split, "no split 'val' to tune on .it has no splits.: name another with --split, or take --split all"),
-    (no_checker, "needs a checker"),
+    (no_checker, "needs a verifier or a checker"),
     (config_there, "tuned.toml exists already"),
     (plot_there, "tuned.png exists already: choose another --plot, or replace it with --force"),
     (other_search, r"other settings \(seed\)"),
@@ -332,4 +342,130 @@ def test_force_replaces_what_is_there(
 
 
 def test_the_search_stops_after_the_minutes_given_but_never_before_the_start_was_tried(make: Make) -> None:
-    assert tune(make(max_minutes=1e-9)).trials == 1
+    result = tune(make(max_minutes=1e-9))
+    assert result.trials == 1 and {row.n for row in result.comparison} == {1}, "on as few images as a round has"
+    assert any("The time was enough for 1 of 6 images" in warning for warning in result.warnings)
+
+
+def test_the_minutes_hold_with_the_comparison_and_a_trial_that_is_cut_leaves_no_trace(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    real = compare.edited
+
+    def slow(editor: Any, pictures: Any, start: int, stop: int) -> Any:
+        for outcome, saved in real(editor, pictures, start, stop):
+            clock[0] += 0.01 * sum(outcome.calls)  # a hundredth of a second a call
+            yield outcome, saved
+
+    for module in (workflow, compare):
+        monkeypatch.setattr(module, "edited", slow)
+    monkeypatch.setattr(workflow, "Budget", lambda minutes: Budget(minutes, lambda: clock[0]))
+    whole = make(trials=9, batch_size=2)
+    tune(whole)
+    took = clock[0]
+    for share in (0.3, 0.6):
+        clock[0] = 0.0
+        s = make(trials=9, batch_size=2, force=True, max_minutes=share * took / 60, plot=whole.out.with_name("b.png"))  # type: ignore[union-attr]
+        s.out.with_name("tuned.toml.trials.json").unlink()  # type: ignore[union-attr]
+        result = tune(s)
+        assert clock[0] <= share * took and result.trials < 9
+        log = json.loads(s.out.with_name("tuned.toml.trials.json").read_text())  # type: ignore[union-attr]
+        assert len(log["trials"]) == result.trials
+        assert (
+            len({len(o["change"]) for t in log["trials"] if t["state"] == "complete" for o in t["outcome"].values()})
+            == 1
+        )
+        held = [row.n for row in result.comparison if row.images == "held-out"]
+        assert len(set(held)) == 1, "start and choice have seen the same"
+
+
+@pytest.fixture(scope="session")
+def verified(toy: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy models with a verifier: what is the judge elsewhere."""
+    folder = tmp_path_factory.mktemp("verified")
+    for role, file in (("diffusion", "diffusion"), ("guide", "guide"), ("checker", "checker"), ("verifier", "judge")):
+        (folder / f"{role}.safetensors").write_bytes((toy.weights / f"{file}.safetensors").read_bytes())
+    return folder
+
+
+def test_the_verifier_decides_where_there_is_one(make: Make, verified: Path) -> None:
+    s = make(weights=str(verified), trials=2)
+    result = tune(s)
+    halves = open_halves(s, rounds_of(s.images))
+    cast = casts.load_cast(s, s.data, halves.whole)
+    part = halves.tuning["negative"]
+    edits = Editor(cast, s.model_copy(update=result.chosen)).edit(part.images, part.ids, 1)
+    row = rows(result, "tuning")["chosen"]
+    x = to_model(edits.counterfactual)
+    assert result.decided_by == row.decided_by == "verifier" and set(row.verdicts) == {"verifier", "checker"}
+    assert row.flipped == (casts.probabilities(cast.verifier, x)[:, 1] >= s.margin).float().mean()  # type: ignore[arg-type]
+    assert row.flipped_checker == (casts.probabilities(cast.checker, x)[:, 1] >= s.margin).float().mean()  # type: ignore[arg-type]
+    assert "by the verifier" in s.out.read_text() and "by the checker" in s.out.read_text()  # type: ignore[union-attr]
+    with pytest.raises(UserError, match="Edits end where the verifier gives 0.8"):
+        tune(make(weights=str(verified), margin=0.9, out=s.out.with_name("b.toml")))  # type: ignore[union-attr]
+
+
+def test_the_default_search_tries_solvers_guides_and_ways_of_editing_and_takes_what_is_given_up(
+    make: Make, tmp_path: Path
+) -> None:
+    s = make(tune=TUNED, trials=4, images=4, redraws=1, redraw_steps=4, redraw_times=1, out=tmp_path / "all.toml")
+    result = tune(s)
+    assert set(result.chosen) == set(TUNED) - {"w"} and not any("Not searched" in words for words in result.warnings)
+    tried = [line["values"] for line in json.loads((tmp_path / "all.toml.trials.json").read_text())["trials"]]
+    assert (tried[1]["solver"], tried[1]["steps"], tried[2]["edit"]) == ("dpm++", 8, "auto")
+    assert resolve(TranslateSettings, tmp_path / "all.toml", {}).solver == result.chosen["solver"]
+    named = tune(make(tune=("ratio", "w"), trials=1, images=1, out=tmp_path / "w.toml"))
+    assert any("leave no choice for it: w" in words for words in named.warnings)
+
+
+def test_the_front_is_that_of_the_log_and_a_member_is_picked_without_an_edit(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s = make(trials=5, flip=0.1)
+    result = tune(s)
+    assert {member.k for member in result.front} == set(range(1, len(result.front) + 1))
+    assert [member.trial for member in result.front if member.values == result.start][:1] in ([], [0])
+    best = min(result.front, key=lambda member: member.change)
+    assert result.front[0] == best and any(member.reached for member in result.front)
+    assert all(member.flipped_95[0] <= member.flipped <= member.flipped_95[1] for member in result.front)
+    log = s.out.with_name("tuned.toml.trials.json").read_bytes()  # type: ignore[union-attr]
+    monkeypatch.setattr("cfdiff.edit.editor.Editor.edit", None)
+    k = len(result.front)
+    picked = tune(s.model_copy(update={"pick": k, "force": True}))
+    assert picked.chosen == result.front[-1].values and picked.front == result.front and picked.picked == k
+    assert {row.images for row in picked.comparison} == {"tuning"}
+    stored = tomllib.loads(s.out.read_text())  # type: ignore[union-attr]
+    assert {name: stored[name] for name in picked.chosen} == picked.chosen
+    assert s.out.with_name("tuned.toml.trials.json").read_bytes() == log  # type: ignore[union-attr]
+    with pytest.raises(UserError, match=r"other settings \(images\)"):
+        tune(s.model_copy(update={"pick": 1, "force": True, "images": 5}))
+
+
+def test_a_search_may_write_the_recipe_of_its_models_and_goes_on_from_its_own_start(
+    toy: Any, splits: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "models"
+    shutil.copytree(toy.weights, folder)
+    given: dict[str, Any] = {"data": str(splits), "weights": str(folder), "device": "cpu", "from": "negative"}
+    quick = {"steps": 4, "retries": 0, "images": 2, "trials": 2, "tune": ("ratio",), "redraw_ratio": math.inf}
+    s = resolve(TuneSettings, None, {**given, **quick, "out": folder / "edit.toml"})
+    result = tune(s)
+    run = resolve(TranslateSettings, None, {"weights": str(folder)})
+    assert result.recipe["steps"] == 4 and result.recipe["redraw_ratio"] is None
+    assert all(getattr(run, name) == value for name, value in result.recipe.items())
+    again = resolve(
+        TuneSettings, None, {**given, **quick, "out": str(folder / "edit.toml"), "trials": 3, "force": True}
+    )
+    assert again.model_copy(update={"trials": 2, "force": False}) == s, "its own recipe is not where it starts"
+    result = tune(again)
+    assert result.trials == 3
+    elsewhere = resolve(TuneSettings, None, {**given, "out": tmp_path / "new.toml"})
+    assert elsewhere.steps == 4 and elsewhere.ratio == result.recipe["ratio"], "another search starts from it"
+
+
+def test_a_log_of_another_form_is_of_another_search(make: Make) -> None:
+    s = make(trials=1)
+    s.out.with_name("tuned.toml.trials.json").write_text('{"settings": {"seed": 0}, "trials": [{"checker": [1]}]}')  # type: ignore[union-attr]
+    with pytest.raises(UserError, match="is of a search with other settings"):
+        tune(s)

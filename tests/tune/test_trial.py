@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfdiff.tune.trial import Goal, Outcome, State, Trial, choose, give_up, leader, missed, pareto, run_trial
+from cfdiff.tune.choice import choose, front, leader
+from cfdiff.tune.trial import Goal, Outcome, State, Trial, give_up, missed, price, run_trial
 
 GOAL = Goal(flip=0.9, margin=0.75, max_calls=None)
 
@@ -107,10 +108,61 @@ def test_a_trial_sees_the_images_round_by_round_and_stops_where_it_is_given_up()
     assert asked == [(0, 8), (8, 16), (16, 64)] and first.state == "complete" and first.images == 64
 
 
-@given(st.lists(st.tuples(st.integers(0, 8), st.integers(1, 20)), min_size=1, max_size=30))
-def test_the_front_holds_what_nothing_beats_and_beats_all_else(points: list[tuple[int, int]]) -> None:
-    flip, change = (np.array(column, float) for column in zip(*points, strict=True))
-    front = pareto(flip, change)
-    assert (np.diff(flip[front]) > 0).all() and (np.diff(change[front]) > 0).all()
-    for f, c in points:
-        assert any(flip[k] >= f and change[k] <= c for k in front)
+def test_price_is_change_at_a_small_charge_for_calls() -> None:
+    assert price(np.array([0.02]), np.array([1.0])) == pytest.approx(0.02)
+    assert price(np.array([0.02 * 1.07]), np.array([15.0])) < price(np.array([0.02]), np.array([30.0]))
+    assert price(np.array([0.02 * 1.08]), np.array([15.0])) > price(np.array([0.02]), np.array([30.0]))
+    assert price(np.array([0.79]), np.array([300.0])) < price(np.array([1.0]), np.array([30.0]))
+
+
+def test_of_the_same_change_the_cheaper_is_chosen_and_a_little_less_change_is_not_bought_at_any_price() -> None:
+    start, cheap = trial(0, 20, 20, 0.02, calls=40), trial(1, 20, 20, 0.02, calls=20)
+    dear = trial(2, 20, 20, 0.0198, calls=80)
+    assert choose([start, cheap, dear], GOAL) is cheap and choose([start, dear], GOAL) is start
+
+
+def test_the_direction_that_costs_most_counts() -> None:
+    both = Trial(0, {}, "complete", {"negative": outcome(20, 20, 0.02, 10), "positive": outcome(20, 15, 0.019, 90)})
+    assert both.dearest == "positive" and both.price == pytest.approx(both.outcome["positive"].price.mean())
+
+
+def grouped(values: np.ndarray, hits: int, groups: int) -> Outcome:
+    n = len(values)
+    names = tuple(f"P{i * groups // n}" for i in range(n))
+    return Outcome(tuple(values.tolist()), (0.9,) * hits + (0.6,) * (n - hits), (30,) * n, groups=names)
+
+
+def test_images_of_few_patients_are_less_sure_than_as_many_of_their_own() -> None:
+    # 20 images of 4 patients: in one of them the trial costs more than the start, in the others clearly less.
+    less = np.repeat([0.003, -0.004, -0.005, -0.006], 5)
+    start, same = 0.02 + np.zeros(20), 0.02 + less
+    for groups, chosen in ((20, 1), (4, 0)):
+        made = [Trial(k, {}, "complete", {"negative": grouped(v, 20, groups)}) for k, v in enumerate((start, same))]
+        assert choose(made, GOAL).number == chosen, groups
+    best = Trial(0, {}, "complete", {"negative": grouped(start, 20, 20)})
+    dearer = 0.02 + np.repeat([0.0, 0.0, 0.01, 0.01], 5)
+    assert give_up({"negative": grouped(dearer, 20, 20)}, GOAL, best) == "dominated"
+    assert give_up({"negative": grouped(dearer, 20, 4)}, GOAL, best) is None
+
+
+def test_a_share_of_flips_is_given_up_by_groups_where_there_are_groups() -> None:
+    best = Trial(0, {}, "complete", {"negative": outcome(200, 200)})
+    flat = np.full(40, 0.01)
+    assert give_up({"negative": grouped(flat, 28, 40)}, GOAL, best) == "infeasible"
+    assert give_up({"negative": grouped(flat, 28, 4)}, GOAL, best) is None, "one patient who does not flip"
+
+
+FIGURES = st.tuples(st.integers(0, 8), st.integers(1, 6), st.integers(1, 4))
+
+
+@given(st.lists(FIGURES, min_size=1, max_size=20))
+def test_the_front_holds_what_nothing_beats_and_beats_all_else(points: list[tuple[int, int, int]]) -> None:
+    made = [Trial(k, {}, "complete", {"x": Outcome((float(c),) * 8, (0.9,) * f + (0.1,) * (8 - f), (n,) * 8)})
+            for k, (f, c, n) in enumerate(points)]  # fmt: skip
+    found = front([*made, Trial(99, {}, "dominated", {"x": outcome(8, 8, 0.0, 1)})], 0.5)
+    kept = [points[member.number] for member in found]
+    assert len(set(kept)) == len(kept) and [c for _, c, _ in kept] == sorted(c for _, c, _ in kept)
+    for f, c, n in points:
+        assert any(f <= F and c >= C and n >= N for F, C, N in kept)
+    for one in kept:
+        assert not any(o != one and o[0] >= one[0] and o[1] <= one[1] and o[2] <= one[2] for o in points)

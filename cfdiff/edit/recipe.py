@@ -1,0 +1,48 @@
+"""The recipe of a weights folder, `edit.toml`: the settings of an edit that were found for its models."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from cfdiff.errors import UserError
+from cfdiff.models.bundled import weights_folder
+from cfdiff.settings import Recipe, read_toml
+
+NAME = "edit.toml"
+
+
+def weights_name(weights: str | None, data: str | None) -> str | None:
+    """What --weights says, or where it says nothing the bundled data, whose weights are bundled too; else None."""
+    from cfdiff.data.bundled import BUNDLED  # `cfdiff.data` knows numpy, and `--help` need not
+
+    return weights or (data if data in BUNDLED else None)
+
+
+def recipe_of(weights: str | None, data: str | None) -> Path | None:
+    """Where the recipe of these weights stands, or would; None where there is no such folder."""
+    name = weights_name(weights, data)
+    if name is None:
+        return None
+    try:
+        return weights_folder(name) / NAME
+    except UserError:  # said where the models are looked for, in the same words
+        return None
+
+
+def read_recipe(path: Path, known: Collection[str]) -> Recipe:
+    """The settings in a recipe, of which only those in `known` may be.
+
+    Weights come from anywhere: what lies beside them must not say where to read or to write, nor on which data.
+
+    Raises:
+        UserError: an unreadable file, or a name that is none of those.
+    """
+    where = f"{path.absolute().parent.name}/{path.name}"
+    values = read_toml(path, f"recipe {where!r}")
+    if wrong := sorted(set(values) - set(known)):
+        raise UserError(
+            f"There is no setting {wrong[0]!r} of an edit, which alone may stand in the recipe {where!r}: take it out "
+            f"(the known ones are {', '.join(sorted(known))})."
+        )
+    return Recipe(where, values)

@@ -1,0 +1,76 @@
+"""The time of a search, which holds with all that comes after it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+
+from cfdiff.tune.trial import Outcome
+
+SEARCHED = 0.5
+"""Share of the time that is for trials other than the start."""
+
+
+class OutOfTime(Exception):
+    """A trial was stopped, for what is left of the time is needed for the comparison."""
+
+
+class Budget:
+    """What is left of the minutes given. It learns from every batch how long a call of the network takes."""
+
+    def __init__(self, minutes: float | None, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._until = math.inf if minutes is None else now() + 60 * minutes
+        self._seconds = self._calls = self._longest = 0.0
+        self._kept: float | None = None
+
+    @property
+    def left(self) -> float:
+        """Seconds to the end."""
+        return self._until - self._now()
+
+    def keep(self, calls: float) -> None:
+        """From now on no batch of a trial begins that would leave less than `calls` calls of the network take."""
+        self._kept = calls
+
+    @property
+    def out(self) -> bool:
+        """Whether only what is kept is left."""
+        if self._kept is None or math.isinf(self._until):
+            return False
+        rate = self._seconds / self._calls if self._calls else 0.0
+        return self.left <= self._kept * rate + self._longest
+
+    def timed(self, batches: Iterable[tuple[Outcome, np.ndarray]]) -> Iterator[tuple[Outcome, np.ndarray]]:
+        """The same batches, edited while somebody looks at the clock.
+
+        Raises:
+            OutOfTime: what is left is kept.
+        """
+        source = iter(batches)
+        while True:
+            if self.out:
+                raise OutOfTime
+            began = self._now()
+            batch = next(source, None)
+            if batch is None:
+                return
+            took = self._now() - began
+            self._seconds, self._longest = self._seconds + took, max(self._longest, took)
+            self._calls += float(sum(batch[0].calls))
+            yield batch
+
+    def rounds(self, rounds: Sequence[int]) -> Iterator[int]:
+        """The rounds of the starting settings: the first, and those for which there is time.
+
+        The start is to be gone through here, and with the choice once more on held-out images; the rest of the time is
+        for other trials.
+        """
+        began = self._now()
+        yield rounds[0]
+        an_image = (self._now() - began) / rounds[0]
+        most = (1 - SEARCHED) * self.left / (3 * an_image) if an_image else math.inf
+        yield from (images for images in rounds[1:] if images <= most)

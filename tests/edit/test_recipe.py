@@ -1,0 +1,147 @@
+"""The recipe of a weights folder: what stands below and above it, and what may stand in it."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import cfdiff
+from cfdiff.api import TASKS
+from cfdiff.bag.settings import BagSettings
+from cfdiff.cli.app import app
+from cfdiff.doctor.settings import DoctorSettings
+from cfdiff.edit.settings import RECIPE_SETTINGS, EditSettings
+from cfdiff.errors import UserError
+from cfdiff.evaluate.settings import EvaluateSettings
+from cfdiff.evaluate.trip import the_way_back
+from cfdiff.settings import PLACES, DataSettings, resolve
+from cfdiff.store import open_result
+from cfdiff.store.runs import open_run
+from cfdiff.translate.run import translate
+from cfdiff.translate.settings import TranslateSettings
+from cfdiff.tune.settings import TuneSettings
+
+EDITING = (TranslateSettings, BagSettings, DoctorSettings, TuneSettings)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A weights folder that holds nothing but a recipe."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "edit.toml").write_text('solver = "dpm++"\nsteps = 8\ndepth = 0.4\n')
+    return folder
+
+
+@pytest.mark.parametrize("model", EDITING)
+def test_a_recipe_stands_above_the_defaults_and_below_config_and_command_line(
+    model: type[EditSettings], weights: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text("depth = 0.5\nsteps = 9\n")
+    s = resolve(model, config, {"weights": str(weights), "steps": 10})
+    assert (s.solver, s.depth, s.steps, s.ratio) == ("dpm++", 0.5, 10, EditSettings().ratio)
+    assert resolve(model, None, {}).solver == "ddim", "no recipe travels with the bundled weights"
+
+
+def test_a_config_may_name_the_weights_whose_recipe_it_is(weights: Path, tmp_path: Path) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text(f'weights = "{weights}"\n')
+    assert resolve(TranslateSettings, config, {}).steps == 8
+
+
+def test_bundled_data_take_the_recipe_of_their_bundled_weights(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cfdiff.models.bundled.WEIGHTS", weights.parent)
+    weights.rename(weights.parent / "malaria-cells")
+    assert resolve(TranslateSettings, None, {}).steps == 8
+    assert resolve(TranslateSettings, None, {"data": "malaria-cells"}).steps == 8
+    assert resolve(TranslateSettings, None, {"data": "other.npz"}).steps == EditSettings().steps
+    assert resolve(TranslateSettings, None, {"data": "other.npz", "weights": "malaria-cells"}).steps == 8
+
+
+def test_with_another_diffusion_model_a_recipe_is_not_that_of_the_models(weights: Path) -> None:
+    given: dict[str, Any] = {"weights": str(weights)}
+    assert resolve(TranslateSettings, None, {**given, "diffusion": "mine.safetensors"}).steps == EditSettings().steps
+    assert resolve(TranslateSettings, None, {**given, "judge": "mine.safetensors"}).steps == 8
+
+
+def test_a_folder_that_is_not_there_is_left_to_those_who_look_for_models() -> None:
+    assert resolve(TranslateSettings, None, {"weights": "nowhere"}).weights == "nowhere"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("stepz = 8", "no setting 'stepz' of an edit, which alone may stand in the recipe 'weights/edit.toml'"),
+        ('data = "mine.npz"', "no setting 'data'"),
+        ('judge = "judge.safetensors"', "no setting 'judge'"),
+        ("mix = 0.3", "no setting 'mix'"),
+        ("seed = 1", "no setting 'seed'"),
+        ("steps = 0", "steps = 0 in the recipe 'weights/edit.toml' is not possible"),
+        ('solver = "magic"', "there is no solver 'magic'"),
+        ("steps = ", "recipe 'weights/edit.toml' is no valid TOML"),
+    ],
+)
+def test_what_is_wrong_in_a_recipe_is_one_sentence_that_names_the_file(weights: Path, text: str, words: str) -> None:
+    (weights / "edit.toml").write_text(text)
+    with pytest.raises(UserError) as said:
+        resolve(TranslateSettings, None, {"weights": str(weights)})
+    told = str(said.value)
+    assert words in told and "edit.toml" in told and "\n" not in told and told.endswith((".", ")."))
+
+
+def test_a_recipe_that_cannot_be_read_is_said_so(weights: Path) -> None:
+    (weights / "edit.toml").write_bytes(b'solver = "\xff"')
+    with pytest.raises(UserError, match="recipe 'weights/edit.toml' is no valid TOML"):
+        resolve(TranslateSettings, None, {"weights": str(weights)})
+
+
+def test_a_mistake_in_what_is_given_is_not_put_on_the_recipe(weights: Path) -> None:
+    with pytest.raises(UserError, match=r"The setting steps = 0 is not possible"):
+        resolve(TranslateSettings, None, {"weights": str(weights), "steps": 0})
+
+
+def test_every_setting_of_an_edit_may_stand_in_a_recipe_and_no_place() -> None:
+    assert {"solver", "steps", "guides", "edit", "redraw_share", "smooth", "w", "base"} <= RECIPE_SETTINGS
+    assert not RECIPE_SETTINGS & (PLACES | set(DataSettings.model_fields) | {"seed"})
+
+
+def test_the_functions_of_the_package_take_the_recipe_too(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    for name in ("translate", "bag", "doctor", "tune"):
+        module, _, attribute = TASKS[name].run.partition(":")
+        monkeypatch.setattr(importlib.import_module(module), attribute, lambda s, progress: calls.append(s))
+        getattr(cfdiff, name)(weights=weights, depth=0.2, progress=False)
+    cfdiff.translate(TranslateSettings(weights=str(weights), depth=0.2), progress=False)
+    assert [(s.solver, s.steps, s.depth) for s in calls] == 5 * [("dpm++", 8, 0.2)]
+
+
+def test_the_command_line_takes_it_and_commands_that_edit_nothing_never_look(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cfdiff.models.bundled.WEIGHTS", weights.parent)
+    weights.rename(weights.parent / "malaria-cells")
+    (weights.parent / "malaria-cells" / "edit.toml").write_text("stepz = 1")
+    run = CliRunner().invoke
+    assert "stepz" in str(run(app, ["translate", "--limit", "1"]).exception)
+    assert run(app, ["data", "inspect", "malaria-cells"]).exit_code == 0
+    assert resolve(EvaluateSettings, None, {"run": "run.h5", "weights": "malaria-cells"}).weights == "malaria-cells"
+
+
+def test_a_result_holds_what_the_recipe_said_and_the_round_trip_takes_it_from_there(toy: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "weights"
+    shutil.copytree(toy.weights, folder)
+    (folder / "edit.toml").write_text('solver = "dpm++"\nsteps = 5\n')
+    given = {"data": str(toy.data), "weights": str(folder), "device": "cpu", "limit": 2, "retries": 0}
+    translate(resolve(TranslateSettings, None, {**given, "out": tmp_path / "run.h5"}))
+    with open_result(tmp_path / "run.h5") as r:
+        assert (r.settings["solver"], r.settings["steps"]) == ("dpm++", 5)
+    (folder / "edit.toml").write_text("steps = 9\n")
+    back = EvaluateSettings(run=tmp_path / "run.h5", weights=str(folder), device="cpu")
+    with open_run(tmp_path / "run.h5") as run:
+        assert (the_way_back(back, run).s.solver, the_way_back(back, run).s.steps) == ("dpm++", 5)
