@@ -15,6 +15,8 @@ from cfdiff.metrics.intervals import (
     Sample,
     bootstrap_rows,
     group_weights,
+    mean_bound,
+    mean_error,
     mean_interval,
     over,
     share_interval,
@@ -269,3 +271,14 @@ def test_the_interval_of_a_mean_holds_it_and_is_never_narrower_than_over_images(
     inner = mean_interval(array)
     assert inner is not None and low - 1e-9 <= inner[0] <= array.mean() + 1e-9
     assert array.mean() - 1e-9 <= inner[1] <= high + 1e-9
+
+
+def test_a_one_sided_bound_of_a_mean_is_an_end_of_the_interval_with_the_same_error() -> None:
+    values, groups = np.random.default_rng(0).normal(size=24), [f"P{i // 6}" for i in range(24)]
+    assert mean_error(values) == pytest.approx(values.std(ddof=1) / np.sqrt(24))
+    for of in (None, groups):
+        between = mean_interval(values, of)
+        assert between is not None and mean_bound(values, of, 0.975) == pytest.approx(between[1])
+        assert values.mean() < mean_bound(values, of, 0.95) < between[1]
+    one = np.ones(1)
+    assert mean_error(one) == mean_bound(one, None, 0.95) == np.inf and mean_interval(one) is None
