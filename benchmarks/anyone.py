@@ -5,7 +5,7 @@
 
 Each set is fitted (`cfdiff fit`, which goes on where it was stopped), then at most --limit test images of each class
 are translated with the recipe, and evaluated. All samples, images as saved, groups that no model learned from; the
-judge's share stands beside its recall, what it says of real images of the class asked for. Intervals: 95 %, over groups.
+judge's share stands beside its recall, what it says of real images of the class asked for. Intervals are over groups.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _figures(measured: Evaluation) -> dict[str, Any]:
         "realistic": ("moved", "moved_real", "kid"),
         "noise": ("high_frequency", "high_frequency_real"),
         "where": ("auprc", "auroc"),
-        "pair": ("error_removed", "restored", "changed"),
+        "pair": ("error_removed", "restored", "sound_changed", "twin_dice"),
     }
     found: dict[str, Any] = {}
     for section, names in wanted.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from pathlib import Path
 
@@ -28,6 +29,20 @@ def recipe_of(weights: str | None, data: str | None) -> Path | None:
         return weights_folder(name) / NAME
     except UserError:  # said where the models are looked for, in the same words
         return None
+
+
+def fitted_splits(folder: Path, data: str | None) -> Path | None:
+    """The splits that `cfdiff fit` made, where the weights in `folder` were fitted to data of this name; else None.
+
+    So that what is translated by default is what no model learned from.
+    """
+    try:
+        told = json.loads((folder / "fit.json").read_text())
+        fitted = told["of"]["data"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    path = folder / "splits.csv"
+    return path if data is not None and fitted == Path(data).name and path.is_file() else None
 
 
 def read_recipe(path: Path, known: Collection[str]) -> Recipe:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
-from cfdiff.edit.recipe import read_recipe, recipe_of
+from cfdiff.edit.recipe import fitted_splits, read_recipe, recipe_of
 from cfdiff.registry import EDITS, GUIDES, SOLVERS, OneOf
 from cfdiff.settings import GUIDANCE, MODEL, PATH, PLACES, REGENERATE, RUN, Recipe, Settings
 
@@ -180,9 +180,13 @@ class EditSettings(Settings):
 
     @classmethod
     def recipe(cls, given: Mapping[str, Any]) -> Recipe | None:
-        """`edit.toml` of the weights that `given` leads to, if there is one."""
+        """`edit.toml` of the weights that `given` leads to, and the splits that they were fitted with."""
         path = cls.recipe_path(given)
-        return read_recipe(path, RECIPE_SETTINGS) if path is not None and path.is_file() else None
+        if path is None:
+            return None
+        found = read_recipe(path, RECIPE_SETTINGS) if path.is_file() else Recipe("", {})
+        splits = fitted_splits(path.parent, _asked(cls, given, "data")) if "splits" in cls.model_fields else None
+        return found if splits is None else Recipe(found.where, {"splits": splits, **found.values})
 
     @classmethod
     def recipe_path(cls, given: Mapping[str, Any]) -> Path | None:

@@ -121,7 +121,7 @@ def jackknife_interval(
     if g < 2 or not np.isfinite(without).all():
         return None
     error = math.sqrt((g - 1) / g * float(((without - without.mean()) ** 2).sum()))
-    half = Sample(np.zeros(int(sizes.sum())), np.repeat(np.arange(g), sizes)).t * error
+    half = Sample(np.zeros(int(sizes.sum())), np.repeat(np.arange(g), sizes)).resampled_t * error
     return max(within[0], value - half), min(within[1], value + half)
 
 
@@ -135,7 +135,7 @@ def widened(
     """
     low, high = np.nanquantile(drawn, [0.025, 0.975])
     sample = Sample(np.zeros(n), groups if over(groups) == "groups" else None)
-    factor = sample.t / Z * math.sqrt(sample.count / (sample.count - 1))
+    factor = sample.resampled_t / Z * math.sqrt(sample.count / (sample.count - 1))
     return (
         float(max(within[0], value - factor * max(0.0, value - low))),
         float(min(within[1], value + factor * max(0.0, high - value))),
@@ -156,7 +156,8 @@ def wilson(hits: float, n: float, z: float = Z) -> Interval:
     p, z2n = hits / n, z * z / n
     centre = (p + z2n / 2) / (1 + z2n)
     half = z / (1 + z2n) * math.sqrt(p * (1 - p) / n + z2n / (4 * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # At the ends the formula is exact, and its rounding is not.
+    return 0.0 if hits == 0 else max(0.0, centre - half), 1.0 if hits == n else min(1.0, centre + half)
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,6 +203,12 @@ class Sample:
         share = self.mates * (self.count - 1) / (n - self.mates)  # the mates of a row over those in a mean square
         within = max(0.0, squares - among) / (n - self.count)
         return max(0.0, share * among / (self.count - 1) + (1 - share) * within) / n
+
+    @cached_property
+    def resampled_t(self) -> float:
+        """The same for as many groups of equal size as tell as much as these (n^2 / sum of n_g^2; Kish 1965), less 1: for
+        statistics whose spread is seen by resampling, where one large group hides that of the others."""
+        return float(stdtrit(max(1.0, len(self.values) / self.mates - 1), 0.975))
 
     @cached_property
     def t(self) -> float:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,8 +113,16 @@ def test_another_fit_is_not_written_over_and_the_same_one_is_only_looked_at(done
 def test_translate_takes_the_models_and_the_recipe_from_the_folder(done: Done, tmp_path: Path) -> None:
     values: dict[str, Any] = {"data": str(done.data), "weights": str(done.out), "limit": 2, "device": "cpu"}
     s = resolve(TranslateSettings, None, values | {"out": tmp_path / "r.h5"})
+    assert s.splits == done.out / "splits.csv"
+    told = tomllib.loads((done.out / "edit.toml").read_text())
+    assert told and all(getattr(s, name) == value for name, value in told.items())
     summary = translate(s)
     assert summary.images == 2 and summary.flipped_verifier is not None
+    with h5py.File(tmp_path / "r.h5") as file:
+        source = open_source(done.data, split="test", splits=s.splits)
+        assert set(file["id"].asstr()[:]) <= set(source.ids.tolist())
+    other = tmp_path / "others.npz"
+    assert resolve(TranslateSettings, None, values | {"data": str(other)}).splits is None, "of other data"
 
 
 def test_a_damaged_state_is_said_and_force_begins_anew(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from cfdiff.edit.editor import Editor
 from cfdiff.edit.settings import EditSettings
 from cfdiff.errors import UserError
 from cfdiff.metrics.intervals import wilson
+from cfdiff.models.checkpoint import Card, save_model
+from cfdiff.models.unet import UNet, UNetConfig
 from cfdiff.settings import resolve
 from cfdiff.store import open_result
 from cfdiff.translate.run import translate
@@ -417,6 +419,22 @@ def test_the_default_search_tries_solvers_guides_and_ways_of_editing_and_takes_w
     assert resolve(TranslateSettings, tmp_path / "all.toml", {}).solver == result.chosen["solver"]
     named = tune(make(tune=("ratio", "w"), trials=1, images=1, out=tmp_path / "w.toml"))
     assert any("leave no choice for it: w" in words for words in named.warnings)
+
+
+def test_with_a_diffusion_model_that_knows_the_classes_its_guide_and_weight_are_searched(
+    make: Make, toy: Any, toys: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "told"
+    shutil.copytree(toy.weights, folder)
+    config = UNetConfig(channels=1, size=(16, 16), width=8, mult=(1, 2), attention=(), classes=2)
+    data = {"classes": list(toys.CLASSES)}
+    card = Card("diffusion", config.model_dump(), toys.SCHEDULE.config, data, {}, condition="class")
+    save_model(folder / "diffusion.safetensors", UNet(config), card)
+    s = make(weights=str(folder), tune=("guides", "w"), trials=8, images=1, retries=0, steps=2, depth=0.2)
+    result = tune(s)
+    tried = [line["values"] for line in json.loads((tmp_path / "tuned.toml.trials.json").read_text())["trials"]]
+    assert set(result.chosen) == {"guides", "w"} and any("cfg" in values["guides"] for values in tried)
+    assert all(values["w"] == s.w for values in tried if "cfg" not in values["guides"]), "it does nothing there"
 
 
 def test_the_front_is_that_of_the_log_and_a_member_is_picked_without_an_edit(
