@@ -206,8 +206,10 @@ class Sample:
 
     @cached_property
     def resampled_t(self) -> float:
-        """The same for as many groups of equal size as tell as much as these (n^2 / sum of n_g^2; Kish 1965), less 1: for
-        statistics whose spread is seen by resampling, where one large group hides that of the others."""
+        """The same for as many groups of equal size as tell as much as these (n^2 / sum of n_g^2; Kish 1965), less 1.
+
+        For statistics whose spread is seen by resampling, where one large group hides that of the others.
+        """
         return float(stdtrit(max(1.0, len(self.values) / self.mates - 1), 0.975))
 
     @cached_property
