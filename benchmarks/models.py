@@ -43,7 +43,7 @@ def main() -> None:
     groups = source.ids if source.groups is None else source.groups
 
     rows: list[dict[str, Any]] = []
-    for part in ("checker", "judge"):
+    for part in ("checker", "verifier", "judge"):
         right = probabilities(getattr(cast, part), x0).argmax(1).numpy() == source.labels
         rows.append({"model": part, "level": 0, "alpha_bar": 1.0, **balanced(right, source.labels, groups)})
     for depth in DEPTHS:
