@@ -44,7 +44,10 @@ def main() -> None:
 
     rows: list[dict[str, Any]] = []
     for part in ("checker", "verifier", "judge"):
-        right = probabilities(getattr(cast, part), x0).argmax(1).numpy() == source.labels
+        model = getattr(cast, part)
+        if model is None:
+            continue
+        right = probabilities(model, x0).argmax(1).numpy() == source.labels
         rows.append({"model": part, "level": 0, "alpha_bar": 1.0, **balanced(right, source.labels, groups)})
     for depth in DEPTHS:
         level = round(depth * cast.schedule.T)
