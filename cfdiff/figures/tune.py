@@ -55,7 +55,7 @@ def trade_off(
     ax.plot(100 * flip[chosen], change[chosen], "o", ms=15, mfc="none", mec=_CHOSEN, mew=2.2, zorder=4)
     ax.set_xlabel(f"flipped by the {decided_by}, worse direction (%)", fontsize=8)
     ax.set_ylabel("mean |difference|, worse direction", fontsize=8)
-    ax.set_ylim(0, None)
+    ax.set_ylim(0, 1.1 * float(change.max()) or 1.0)  # 1 where nothing changes at all
     ax.tick_params(labelsize=7)
     ax.spines[["top", "right"]].set_visible(False)
     bar = figure.colorbar(points, ax=ax, pad=0.02, aspect=30)

@@ -18,7 +18,8 @@ DEPTH, STEPS, REDRAW_DEPTH = (0.15, 0.7), (4, 40), (0.5, 0.9)
 QUICK = ("ddim", "dpm++", "unipc")
 """Solvers that are worth a try: one call a step and the same image each time. ddpm draws noise, heun asks twice."""
 TOGETHER = ("noisy", "clean", "both", "cfg", "noisy+cfg", "clean+cfg", "noisy+clean+cfg")
-KNOWN: tuple[Values, ...] = ({"solver": "dpm++", "steps": 8}, {"edit": "auto"})
+CHEAP: Values = {"solver": "dpm++", "steps": 8}
+KNOWN: tuple[Values, ...] = (CHEAP, {"edit": "auto"})
 """What is tried right after the start, each with the start's other settings: a cheap way that is good on most data,
 and the way that finds more where the other class is another shape."""
 

@@ -417,6 +417,7 @@ def test_the_default_search_tries_solvers_guides_and_ways_of_editing_and_takes_w
     tried = [line["values"] for line in json.loads((tmp_path / "all.toml.trials.json").read_text())["trials"]]
     assert (tried[1]["solver"], tried[1]["steps"], tried[2]["edit"]) == ("dpm++", 8, "auto")
     assert resolve(TranslateSettings, tmp_path / "all.toml", {}).solver == result.chosen["solver"]
+    assert json.loads((tmp_path / "all.toml.trials.json").read_text())["trials"][1]["state"] == "complete"
     named = tune(make(tune=("ratio", "w"), trials=1, images=1, out=tmp_path / "w.toml"))
     assert any("leave no choice for it: w" in words for words in named.warnings)
 
