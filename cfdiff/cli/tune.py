@@ -68,18 +68,20 @@ def table(result: TuneResult) -> PlainTable:
 
 def front_table(result: TuneResult) -> PlainTable:
     """What no trial beats in flips, change and calls at once, on the tuning images."""
-    heads = ("--pick", f"{result.decided_by} %", "change", "calls", "", *result.start)
     title = f"Pareto front of {result.complete} settings on all tuning images, the worse direction of each figure"
-    shown = PlainTable(*heads, title=title, **_STYLE)
+    shown = PlainTable(title=title, **_STYLE)
+    for head in ("--pick", f"{result.decided_by} %", "change", "calls"):
+        shown.add_column(head, no_wrap=True)
+    shown.add_column("settings, as far as they are not those of the start")
     for member in result.front:
-        marks = {0: result.started_from, result.trial: _chosen(result)}
+        differ = [f"{name} = {value}" for name, value in member.values.items() if value != result.start[name]]
+        words = ", ".join(differ) or f"{result.started_from} settings"
         shown.add_row(
             str(member.k),
             _share((member.flipped, member.flipped_95)),
             f"{member.change:.4f}",
             f"{member.calls:.1f}",
-            marks.get(member.trial, ""),
-            *(f"{value}" for value in member.values.values()),
+            f"{words} ({_chosen(result)})" if member.trial == result.trial else words,
         )
     return shown
 

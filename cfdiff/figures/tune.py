@@ -49,7 +49,11 @@ def trade_off(
     for some, size, edge in ((complete & ~member, 26, "0.7"), (member, 60, "0.1")):
         points = ax.scatter(100 * flip[some], change[some], size, calls[some], ec=edge, lw=0.9, zorder=3, **style)
     for k, trial in enumerate(front.tolist(), 1):
-        ax.annotate(str(k), (100 * flip[trial], change[trial]), (7, 5), textcoords="offset points", fontsize=7)
+        # Spread, as members with the same share of flips lie close to one another.
+        away = (-26, 10 * (k - (len(front) + 1) / 2))
+        line = {"arrowstyle": "-", "lw": 0.5, "color": "0.5"}
+        at = (100 * flip[trial], change[trial])
+        ax.annotate(str(k), at, away, textcoords="offset points", fontsize=7, arrowprops=line, va="center")
     ax.axvline(100 * goal, color="0.6", lw=0.8, ls="--", zorder=0)
     ax.plot(100 * flip[0], change[0], "s", ms=13, mfc="none", mec=_START, mew=1.6, zorder=4)
     ax.plot(100 * flip[chosen], change[chosen], "o", ms=15, mfc="none", mec=_CHOSEN, mew=2.2, zorder=4)
