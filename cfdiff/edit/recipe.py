@@ -7,17 +7,17 @@ from collections.abc import Collection
 from pathlib import Path
 
 from cfdiff.errors import UserError
-from cfdiff.models.bundled import weights_folder
+from cfdiff.models.bundled import WEIGHTS, weights_folder
 from cfdiff.settings import Recipe, read_toml
 
 NAME = "edit.toml"
 
 
 def weights_name(weights: str | None, data: str | None) -> str | None:
-    """What --weights says, or where it says nothing the bundled data, whose weights are bundled too; else None."""
+    """What --weights says, or where it says nothing the bundled data, if its weights are bundled too; else None."""
     from cfdiff.data.bundled import BUNDLED  # `cfdiff.data` knows numpy, and `--help` need not
 
-    return weights or (data if data in BUNDLED else None)
+    return weights or (data if data in BUNDLED and (WEIGHTS / data).is_dir() else None)
 
 
 def recipe_of(weights: str | None, data: str | None) -> Path | None:

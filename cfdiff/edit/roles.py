@@ -153,8 +153,8 @@ def model_paths(s: EditSettings, data: str, role: str) -> tuple[Path, ...]:
     if weights is None:
         if role == "diffusion":
             raise UserError(
-                f"cfdiff has no weights for {Path(data).name!r}: name yours with --diffusion, --guide, --checker and "
-                "--judge, or with --weights, a folder that holds them."
+                f"cfdiff has no weights for {Path(data).name!r}: make some (cfdiff fit) and name their folder with "
+                "--weights, or each with --diffusion, --guide, --checker and --judge."
             )
         return ()
     paths = role_files(weights_folder(weights), role)

@@ -198,7 +198,7 @@ class EditSettings(Settings):
     @property
     def guide_names(self) -> list[str]:
         """The names in registry.GUIDES that `guides` stands for."""
-        return ["noisy", "clean"] if self.guides == "both" else self.guides.split("+")
+        return list(dict.fromkeys(self.guides.replace("both", "noisy+clean").split("+")))
 
 
 RECIPE_SETTINGS = frozenset(EditSettings.model_fields) - PLACES - {"seed", "batch_size", "precision"}

@@ -157,7 +157,7 @@ def test_a_preview_of_no_known_kind_or_place_or_content(refused: Refused, toy: A
     for part in ("diffusion", "guide"):
         (few / f"{part}.safetensors").write_bytes((toy.weights / f"{part}.safetensors").read_bytes())
     options = {"weights": few, "guides": "noisy", "retries": 0, "preview": tmp_path / "run.png"}
-    assert "neither judge nor checker" in refused("--open-loop", **options)
+    assert "no model here gives any" in refused("--open-loop", **options)
 
 
 def test_data_without_masks_for_the_masks_of_the_data(refused: Refused, tmp_path: Path) -> None:

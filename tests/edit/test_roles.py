@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from cfdiff.data.open import open_source
-from cfdiff.edit.roles import Cast, load_cast, probabilities
+from cfdiff.edit.roles import Cast, load_cast, model_paths, probabilities
 from cfdiff.errors import UserError
+from cfdiff.translate.settings import TranslateSettings
 
 
 def cast_of(toy: Any, **changes: Any) -> Cast:
@@ -105,3 +106,17 @@ def test_a_stored_verdict_is_on_one_thread_and_a_figure_may_take_all(toy: Any) -
     finally:
         torch.set_num_threads(before)
     assert torch.allclose(exact, quick, atol=1e-5)
+
+
+def test_bundled_data_without_weights_takes_the_models_that_are_named_and_misses_no_other() -> None:
+    s = TranslateSettings(data="pneumoniamnist", diffusion=Path("d.safetensors"), guide=Path("g.safetensors"))
+    assert model_paths(s, s.data, "diffusion") == (Path("d.safetensors"),)
+    assert model_paths(s, s.data, "verifier") == ()
+    with pytest.raises(UserError, match="has no weights for 'pneumoniamnist': make some .cfdiff fit."):
+        model_paths(TranslateSettings(data="pneumoniamnist"), "pneumoniamnist", "diffusion")
+
+
+def test_both_stands_for_two_guides_also_beside_others() -> None:
+    assert TranslateSettings(guides="both").guide_names == ["noisy", "clean"]
+    assert TranslateSettings(guides="both+cfg").guide_names == ["noisy", "clean", "cfg"]
+    assert TranslateSettings(guides="clean+both").guide_names == ["clean", "noisy"]

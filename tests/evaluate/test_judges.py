@@ -109,7 +109,7 @@ def test_judges_that_are_one_or_that_steered_are_refused(run: Path, toy: Any, se
     copy.write_bytes(second.read_bytes())
     for judges, words in (
         ((second, copy), "names the same model twice"),
-        ((second, toy.weights / "checker.safetensors"), "steered or checked"),
+        ((second, toy.weights / "checker.safetensors"), "steered or accepted"),
         ((second, tmp_path / "none.safetensors"), "no model file"),
         ((second, toy.weights / "guide.safetensors"), "clean-classifier"),
     ):

@@ -174,7 +174,7 @@ def test_a_mistake_is_one_sentence_and_writes_nothing(run: Path, tmp_path: Path)
         ({"evaluation": bad}, "is no evaluation"),
         ({"evaluation": text}, "is no evaluation"),
         ({"evaluation": tmp_path / "none.json"}, "cannot be read"),
-        ({"weights": "nowhere"}, "no weights at 'nowhere'"),
+        ({"weights": "nowhere"}, "no folder 'nowhere', nor does"),
         ({"masks": "nowhere"}, "nowhere"),
         ({"out": tmp_path / "report.pdf"}, "should end in .html"),
     ]
