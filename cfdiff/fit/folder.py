@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from cfdiff.errors import UserError
-from cfdiff.files import atomic, try_writing
-from cfdiff.store.claims import Claims
+from cfdiff.files import atomic
+from cfdiff.store.claims import held
+from cfdiff.store.output import own_folder
 
 FORMAT = "cfdiff-fit-1"
 
@@ -63,23 +64,9 @@ class FitFolder:
         Raises:
             UserError: it cannot be written, or another fit is at work there.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            try_writing(self.path)
-        except OSError as error:
-            raise UserError(
-                f"The folder {str(self.path)!r} cannot be written ({error.strerror}): give another --out."
-            ) from error
-        claims = Claims(self.path)
-        try:
-            while not claims.take("fit"):
-                if claims.others():
-                    raise UserError(
-                        f"Another fit is at work in {self.path}: wait until it has ended, or give another --out."
-                    )
+        own_folder(self.path)
+        with held(self.path, "fit", "fit"):
             yield
-        finally:
-            claims.close()
 
     def read(self, of: dict[str, Any], force: bool) -> State | None:
         """What stands there of the same fit; None where there is nothing, or with `force` where it is another.

@@ -13,9 +13,11 @@ import secrets
 import socket
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cfdiff.errors import UserError
 from cfdiff.files import temporary
 
 _HELD: set[str] = set()  # what the claims of this process say, whichever object holds them
@@ -163,3 +165,22 @@ def _started(pid: int) -> str:
     except PermissionError:
         pass
     return ""  # alive, on a system without /proc
+
+
+@contextmanager
+def held(folder: Path, name: str, work: str) -> Iterator[None]:
+    """Hold the claim `name` on a folder while a piece of work goes on that only one process may do there.
+
+    Raises:
+        UserError: another one is at it; `work` says what, as "training".
+    """
+    claims = Claims(folder)
+    try:
+        while not claims.take(name):
+            if claims.others():
+                raise UserError(
+                    f"Another {work} is at work in {folder}: wait until it has ended, stop it, or give another --out."
+                )
+        yield
+    finally:
+        claims.close()

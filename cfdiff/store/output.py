@@ -32,6 +32,17 @@ def check_output(path: Path, force: bool = False, option: str = "--out") -> None
         raise UserError(f"Cannot write in {folder} ({error.strerror}): choose another {option}.") from error
 
 
+def own_folder(folder: Path) -> None:
+    """Make the folder that a long work writes many files to; UserError where it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try_writing(folder)
+    except OSError as error:
+        raise UserError(
+            f"The folder {str(folder)!r} cannot be written ({error.strerror}): give another --out."
+        ) from error
+
+
 def make_folder(folder: Path) -> None:
     """Make the folder of a default output, where it is not there; UserError if that cannot be."""
     try:

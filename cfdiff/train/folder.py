@@ -6,15 +6,16 @@ import csv
 import json
 import pickle
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cfdiff.errors import UserError
-from cfdiff.files import atomic, try_writing
-from cfdiff.store.claims import Claims
+from cfdiff.files import atomic
+from cfdiff.store.claims import held
+from cfdiff.store.output import own_folder
 from cfdiff.train.settings import TrainSettings
 
 FREE = frozenset(
@@ -42,13 +43,7 @@ class RunFolder:
 
     def check(self) -> None:
         """Make the folder; raise UserError where it cannot be written, or holds a model that would be lost."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            try_writing(self.path)
-        except OSError as error:
-            raise UserError(
-                f"The folder {str(self.path)!r} cannot be written ({error.strerror}): give another --out."
-            ) from error
+        own_folder(self.path)
         if self.model.exists() and not self._state.exists() and not self.s.force:
             raise UserError(
                 f"{self.path} holds a model but no state to continue: give another --out, or --force to replace it."
@@ -61,17 +56,8 @@ class RunFolder:
         Raises:
             UserError: another training is at work there.
         """
-        claims = Claims(self.path)
-        try:
-            while main and not claims.take("training"):
-                if claims.others():
-                    raise UserError(
-                        f"Another training is at work in {self.path}: wait until it has ended, stop it, or give "
-                        "another --out."
-                    )
+        with held(self.path, "training", "training") if main else nullcontext():
             yield
-        finally:
-            claims.close()
 
     def begin(self) -> None:
         """Clear what an earlier training left."""
