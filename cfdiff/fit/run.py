@@ -100,16 +100,15 @@ class _Runner:
     def _stage(self, name: str) -> Iterator[tuple[float, Progress]]:
         """(seconds that the stage may take in all, its progress); what it took is written down as it goes.
 
-        A stage that was done when the fit was stopped is gone through again: a training that has had its time, a search
-        that is in its log, and a result that is there cost no more than a look.
+        A stage that was done when the fit was stopped is gone through again: a training that has had its time, or a
+        search that is in its log, costs no more than a look; where there is more time than before, it goes on.
         """
         clock = Clock(60 * self.fit.s.minutes, self.state.used)
         allotted, before, started = clock.allotted(name), clock.used.get(name, 0.0), time.monotonic()
         written = started
 
         def note(done: bool) -> None:
-            spent = before if name in self.state.done else before + time.monotonic() - started
-            self.state = self.state.with_time(name, spent)
+            self.state = self.state.with_time(name, before + time.monotonic() - started)
             self.fit.folder.write(self.state.ended(name) if done else self.state)
 
         def tell(what: str, done: int, n: int) -> None:
