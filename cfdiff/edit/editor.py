@@ -127,6 +127,8 @@ class Editor:
         self.calls_a_gradient = sum(GUIDES[name].calls_a_gradient(s) for name in s.guide_names)
         for rung in self.rungs:  # an impossible depth or step count is said before any computation
             self.tau(rung.depth)
+        if "regenerate" in self.ways:
+            make_tau(cast.schedule, s.redraw_depth, s.redraw_steps, "uniform")
 
     def tau(self, depth: float) -> list[int]:
         """The levels for `depth`: deeper rungs keep the number of steps."""

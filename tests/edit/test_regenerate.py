@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from exact import ExactChecker, model
+from torch import Tensor
+
+from cfdiff.edit.editor import Editor
+from cfdiff.edit.ladder import redraws
+from cfdiff.edit.roles import Cast
+from cfdiff.errors import UserError
+from cfdiff.translate.run import translate
+
+Images = Callable[..., np.ndarray]
+Settings = Callable[..., Any]
+QUICK = {"edit": "regenerate", "redraw_steps": 8, "redraw_depth": 0.9, "redraw_share": 0.2, "redraw_grow": 3}
+
+
+class Never(ExactChecker):
+    """A verifier that no edit convinces."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros(len(x), 2)
+
+
+def names(n: int) -> list[str]:
+    return [f"i{k}" for k in range(n)]
+
+
+def test_the_place_is_where_the_classes_differ_and_outside_is_the_source(
+    exact_cast: Cast, exact_images: Images, edit_settings: Settings
+) -> None:
+    images = exact_images(6)
+    edits = Editor(exact_cast, edit_settings(**QUICK)).edit(images, names(6), 1)
+    assert edits.mask is not None and edits.saliency is not None and edits.accepting is not None
+    outside = ~edits.mask
+    assert (edits.counterfactual[outside] == images[outside]).all() and outside.mean() > 0.3
+    assert edits.mask[:, 1:4, 1:4].mean() > 0.9, "the classes differ at (1..3, 1..3)"
+    assert (edits.saliency.max((1, 2)) == 1).all() and edits.saliency.min() >= 0
+    assert (edits.accepting[:, 1] > 0.5).all() and set(edits.edit) == {"regenerate"}
+
+
+def test_a_draw_costs_its_steps_and_no_encoding(
+    exact_cast: Cast, exact_images: Images, edit_settings: Settings
+) -> None:
+    cast = replace(exact_cast, verifier=model(Never(), "clean-classifier"))
+    edits = Editor(cast, edit_settings(**QUICK, redraw_times=3, redraws=2)).edit(exact_images(2), names(2), 1)
+    assert edits.network_calls.tolist() == [2 * (3 * 7 + 1)] * 2 and edits.retries.tolist() == [1, 1]
+
+
+def test_draws_are_from_other_noise_stronger_and_in_more_of_the_image(edit_settings: Settings) -> None:
+    rungs = redraws(edit_settings(**QUICK, redraws=3))
+    assert [rung.draw for rung in rungs] == [0, 1, 2]
+    assert [rung.share for rung in rungs] == pytest.approx([0.2, 0.3, 0.45])
+    assert rungs[0].ratio is not None and rungs[2].ratio == pytest.approx(2.25 * rungs[0].ratio)
+    assert len(redraws(edit_settings(**QUICK, scale=0))) == 1
+
+
+def test_auto_keeps_the_smaller_accepted_change_of_both_ways(
+    exact_cast: Cast, exact_images: Images, edit_settings: Settings
+) -> None:
+    images = exact_images(8)
+    found = {
+        way: Editor(exact_cast, edit_settings(**{**QUICK, "edit": way, "depth": 1.0, "retries": 2})).edit(
+            images, names(8), 1
+        )
+        for way in ("anchored", "regenerate", "auto")
+    }
+
+    def change(way: str) -> np.ndarray:
+        return np.abs(found[way].counterfactual.astype(float) - images).mean((1, 2, 3))
+
+    both = np.minimum(change("anchored"), change("regenerate"))
+    accepted = [(found[way].accepting[:, 1] >= 0.9).all() for way in ("anchored", "regenerate")]  # type: ignore[index]
+    assert all(accepted) and change("auto") == pytest.approx(both)
+    calls = found["anchored"].network_calls + found["regenerate"].network_calls
+    assert (found["auto"].network_calls == calls).all()
+    smaller = np.where(change("anchored") <= change("regenerate"), "anchored", "regenerate")
+    assert (found["auto"].edit == smaller).all()
+
+
+def test_without_guidance_only_noise_is_drawn_and_a_depth_that_cannot_be_is_said_at_once(
+    exact_cast: Cast, exact_images: Images, edit_settings: Settings
+) -> None:
+    edits = Editor(exact_cast, edit_settings(**QUICK, scale=0)).edit(exact_images(2), names(2), 1)
+    assert edits.guide_calls.tolist() == [0, 0]
+    with pytest.raises(UserError, match="steps"):
+        Editor(exact_cast, edit_settings(**{**QUICK, "redraw_steps": 500}))
+
+
+def test_a_result_says_which_way_was_kept_where_and_by_what_map(toy: Any, tmp_path: Any) -> None:
+    translate(toy.settings(tmp_path / "r.h5", limit=3, edit="auto", redraw_steps=4, redraws=1))
+    with h5py.File(tmp_path / "r.h5") as file:
+        assert set(file["guidance/edit"].asstr()[:]) <= {"anchored", "regenerate"}
+        assert file["saliency"].shape == file["mask"].shape == (3, 16, 16)
+        kept = file["guidance/edit"].asstr()[:] == "regenerate"
+        outside = ~file["mask"][:][kept]
+        assert (file["source"][:][kept][outside] == file["counterfactual"][:][kept][outside]).all()
