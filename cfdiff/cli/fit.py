@@ -16,7 +16,7 @@ never steers, and shows both directions on test images. Give the same command ag
 stopped. Then: cfdiff translate --data DATA --weights OUT --from negative."""
 
 
-@command(FitSettings, DOC, arguments=("data",))
+@command(FitSettings, DOC, names={"json_": "--json"}, arguments=("data",))
 def fit(settings: FitSettings) -> None:
     from cfdiff.fit.run import fit as run
 

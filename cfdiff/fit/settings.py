@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from cfdiff.settings import DATA, OUTPUT, RUN, DataSettings
 
@@ -12,6 +12,9 @@ from cfdiff.settings import DATA, OUTPUT, RUN, DataSettings
 class FitSettings(DataSettings):
     """cfdiff fit."""
 
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    data: str = Field(description="Bundled name, folder per class, .csv, .npz or .h5.", json_schema_extra=DATA)
     out: Path | None = Field(
         None, json_schema_extra=OUTPUT, description="Folder for models, recipe, pictures and card [default: runs/DATA]."
     )

@@ -76,3 +76,14 @@ def test_too_little_time_for_a_first_model_is_said_with_what_it_takes(monkeypatc
 
 def test_the_settings_have_a_place_for_the_data_and_defaults_for_the_rest() -> None:
     assert FitSettings(data="x").minutes == 60
+
+
+def test_the_command_asks_for_the_data_and_has_the_spellings_of_the_others() -> None:
+    from typer.testing import CliRunner
+
+    from cfdiff.cli.app import app
+
+    missing = CliRunner().invoke(app, ["fit"])
+    assert missing.exit_code == 2 and "DATA" in missing.output
+    shown = CliRunner().invoke(app, ["fit", "--help"], env={"COLUMNS": "200"}).output
+    assert "--json " in shown and "--minutes" in shown and "[default: 60.0]" in shown
