@@ -31,6 +31,7 @@ from cfdiff.engine import (
     q_sample,
 )
 from cfdiff.engine.joint import chunked
+from cfdiff.engine.saliency import place
 from cfdiff.registry import EDITS, GUIDES, SOLVERS
 
 
@@ -82,6 +83,31 @@ class Attempt:
     guided: Tensor
     network_calls: Tensor
     mask: Tensor | None = None
+
+
+class Counter:
+    """Counts what an attempt on n images costs: network calls, and guided steps (n,) int64, on their device."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.calls = 0
+        self.guided = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+
+    def counted(self, denoise: Denoise) -> Denoise:
+        """The same denoiser, counted."""
+
+        def ask(x: Tensor, level: int) -> Tensor:
+            self.calls += 1
+            return denoise(x, level)
+
+        return ask
+
+    def step(self, step: Step) -> None:
+        """A step was taken."""
+        self.guided.add_(step.active)
+
+    def cost(self, calls_a_gradient: int) -> Tensor:
+        """(n,) network calls of each image; a guided step took so many besides."""
+        return self.guided * calls_a_gradient + self.calls
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,22 +213,10 @@ class Editor:
     ) -> Attempt:
         """As `decode`, with any guidance, told what `path` was; the network gets `chunk` images a call, all if None."""
         cast, s = self.cast, self.s
-        x = path.x[0]
-        guided = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        ask = self.denoiser(path.told, chunk)
-        calls = 0
-
-        def denoise(x: Tensor, level: int) -> Tensor:
-            nonlocal calls
-            calls += 1
-            return ask(x, level)
-
-        def count(step: Step) -> None:
-            guided.add_(step.active)
-
+        count = Counter(path.x[0])
         z = decode(
             cast.schedule,
-            denoise,
+            count.counted(self.denoiser(path.told, chunk)),
             path,
             solver=self.solver(),
             guidance=guidance,
@@ -210,9 +224,9 @@ class Editor:
             mask=mask,
             clip=s.clip,
             noise=NoiseSource(s.seed, ids),
-            callback=count,
+            callback=count.step,
         )
-        return Attempt(z, guided, guided * self.calls_a_gradient + calls)
+        return Attempt(z, count.guided, count.cost(self.calls_a_gradient))
 
     def reconstruct(
         self, images: np.ndarray, ids: Sequence[str], labels: np.ndarray | None = None
@@ -357,9 +371,7 @@ def changed_region(change: Tensor, share: float, blur: int = 3, grow: int = 3) -
     """(B, 1, H, W) mask in [0, 1] of the `share` most changed pixels of (B, C, H, W), dilated, with a soft edge."""
     size = change.abs().mean(1, keepdim=True)
     size = F.avg_pool2d(size, blur, 1, blur // 2)
-    threshold = size.flatten(1).quantile(1 - share, dim=1).view(-1, 1, 1, 1)
-    mask = F.max_pool2d((size >= threshold).float(), grow, 1, grow // 2)
-    return F.avg_pool2d(mask, blur, 1, blur // 2)
+    return F.avg_pool2d(place(size, share, grow), blur, 1, blur // 2)
 
 
 def as_saved(images: np.ndarray, x0: Tensor, x: Tensor) -> tuple[np.ndarray, np.ndarray]:

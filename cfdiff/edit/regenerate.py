@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cfdiff.edit.editor import Attempt, Batch, Editor
+from cfdiff.edit.editor import Attempt, Batch, Counter, Editor
 from cfdiff.edit.ladder import Rung, redraws
-from cfdiff.engine import Denoise, NoiseSource, Step, make_tau
+from cfdiff.engine import NoiseSource, make_tau
 from cfdiff.engine.regenerate import regenerate
 from cfdiff.engine.saliency import clean_saliency, joined, noisy_saliency, place
 from cfdiff.registry import GUIDES
@@ -40,7 +40,7 @@ class Regenerate:
         inside = cast.space.mask(pixels) if mask is None else mask
         names = [batch.ids[i] for i in rows.tolist()]
         target = batch.target[here]
-        count = Counter(len(rows), batch.z.device)
+        count = Counter(batch.z[here])
         # The place is the other class's from its first noise on, so that is what a conditional denoiser is told.
         told = target if cast.denoise.conditional else None
         guides = [GUIDES[name].make(cast, s.model_copy(update={"base": "none"})) for name in s.guide_names]
@@ -57,8 +57,7 @@ class Regenerate:
             clip=cast.space.discrete,
             callback=count.step,
         )
-        calls = count.guided * editor.calls_a_gradient + count.calls
-        return Attempt(z, count.guided, calls, pixels if mask is None else None)
+        return Attempt(z, count.guided, count.cost(editor.calls_a_gradient), pixels if mask is None else None)
 
 
 def find(editor: Editor, batch: Batch) -> Tensor:
@@ -74,24 +73,3 @@ def find(editor: Editor, batch: Batch) -> Tensor:
     if cast.checker is not None:
         maps.append(clean_saliency(cast.checker_log_prob, batch.x, batch.target))
     return joined(maps)
-
-
-class Counter:
-    """Counts what an attempt on n images costs: network calls, and guided steps (n,) int64."""
-
-    def __init__(self, n: int, device: torch.device) -> None:
-        self.calls = 0
-        self.guided = torch.zeros(n, dtype=torch.int64, device=device)
-
-    def counted(self, denoise: Denoise) -> Denoise:
-        """The same denoiser, counted."""
-
-        def ask(x: Tensor, level: int) -> Tensor:
-            self.calls += 1
-            return denoise(x, level)
-
-        return ask
-
-    def step(self, step: Step) -> None:
-        """A step was taken."""
-        self.guided.add_(step.active)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -91,9 +92,13 @@ class Cast:
     def guide_max_level(self) -> int | None:
         """The noisiest level at which the guide was better than chance in validation; None where it does not say."""
         assert self.guide is not None
-        by_level = self.guide.card.training.get("validation", {}).get("val_accuracy_by_level", {})
-        good = [int(level) for level, accuracy in by_level.items() if accuracy >= CHANCE]
-        return None if len(good) == len(by_level) else max(good, default=0)
+        return reach(self.guide.card.training.get("validation", {}).get("val_accuracy_by_level", {}))
+
+
+def reach(by_level: Mapping[str, float]) -> int | None:
+    """The noisiest level at which a guide's accuracy is above `CHANCE`; None for all that were measured, 0 for none."""
+    good = [int(level) for level, accuracy in by_level.items() if accuracy >= CHANCE]
+    return None if len(good) == len(by_level) else max(good, default=0)
 
 
 @torch.no_grad()

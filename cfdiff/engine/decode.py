@@ -86,7 +86,7 @@ def decode(
     """
     solver.reset()
     unguided = copy.deepcopy(solver)  # a memory of its own: two walks, two histories
-    bound = clipped if clip else _as_is
+    bound = clipped if clip else as_is
     tau, S = trajectory.tau, trajectory.steps
     x = trajectory.x[S]
 
@@ -128,7 +128,7 @@ def unguided_step(eps: Tensor) -> GuidanceStep:
     return GuidanceStep(eps, eps.new_zeros(len(eps)), eps.new_zeros(len(eps), dtype=torch.bool))
 
 
-def _as_is(schedule: NoiseSchedule, x: Tensor, level: int, eps: Tensor) -> Tensor:
+def as_is(schedule: NoiseSchedule, x: Tensor, level: int, eps: Tensor) -> Tensor:
     return eps
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from cfdiff.engine.decode import Step, clipped, unguided_step
+from cfdiff.engine.decode import Step, as_is, clipped, unguided_step
 from cfdiff.engine.guidance import Guidance, GuidanceStep
 from cfdiff.engine.noise import NoiseSource
 from cfdiff.engine.process import Denoise, q_sample, x0_from_eps
@@ -53,20 +53,26 @@ def regenerate(
         (B, C, H, W) float32, not clipped.
     """
     solver.reset()
+    bound = clipped if clip else as_is
     S = len(tau) - 1
+
+    def steered(x: Tensor, level: int) -> tuple[Tensor, Tensor, GuidanceStep, Tensor]:
+        """eps and x0_hat as guidance sees them, what it made of them, and that eps as the solver takes it."""
+        eps = bound(schedule, x, level, denoise(x, level).to(x.dtype))
+        x0_hat = x0_from_eps(schedule, x, level, eps)
+        guided = unguided_step(eps) if guidance is None else guidance(x, level, eps, x0_hat)
+        return eps, x0_hat, guided, bound(schedule, x, level, guided.eps)
+
+    def ask(x: Tensor, level: int) -> Tensor:
+        return steered(x, level)[3]
+
     x = q_sample(schedule, x0, tau[S], noise.like(x0))
     for i in range(S, 0, -1):
         a, b = tau[i], tau[i - 1]
         times = resample if b > 0 else 1
         for again in range(times):
-            guided, eps, x0_hat = _steered(schedule, denoise, guidance, x, a, clip)
-            eps_guided = clipped(schedule, x, a, guided.eps) if clip else guided.eps
+            eps, x0_hat, guided, eps_guided = steered(x, a)
             z = noise.like(x) if solver.stochastic else None
-
-            def ask(x: Tensor, level: int) -> Tensor:
-                step = _steered(schedule, denoise, guidance, x, level, clip)[0]
-                return clipped(schedule, x, level, step.eps) if clip else step.eps
-
             x = solver.step(schedule, x, eps_guided, a, b, z, ask)
             outside = q_sample(schedule, x0, b, noise.like(x)) if b > 0 else x0
             x = torch.where(mask > 0, mask * x + (1 - mask) * outside, outside)
@@ -82,16 +88,3 @@ def renoise(schedule: NoiseSchedule, x: Tensor, b: int, a: int, noise: Tensor) -
     """x_a from x_b, a > b: q(x_a | x_b) = N(sqrt(ab_a / ab_b) x_b, 1 - ab_a / ab_b)  (Ho et al. 2020, eq. 2)."""
     kept = float(schedule.alpha_bar[a] / schedule.alpha_bar[b])
     return kept**0.5 * x + (1 - kept) ** 0.5 * noise
-
-
-def _steered(
-    schedule: NoiseSchedule, denoise: Denoise, guidance: Guidance | None, x: Tensor, level: int, clip: bool
-) -> tuple[GuidanceStep, Tensor, Tensor]:
-    """What guidance made of eps, the eps and x0_hat that it was given."""
-    eps = denoise(x, level).to(x.dtype)
-    if clip:
-        eps = clipped(schedule, x, level, eps)
-    x0_hat = x0_from_eps(schedule, x, level, eps)
-    if guidance is None:
-        return unguided_step(eps), eps, x0_hat
-    return guidance(x, level, eps, x0_hat), eps, x0_hat

@@ -48,7 +48,7 @@ def joined(maps: Sequence[Tensor], blur: int = 5) -> Tensor:
 
 
 def place(saliency: Tensor, share: float, grow: int) -> Tensor:
-    """(B, 1, H, W) float, 1 in the `share` of most salient pixels, dilated by a square of side `grow` (odd), else 0."""
+    """(B, 1, H, W) float, 1 in the `share` of highest pixels, dilated by a square of side `grow` (odd), else 0."""
     threshold = saliency.flatten(1).quantile(1 - share, dim=1).view(-1, 1, 1, 1)
     return F.max_pool2d((saliency >= threshold).float(), grow, 1, grow // 2)
 

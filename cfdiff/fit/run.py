@@ -19,6 +19,7 @@ from cfdiff.data.split_file import write_splits
 from cfdiff.data.splitting import plan_splits
 from cfdiff.data.values import unit
 from cfdiff.doctor.lines import Report
+from cfdiff.doctor.path import APART
 from cfdiff.edit.roles import pick_device
 from cfdiff.files import atomic
 from cfdiff.fit.folder import FitFolder, State
@@ -38,8 +39,6 @@ LOOKED_AT = 512
 """Images of which symmetry is measured."""
 KEEP_SECONDS = 5
 """Between notes of how far a stage is: what a kill costs of the count of time."""
-APART = 0.15
-"""Difference of the verifier's and the judge's shares above which a card warns."""
 
 
 def fit(s: FitSettings, progress: Progress = silent) -> FitResult:
@@ -108,8 +107,9 @@ class _Runner:
         written = started
 
         def note(done: bool) -> None:
-            self.state = self.state.with_time(name, before + time.monotonic() - started)
-            self.fit.folder.write(self.state.ended(name) if done else self.state)
+            state = self.state.with_time(name, before + time.monotonic() - started)
+            self.state = state.ended(name) if done else state
+            self.fit.folder.write(self.state)
 
         def tell(what: str, done: int, n: int) -> None:
             nonlocal written
@@ -125,7 +125,6 @@ class _Runner:
         tell("begins", 0, 1)
         yield allotted, tell
         note(True)
-        self.state = self.state.ended(name)
 
     def _result(
         self,

@@ -12,7 +12,7 @@ import numpy as np
 from cfdiff.data.source import Source
 from cfdiff.data.splitting import JUDGE, SPELLINGS, TEST, TRAIN, VAL, VERIFIER
 from cfdiff.doctor.lines import Report
-from cfdiff.edit.roles import CHANCE
+from cfdiff.edit.roles import reach
 from cfdiff.fit.folder import FitFolder, State
 from cfdiff.fit.settings import FitSettings
 from cfdiff.progress import Progress
@@ -50,6 +50,15 @@ class Fit:
         there = set(self.source.splits.tolist())
         return next(name for name in SPELLINGS.get(role, (role,)) if name in there)
 
+    def fewest(self, split: str) -> int:
+        """Images of the rarer class in a split."""
+        labels = self.source.labels[self.source.splits == split]
+        return min(int(np.sum(labels == k)) for k in (0, 1))
+
+    def result(self, start: str) -> Path:
+        """The result of a direction, by the class that it starts from; other files of it have that name too."""
+        return self.folder.path / f"{start}-to-{CLASSES[1 - CLASSES.index(start)]}.h5"
+
     @property
     def data(self) -> dict[str, Any]:
         """The settings that say which images, for any command."""
@@ -73,7 +82,7 @@ def train(fit: Fit, role: str, minutes: float, progress: Progress) -> TrainResul
     train_split, verifier_split = fit.split(TRAIN), fit.split(VERIFIER)
     split = {
         "diffusion": f"{train_split}+{verifier_split}",  # it gives no verdict, so it may know them
-        "verifier": verifier_split if _enough(fit, verifier_split) else f"{train_split}+{verifier_split}",
+        "verifier": verifier_split if fit.fewest(verifier_split) >= ALONE else f"{train_split}+{verifier_split}",
         "judge": fit.split(JUDGE),
     }.get(role, train_split)
     common: dict[str, Any] = {
@@ -119,7 +128,7 @@ def tune(fit: Fit, guide: TrainResult, minutes: float, progress: Progress) -> Tu
     from cfdiff.tune.run import tune as search
     from cfdiff.tune.settings import TuneSettings
 
-    few = min(int(np.sum((fit.source.splits == fit.split(VAL)) & (fit.source.labels == k))) for k in (0, 1))
+    few = fit.fewest(fit.split(VAL))
     settings = TuneSettings(
         **fit.data,
         **fit.machine,
@@ -138,8 +147,7 @@ def tune(fit: Fit, guide: TrainResult, minutes: float, progress: Progress) -> Tu
 
 def able(guide: TrainResult) -> bool:
     """Whether the guide was better than chance at any noise level in its last validation; where none was, it may be."""
-    by_level = guide.val_accuracy_by_level
-    return not by_level or any(accuracy >= CHANCE for level, accuracy in by_level.items() if int(level) > 0)
+    return reach(guide.val_accuracy_by_level or {}) != 0
 
 
 def show(fit: Fit, seconds: float, progress: Progress) -> Mapping[str, TranslateSummary]:
@@ -164,8 +172,8 @@ def show(fit: Fit, seconds: float, progress: Progress) -> Mapping[str, Translate
     each = tried.seconds_per_image or 1e-3
     limit = int(np.clip(0.8 * seconds / 2 / each, LEAST_SHOWN, SHOWN))
     found = {}
-    for start, end in (CLASSES, CLASSES[::-1]):
-        out = fit.folder.path / f"{start}-to-{end}.h5"
+    for start in CLASSES:
+        out = fit.result(start)
         found[start] = run(start, limit, out, out.with_suffix(".png"))
     return found
 
@@ -177,8 +185,7 @@ def moved(fit: Fit, start: str, progress: Progress) -> float | None:
     from cfdiff.report.run import report
     from cfdiff.report.settings import ReportSettings
 
-    end = CLASSES[1 - CLASSES.index(start)]
-    run = fit.folder.path / f"{start}-to-{end}.h5"
+    run = fit.result(start)
     figures, weights = run.with_suffix(".json"), str(fit.folder.path)
     measured = evaluate(
         EvaluateSettings(
@@ -198,8 +205,3 @@ def moved(fit: Fit, start: str, progress: Progress) -> float | None:
     report(ReportSettings(run=run, evaluation=figures, weights=weights, out=page, force=True, **masks))
     figure = next((f for name, f in measured.sections["realistic"].figures.items() if name.startswith("moved")), None)
     return None if figure is None else figure.all.value
-
-
-def _enough(fit: Fit, split: str) -> bool:
-    splits = fit.source.splits
-    return all(int(np.sum((splits == split) & (fit.source.labels == k))) >= ALONE for k in (0, 1))
