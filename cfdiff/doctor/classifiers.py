@@ -9,7 +9,7 @@ from cfdiff.doctor.context import Context
 from cfdiff.doctor.lines import Line
 from cfdiff.edit.editor import Editor
 from cfdiff.edit.ladder import ladder
-from cfdiff.edit.roles import CHANCE
+from cfdiff.edit.levels import CHANCE
 from cfdiff.engine import NoiseSchedule, NoiseSource, q_sample
 from cfdiff.metrics.intervals import wilson
 from cfdiff.models.checkpoint import Model

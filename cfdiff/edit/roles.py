@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cfdiff.data.match import class_misfit, shape_misfit
 from cfdiff.data.source import Source
+from cfdiff.edit.levels import fitting_depth, reach
 from cfdiff.edit.recipe import weights_name
 from cfdiff.edit.settings import EditSettings
 from cfdiff.engine import NoiseSchedule
@@ -33,8 +34,6 @@ KINDS = {
     "judge": "clean-classifier",
 }
 DTYPES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-CHANCE = 0.65
-"""Validation accuracy under which a guide is taken to be at chance: it is off beyond that level."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +90,18 @@ class Cast:
     @cached_property
     def guide_max_level(self) -> int | None:
         """The noisiest level at which the guide was better than chance in validation; None where it does not say."""
+        return reach(self._accuracy_by_level)
+
+    @property
+    def fitting_depth(self) -> float | None:
+        """How deep an edit should go by the guide's accuracy; None where there is no guide, or it does not say."""
+        return None if self.guide is None else fitting_depth(self._accuracy_by_level, self.schedule.T)
+
+    @property
+    def _accuracy_by_level(self) -> Mapping[str, float]:
         assert self.guide is not None
-        return reach(self.guide.card.training.get("validation", {}).get("val_accuracy_by_level", {}))
-
-
-def reach(by_level: Mapping[str, float]) -> int | None:
-    """The noisiest level at which a guide's accuracy is above `CHANCE`; None for all that were measured, 0 for none."""
-    good = [int(level) for level, accuracy in by_level.items() if accuracy >= CHANCE]
-    return None if len(good) == len(by_level) else max(good, default=0)
+        by_level: Mapping[str, float] = self.guide.card.training.get("validation", {}).get("val_accuracy_by_level", {})
+        return by_level
 
 
 @torch.no_grad()

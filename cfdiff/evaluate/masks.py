@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -145,10 +145,20 @@ def _sources(run: Run, s: EvaluateSettings) -> Iterator[np.ndarray]:
         yield from run.read(np.arange(i, min(i + s.batch_size, len(run))))[0]
 
 
+def saliency_of(run: Run) -> np.ndarray | None:
+    """(N, H, W) float32 in [0, 1], by what the regenerating edit looked for the place; None where no edit looked."""
+    return None if run.saliency is None else run.saliency(np.arange(len(run))).astype(np.float32)
+
+
 def locate(
-    maps: np.ndarray, masks: np.ndarray, columns: Columns, threshold: float | None, measured: dict[str, np.ndarray]
+    maps: np.ndarray,
+    masks: np.ndarray,
+    columns: Columns,
+    threshold: float | None,
+    measured: dict[str, np.ndarray],
+    saliency: np.ndarray | None = None,
 ) -> Located:
-    """All of localisation; maps (N, H, W), masks (N, H, W) with at least one lesion."""
+    """All of localisation; maps (N, H, W), masks (N, H, W) with at least one lesion; saliency (N, H, W) beside them."""
     filled = masks.any(axis=(1, 2))
     otsu = localisation.otsu_threshold(maps)
     thresholds = {"oracle": localisation.best_threshold(maps, masks)}
@@ -176,6 +186,8 @@ def locate(
     figures["pointing"] = columns.share("pointing game", values["pointing"], "higher")
     best = "validation" if threshold is not None else "oracle"
     figures |= _sizes(values, masks, columns, best, words[best])
+    if saliency is not None:
+        figures |= _saliency(maps, saliency, masks, columns)
     measured |= {f"localisation/{name}": v for name, v in values.items()}
     return Located(figures, values, thresholds)
 
@@ -210,6 +222,19 @@ def _pooled(maps: np.ndarray, masks: np.ndarray, columns: Columns) -> dict[str, 
         "prevalence": columns.mean("prevalence: the AUPRC of chance", share, within=(0, 1)),
         "auroc": columns.of_rows("pixel AUROC, pooled (chance 0.5)", entry(localisation.auroc, 1), "higher"),
     }
+
+
+def _saliency(maps: np.ndarray, saliency: np.ndarray, masks: np.ndarray, columns: Columns) -> dict[str, Figure]:
+    """Of the guides' saliency as a map of its own, and of its sum with the difference map, both 1 at most an image."""
+    words = {"saliency": "the guides' saliency", "sum": "saliency + difference map"}
+    found = {}
+    for name, scores in {"saliency": saliency, "sum": saliency + localisation.to_one(maps)}.items():
+        pooled = _pooled(scores, masks, columns)
+        for figure in ("auprc", "auroc"):
+            found[f"{figure}_{name}"] = replace(pooled[figure], label=f"{pooled[figure].label}, of {words[name]}")
+        point = localisation.pointing_game(scores, masks)
+        found[f"pointing_{name}"] = columns.share(f"pointing game, of {words[name]}", point, "higher")
+    return found
 
 
 def _sizes(

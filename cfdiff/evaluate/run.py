@@ -17,7 +17,7 @@ from cfdiff.evaluate import figures
 from cfdiff.evaluate.bags import achieved_mixes, bag_figures, judged_rows, per_bag
 from cfdiff.evaluate.images import measure
 from cfdiff.evaluate.judge import Judge, find_judges, need, role_of
-from cfdiff.evaluate.masks import RULE, fixed_threshold, locate, read_masks
+from cfdiff.evaluate.masks import RULE, fixed_threshold, locate, read_masks, saliency_of
 from cfdiff.evaluate.moved import moved_figures
 from cfdiff.evaluate.noise import beside_real
 from cfdiff.evaluate.output import check_outputs, write
@@ -123,7 +123,7 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> Evaluation:
         sections["returns"] = _section("returns", figures.returns(run, trip, columns), judge)
         values |= trip
     if where is not None and measured.maps is not None:
-        located = locate(measured.maps, where, columns, threshold, values)
+        located = locate(measured.maps, where, columns, threshold, values, saliency_of(run))
         sections["where"] = WhereSection(QUESTIONS["where"], located.figures, rule=RULE, thresholds=located.thresholds)
     elif why_not is not None:
         sections["where"] = _left("where", why_not)

@@ -12,7 +12,7 @@ import numpy as np
 from cfdiff.data.source import Source
 from cfdiff.data.splitting import JUDGE, SPELLINGS, TEST, TRAIN, VAL, VERIFIER
 from cfdiff.doctor.lines import Report
-from cfdiff.edit.roles import reach
+from cfdiff.edit.levels import fitting_depth, reach
 from cfdiff.fit.folder import FitFolder, State
 from cfdiff.fit.settings import FitSettings
 from cfdiff.progress import Progress
@@ -125,10 +125,13 @@ def tune(fit: Fit, guide: TrainResult, minutes: float, progress: Progress) -> Tu
 
     A guide that is at chance at every noise level cannot steer: then the search begins with the checker alone.
     """
+    from cfdiff.train.settings import DiffusionSettings
     from cfdiff.tune.run import tune as search
     from cfdiff.tune.settings import TuneSettings
 
     few = fit.fewest(fit.split(VAL))
+    depth = fitting_depth(guide.val_accuracy_by_level or {}, DiffusionSettings.model_fields["T"].default)
+    start: dict[str, Any] = {"guides": "both" if able(guide) else "clean"} | ({"depth": depth} if depth else {})
     settings = TuneSettings(
         **fit.data,
         **fit.machine,
@@ -136,7 +139,7 @@ def tune(fit: Fit, guide: TrainResult, minutes: float, progress: Progress) -> Tu
         split=fit.split(VAL),
         images=max(1, min(32, few // 2)),
         flip=fit.s.flip,
-        guides="both" if able(guide) else "clean",
+        **start,
         max_minutes=minutes,
         out=fit.folder.recipe,
         seed=fit.s.seed,

@@ -25,8 +25,13 @@ def difference_map(difference: np.ndarray, sigma: float = 0.0, relative: bool = 
     """
     scores = np.abs(difference.astype(np.float64)).mean(axis=-1)
     scores = np.stack([gaussian(image, sigma, mode="nearest") for image in scores]) if sigma > 0 else scores
+    return to_one(scores) if relative else scores
+
+
+def to_one(scores: np.ndarray) -> np.ndarray:
+    """Each map (B, H, W) >= 0 divided by its own highest value; a map of zeros stays."""
     highest = scores.max(axis=(1, 2), keepdims=True)
-    return scores / np.where(highest > 0, highest, 1) if relative else scores
+    return scores / np.where(highest > 0, highest, 1)
 
 
 def prevalence(masks: np.ndarray) -> float:

@@ -114,7 +114,7 @@ def search(
 ) -> list[Trial]:
     """All trials, the starting settings first; those in the log are not repeated. The judge is out of reach."""
     blind = replace(cast, judge=None)
-    first = known(s, ranges)
+    first = known(s, ranges, cast)
 
     def measure(values: Values, start: int, stop: int) -> dict[str, Outcome]:
         editor = Editor(blind, s.model_copy(update=values))

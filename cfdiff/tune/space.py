@@ -53,11 +53,13 @@ def space(s: TuneSettings, cast: Cast) -> dict[str, BaseDistribution]:
     return ranges
 
 
-def known(s: TuneSettings, ranges: dict[str, BaseDistribution]) -> list[Values]:
-    """The first trials: the start, then what of KNOWN is tuned, allowed, and not the start."""
+def known(s: TuneSettings, ranges: dict[str, BaseDistribution], cast: Cast) -> list[Values]:
+    """The first trials: the start, then KNOWN and the guide's own depth, each where it is tuned, allowed, and other."""
     start: Values = {name: getattr(s, name) for name in ranges}
     tried = [start]
-    for some in KNOWN:
+    depth = cast.fitting_depth
+    own: tuple[Values, ...] = () if depth is None else ({"depth": depth},)
+    for some in (*KNOWN, *own):
         if all(name in ranges and allowed(value, ranges[name]) for name, value in some.items()):
             values = settle(start | some, s)
             tried += [values] if values not in tried else []

@@ -149,6 +149,24 @@ def test_masks_of_exactly_the_changed_pixels_are_found_perfectly(made: Any, sett
     assert minimal["l2"] == pytest.approx(np.sqrt(20) * 20 / 255)
 
 
+def test_the_saliency_of_a_file_is_scored_as_a_map_of_its_own_and_in_sum_with_the_difference_map(
+    made: Any, settings: Any, tmp_path: Path
+) -> None:
+    spot = np.zeros((24, 16, 16), bool)
+    spot[:, *SPOT] = True
+    for i in range(1, 48, 2):
+        (tmp_path / "masks" / "cell").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.uint8(255 * spot[0])).save(tmp_path / "masks" / "cell" / f"{i:03d}.png")
+    asked = {"masks": str(tmp_path / "masks"), "realism": False, "faithfulness": False}
+    blind = np.float16(~spot)  # marks everything but the spot; the difference map marks the spot alone
+    where = section(evaluate(settings(made(darker_spot, saliency=blind), **asked)), "where")
+    assert where["auprc"] == 1 and where["auprc_saliency"] == pytest.approx(spot.mean())
+    assert where["auroc_saliency"] == 0 and where["pointing_saliency"] == 0
+    half = np.float16(0.5 * ~spot)
+    where = section(evaluate(settings(made(darker_spot, "half.h5", saliency=half), **asked)), "where")
+    assert where["auprc_sum"] == where["auroc_sum"] == where["pointing_sum"] == 1 and where["pointing_saliency"] == 0
+
+
 def test_ids_with_dots_have_masks_of_their_own(made: Any, settings: Any, tmp_path: Path) -> None:
     folder = tmp_path / "masks"
     folder.mkdir()

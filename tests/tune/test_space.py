@@ -67,7 +67,7 @@ def test_all_in_the_ranges_is_possible_and_they_hold_the_start(
     shallow = getattr(ranges.get("redraw_depth"), "low", s.redraw_depth)
     if "edit" in ranges or edit != "anchored":
         assert len(make_tau(schedule, shallow, redraw)) == redraw + 1
-    for values in known(s, ranges):
+    for values in known(s, ranges, cast):
         Editor(cast, s.model_copy(update=values))
 
 
@@ -108,13 +108,17 @@ def test_settings_of_the_drawing_are_searched_where_anything_may_be_drawn(exact_
 def test_the_start_comes_first_then_a_cheap_way_then_both_ways_of_editing(exact_cast: Cast) -> None:
     s = TuneSettings(ratio=0.2)
     ranges = space(s, exact_cast)
-    start, cheap, both = known(s, ranges)
+    start, cheap, both = known(s, ranges, exact_cast)
     assert start == {name: getattr(s, name) for name in ranges}
     assert cheap == {**start, "solver": "dpm++", "steps": 8} and both == {**start, "edit": "auto"}
     quick = TuneSettings(solver="dpm++", steps=8)
-    assert len(known(quick, space(quick, exact_cast))) == len(KNOWN), "what the start is already is not tried again"
+    again = known(quick, space(quick, exact_cast), exact_cast)
+    assert len(again) == len(KNOWN), "what the start is already is not tried again"
     few = TuneSettings(tune=("ratio", "steps"))
-    assert len(known(few, space(few, exact_cast))) == 1
+    assert len(known(few, space(few, exact_cast), exact_cast)) == 1
+    seen = {"validation": {"val_accuracy_by_level": {"0": 0.9, "10": 0.9, "50": 0.9}}}
+    far = replace(exact_cast, guide=model(exact_cast.guide.net, "noisy-classifier", **seen))  # type: ignore[union-attr]
+    assert known(s, ranges, far) == [start, cheap, both, {**start, "depth": 0.5}]
 
 
 def test_what_does_nothing_beside_the_rest_is_left_at_the_start() -> None:
