@@ -31,8 +31,10 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     from cfdiff.report.settings import ReportSettings as ReportSettings
     from cfdiff.store.bags import open_bags as open_bags
     from cfdiff.store.result import open_result as open_result
+    from cfdiff.train.autoencoder import train_autoencoder as _train_autoencoder
     from cfdiff.train.classifier import train_classifier as _train_classifier
     from cfdiff.train.diffusion import train_diffusion as _train_diffusion
+    from cfdiff.train.settings import AutoencoderSettings as AutoencoderSettings
     from cfdiff.train.settings import ClassifierSettings as ClassifierSettings
     from cfdiff.train.settings import DiffusionSettings as DiffusionSettings
     from cfdiff.translate.run import translate as _translate
@@ -49,10 +51,11 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     translate, bag, tune, doctor = _as_task(_translate), _as_task(_bag), _as_task(_tune), _as_task(_doctor)
     fit = _as_task(_fit)
     evaluate, report, show = _as_task(_evaluate), _as_task(_report), _as_task(_show)
+    train_autoencoder = _as_task(_train_autoencoder)
     train_diffusion, train_classifier = _as_task(_train_diffusion), _as_task(_train_classifier)
 
 _PACKAGES = ("fit", "translate", "bag", "doctor", "tune", "evaluate", "report")  # called like functions: cfdiff/api.py
-_OBJECTS = ("show", "train_diffusion", "train_classifier")
+_OBJECTS = ("show", "train_autoencoder", "train_diffusion", "train_classifier")
 _FROM = {
     "open_result": "cfdiff.store.result",
     "open_bags": "cfdiff.store.bags",
@@ -66,6 +69,7 @@ _FROM = {
     "EvaluateSettings": "cfdiff.evaluate.settings",
     "ReportSettings": "cfdiff.report.settings",
     "ShowSettings": "cfdiff.figures.settings",
+    "AutoencoderSettings": "cfdiff.train.settings",
     "DiffusionSettings": "cfdiff.train.settings",
     "ClassifierSettings": "cfdiff.train.settings",
 }

@@ -202,6 +202,7 @@ _TASKS: tuple[Task[Any, Any], ...] = (
         "drawing",
         "run",
     ),
+    _training("autoencoder", "Train the autoencoder of a latent space."),
     _training("diffusion", "Train the diffusion model on images."),
     _training("classifier", "Train a guide, a checker or a judge."),
 )

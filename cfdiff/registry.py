@@ -77,10 +77,11 @@ GUIDES = Registry(  # edit.guides.GuideKind
         "cfg": "cfdiff.edit.guides:CFG",
     },
 )
-SPACES = Registry(  # (what a model's card says of its space) -> models.space.Space
+SPACES = Registry(  # (what a model's card says of its space) -> models.space.Space; one with a file: FileSpace there
     "space",
     {
         "pixel": "cfdiff.models.space:PixelSpace",
+        "latent": "cfdiff.models.latent:LatentSpace",
     },
 )
 DENOISERS = Registry(  # recognises(path) -> bool and load(path, device) -> models.checkpoint.Model

@@ -23,8 +23,10 @@ from saved import make_bags, make_data, make_run
 
 from cfdiff.data.values import to_model
 from cfdiff.engine import NoiseSchedule
+from cfdiff.models.autoencoder import AutoencoderConfig, build_autoencoder, measured
 from cfdiff.models.checkpoint import Card, load_model, save_model
 from cfdiff.models.classifier import Classifier, ClassifierConfig
+from cfdiff.models.latent import LatentSpace
 from cfdiff.models.unet import UNet, UNetConfig
 from cfdiff.translate.settings import TranslateSettings
 
@@ -168,6 +170,55 @@ def tell_classes(weights: Path, out: Path) -> Path:
     return out
 
 
+def train_latent(weights: Path, out: Path, steps: int = 200) -> Path:
+    """A copy of a folder of models whose diffusion model and guide run in the latents of an autoencoder beside them."""
+    out.mkdir()
+    for path in weights.iterdir():
+        (out / path.name).write_bytes(path.read_bytes())
+    images, labels, _ = toy_images(256, seed=0)
+    x0, y = to_model(stored(images, "uint8")), torch.from_numpy(labels)
+    torch.manual_seed(0)
+    config = AutoencoderConfig(channels=1, size=(SIZE, SIZE), patch=2, widths=(16,), latent=3)
+    autoencoder = build_autoencoder(config)
+    g = torch.Generator().manual_seed(TOY_SEED)
+    optimizer = torch.optim.AdamW(autoencoder.parameters(), 4e-3)
+    for _ in range(steps):
+        x = x0[torch.randint(len(x0), (16,), generator=g)]
+        drawn, mean, _ = autoencoder(x, torch.randn(16, 3, SIZE // 2, SIZE // 2, generator=g))
+        optimizer.zero_grad()
+        (F.l1_loss(drawn, x) + 1e-3 * mean.square().mean()).backward()
+        optimizer.step()
+    with torch.no_grad():
+        latents = measured(autoencoder.eval().encode(x0))
+    card = Card("autoencoder", config.model_dump(mode="json"), None, {"classes": list(CLASSES)}, {"latents": latents})
+    save_model(out / "autoencoder.safetensors", autoencoder, card)
+
+    space = LatentSpace.of(out / "autoencoder.safetensors")
+    z0, unet = space.encode(x0), UNet(UNetConfig(channels=3, size=(8, 8), patch=1, width=16, mult=(1, 2), attention=()))
+    guide = Classifier(ClassifierConfig(arch="resnet10t", kwargs=TINY, channels=3, size=(8, 8), noisy=True, upsample=2))
+    for name, net in (("diffusion", unet), ("guide", guide)):
+        optimizer = torch.optim.AdamW(net.train().parameters(), 4e-3)
+        for _ in range(steps):
+            rows = torch.randint(len(z0), (16,), generator=g)
+            levels = torch.randint(1, T + 1 if net is unet else T // 2, (16,), generator=g)
+            signal, noise = SCHEDULE.signal_noise(levels, z0)
+            eps = torch.randn(z0[rows].shape, generator=g)
+            z = signal * z0[rows] + noise * eps
+            if net is unet:
+                loss = F.mse_loss(unet(z, levels - 1), eps)
+            else:
+                loss = F.cross_entropy(guide(z, SCHEDULE.log_snr(levels)), y[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        old = load_model(weights / f"{name}.safetensors").card
+        told = {"space": {"name": "latent", **space.told}, "image": [SIZE, SIZE, 1]}
+        save_model(
+            out / f"{name}.safetensors", net.eval(), replace(old, config=net.config.model_dump(mode="json"), **told)
+        )
+    return out
+
+
 @dataclass(frozen=True)
 class Toy:
     """Data and models on disk, and settings for a quick run on them."""
@@ -191,6 +242,13 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
 def toy_told(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Toy:
     """The toys with a diffusion model that may be told the class; told nothing, it is the one of the toys."""
     return Toy(toy.data, tell_classes(toy.weights, tmp_path_factory.mktemp("toy-told") / "weights"))
+
+
+@pytest.fixture(scope="session")
+def toy_latent(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    """The toys with a diffusion model and a guide in the latents (8x8x3) of an autoencoder; the others are theirs."""
+    pytest.importorskip("diffusers")
+    return Toy(toy.data, train_latent(toy.weights, tmp_path_factory.mktemp("toy-latent") / "weights"))
 
 
 @pytest.fixture(scope="session")

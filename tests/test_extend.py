@@ -130,7 +130,7 @@ class Halves:
     def decode(self, z: Tensor) -> Tensor:
         return z / self.factor
 
-    def saved(self, x: Tensor, z: Tensor, edited: Tensor) -> Tensor:
+    def saved(self, x: Tensor, z: Tensor, edited: Tensor, drawn: Tensor | None = None) -> Tensor:
         return x + (self.decode(edited) - self.decode(z))
 
     def mask(self, mask: Tensor) -> Tensor:

@@ -1,9 +1,20 @@
-"""cfdiff train-diffusion and train-classifier."""
+"""cfdiff train-autoencoder, train-diffusion and train-classifier."""
 
 from __future__ import annotations
 
 from cfdiff.cli.options import command
-from cfdiff.train.settings import ClassifierSettings, DiffusionSettings
+from cfdiff.train.settings import AutoencoderSettings, ClassifierSettings, DiffusionSettings
+
+
+@command(
+    AutoencoderSettings,
+    "Train the autoencoder of a latent space; the same command again continues where it stopped.",
+    names={"half": "--half/--full"},
+)
+def train_autoencoder(settings: AutoencoderSettings) -> None:
+    from cfdiff.train.autoencoder import train_autoencoder as run
+
+    run(settings)
 
 
 @command(

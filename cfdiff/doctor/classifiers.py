@@ -122,9 +122,9 @@ def clean_accuracy(context: Context, model: Model) -> float:
 
 
 def noisy_accuracy(context: Context, model: Model, schedule: NoiseSchedule, level: int) -> float:
-    """Balanced accuracy of a guide on x_l; the noise of an image is the same at every level."""
-    noise = NoiseSource(context.s.seed, [f"doctor/{i}" for i in context.ids]).like(context.x0)
-    x = q_sample(schedule, context.x0, level, noise)
+    """Balanced accuracy of a guide on x_l of its space; the noise of an image is the same at every level."""
+    noise = NoiseSource(context.s.seed, [f"doctor/{i}" for i in context.ids]).like(context.z0)
+    x = q_sample(schedule, context.z0, level, noise)
     log_snr = schedule.log_snr(level).float().to(x.device)
     return _balanced(context, context.batches(lambda part: model.net(part, log_snr.expand(len(part))), x))
 

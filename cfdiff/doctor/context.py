@@ -17,7 +17,7 @@ from cfdiff.data.values import to_model
 from cfdiff.doctor.lines import Line
 from cfdiff.doctor.settings import DoctorSettings
 from cfdiff.edit.ladder import ladder
-from cfdiff.edit.roles import Cast, load_role, model_paths, pick_device
+from cfdiff.edit.roles import Cast, at_home, load_role, model_paths, pick_device
 from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import Model
 from cfdiff.models.ensemble import ensemble
@@ -46,10 +46,13 @@ class Context:
 
     @cached_property
     def fitting(self) -> dict[str, Model]:
-        """The models that take images of this size, by role."""
+        """The models that take images of this size, by role; no guide that runs in another space."""
         if self.source is None:
             return {}
-        return {role: model for role, model in self.models.items() if model.shape == self.source.shape}
+        found = {role: model for role, model in self.models.items() if model.shape == self.source.shape}
+        if not at_home(found.get("diffusion"), found.get("guide")):
+            del found["guide"]
+        return found
 
     @cached_property
     def cast(self) -> Cast:
@@ -76,8 +79,9 @@ class Context:
 
     @cached_property
     def z0(self) -> Tensor:
-        """The images in the space of the diffusion model; needs that model."""
-        return self.batches(self.cast.space.encode, self.x0)
+        """The images in the space of the diffusion model, or where there is none in that of the guide."""
+        model = self.fitting.get("diffusion") or self.fitting["guide"]
+        return self.batches(model.space.encode, self.x0)
 
     @cached_property
     def labels(self) -> np.ndarray:

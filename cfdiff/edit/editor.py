@@ -63,11 +63,12 @@ class Edits:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What a way of editing gets: x (B, C, H, W), the images; z (B, c, h, w), they in the space; ids (B,); target (B,)
-    int64 classes."""
+    """What a way of editing gets: x (B, C, H, W), the images; z (B, c, h, w), they in the space; drawn (B, C, H, W),
+    decode(z); ids (B,); target (B,) int64 classes."""
 
     x: Tensor
     z: Tensor
+    drawn: Tensor
     ids: Sequence[str]
     target: Tensor
 
@@ -268,7 +269,7 @@ class Editor:
         score = np.full((n, 2), -np.inf)
         x = to_model(images).to(device)
         z = space.encode(x)
-        batch, tried = Batch(x, z, ids, torch.full((n,), target, device=device)), 0
+        batch, tried = Batch(x, z, space.decode(z), ids, torch.full((n,), target, device=device)), 0
         for way in self.ways:
             strategy: Strategy = EDITS[way](self, batch)
             pending = np.arange(n)
@@ -293,11 +294,12 @@ class Editor:
         self, strategy: Strategy, rows: np.ndarray, rung: Rung, batch: Batch, mask: Tensor | None, best: Edits
     ) -> tuple[Tensor, Tensor | None]:
         """The edited images (n, C, H, W) and where they may differ; what they cost is added to `best`."""
-        space, x = self.cast.space, batch.x[torch.from_numpy(rows)]
+        space, here = self.cast.space, torch.from_numpy(rows)
+        x = batch.x[here]
         found = strategy.attempt(rows, rung, None if mask is None else space.mask(mask))
         best.network_calls[rows] += found.network_calls.cpu().numpy().astype(np.int32)
         best.guide_calls[rows] += found.guided.cpu().numpy().astype(np.int32)
-        edited = space.saved(x, batch.z[torch.from_numpy(rows)], found.z)
+        edited = space.saved(x, batch.z[here], found.z, batch.drawn[here])
         mask = found.mask if found.mask is not None else mask
         return (edited if mask is None else torch.where(mask > 0, edited, x)), mask
 

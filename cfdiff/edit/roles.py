@@ -19,7 +19,7 @@ from cfdiff.edit.settings import EditSettings
 from cfdiff.engine import NoiseSchedule
 from cfdiff.errors import UserError
 from cfdiff.models.bundled import role_files, weights_folder
-from cfdiff.models.checkpoint import Model, load_diffusion, load_model
+from cfdiff.models.checkpoint import PIXELS, Model, load_diffusion, load_model
 from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.ensemble import ensemble
 from cfdiff.models.space import Space
@@ -137,6 +137,8 @@ def load_cast(s: EditSettings, data: str, source: Source) -> Cast:
         for model in found:
             _check_model(model, role, source)
         models[role] = ensemble(found)
+    if not at_home(models["diffusion"], models["guide"]) and not s.guide and not _asks_guide(s):
+        models["guide"] = None  # it came along with the others' folder, and nothing asks it
     cast = Cast(**models, device=device, precision=s.precision)  # type: ignore[arg-type]
     _check_apart(cast)
     _check_needs(cast, s)
@@ -144,8 +146,12 @@ def load_cast(s: EditSettings, data: str, source: Source) -> Cast:
 
 
 def load_role(path: Path, role: str, device: torch.device) -> Model:
-    """The model of a file for a role; UserError where it is of another kind, or cannot be read."""
-    return load_diffusion(path, device) if role == "diffusion" else load_model(path, KINDS[role], device)
+    """The model of a file for a role; UserError where it is of another kind, cannot be read, or has no space."""
+    if role != "diffusion":
+        return load_model(path, KINDS[role], device)
+    model = load_diffusion(path, device)
+    _ = model.space  # says now what is missing
+    return model
 
 
 def model_paths(s: EditSettings, data: str, role: str) -> tuple[Path, ...]:
@@ -183,8 +189,25 @@ def _check_model(model: Model, role: str, source: Source) -> None:
         raise misfit.error
 
 
+def at_home(diffusion: Model | None, guide: Model | None) -> bool:
+    """Whether the two run in one space; where one of them is missing nothing says that they do not."""
+    if diffusion is None or guide is None:
+        return True
+    return (diffusion.card.space or PIXELS) == (guide.card.space or PIXELS)
+
+
+def _asks_guide(s: EditSettings) -> bool:
+    return bool(s.smooth) or any(GUIDES[name].role == "guide" for name in s.guide_names)
+
+
 def _check_apart(cast: Cast) -> None:
     """Guide and diffusion model fit; verifier and judge are none of those whose word they are to check."""
+    if cast.guide is not None and not at_home(cast.diffusion, cast.guide):
+        raise UserError(
+            f"The guide {cast.guide.name!r} sees {_space(cast.guide)}, and the diffusion model "
+            f"{cast.diffusion.name!r} runs in {_space(cast.diffusion)}: train a guide in the same space (--space, and "
+            "the same --autoencoder), or use --guides clean."
+        )
     if cast.guide is not None and not cast.guide.schedule.same_as(cast.schedule):
         raise UserError(
             f"The guide {cast.guide.name!r} was trained on the noise schedule {_schedule(cast.guide)}, the diffusion "
@@ -241,6 +264,13 @@ def pick_device(name: str) -> torch.device:
             f"The device {name!r} cannot be used here: take --device cpu, or cuda on a machine with a GPU."
         ) from error
     return device
+
+
+def _space(model: Model) -> str:
+    """Where a model runs, in words."""
+    told = dict(model.card.space or PIXELS)
+    name = told.pop("name")
+    return f"the space {name!r}" + "".join(f", {key} {str(value)[:12]}" for key, value in told.items())
 
 
 def _schedule(model: Model) -> str:

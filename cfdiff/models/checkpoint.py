@@ -1,6 +1,6 @@
 """Model files: safetensors with everything that builds and describes the model inside.
 
-The metadata of the file holds `format`, `kind` (diffusion, noisy-classifier, clean-classifier), the network's config,
+The metadata of the file holds `format`, `kind` (one of `KINDS`), the network's config,
 the noise schedule, the data it was trained on and how. Pickles are refused: opening one can run any code.
 """
 
@@ -31,7 +31,8 @@ from cfdiff.registry import DENOISERS, SPACES
 from cfdiff.version import __version__
 
 FORMAT = "cfdiff-model-1"
-KINDS = ("diffusion", "noisy-classifier", "clean-classifier")
+KINDS = ("diffusion", "noisy-classifier", "clean-classifier", "autoencoder")
+PIXELS = {"name": "pixel"}
 CONDITIONS = (None, "class")
 """What a diffusion network may be told: nothing, or the class, by its place in the card's `data.classes`."""
 
@@ -70,12 +71,13 @@ class Card:
 
 @dataclass(frozen=True)
 class Model:
-    """A network in eval mode with its card, the sha256 of its file, and a name for messages."""
+    """A network in eval mode with its card, the sha256 of its file, a name for messages, and where it lies."""
 
     net: nn.Module
     card: Card
     sha256: str
     name: str
+    path: Path | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -112,17 +114,21 @@ class Model:
 
     @cached_property
     def space(self) -> Space:
-        """Where a diffusion model runs."""
-        return space_of(self.card.space, self.name)
+        """Where a diffusion model, or its guide, runs."""
+        return space_of(self.card.space, self.name, self.path)
 
 
-def space_of(told: dict[str, Any] | None, where: str) -> Space:
-    """The space that a card names; UserError for one that is not known here."""
-    options = dict(told or {"name": "pixel"})
+def space_of(told: dict[str, Any] | None, where: str, path: Path | None = None) -> Space:
+    """The space that a card names; UserError for one that is not known here, or whose file is not beside `path`."""
+    options = dict(told or PIXELS)
     name = str(options.pop("name", ""))
     if name not in SPACES:
         raise UserError(f"{where} runs in the space {name!r}, which this cfdiff does not know: update it.")
-    return SPACES[name](**options)
+    kind = SPACES[name]
+    try:
+        return kind.beside(path or Path(where), **options) if hasattr(kind, "beside") else kind(**options)
+    except TypeError as error:
+        raise UserError(f"{where} runs in a space {name!r} of a newer cfdiff: update it.") from error
 
 
 def _parametrisation(card: Card) -> Parametrisation:
@@ -158,6 +164,10 @@ def load_model(path: str | Path, kind: str | None = None, device: str | torch.de
             net = UNet(UNetConfig(**card.config))
             if bool(net.config.classes) != (card.condition == "class"):
                 raise TypeError("the card and the network disagree on whether there are classes")
+        elif card.kind == "autoencoder":
+            from cfdiff.models.autoencoder import AutoencoderConfig, build_autoencoder
+
+            net = build_autoencoder(AutoencoderConfig(**card.config), card.training.get("latents"))
         else:
             net = Classifier(ClassifierConfig(**card.config))
         with safe_open(path, "pt") as file:
@@ -169,7 +179,7 @@ def load_model(path: str | Path, kind: str | None = None, device: str | torch.de
             f"{path.name} is damaged: its weights do not fit its config; train or copy it again."
         ) from error
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Model(net.float().eval().requires_grad_(False).to(device), card, sha256, path.stem)
+    return Model(net.float().eval().requires_grad_(False).to(device), card, sha256, path.stem, path)
 
 
 def load_diffusion(path: str | Path, device: str | torch.device = "cpu") -> Model:

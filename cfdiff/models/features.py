@@ -29,6 +29,43 @@ def judge_features(judge: Model, device: torch.device) -> Extract:
     return lambda x: net(x.to(device)).float()
 
 
+def feature_maps(model: Model, device: torch.device) -> Callable[[Tensor], list[Tensor]]:
+    """Images (B, C, H, W) in [-1, 1] -> the maps of a clean classifier at each of its resolutions, with their gradient.
+
+    Raises:
+        UserError: timm does not say where this architecture has maps.
+    """
+    assert isinstance(model.net, Classifier)
+    net, found = copy.deepcopy(model.net).to(device), []
+    inside: Any = net.net
+    modules = dict(inside.named_modules())
+    for info in getattr(inside, "feature_info", None) or []:
+        if (module := modules.get(str(info["module"]))) is not None:
+            module.register_forward_hook(lambda module, given, output: found.append(output))
+
+    def maps(x: Tensor) -> list[Tensor]:
+        found.clear()
+        net(x)
+        return [output for output in found if isinstance(output, Tensor) and output.ndim == 4]
+
+    with torch.no_grad():
+        if not maps(torch.zeros(1, net.config.channels, *net.config.size, device=device)):
+            raise UserError(
+                f"The classifier {model.name!r} ({net.config.arch}) has no feature maps that timm names: give one of a "
+                "convolutional network with --features."
+            )
+    return maps
+
+
+def feature_distance(maps: Callable[[Tensor], list[Tensor]], x: Tensor, original: Tensor) -> Tensor:
+    """(B,) how far images are from their originals to a network: the squared difference of its maps, each normalised
+    along the channels, averaged over positions and maps (LPIPS, Zhang et al. 2018, eq. 1, with all weights 1)."""
+    with torch.no_grad():
+        wanted = [F.normalize(output.float(), dim=1) for output in maps(original)]
+    pairs = zip(maps(x), wanted, strict=True)
+    return torch.stack([(F.normalize(a.float(), dim=1) - b).square().sum(1).mean((1, 2)) for a, b in pairs]).mean(0)
+
+
 def timm_features(name: str, weights: Path | None, channels: int, device: torch.device) -> Extract:
     """A timm model without its head; images are enlarged to its size and normalised as it was trained."""
     import timm

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -29,12 +32,39 @@ class Space(Protocol):
         """x of z, with its gradient: clean classifiers steer through it."""
         ...
 
-    def saved(self, x: Tensor, z: Tensor, edited: Tensor) -> Tensor:
-        """The images x, of which z is the encoding, after the edit of z to `edited`; x itself, bit for bit, for z."""
+    def saved(self, x: Tensor, z: Tensor, edited: Tensor, drawn: Tensor | None = None) -> Tensor:
+        """The images x, of which z is the encoding, after the edit of z to `edited`; x itself, bit for bit, for z.
+
+        `drawn` is decode(z), where it is known already.
+        """
         ...
 
     def mask(self, mask: Tensor) -> Tensor:
         """A mask of pixels (B, 1, H, W) in [0, 1] as one of z, (B, 1, h, w): open where any of its pixels is."""
+        ...
+
+
+class FileSpace(Space, Protocol):
+    """A space that is made of a file, which lies beside every model that runs there.
+
+    Attributes:
+        told: what a card says of it besides its name; models with the same are at home in one space.
+    """
+
+    told: dict[str, Any]
+
+    @classmethod
+    def of(cls, file: Path | None) -> FileSpace:
+        """The space of a file, for a training; UserError where there is none."""
+        ...
+
+    @classmethod
+    def beside(cls, model: Path, **told: Any) -> FileSpace:
+        """The space of the model of that file or folder, by what its card says; UserError where it is not there."""
+        ...
+
+    def put_beside(self, model: Path, replace: bool = False) -> None:
+        """Copy the file to where a model looks for it; UserError where that of another space is, unless `replace`."""
         ...
 
 
@@ -52,18 +82,34 @@ class PixelSpace:
     def decode(self, z: Tensor) -> Tensor:
         return z
 
-    def saved(self, x: Tensor, z: Tensor, edited: Tensor) -> Tensor:
+    def saved(self, x: Tensor, z: Tensor, edited: Tensor, drawn: Tensor | None = None) -> Tensor:
         return edited
 
     def mask(self, mask: Tensor) -> Tensor:
         return mask
 
 
-def saved_by_difference(space: Space, x: Tensor, z: Tensor, edited: Tensor) -> Tensor:
-    """x + D(edited) - D(z): what the decoder cannot draw is not lost, and no edit is no change, bit for bit."""
-    return x + (space.decode(edited) - space.decode(z))
+def saved_by_difference(space: Space, x: Tensor, z: Tensor, edited: Tensor, drawn: Tensor | None = None) -> Tensor:
+    """x + D(edited) - D(z): what the decoder cannot draw is not lost, and no edit is no change, bit for bit.
+
+    The last bit of D may hang on the size of the batch, so an image whose z did not change is not asked for it.
+    """
+    drawn = space.decode(z) if drawn is None else drawn
+    same = (edited == z).flatten(1).all(1).view(-1, 1, 1, 1)
+    return torch.where(same, x, x + (space.decode(edited) - drawn))
 
 
 def reduced(mask: Tensor, factor: int) -> Tensor:
     """A mask (B, 1, H, W) at 1/factor of its size, the highest of each patch."""
     return F.max_pool2d(mask, factor)
+
+
+def encoded(space: Space, images: Tensor) -> Tensor:
+    """z of images (N, C, H, W), some at a time."""
+    return in_parts(space.encode, images)
+
+
+def in_parts(f: Callable[[Tensor], Tensor], x: Tensor, batch: int = 64) -> Tensor:
+    """f(x), `batch` at a time, without gradients."""
+    with torch.no_grad():
+        return torch.cat([f(some) for some in x.split(batch)])

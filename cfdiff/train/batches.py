@@ -54,11 +54,13 @@ class Draws:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """One pass's share of a batch: images (b, C, H, W) in [-1, 1], labels (b,) int64, and its random numbers."""
+    """One pass's share of a batch: images (b, C, H, W) in [-1, 1], labels (b,) int64, its random numbers, and which
+    rows of the source it is, (b,)."""
 
     images: Tensor
     labels: Tensor
     draws: Draws
+    rows: np.ndarray
 
 
 class Batches:
@@ -100,7 +102,7 @@ class Batches:
         images = self._images(step, part)
         labels = torch.from_numpy(self.source.labels[rows].astype(np.int64))
         draws = Draws(seed_of(self.seed, f"batch/{step}"), self.batch_size, mine, self.device)
-        return Batch(images.to(self.device, non_blocking=True), labels.to(self.device), draws)
+        return Batch(images.to(self.device, non_blocking=True), labels.to(self.device), draws, rows)
 
     def _mine(self, part: int) -> slice:
         """Which of a whole batch are this process's in a pass."""
@@ -143,12 +145,7 @@ def augment(
         gain: multiplies [0, 1] values by 1 +- gain, so that a black background stays black.
     """
     _, channels, height, width = x.shape
-    if kind != "none":
-        coins = (draws.uniform(3) < 0.5)[:, :, None, None, None]
-        x = torch.where(coins[:, 0], x.flip(-1), x)
-        if kind == "dihedral":
-            x = torch.where(coins[:, 1], x.flip(-2), x)
-            x = torch.where(coins[:, 2], x.transpose(-1, -2), x) if height == width else x
+    x = turned(x, symmetries(draws, kind, height == width))
     if shift:
         down, right = draws.integers(-shift, shift, 2).unbind(1)
         rows = (torch.arange(height, device=x.device) + down[:, None]).clamp(0, height - 1)
@@ -158,6 +155,22 @@ def augment(
     if gain:
         x = ((x + 1) * (1 + gain * (2 * draws.uniform(1, 1, 1) - 1)) - 1).clamp(max=1)
     return x
+
+
+def symmetries(draws: Draws, kind: Literal["none", "flip", "dihedral"], square: bool) -> Tensor:
+    """(b, 3) bool: whether each image is mirrored left and right, up and down, and transposed; see `augment`."""
+    may = {"none": (False, False, False), "flip": (True, False, False), "dihedral": (True, True, square)}[kind]
+    if kind == "none":  # draws nothing
+        return torch.zeros(len(range(draws.size)[draws.rows]), 3, dtype=torch.bool, device=draws.device)
+    return (draws.uniform(3) < 0.5) & torch.tensor(may, device=draws.device)
+
+
+def turned(x: Tensor, coins: Tensor) -> Tensor:
+    """Images (b, C, H, W) after the `symmetries` (b, 3)."""
+    coins = coins[:, :, None, None, None]
+    x = torch.where(coins[:, 0], x.flip(-1), x)
+    x = torch.where(coins[:, 1], x.flip(-2), x)
+    return torch.where(coins[:, 2], x.transpose(-1, -2), x) if coins[:, 2].any() else x
 
 
 def drop_classes(draws: Draws, labels: Tensor, share: float) -> Tensor:

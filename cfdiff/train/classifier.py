@@ -15,15 +15,14 @@ from cfdiff.engine.schedule import NoiseSchedule
 from cfdiff.models.calibration import temperatures
 from cfdiff.models.checkpoint import Card
 from cfdiff.models.classifier import ClassifierConfig, build_classifier, load_pretrained
-from cfdiff.models.space import Space
+from cfdiff.models.space import encoded
 from cfdiff.progress import Progress
-from cfdiff.registry import SPACES
-from cfdiff.train.batches import augment, draw_levels
+from cfdiff.train.batches import draw_levels
 from cfdiff.train.data import open_training_data
-from cfdiff.train.diffusion import space_facts
 from cfdiff.train.loop import Trainer
 from cfdiff.train.result import TrainResult
 from cfdiff.train.settings import ClassifierSettings
+from cfdiff.train.spaces import Encodings, open_space, settle_in, space_facts
 
 SHOWN_DEPTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7)
 """Depths (fractions of T) at which a guide's validation accuracy is reported."""
@@ -37,7 +36,7 @@ def train_classifier(s: ClassifierSettings, progress: Progress | None = None) ->
     data = open_training_data(s)
     require_both_classes(data.train)
     require_both_classes(data.validation)
-    space: Space = SPACES[s.space if s.noisy else "pixel"]()
+    space = open_space(*((s.space, s.autoencoder) if s.noisy else ("pixel", None)))
     image_height, image_width, image_channels = data.train.shape
     channels, height, width = space.shape(image_channels, image_height, image_width)
     config = ClassifierConfig(
@@ -56,12 +55,14 @@ def train_classifier(s: ClassifierSettings, progress: Progress | None = None) ->
     trainer = Trainer(s, data, net, role, progress)
     if taken is not None:
         trainer.console.print(f"{taken} of {len(net.net.state_dict())} tensors start from the pretrained weights.")
+    settle_in(space, trainer)
     batches = trainer.batches(balance=True)
+    encode = Encodings(space, data.train, s.augment, s.shift, s.gain)
     log_snr = schedule.log_snr(torch.arange(s.T + 1)).float().to(trainer.device)
 
     def loss(net: nn.Module, step: int, part: int) -> Tensor:
         batch = batches.read(step, part)
-        x0 = space.encode(augment(batch.images, batch.draws, s.augment, s.shift, s.gain))
+        x0 = encode(batch)
         noise = batch.draws.normal(channels, height, width)
         if s.noisy:
             levels = draw_levels(batch.draws, s.T, s.level_power, s.clean_share)
@@ -71,14 +72,13 @@ def train_classifier(s: ClassifierSettings, progress: Progress | None = None) ->
         return F.cross_entropy(logits.float(), batch.labels, label_smoothing=s.smoothing)
 
     images = to_model(data.validation.read(range(len(data.validation)))).to(trainer.device)
-    with torch.no_grad():
-        images = torch.cat([space.encode(some) for some in images.split(64)])
+    images = encoded(space, images)
     labels = torch.from_numpy(data.validation.labels.astype("int64")).to(trainer.device)
 
     validation = ClassifierValidation(schedule if s.noisy else None, images, labels, s.calibrate)
     kind = "noisy-classifier" if s.noisy else "clean-classifier"
     noised = schedule.config if s.noisy else None
-    told = space_facts(s.space, data.train.shape) if s.noisy else {}
+    told = space_facts(s.space, space, data.train.shape) if s.noisy else {}
     card = Card(kind, net.config.model_dump(mode="json"), noised, data.card, {}, **told)
     return trainer.run(loss, validation, card)
 

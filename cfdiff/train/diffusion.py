@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,15 +13,14 @@ from cfdiff.engine.loss import l_simple
 from cfdiff.engine.schedule import NoiseSchedule
 from cfdiff.models.checkpoint import Card
 from cfdiff.models.denoiser import Denoiser
-from cfdiff.models.space import Space
 from cfdiff.models.unet import UNet, UNetConfig
 from cfdiff.progress import Progress
-from cfdiff.registry import SPACES
-from cfdiff.train.batches import augment, draw_levels, drop_classes
+from cfdiff.train.batches import draw_levels, drop_classes
 from cfdiff.train.data import open_training_data
 from cfdiff.train.loop import Trainer
 from cfdiff.train.result import TrainResult
 from cfdiff.train.settings import DiffusionSettings
+from cfdiff.train.spaces import Encodings, open_space, settle_in, space_facts
 from cfdiff.train.validate import DiffusionValidation
 
 
@@ -32,7 +30,7 @@ def train_diffusion(s: DiffusionSettings, progress: Progress | None = None) -> T
     conditional = s.condition == "class"
     if conditional:
         require_both_classes(data.train)
-    space: Space = SPACES[s.space]()
+    space = open_space(s.space, s.autoencoder)
     image_height, image_width, image_channels = data.train.shape
     channels, height, width = space.shape(image_channels, image_height, image_width)
     config = UNetConfig(
@@ -49,11 +47,12 @@ def train_diffusion(s: DiffusionSettings, progress: Progress | None = None) -> T
     schedule = NoiseSchedule.from_config({"name": s.schedule, "T": s.T})
     torch.manual_seed(s.seed)
     trainer = Trainer(s, data, UNet(config), "diffusion", progress)
-    batches = trainer.batches()
+    settle_in(space, trainer)
+    batches, encode = trainer.batches(), Encodings(space, data.train, s.augment)
 
     def loss(net: nn.Module, step: int, part: int) -> Tensor:
         batch = batches.read(step, part)
-        z0 = space.encode(augment(batch.images, batch.draws, s.augment))
+        z0 = encode(batch)
         levels = draw_levels(batch.draws, s.T, s.level_power)
         noise = batch.draws.normal(channels, height, width)
         # After all other draws, which are then those of an unconditional training.
@@ -76,14 +75,9 @@ def train_diffusion(s: DiffusionSettings, progress: Progress | None = None) -> T
         {},
         parametrisation=s.parametrisation,
         condition="class" if conditional else None,
-        **space_facts(s.space, data.train.shape),
+        **space_facts(s.space, space, data.train.shape),
     )
     return trainer.run(loss, validation, card)
-
-
-def space_facts(name: str, shape: tuple[int, int, int]) -> dict[str, Any]:
-    """What a card says of a space; nothing of pixels."""
-    return {} if name == "pixel" else {"space": {"name": name}, "image": list(shape)}
 
 
 def default_mult(shape: tuple[int, int, int], patch: int) -> tuple[int, ...]:

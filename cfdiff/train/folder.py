@@ -19,9 +19,23 @@ from cfdiff.store.output import own_folder
 from cfdiff.train.settings import TrainSettings
 
 FREE = frozenset(
-    {"out", "force", "splits", "max_minutes", "device", "threads", "eval_every", "val_limit", "half", "calibrate"}
+    {
+        "out",
+        "force",
+        "splits",
+        "max_minutes",
+        "device",
+        "threads",
+        "eval_every",
+        "val_limit",
+        "half",
+        "calibrate",
+        "judge",
+    }
 )
 """Settings that may change between the parts of one training; what `splits` says is in the fingerprint."""
+FILES = ("pretrained", "splits", "autoencoder", "features", "judge")
+"""Settings that are files, of which the name is written down."""
 
 
 class RunFolder:
@@ -39,7 +53,7 @@ class RunFolder:
     def settings(self) -> dict[str, Any]:
         """The resolved settings as they are written down: names of the data and of files, never where they lie."""
         told = self.s.model_dump(mode="json", exclude={"out", "force"}) | {"data": self.data_name}
-        return {k: Path(v).name if k in ("pretrained", "splits") and v else v for k, v in told.items()}
+        return {k: Path(v).name if k in FILES and v else v for k, v in told.items()}
 
     def check(self) -> None:
         """Make the folder; raise UserError where it cannot be written, or holds a model that would be lost."""

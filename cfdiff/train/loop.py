@@ -50,6 +50,9 @@ class Evaluate(Protocol):
 
 
 BETAS = (0.9, 0.99)
+APART = ("calibration", "latents")
+"""What a validation measures that the model is used with: it stands beside the figures in the card, not among them."""
+SHOWN = ("val_accuracy", "val_loss", "bits_per_dim", "psnr")
 PROBE = 0.01
 """Share of a validation that is done before the first step, to learn what a whole one will take."""
 READ_SECONDS = 1
@@ -233,7 +236,7 @@ class Trainer:
                 figures = known | evaluate(net, self.step, share)
             with self.budget.saved():
                 self._save_model(card, figures, net)
-                figures.pop("calibration", None)
+                figures = {k: v for k, v in figures.items() if k not in APART}
                 self.folder.log({**figures, "evaluation_seconds": round(time.monotonic() - clock, 1)})
                 self.ended = last
                 self._save_state()
@@ -257,9 +260,9 @@ class Trainer:
             "minutes": round(self.elapsed / 60, 1),
             "device": self.device.type,
             "processes": self.accelerator.num_processes,
-            "validation": {k: v for k, v in figures.items() if k != "calibration"},
+            "validation": {k: v for k, v in figures.items() if k not in APART},
         }
-        facts |= {"calibration": figures["calibration"]} if "calibration" in figures else {}
+        facts |= {k: figures[k] for k in APART if k in figures}
         save_model(self.folder.model, net, replace(card, training=facts), half=self.s.half)
         self.has_model = True
 
@@ -315,7 +318,7 @@ class Trainer:
         left = self.elapsed / 60 * (1 - self.share) / max(self.share, 1e-9)
         text = f"step {self.step}/{self.s.steps}  loss {self.running:.4f}  "
         text += f"{self.step * self.s.batch_size / max(self.elapsed, 1e-9):.0f} images/s  ETA {left:.0f} min"
-        shown = {k: v for k, v in figures.items() if k in ("val_accuracy", "val_loss", "bits_per_dim")}
+        shown = {k: v for k, v in figures.items() if k in SHOWN}
         if "val_accuracy_by_level" in figures:
             shown = {"val_accuracy": figures["val_accuracy_by_level"]}
         return text + "".join(f"  {k} {_short(v)}" for k, v in shown.items())

@@ -21,6 +21,8 @@ class TrainResult:
             one; val_loss is that of the same images when it is told nothing.
         val_accuracy: balanced, on clean images; val_accuracy_by_level: of a guide, by noise level.
         bits_per_dim: variational bound of a diffusion model of pixels.
+        psnr, ssim: of an autoencoder's images, in dB, and beside the originals; verdicts_kept: the share of them that
+            --judge sees in the class in which it sees the original. Its val_loss is the loss of the pixels alone.
         val_images: how many were looked at, where time was short.
     """
 
@@ -34,6 +36,9 @@ class TrainResult:
     val_accuracy: float | None = None
     val_accuracy_by_level: dict[str, float] | None = None
     bits_per_dim: float | None = None
+    psnr: float | None = None
+    ssim: float | None = None
+    verdicts_kept: float | None = None
     val_images: int | None = None
 
     @classmethod

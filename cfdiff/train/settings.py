@@ -1,4 +1,4 @@
-"""The settings of cfdiff train-diffusion and train-classifier. No torch here, so that `--help` stays quick."""
+"""The settings of the trainings. No torch here, so that `--help` stays quick."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from cfdiff.registry import SPACES, OneOf
 from cfdiff.settings import DATA, MODEL, OPTIMISATION, OUTPUT, RUN, DataSettings
 
+AUTOENCODER = "Of --space latent: a file of cfdiff train-autoencoder, or a folder of a diffusers VAE."
+
 
 class TrainSettings(DataSettings):
-    """What both trainings share."""
+    """What all trainings share."""
 
     split: str | None = Field(
         None,
@@ -77,6 +79,7 @@ class DiffusionSettings(TrainSettings):
     """cfdiff train-diffusion."""
 
     space: Annotated[str, OneOf(SPACES)] = Field("pixel", description="Where it runs.", json_schema_extra=MODEL)
+    autoencoder: Path | None = Field(None, description=AUTOENCODER, json_schema_extra=MODEL)
     parametrisation: Literal["eps", "x0", "v"] = Field(
         "eps", description="What the network predicts.", json_schema_extra=MODEL
     )
@@ -127,6 +130,7 @@ class ClassifierSettings(TrainSettings):
     space: Annotated[str, OneOf(SPACES)] = Field(
         "pixel", description="Where the guide's diffusion model runs.", json_schema_extra=MODEL
     )
+    autoencoder: Path | None = Field(None, description=AUTOENCODER, json_schema_extra=MODEL)
     noisy: bool = Field(
         True, description="--noisy trains a guide (sees x_l), --clean a checker or judge.", json_schema_extra=MODEL
     )
@@ -163,3 +167,43 @@ class ClassifierSettings(TrainSettings):
     smoothing: float = Field(0.05, ge=0, lt=1, description="Label smoothing.", json_schema_extra=OPTIMISATION)
     lr: PositiveFloat = Field(2e-3, description="Highest learning rate (AdamW).", json_schema_extra=OPTIMISATION)
     weight_decay: NonNegativeFloat = Field(0.05, description="Weight decay (AdamW).", json_schema_extra=OPTIMISATION)
+
+
+class AutoencoderSettings(TrainSettings):
+    """cfdiff train-autoencoder."""
+
+    patch: PositiveInt = Field(
+        4, description="Pixels per side folded into channels at the entrance.", json_schema_extra=MODEL
+    )
+    widths: tuple[PositiveInt, ...] = Field(
+        (64,),
+        description="Channels of each resolution after the patches; each is half as fine as the one before.",
+        json_schema_extra=MODEL,
+    )
+    blocks: PositiveInt = Field(
+        1, description="Residual blocks a resolution; one more in the decoder.", json_schema_extra=MODEL
+    )
+    latent: PositiveInt = Field(4, description="Channels of the latents.", json_schema_extra=MODEL)
+    loss: Literal["l1", "l2"] = Field(
+        "l1", description="Mean absolute or squared difference of the pixels.", json_schema_extra=OPTIMISATION
+    )
+    features: Path | None = Field(
+        None,
+        description="Model file of a clean classifier whose feature maps are to be alike, too [default: none].",
+        json_schema_extra=OPTIMISATION,
+    )
+    perceptual: NonNegativeFloat = Field(
+        0.1, description="Weight of the feature maps of --features.", json_schema_extra=OPTIMISATION
+    )
+    kl: NonNegativeFloat = Field(
+        1e-5, description="Weight of the KL divergence from N(0, 1), a latent.", json_schema_extra=OPTIMISATION
+    )
+    judge: Path | None = Field(
+        None,
+        description="Model file of a clean classifier: validations say how many of its verdicts are kept.",
+        json_schema_extra=OUTPUT,
+    )
+    batch_size: PositiveInt = Field(
+        16, description="Images a step, over all processes.", json_schema_extra=OPTIMISATION
+    )
+    val_limit: PositiveInt = Field(192, description="Images of a validation.", json_schema_extra=OUTPUT)

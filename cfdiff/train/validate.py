@@ -30,7 +30,7 @@ from cfdiff.engine import (
 )
 from cfdiff.files import atomic
 from cfdiff.models.denoiser import Denoiser
-from cfdiff.models.space import Space
+from cfdiff.models.space import Space, encoded
 
 BUCKETS = 10
 VLB_IMAGES, VLB_LEVELS = 16, 10
@@ -57,6 +57,7 @@ class DiffusionValidation:
     ) -> None:
         self.denoiser, self.space, self.images, self.dtype, self.folder = denoiser, space, images, dtype, folder
         self.labels = labels
+        self.z0 = encoded(space, images)
 
     @torch.no_grad()
     def __call__(self, net: nn.Module, step: int, share: float) -> dict[str, Any]:
@@ -67,7 +68,7 @@ class DiffusionValidation:
         if samples:
             shape = self.space.shape(*self.images.shape[1:])
             sample_grid(denoise, self.space, shape, self.folder / f"samples-{step:06d}.png", self.images, samples)
-        z0 = torch.cat([self.space.encode(some) for some in self.images[:n].split(64)])
+        z0 = self.z0[:n]
         figures = validate(denoise, z0)
         if self.labels is not None:
             figures["val_loss_told_class"] = validate(denoise, z0, condition=self.labels[:n])["val_loss"]
@@ -162,8 +163,13 @@ def sample_grid(
     # Plain decoding reads the path only at its end; there is no encoded image below it.
     path = Trajectory(tau, [x_T] * len(tau), [*[None] * (len(tau) - 1), ask(x_T, tau[-1])], calls=1, schedule=schedule)
     z0 = decode(schedule, ask, path, solver=Ddim(), anchored=False, clip=space.discrete)
+    draw_grid(to_saved(space.decode(z0), np.dtype(np.uint8)), out)
+
+
+def draw_grid(images: np.ndarray, out: Path, columns: int = COLUMNS) -> None:
+    """Write (N, H, W, C) uint8 as a PNG, so many a row."""
     with atomic(out) as scratch:
-        _grid(to_saved(space.decode(z0), np.dtype(np.uint8))).save(scratch, format="PNG")
+        _grid(images, columns).save(scratch, format="PNG")
 
 
 def _grid(images: np.ndarray, columns: int = COLUMNS, gap: int = 1) -> Image.Image:

@@ -27,8 +27,8 @@ class Blocks:
     def decode(self, z: Tensor) -> Tensor:
         return torch.nn.functional.interpolate(z / 1.3, scale_factor=2)
 
-    def saved(self, x: Tensor, z: Tensor, edited: Tensor) -> Tensor:
-        return saved_by_difference(self, x, z, edited)
+    def saved(self, x: Tensor, z: Tensor, edited: Tensor, drawn: Tensor | None = None) -> Tensor:
+        return saved_by_difference(self, x, z, edited, drawn)
 
     def mask(self, mask: Tensor) -> Tensor:
         return reduced(mask, 2)

@@ -1,0 +1,217 @@
+"""Autoencoders: images to latents and back, with diffusers' own networks (Rombach et al. 2022, section 3.1).
+
+One that is trained here is diffusers' `AutoencoderKL` on patches: pixel-unshuffle at the entrance and pixel-shuffle at
+the exit, so that no convolution works at full resolution. A ready one is a folder of diffusers (AutoencoderKL or
+AutoencoderTiny). Both become an `Autoencoder`: E is the mean of the posterior, so that encoding is deterministic, and
+
+    z = (E(x) - shift) scale,      x = D(z / scale + shift)
+
+with shift and scale by channel, measured on the training images (ours), or as the folder's config says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from torch import Tensor, nn
+
+from cfdiff.errors import UserError
+
+CLASSES = {"AutoencoderKL": "autoencoder_kl", "AutoencoderTiny": "autoencoder_tiny"}
+"""diffusers' autoencoders that a folder may hold, and their modules."""
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+LEAST_SPREAD = 0.01
+"""A channel whose latents vary by less than this share of the widest's is not blown up any further."""
+
+
+class AutoencoderConfig(BaseModel):
+    """What builds an autoencoder; stored in its checkpoint."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    channels: PositiveInt = Field(3, description="Image channels.")
+    size: tuple[PositiveInt, PositiveInt] = Field((128, 128), description="Height and width that it was trained on.")
+    patch: PositiveInt = Field(4, description="Pixels per side folded into channels at the entrance.")
+    widths: tuple[PositiveInt, ...] = Field((64,), description="Channels of each resolution, half as fine each.")
+    blocks: PositiveInt = Field(1, description="Residual blocks a resolution; one more in the decoder.")
+    latent: PositiveInt = Field(4, description="Channels of the latents.")
+
+    @property
+    def factor(self) -> int:
+        """The images are this much larger than their latents."""
+        return int(self.patch * 2 ** (len(self.widths) - 1))
+
+
+class Autoencoder(nn.Module):
+    """E and D of images (B, C, H, W) in [-1, 1], H and W multiples of `factor`; z is (B, `latent`, H/factor, W/factor).
+
+    Args:
+        net: one of diffusers' `CLASSES`, of patches of `patch` pixels.
+        shift, scale: of each latent channel, or of all alike.
+        config: what built it, where it is one of ours.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        net: nn.Module,
+        channels: int,
+        latent: int,
+        factor: int,
+        patch: int = 1,
+        shift: float | list[float] = 0.0,
+        scale: float | list[float] = 1.0,
+        config: AutoencoderConfig | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.net, self.channels, self.latent, self.factor, self.patch = net, channels, latent, factor, patch
+        for name, value in (("shift", shift), ("scale", scale)):
+            given = torch.as_tensor(value, dtype=torch.float32).flatten()
+            self.register_buffer(name, given.expand(latent).view(1, -1, 1, 1).clone(), persistent=False)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """z, with zero mean and unit variance over the training images."""
+        found = self._net.encode(F.pixel_unshuffle(x, self.patch))
+        mean = found.latent_dist.mode() if hasattr(found, "latent_dist") else found.latents
+        return (mean.float() - self.shift) * self.scale
+
+    def decode(self, z: Tensor) -> Tensor:
+        """x of z, with its gradient, not clipped."""
+        return F.pixel_shuffle(self._net.decode(z / self.scale + self.shift).sample.float(), self.patch)
+
+    def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """A pass of training: D(mean + std noise), and mean and log-variance of the posterior, both as the latents."""
+        posterior = self._net.encode(F.pixel_unshuffle(x, self.patch)).latent_dist
+        drawn = self._net.decode(posterior.mean + posterior.std * noise).sample
+        return F.pixel_shuffle(drawn, self.patch), posterior.mean, posterior.logvar
+
+    @property
+    def _net(self) -> Any:
+        return self.net
+
+
+def build_autoencoder(config: AutoencoderConfig, latents: Mapping[str, list[float]] | None = None) -> Autoencoder:
+    """A new autoencoder; `latents` are shift and scale as a card has them (`training.latents`).
+
+    Raises:
+        UserError: the image size does not fit, or diffusers is missing.
+    """
+    check_size(config.size, config.factor)
+    n, folded = len(config.widths), config.channels * config.patch**2
+    net = diffusers_class("AutoencoderKL")(
+        in_channels=folded,
+        out_channels=folded,
+        latent_channels=config.latent,
+        down_block_types=("DownEncoderBlock2D",) * n,
+        up_block_types=("UpDecoderBlock2D",) * n,
+        block_out_channels=config.widths,
+        layers_per_block=config.blocks,
+        norm_num_groups=math.gcd(8, *config.widths),
+        mid_block_add_attention=False,
+    )
+    own: dict[str, Any] = {"shift": 0.0, "scale": 1.0, **(latents or {})}
+    return Autoencoder(net, config.channels, config.latent, config.factor, config.patch, **own, config=config)
+
+
+def check_size(size: tuple[int, int], factor: int) -> None:
+    """Raise UserError unless height and width are multiples of `factor`."""
+    if any(side % factor for side in size):
+        near = factor * math.ceil(max(size) / factor)
+        raise UserError(
+            f"An autoencoder of factor {factor} needs a height and a width divisible by {factor}, but the images are "
+            f"{size[0]}x{size[1]}: resize them (cfdiff data convert --size {near})."
+        )
+
+
+def measured(z: Tensor) -> dict[str, list[float]]:
+    """Shift and scale that give latents (N, c, h, w) zero mean and unit variance by channel."""
+    mean, std = z.mean((0, 2, 3)), z.std((0, 2, 3))
+    std = std.clamp_min(LEAST_SPREAD * float(std.max())).clamp_min(torch.finfo(z.dtype).tiny)
+    return {"shift": mean.tolist(), "scale": (1 / std).tolist()}
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder of diffusers that says what it holds."""
+    return (path / "config.json").is_file()
+
+
+def load_folder(path: Path) -> Autoencoder:
+    """The autoencoder of a diffusers folder, in eval mode; `scaling_factor` and `shift_factor` are those of its config.
+
+    Raises:
+        UserError: it is no such folder, half copied, damaged, or holds pickled weights only.
+    """
+    config = _config(path)
+    kind = str(config.get("_class_name"))
+    if kind not in CLASSES:
+        raise UserError(f"{path.name}/config.json is of {kind!r}: an autoencoder here is one of {', '.join(CLASSES)}.")
+    if not (path / WEIGHTS).is_file():
+        pickled = any(path.glob("*.bin"))
+        why = "holds pickled weights (.bin), which can run any code when opened" if pickled else f"has no {WEIGHTS}"
+        raise UserError(f"The autoencoder folder {path.name!r} {why}: copy the safetensors file into it.")
+    try:
+        net, found = diffusers_class(kind).from_pretrained(
+            str(path), local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
+        )
+        if found["missing_keys"] or found["mismatched_keys"] or found["unexpected_keys"]:
+            raise ValueError("weights and config differ")
+    except UserError:
+        raise
+    except Exception as error:  # diffusers passes on whatever its loaders raise
+        raise UserError(
+            f"The autoencoder folder {path.name!r} is damaged: its weights do not fit its config.json; copy it again."
+        ) from error
+    widths = config["block_out_channels"] if kind == "AutoencoderKL" else config["encoder_block_out_channels"]
+    return Autoencoder(
+        net.float().eval().requires_grad_(False),
+        channels=net.config.in_channels,
+        latent=net.config.latent_channels,
+        factor=2 ** (len(widths) - 1),
+        shift=float(net.config.get("shift_factor") or 0.0),
+        scale=float(net.config.scaling_factor),
+    )
+
+
+def sha256_of(path: Path) -> str:
+    """Of an autoencoder's file; of a folder, of its config and weights, in this order."""
+    files = [path / "config.json", path / WEIGHTS] if path.is_dir() else [path]
+    found = hashlib.sha256()
+    for file in files:
+        found.update(file.read_bytes() if file.is_file() else b"")
+    return found.hexdigest()
+
+
+def diffusers_class(name: str) -> Any:
+    """One of `CLASSES`, imported now; UserError where diffusers is not installed."""
+    import importlib
+
+    try:
+        return getattr(importlib.import_module(f"diffusers.models.autoencoders.{CLASSES[name]}"), name)
+    except ImportError as error:
+        raise UserError(
+            "An autoencoder is built with diffusers, which is not installed: pip install 'cfdiff[latent]'."
+        ) from error
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((path / "config.json").read_text())
+    except OSError as error:
+        raise UserError(
+            f"{str(path)!r} is no autoencoder: give a .safetensors file of cfdiff train-autoencoder, or a folder of "
+            "diffusers with its config.json."
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{path.name}/config.json is damaged: copy the folder again.") from error
+    return config if isinstance(config, dict) else {}

@@ -1,0 +1,91 @@
+"""Trainings in a space: which one, what their cards say of it, and the encodings of their batches.
+
+Encoding is deterministic, and a mirrored or turned image is one of at most eight: each is encoded when it is first
+drawn, and kept. Brightness (--gain) and shifts never come twice, so with them every image is encoded anew.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from cfdiff.data.source import Source
+from cfdiff.errors import UserError
+from cfdiff.models.space import Space
+from cfdiff.registry import SPACES
+from cfdiff.train.batches import Batch, augment, symmetries, turned
+from cfdiff.train.loop import Trainer
+
+KEPT_BYTES = 2 << 30
+"""Encodings up to this size are kept in memory; what is beyond is encoded again."""
+Augment = Literal["none", "flip", "dihedral"]
+
+
+def open_space(name: str, file: Path | None) -> Space:
+    """The space of a training, made of `file` where it is made of one.
+
+    Raises:
+        UserError: the file is missing, cannot be read, or is given where none is needed.
+    """
+    kind = SPACES[name]
+    if hasattr(kind, "of"):
+        space: Space = kind.of(file)
+        return space
+    if file is not None:
+        raise UserError(f"--autoencoder is of --space latent, and this training is in {name!r}: give one of the two.")
+    return kind()
+
+
+def space_facts(name: str, space: Space, shape: tuple[int, int, int]) -> dict[str, Any]:
+    """What a card says of a space, and of the images (H, W, C); nothing of pixels."""
+    return {} if name == "pixel" else {"space": {"name": name, **getattr(space, "told", {})}, "image": list(shape)}
+
+
+def settle_in(space: Space, trainer: Trainer) -> None:
+    """Put what the space is made of where the trained model will look for it.
+
+    Raises:
+        UserError: a training in another one is there.
+    """
+    if hasattr(space, "put_beside") and trainer.accelerator.is_main_process:
+        space.put_beside(trainer.folder.model, trainer.s.force)
+
+
+class Encodings:
+    """z of the batches of a training, augmented in pixels before they are encoded."""
+
+    def __init__(self, space: Space, source: Source, kind: Augment, shift: int = 0, gain: float = 0.0) -> None:
+        self.space, self.kind, self.shift, self.gain = space, kind, shift, gain
+        height, width, channels = source.shape
+        self.square = height == width
+        probe = torch.zeros(1, channels, height, width)
+        free = space.encode(probe) is probe  # nothing is gained by keeping what an identity gives
+        self.capacity = 0
+        if not (free or shift or gain):
+            shape = space.shape(channels, height, width)
+            self.capacity = min(8 * len(source), KEPT_BYTES // (4 * shape[0] * shape[1] * shape[2]))
+            self.kept = torch.empty(self.capacity, *shape)  # memory is taken as it is filled
+            self.known = torch.zeros(self.capacity, dtype=torch.bool)
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """(b, c, h, w) on the device of the batch."""
+        if not self.capacity:
+            with torch.no_grad():
+                return self.space.encode(augment(batch.images, batch.draws, self.kind, self.shift, self.gain))
+        coins = symmetries(batch.draws, self.kind, self.square)
+        number = (coins.cpu() * torch.tensor([1, 2, 4])).sum(1)
+        slots = 8 * torch.from_numpy(batch.rows) + number
+        z: list[Tensor] = []
+        for i, slot in enumerate(slots.tolist()):
+            if slot < self.capacity and self.known[slot]:
+                z.append(self.kept[slot])
+                continue
+            # One by one: a value must not hang on the batch that it was first drawn in, or resuming would change it.
+            with torch.no_grad():
+                z.append(self.space.encode(turned(batch.images[i : i + 1], coins[i : i + 1]))[0].cpu())
+            if slot < self.capacity:
+                self.kept[slot], self.known[slot] = z[-1], True
+        return torch.stack(z).to(batch.images.device)
