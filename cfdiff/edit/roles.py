@@ -21,6 +21,7 @@ from cfdiff.errors import UserError
 from cfdiff.models.bundled import role_files, weights_folder
 from cfdiff.models.checkpoint import PIXELS, Model, load_diffusion, load_model
 from cfdiff.models.denoiser import Denoiser
+from cfdiff.models.encoded import log_prob_of
 from cfdiff.models.ensemble import ensemble
 from cfdiff.models.space import Space
 from cfdiff.registry import GUIDES
@@ -85,7 +86,8 @@ class Cast:
 
     def clean_log_prob(self, z0: Tensor) -> Tensor:
         """log p(class) of the checker for z_0 (B, c, h, w) in the space of the diffusion model, (B, 2)."""
-        return self.checker_log_prob(self.space.decode(z0))
+        assert self.checker is not None
+        return log_prob_of(self.checker.net, z0, self.space, self.diffusion.card.space or PIXELS)
 
     @cached_property
     def guide_max_level(self) -> int | None:

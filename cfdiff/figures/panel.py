@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from cfdiff.errors import UserError
+from cfdiff.figures.colour import chroma_range, chroma_view, colour_change, is_colour
 from cfdiff.files import atomic
 
 FORMATS = (".png", ".pdf", ".svg")
 _COLOURS = "RdBu_r"
-_HEADS = ("source", "counterfactual", "difference")
+_TOLD = "difference = counterfactual \N{MINUS SIGN} source, in fractions of full range"
 _GREY = "0.45"
 # Inches. Two text columns of a journal are 7 wide, one is 3.3.
 _PAGE, _COLUMN, _EDGE, _GAP, _BETWEEN = 7.0, 3.4, 0.06, 0.03, 0.16
@@ -45,7 +47,8 @@ def panel(
     """Draw N samples, `per_row` a row, to `out` (.png, .pdf or .svg); 24 fit one page.
 
     `source` and `counterfactual` are (N, H, W, C) with C = 1 or 3, uint8, uint16 or float32 in [0, 1];
-    `difference` is the same shape, signed, in [0, 1] units (the mean over the channels is shown). `before`
+    `difference` is the same shape, signed, in [0, 1] units. Of colour images three maps are shown (figures/colour.py):
+    the mean |difference| over the channels, the signed change of lightness, and where the colour went. `before`
     and `after` are (N,), the probability that the classifier named `judged_by` gives `classes[1]`. Samples
     that are not `flipped` (by default: `before` and `after` lie on one side of 1/2) are marked.
 
@@ -58,18 +61,19 @@ def panel(
         raise UserError(f"Cannot draw {out.name}: end its name in {', '.join(FORMATS)}.")
     n, height, width = source.shape[:3]
     low, high = window(source)
-    change = change_map(difference)
-    limit = colour_range(change)
+    maps, limit, told = (_colour_maps if is_colour(source.shape) else _grey_maps)(source, counterfactual, difference)
+    tiles = 2 + len(maps)
+    per_row = max(1, round(per_row * 3 / tiles))
     if flipped is None:
         flipped = (np.asarray(before) >= 0.5) != (np.asarray(after) >= 0.5)
 
     columns = min(per_row, n)
     rows = math.ceil(n / columns)
     page = _PAGE if columns > 1 else _COLUMN
-    free = page - 2 * _EDGE - (columns - 1) * _BETWEEN - columns * 2 * _GAP
-    side = min(free / (3 * columns), _LARGEST)
+    free = page - 2 * _EDGE - (columns - 1) * _BETWEEN - columns * (tiles - 1) * _GAP
+    side = min(free / (tiles * columns), _LARGEST)
     tall = side * height / width
-    block = 3 * side + 2 * _GAP
+    block = tiles * side + (tiles - 1) * _GAP
     left = (page - columns * block - (columns - 1) * _BETWEEN) / 2
     row = tall + _LINE * (2 if ids is not None else 1) + 0.06
     top = _HEAD + (_TITLE if title else 0)
@@ -91,13 +95,14 @@ def panel(
     for index in range(n):
         x0 = left + (index % columns) * (block + _BETWEEN)
         y0 = top + (index // columns) * row
-        images = (shown(source[index], low, high), shown(counterfactual[index], low, high), change[index])
-        for place, image in enumerate(images):
+        photographs = [("source", source), ("counterfactual", counterfactual)]
+        images = [_Map(name, shown(stage[index], low, high)) for name, stage in photographs]
+        images += [replace(one, image=one.image[index]) for one in maps]
+        for place, one in enumerate(images):
             x = x0 + place * (side + _GAP)
-            limits = (-limit, limit) if place == 2 else (0.0, 1.0)
-            _draw(axes(x, y0, side, tall), image, _COLOURS if place == 2 else "gray", limits)
+            _draw(axes(x, y0, side, tall), one.image, one.colours, one.limits)
             if index < columns:
-                text(x + side / 2, y0 - _HEAD / 2 + 0.01, _HEADS[place], 6.5)
+                text(x + side / 2, y0 - _HEAD / 2 + 0.01, one.head, 6.5)
         verdict = "" if flipped[index] else "  not flipped"
         line = y0 + tall + _LINE / 2 + 0.015
         words = f"{before[index]:.2f} \N{RIGHTWARDS ARROW} {after[index]:.2f}{verdict}"
@@ -117,14 +122,43 @@ def panel(
     scale.outline.set_linewidth(0.4)
     bar.tick_params(labelsize=6, length=2, width=0.4, pad=1.5)
     numbers = f"numbers: probability of {classes[1]} before \N{RIGHTWARDS ARROW} after ({judged_by})"
-    text(
-        page / 2,
-        start + 0.27,
-        "difference = counterfactual \N{MINUS SIGN} source, in fractions of full range",
-        6,
-    )
+    text(page / 2, start + 0.27, told, 6)
     text(page / 2, start + 0.275 + 0.105, numbers, 6)
     return save(figure, out)
+
+
+@dataclass(frozen=True, eq=False)
+class _Map:
+    """A picture of a panel: its head, its values (or those of all samples), and the colours from limit to limit."""
+
+    head: str
+    image: np.ndarray
+    colours: str = "gray"
+    limits: tuple[float, float] = (0.0, 1.0)
+
+
+def _grey_maps(source: np.ndarray, counterfactual: np.ndarray, difference: np.ndarray) -> tuple[list[_Map], float, str]:
+    """The maps of all samples, the limit of the signed one, and what stands under its bar."""
+    change = change_map(difference)
+    limit = colour_range(change)
+    return [_Map("difference", change, _COLOURS, (-limit, limit))], limit, _TOLD
+
+
+def _colour_maps(
+    source: np.ndarray, counterfactual: np.ndarray, difference: np.ndarray
+) -> tuple[list[_Map], float, str]:
+    change = colour_change(source, counterfactual)
+    limit, most, full = colour_range(change.lightness), colour_range(change.absolute), chroma_range(change.chroma)
+    told = (
+        f"bar: lightness L*, white = 1;  |difference|: white is {most:g} of full range;  colour: grey where it stayed, "
+        f"else the hue it went to, full at {full:.0f} of a*, b*"
+    )
+    maps = [
+        _Map("|difference|", change.absolute, limits=(0.0, most)),
+        _Map("lightness", change.lightness, _COLOURS, (-limit, limit)),
+        _Map("colour", chroma_view(change.chroma, full)),
+    ]
+    return maps, limit, told
 
 
 def _draw(ax: Axes, image: np.ndarray, colours: str, limits: tuple[float, float]) -> None:

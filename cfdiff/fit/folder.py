@@ -26,6 +26,7 @@ class State:
         width, augment: what was found out of machine and data at first, kept so that a stopped fit goes on alike.
         used: seconds of each stage so far.
         done: stages that ended.
+        space: where the diffusion model runs.
     """
 
     of: dict[str, Any]
@@ -33,6 +34,7 @@ class State:
     augment: str
     used: dict[str, float] = field(default_factory=dict)
     done: tuple[str, ...] = ()
+    space: str = "pixel"
 
     def with_time(self, stage: str, seconds: float) -> State:
         """The stage took so many seconds in all."""
@@ -83,7 +85,8 @@ class FitFolder:
             return None
         try:
             told = json.loads(path.read_text())
-            state = State(told["of"], told["width"], told["augment"], told["used"], tuple(told["done"]))
+            space = told.get("space", "pixel")
+            state = State(told["of"], told["width"], told["augment"], told["used"], tuple(told["done"]), space)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged: give another --out, or --force to start anew.") from error
         if state.of == of:

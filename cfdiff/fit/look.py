@@ -10,9 +10,10 @@ from cfdiff.data.source import Source, random_subset
 from cfdiff.data.summary import summarise
 from cfdiff.data.values import unit
 from cfdiff.errors import UserError
+from cfdiff.fit.space import multiple
 
-MOST_PIXELS = 128 * 128
-"""Larger images take days on two cores, pixel by pixel."""
+MOST_PIXELS = {"pixel": 128 * 128, "latent": 512 * 512}
+"""Larger images take days on two cores, in each space."""
 LEAST_IMAGES = 40
 """Of a class in all: under it no split of a role has more than a handful."""
 BRIGHTER = 0.65
@@ -20,13 +21,13 @@ BRIGHTER = 0.65
 LOOKED_AT = 512
 
 
-def look(source: Source) -> list[str]:
-    """A sentence about everything in a source that would mislead whoever uses what is fitted to it.
+def look(source: Source, space: str = "pixel") -> list[str]:
+    """A sentence about everything in a source that would mislead whoever uses what is fitted to it in that space.
 
     Raises:
         UserError: one class only, too few images, or images too large or of a size that no network here takes.
     """
-    _refuse(source)
+    _refuse(source, space)
     seen = summarise(source)
     notes = list(source.notes)
     if source.groups is None:
@@ -62,7 +63,7 @@ def brightness_auc(source: Source) -> float:
     return float(roc_auc_score(np.repeat([0, 1], [len(m) for m in means]), np.concatenate(means)))
 
 
-def _refuse(source: Source) -> None:
+def _refuse(source: Source, space: str) -> None:
     for label, name in enumerate(source.classes):
         if (n := int(np.sum(source.labels == label))) < LEAST_IMAGES:
             raise UserError(
@@ -70,15 +71,16 @@ def _refuse(source: Source) -> None:
                 + (": give data that has both classes, or name them with --negative and --positive." if n == 0 else ".")
             )
     height, width, _ = source.shape
-    if height * width > MOST_PIXELS:
-        side = 64 if max(height, width) < 4 * 64 else 128
+    most = MOST_PIXELS.get(space, MOST_PIXELS["pixel"])
+    if height * width > most:
         raise UserError(
-            f"The images of {source.name} are {height}x{width}, and a fit takes 128x128 at most: make them smaller "
-            f"first, cfdiff data convert {source.name} small.npz --size {side}."
+            f"The images of {source.name} are {height}x{width}, and a fit takes {math.isqrt(most)}x{math.isqrt(most)} "
+            f"at most: make them smaller first, cfdiff data convert {source.name} small.npz --size 128."
         )
-    if height % 4 or width % 4:
-        near = 4 * math.ceil(max(height, width) / 4)
+    step = multiple(space, source.shape)
+    if height % step or width % step:
+        near = step * math.ceil(max(height, width) / step)
         raise UserError(
-            f"The images of {source.name} are {height}x{width}, and both sides must be multiples of 4: "
+            f"The images of {source.name} are {height}x{width}, and both sides must be multiples of {step}: "
             f"cfdiff data convert {source.name} fitting.npz --size {near}."
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 TRAININGS = ("diffusion", "guide", "checker", "verifier", "judge")
 SHARES: Mapping[str, float] = {
@@ -19,16 +19,32 @@ SHARES: Mapping[str, float] = {
 """Share of the time of each stage. The diffusion model needs most: its error is in every edit, while a classifier of
 small images stops improving early; the guide needs more than the others, as it must know every noise level."""
 
+MORE: Mapping[str, Mapping[str, float]] = {"latent": {"autoencoder": 0.15}}
+"""Space -> what comes before all else there, and its share; the others share the rest."""
+
 LEAST = 0.1
 """Of its share a stage gets this much in any case, however much those before it took too much."""
 
 
+def shares_of(space: str) -> Mapping[str, float]:
+    """The stages of a fit in a space, in order, and the share of the time of each."""
+    more = MORE.get(space, {})
+    rest = 1 - sum(more.values())
+    return {**more, **{name: share * rest for name, share in SHARES.items()}}
+
+
+def trainings(space: str) -> tuple[str, ...]:
+    """What is trained of a fit in a space, in order."""
+    return (*MORE.get(space, {}), *TRAININGS)
+
+
 @dataclass(frozen=True)
 class Clock:
-    """Seconds: what all may take, and what each stage took so far, this one included."""
+    """Seconds: what all may take, and what each stage took so far, this one included; the shares of `shares_of`."""
 
     limit: float
     used: Mapping[str, float]
+    shares: Mapping[str, float] = field(default_factory=lambda: SHARES)
 
     @property
     def elapsed(self) -> float:
@@ -40,8 +56,8 @@ class Clock:
 
         What one stage leaves goes to all that follow, in proportion; so does what one takes too much.
         """
-        stages = list(SHARES)
+        shares, stages = self.shares, list(self.shares)
         later = stages[stages.index(stage) :]
         before = sum(self.used.get(name, 0.0) for name in stages if name not in later)
-        left = max(0.0, self.limit - before) * SHARES[stage] / sum(SHARES[name] for name in later)
-        return max(left, LEAST * SHARES[stage] * self.limit)
+        left = max(0.0, self.limit - before) * shares[stage] / sum(shares[name] for name in later)
+        return max(left, LEAST * shares[stage] * self.limit)

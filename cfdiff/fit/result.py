@@ -22,6 +22,7 @@ class FitResult:
         reached: whether the recipe reaches the wanted share of accepted edits on the tuning images.
         directions: "negative" and "positive", the class started from -> the summary of the edits of test images.
         moved: the same -> how far the edits went to the target class by KID, None where that was not measured.
+        reconstruction: figures of the autoencoder, where diffusion runs in its latents.
         notes: sentences about data and splits; warnings: what doctor, tune and this card warn of.
     """
 
@@ -37,6 +38,7 @@ class FitResult:
     moved: dict[str, float | None]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+    reconstruction: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """card.json."""
@@ -71,6 +73,11 @@ class FitResult:
             found.append(" | ".join([f"| {s.direction.replace('->', 'to')}", str(s.images), *cells]) + " |")
         known = ", ".join(f"{role} {value:.1%}" for role, value in self.accuracy.items() if value is not None)
         found += ["", f"Accuracy on validation images: {known}.", f"Recipe (edit.toml): {self.recipe}."]
+        if self.reconstruction is not None and "psnr" in self.reconstruction:
+            psnr, ssim = (self.reconstruction[name] for name in ("psnr", "ssim"))
+            found.append(
+                f"Diffusion runs in latents; the autoencoder draws validation images at {psnr:.1f} dB, SSIM {ssim:.3f}."
+            )
         if not self.reached:
             found.append("The recipe is the nearest to the goal, and does not reach it.")
         for title, sentences in (("What to know", self.warnings), ("About the data", self.notes)):

@@ -25,12 +25,15 @@ from cfdiff.files import atomic
 from cfdiff.fit.folder import FitFolder, State
 from cfdiff.fit.look import look
 from cfdiff.fit.pace import fitting_width, images_a_second
-from cfdiff.fit.plan import SHARES, TRAININGS, Clock
+from cfdiff.fit.plan import Clock, shares_of, trainings
 from cfdiff.fit.result import FitResult
 from cfdiff.fit.settings import FitSettings
+from cfdiff.fit.space import fitting_space, seen_by_diffusion
 from cfdiff.fit.stages import Fit, check, moved, show, train, tune
 from cfdiff.fit.symmetry import fitting_augment
+from cfdiff.models.autoencoder import need_diffusers
 from cfdiff.progress import Progress, silent
+from cfdiff.roles import CLASSIFIERS
 from cfdiff.train.result import TrainResult
 from cfdiff.translate.summary import TranslateSummary
 from cfdiff.tune.result import TuneResult
@@ -53,23 +56,26 @@ def fit(s: FitSettings, progress: Progress = silent) -> FitResult:
     device = pick_device(s.device)
     source = open_source(s.data, negative=s.negative, positive=s.positive, group_key=s.group_key, splits=s.splits)
     folder = FitFolder(s.out or Path("runs") / source.name.partition(".")[0])
-    notes = look(source)
+    space = fitting_space(s.space, source.shape)
+    notes = look(source, space)
+    if space == "latent":
+        need_diffusers()
     plan = plan_splits(source, s.seed)
     with folder.owned():
         of = {"data": source.name, "fingerprint": source.fingerprint, "seed": s.seed, "classes": list(source.classes)}
-        state = folder.read(of, s.force) or _begin(s, of, source, device)
+        state = folder.read(of, s.force) or _begin(s, of, source, device, space)
         write_splits(source, plan.splits, folder.splits)
         folder.write(state)
-        pace = images_a_second(source.shape, state.width, device)
+        pace = images_a_second(seen_by_diffusion(state.space, source.shape), state.width, device)
         work = Fit(s, folder, replace(source, splits=plan.splits), state, pace)
         return _Runner(work, (*notes, *plan.notes), progress).run()
 
 
-def _begin(s: FitSettings, of: dict[str, Any], source: Source, device: torch.device) -> State:
+def _begin(s: FitSettings, of: dict[str, Any], source: Source, device: torch.device, space: str) -> State:
     """What is found out of machine and data before anything is trained."""
-    width = fitting_width(source.shape, s.minutes * SHARES["diffusion"], device)
+    width = fitting_width(seen_by_diffusion(space, source.shape), s.minutes * shares_of(space)["diffusion"], device)
     some = random_subset(source, LOOKED_AT, s.seed)
-    return State(of, width, fitting_augment(unit(some.read(np.arange(len(some))))))
+    return State(of, width, fitting_augment(unit(some.read(np.arange(len(some))))), space=space)
 
 
 class _Runner:
@@ -78,10 +84,11 @@ class _Runner:
     def __init__(self, fit: Fit, notes: tuple[str, ...], progress: Progress) -> None:
         self.fit, self.notes, self.progress = fit, notes, progress
         self.state = fit.state
+        self.shares = shares_of(fit.state.space)
 
     def run(self) -> FitResult:
         trained: dict[str, TrainResult] = {}
-        for role in TRAININGS:
+        for role in trainings(self.fit.state.space):
             with self._stage(role) as (seconds, tell):
                 trained[role] = train(self.fit, role, seconds / 60, tell)
         with self._stage("doctor") as (_, tell):
@@ -102,7 +109,7 @@ class _Runner:
         A stage that was done when the fit was stopped is gone through again: a training that has had its time, or a
         search that is in its log, costs no more than a look; where there is more time than before, it goes on.
         """
-        clock = Clock(60 * self.fit.s.minutes, self.state.used)
+        clock = Clock(60 * self.fit.s.minutes, self.state.used, self.shares)
         allotted, before, started = clock.allotted(name), clock.used.get(name, 0.0), time.monotonic()
         written = started
 
@@ -119,7 +126,8 @@ class _Runner:
                 note(False)
             elapsed = clock.elapsed + now - started
             left = max(0.0, clock.limit - elapsed) / 60
-            stage = f"{name} ({list(SHARES).index(name) + 1} of {len(SHARES)}), {left:.0f} min left in all: {what}"
+            place = list(self.shares).index(name) + 1
+            stage = f"{name} ({place} of {len(self.shares)}), {left:.0f} min left in all: {what}"
             self.progress(stage, int(min(elapsed, clock.limit)), int(clock.limit))
 
         tell("begins", 0, 1)
@@ -143,7 +151,8 @@ class _Runner:
             images=len(fit.source),
             groups=None if fit.source.groups is None else len(np.unique(fit.source.groups)),
             minutes=Clock(0.0, self.state.used).elapsed / 60,
-            accuracy={role: model.val_accuracy for role, model in trained.items() if role != "diffusion"},
+            accuracy={role: model.val_accuracy for role, model in trained.items() if role in CLASSIFIERS},
+            reconstruction=None if "autoencoder" not in trained else trained["autoencoder"].figures(),
             recipe=dict(found.chosen),
             reached=found.reached,
             directions=shown,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from cfdiff.registry import SPACES, OneOf
 from cfdiff.settings import DATA, OUTPUT, RUN, DataSettings
 
 
@@ -25,6 +27,9 @@ class FitSettings(DataSettings):
         le=1,
         json_schema_extra=DATA,
         description="Share of edits that the verifier is to accept, which the recipe is tuned for.",
+    )
+    space: Annotated[str, OneOf(SPACES, also=("auto",))] = Field(
+        "auto", json_schema_extra=RUN, description="Where diffusion runs: in latents from 96 px on, or as named."
     )
     device: str = Field("auto", json_schema_extra=RUN, description="auto, cpu, cuda or mps.")
     threads: PositiveInt | None = Field(None, json_schema_extra=RUN, description="CPU threads [default: all].")

@@ -15,7 +15,9 @@ from cfdiff.doctor.lines import Report
 from cfdiff.edit.levels import fitting_depth, reach
 from cfdiff.fit.folder import FitFolder, State
 from cfdiff.fit.settings import FitSettings
+from cfdiff.fit.space import autoencoder_of
 from cfdiff.progress import Progress
+from cfdiff.roles import STEERING
 from cfdiff.train.result import TrainResult
 from cfdiff.translate.summary import TranslateSummary
 from cfdiff.tune.result import TuneResult
@@ -27,7 +29,7 @@ ALONE = 1000
 """Images of each class that a verifier needs to learn from its own groups alone; with fewer it learns from those of the
 guide too, and then another architecture is what tells it apart."""
 ARCHITECTURES = {"verifier": "regnety_002", "judge": "regnetx_002"}
-SEEDS = {"diffusion": 0, "guide": 0, "checker": 0, "verifier": 2, "judge": 1}
+SEEDS = {"autoencoder": 0, "diffusion": 0, "guide": 0, "checker": 0, "verifier": 2, "judge": 1}
 SHOWN = 96
 """Images a direction of the runs at the end, at most; where time is short, fewer."""
 LEAST_SHOWN = 8
@@ -75,16 +77,20 @@ class Fit:
 
 def train(fit: Fit, role: str, minutes: float, progress: Progress) -> TrainResult:
     """Train the model of a role, or go on with it, until it took so many minutes in all."""
+    from cfdiff.train.autoencoder import train_autoencoder
     from cfdiff.train.classifier import train_classifier
     from cfdiff.train.diffusion import train_diffusion
-    from cfdiff.train.settings import ClassifierSettings, DiffusionSettings
+    from cfdiff.train.settings import AutoencoderSettings, ClassifierSettings, DiffusionSettings
 
     train_split, verifier_split = fit.split(TRAIN), fit.split(VERIFIER)
     split = {
-        "diffusion": f"{train_split}+{verifier_split}",  # it gives no verdict, so it may know them
+        "autoencoder": f"{train_split}+{verifier_split}",  # it gives no verdict, so it may know them
+        "diffusion": f"{train_split}+{verifier_split}",
         "verifier": verifier_split if fit.fewest(verifier_split) >= ALONE else f"{train_split}+{verifier_split}",
         "judge": fit.split(JUDGE),
     }.get(role, train_split)
+    file = fit.folder.path / "autoencoder" / "model.safetensors"
+    latent: dict[str, Any] = {} if fit.state.space == "pixel" else {"space": fit.state.space, "autoencoder": file}
     common: dict[str, Any] = {
         **fit.data,
         **fit.machine,
@@ -95,11 +101,17 @@ def train(fit: Fit, role: str, minutes: float, progress: Progress) -> TrainResul
         "max_minutes": minutes,
         "seed": fit.s.seed + SEEDS[role],
     }
+    if role == "autoencoder":
+        if (fit.folder.path / "diffusion" / "model.safetensors").exists():  # whose latents must stay what they are
+            return TrainResult.of(file)
+        return train_autoencoder(AutoencoderSettings(**common, **autoencoder_of(fit.source.shape)), progress)
     if role == "diffusion":
         batch = fitting_batch(fit.pace * 60 * minutes)
-        wide: dict[str, Any] = {"width": fit.state.width, "condition": "class", "batch_size": batch}
+        wide: dict[str, Any] = {"width": fit.state.width, "condition": "class", "batch_size": batch, **latent}
         return train_diffusion(DiffusionSettings(**common, **wide), progress)
     kind: dict[str, Any] = {"noisy": role == "guide"}
+    if role in STEERING and latent:
+        kind |= {**latent, "gain": 0.0, "shift": 0}  # so that each image is encoded once
     if role in ARCHITECTURES:
         kind["arch"] = ARCHITECTURES[role]
     return train_classifier(ClassifierSettings(**common, **kind), progress)

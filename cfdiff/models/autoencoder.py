@@ -12,6 +12,7 @@ with shift and scale by channel, measured on the training images (ours), or as t
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import math
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from cfdiff.errors import UserError
 CLASSES = {"AutoencoderKL": "autoencoder_kl", "AutoencoderTiny": "autoencoder_tiny"}
 """diffusers' autoencoders that a folder may hold, and their modules."""
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+MISSING = "An autoencoder is built with diffusers, which is not installed: pip install 'cfdiff[latent]'."
 LEAST_SPREAD = 0.01
 """A channel whose latents vary by less than this share of the widest's is not blown up any further."""
 
@@ -194,14 +196,16 @@ def sha256_of(path: Path) -> str:
 
 def diffusers_class(name: str) -> Any:
     """One of `CLASSES`, imported now; UserError where diffusers is not installed."""
-    import importlib
-
     try:
         return getattr(importlib.import_module(f"diffusers.models.autoencoders.{CLASSES[name]}"), name)
     except ImportError as error:
-        raise UserError(
-            "An autoencoder is built with diffusers, which is not installed: pip install 'cfdiff[latent]'."
-        ) from error
+        raise UserError(MISSING) from error
+
+
+def need_diffusers() -> None:
+    """Raise UserError where diffusers is not installed; it is not imported, which takes seconds."""
+    if importlib.util.find_spec("diffusers") is None:
+        raise UserError(MISSING)
 
 
 def _config(path: Path) -> dict[str, Any]:

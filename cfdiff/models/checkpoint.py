@@ -179,7 +179,12 @@ def load_model(path: str | Path, kind: str | None = None, device: str | torch.de
             f"{path.name} is damaged: its weights do not fit its config; train or copy it again."
         ) from error
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Model(net.float().eval().requires_grad_(False).to(device), card, sha256, path.stem, path)
+    net = net.float().eval().requires_grad_(False).to(device)
+    if card.kind == "clean-classifier" and card.space is not None:
+        from cfdiff.models.encoded import EncodedClassifier
+
+        net = EncodedClassifier(net, space_of(card.space, path.name, path), card.space)
+    return Model(net, card, sha256, path.stem, path)
 
 
 def load_diffusion(path: str | Path, device: str | torch.device = "cpu") -> Model:

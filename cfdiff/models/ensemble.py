@@ -20,7 +20,12 @@ class Average(nn.Module):
         self.members = nn.ModuleList(members)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.stack([F.log_softmax(net(x).float(), dim=1) for net in self.members]).mean(0)
+        return joined([F.log_softmax(net(x).float(), dim=1) for net in self.members])
+
+
+def joined(log_probs: Sequence[Tensor]) -> Tensor:
+    """(B, K) the mean of several; itself where there is one."""
+    return torch.stack(list(log_probs)).mean(0) if len(log_probs) > 1 else log_probs[0]
 
 
 def ensemble(models: Sequence[Model]) -> Model | None:

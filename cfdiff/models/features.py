@@ -22,9 +22,10 @@ Extract = Callable[[Tensor], Tensor]
 
 def judge_features(judge: Model, device: torch.device) -> Extract:
     """The judge without its last layer."""
-    assert isinstance(judge.net, Classifier)
     net = copy.deepcopy(judge.net)
-    cut: Any = net.net
+    inside: Any = getattr(net, "classifier", net)  # of one that sees an encoding
+    assert isinstance(inside, Classifier)
+    cut: Any = inside.net
     cut.reset_classifier(0)
     return lambda x: net(x.to(device)).float()
 
@@ -35,7 +36,8 @@ def feature_maps(model: Model, device: torch.device) -> Callable[[Tensor], list[
     Raises:
         UserError: timm does not say where this architecture has maps.
     """
-    assert isinstance(model.net, Classifier)
+    if not isinstance(model.net, Classifier):
+        raise UserError(f"The classifier {model.name!r} sees no pixels, so it has no maps of them: give another one.")
     net, found = copy.deepcopy(model.net).to(device), []
     inside: Any = net.net
     modules = dict(inside.named_modules())

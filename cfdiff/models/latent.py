@@ -108,8 +108,7 @@ class LatentSpace:
         return self.net.latent, height // self.net.factor, width // self.net.factor
 
     def encode(self, x: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self._pieces(self.net.encode, x, x.shape[-2] * x.shape[-1])
+        return self._pieces(self.net.encode, x, x.shape[-2] * x.shape[-1])
 
     def decode(self, z: Tensor) -> Tensor:
         return self._pieces(self.net.decode, z, z.shape[-2] * z.shape[-1] * self.net.factor**2)

@@ -9,6 +9,7 @@ import numpy as np
 
 from cfdiff.evaluate.masks import read_masks
 from cfdiff.evaluate.settings import EvaluateSettings
+from cfdiff.figures.colour import is_colour
 from cfdiff.figures.rows import Rows, Selection, read_rows, select
 from cfdiff.metrics.columns import Columns, Figure
 from cfdiff.metrics.intervals import over
@@ -57,7 +58,7 @@ def image_context(result: Result, s: ReportSettings) -> dict[str, Any]:
         "filters": filters(rows, selection),
         "orders": _ORDERS if rows.decider else [order for order in _ORDERS if "gain" not in order[0]],
         "limit": f"{made.limit:g}",
-        "channels": result.source.shape[-1] > 1,
+        "channels": "lightness" if is_colour(result.source.shape) else "",
         "sections": sections,
         "data": {**made.data(), "extremes": selection.extremes, "examples": examples},
     }

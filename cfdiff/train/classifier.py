@@ -29,14 +29,14 @@ SHOWN_DEPTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7)
 
 
 def train_classifier(s: ClassifierSettings, progress: Progress | None = None) -> TrainResult:
-    """Train (or continue) and write the model to `s.out`; a guide sees the noise of its space, others see images.
+    """Train (or continue) and write the model to `s.out`; a guide sees the noise of its space, others see it clean.
 
     `progress` hears of it in the place of the terminal.
     """
     data = open_training_data(s)
     require_both_classes(data.train)
     require_both_classes(data.validation)
-    space = open_space(*((s.space, s.autoencoder) if s.noisy else ("pixel", None)))
+    space = open_space(s.space, s.autoencoder)
     image_height, image_width, image_channels = data.train.shape
     channels, height, width = space.shape(image_channels, image_height, image_width)
     config = ClassifierConfig(
@@ -78,7 +78,7 @@ def train_classifier(s: ClassifierSettings, progress: Progress | None = None) ->
     validation = ClassifierValidation(schedule if s.noisy else None, images, labels, s.calibrate)
     kind = "noisy-classifier" if s.noisy else "clean-classifier"
     noised = schedule.config if s.noisy else None
-    told = space_facts(s.space, space, data.train.shape) if s.noisy else {}
+    told = space_facts(s.space, space, data.train.shape)
     card = Card(kind, net.config.model_dump(mode="json"), noised, data.card, {}, **told)
     return trainer.run(loss, validation, card)
 

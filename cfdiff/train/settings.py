@@ -128,7 +128,7 @@ class ClassifierSettings(TrainSettings):
     """cfdiff train-classifier."""
 
     space: Annotated[str, OneOf(SPACES)] = Field(
-        "pixel", description="Where the guide's diffusion model runs.", json_schema_extra=MODEL
+        "pixel", description="What it sees: pixels, or the latents where diffusion runs.", json_schema_extra=MODEL
     )
     autoencoder: Path | None = Field(None, description=AUTOENCODER, json_schema_extra=MODEL)
     noisy: bool = Field(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cfdiff.data.source import Source
 from cfdiff.errors import UserError
+from cfdiff.models.checkpoint import read_card
 from cfdiff.models.space import Space
 from cfdiff.registry import SPACES
 from cfdiff.train.batches import Batch, augment, symmetries, turned
@@ -50,8 +51,16 @@ def settle_in(space: Space, trainer: Trainer) -> None:
     Raises:
         UserError: a training in another one is there.
     """
+    model, force = trainer.folder.model, trainer.s.force
+    if model.exists() and not force and hasattr(space, "told"):
+        there = {k: v for k, v in (read_card(model).space or {}).items() if k != "name"}
+        if there != space.told:
+            raise UserError(
+                f"{model.parent} holds a training in another space (of another autoencoder): give that one, another "
+                "--out, or --force to start anew."
+            )
     if hasattr(space, "put_beside") and trainer.accelerator.is_main_process:
-        space.put_beside(trainer.folder.model, trainer.s.force)
+        space.put_beside(model, force)
 
 
 class Encodings:

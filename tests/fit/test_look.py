@@ -12,6 +12,7 @@ from cfdiff.errors import UserError
 from cfdiff.fit.look import look
 from cfdiff.fit.pace import fitting_width
 from cfdiff.fit.settings import FitSettings
+from cfdiff.fit.space import fitting_space, seen_by_diffusion
 
 N = 120
 
@@ -29,7 +30,8 @@ def written(path: Path, **changes: Any) -> Path:
 
 
 def noted(path: Path, **changes: Any) -> str:
-    return " ".join(look(open_source(written(path, **changes))))
+    source = open_source(written(path, **changes))
+    return " ".join(look(source, fitting_space("auto", source.shape)))
 
 
 def test_data_without_faults_needs_no_word(tmp_path: Path) -> None:
@@ -54,13 +56,23 @@ def test_what_misleads_is_named(tmp_path: Path) -> None:
     ("changes", "said"),
     [
         ({"labels": np.r_[np.zeros(N - 3), np.ones(3)].astype(int)}, "has 3 images of class 'defect'.*needs 40"),
-        ({"images": np.zeros((N, 160, 160), np.uint8)}, "160x160.*128x128 at most.*cfdiff data convert .*--size 64"),
+        ({"images": np.zeros((N, 520, 520), np.uint8)}, "520x520.*512x512 at most.*cfdiff data convert .*--size 128"),
+        ({"images": np.zeros((N, 100, 100), np.uint8)}, "100x100.*multiples of 8.*--size 104"),
+        ({"images": np.zeros((N, 300, 300), np.uint8)}, "300x300.*multiples of 16.*--size 304"),
         ({"images": np.zeros((N, 18, 18), np.uint8)}, "18x18.*multiples of 4.*--size 20"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused_with_the_way_out(tmp_path: Path, changes: Any, said: str) -> None:
     with pytest.raises(UserError, match=said):
         noted(tmp_path / "d.npz", **changes)
+
+
+def test_the_space_is_chosen_by_size_or_as_asked() -> None:
+    assert [fitting_space("auto", (side, side, 1)) for side in (28, 64, 92, 96, 512)] == ["pixel"] * 3 + ["latent"] * 2
+    assert fitting_space("pixel", (128, 128, 3)) == "pixel" and fitting_space("latent", (16, 16, 1)) == "latent"
+    assert seen_by_diffusion("pixel", (128, 128, 3)) == (128, 128, 3)
+    assert seen_by_diffusion("latent", (128, 128, 3)) == (32, 32, 4)
+    assert seen_by_diffusion("latent", (512, 512, 3)) == (64, 64, 4)
 
 
 def test_too_little_time_for_a_first_model_is_said_with_what_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfdiff.fit.plan import LEAST, SHARES, TRAININGS, Clock
+from cfdiff.fit.plan import LEAST, SHARES, TRAININGS, Clock, shares_of, trainings
 
 STAGES = list(SHARES)
 
@@ -36,3 +36,12 @@ def test_stages_that_take_what_they_may_end_with_the_time() -> None:
 
 def test_a_stage_that_was_begun_has_what_it_had() -> None:
     assert Clock(600, {"diffusion": 100}).allotted("diffusion") == pytest.approx(300)
+
+
+def test_latents_have_their_autoencoder_before_all_else_and_the_others_share_the_rest() -> None:
+    shares = shares_of("latent")
+    assert shares_of("pixel") == SHARES and trainings("pixel") == TRAININGS
+    assert list(shares) == ["autoencoder", *STAGES] and sum(shares.values()) == pytest.approx(1)
+    assert trainings("latent") == ("autoencoder", *TRAININGS)
+    assert shares["guide"] / shares["diffusion"] == pytest.approx(SHARES["guide"] / SHARES["diffusion"])
+    assert Clock(600, {}, shares).allotted("autoencoder") == pytest.approx(600 * shares["autoencoder"])

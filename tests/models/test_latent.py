@@ -21,6 +21,9 @@ from cfdiff.engine import Ddim, NoiseSource, decode, encode_ddim, make_tau
 from cfdiff.errors import UserError
 from cfdiff.models.autoencoder import AutoencoderConfig, build_autoencoder
 from cfdiff.models.checkpoint import load_model, save_model
+from cfdiff.models.classifier import Classifier, ClassifierConfig
+from cfdiff.models.encoded import log_prob_of
+from cfdiff.models.ensemble import ensemble
 from cfdiff.models.latent import LatentSpace
 from cfdiff.registry import SOLVERS
 from cfdiff.store import open_result
@@ -96,7 +99,7 @@ def test_the_decoder_passes_a_gradient_on(toy_latent: Any, tmp_path: Path) -> No
 
 def test_latents_have_zero_mean_and_unit_variance_and_the_autoencoder_draws_what_it_saw(toy_latent: Any) -> None:
     images = np.load(toy_latent.data)["images"]
-    x = to_model(images[..., None])
+    x = to_model(images)
     space = load_model(toy_latent.weights / "diffusion.safetensors").space
     z = space.encode(x)
     assert z.shape[1:] == space.shape(1, 16, 16) == (3, 8, 8)
@@ -109,6 +112,32 @@ def test_a_mask_is_open_where_any_of_its_pixels_is(toy_latent: Any) -> None:
     mask = torch.zeros(1, 1, 16, 16)
     mask[0, 0, 3, 4] = 1
     assert space.mask(mask).shape == (1, 1, 8, 8) and space.mask(mask).nonzero().tolist() == [[0, 0, 1, 2]]
+
+
+def test_a_checker_of_latents_is_asked_without_the_decoder_and_of_images_through_the_encoder(
+    toy_latent: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guide = load_model(toy_latent.weights / "guide.safetensors")
+    folder = copied(toy_latent, tmp_path / "weights")
+    config = {**guide.card.config, "noisy": False}
+    torch.manual_seed(0)
+    net = Classifier(ClassifierConfig(**config))
+    save_model(folder / "checker.safetensors", net, replace(guide.card, kind="clean-classifier", config=config))
+    editor, images, ids = opened(replace(toy_latent, weights=folder), tmp_path, closed_loop=False)
+    cast = editor.cast
+    x = to_model(images).requires_grad_()
+    z = cast.space.encode(x.detach())
+    same = torch.log_softmax(cast.checker.net.classifier(z), 1)
+    torch.testing.assert_close(cast.checker_log_prob(x), same, atol=1e-4, rtol=1e-4)
+    assert torch.autograd.grad(cast.checker_log_prob(x)[:, 1].sum(), x)[0].abs().sum() > 0
+    monkeypatch.setattr(LatentSpace, "decode", None)
+    assert torch.equal(cast.clean_log_prob(z), same)
+    monkeypatch.undo()
+    both = ensemble([cast.checker, load_model(toy_latent.weights / "checker.safetensors")])
+    told = cast.diffusion.card.space
+    pixels = torch.log_softmax(both.net.members[1](cast.space.decode(z)), 1)
+    torch.testing.assert_close(log_prob_of(both.net, z, cast.space, told), (same + pixels) / 2)
+    assert (editor.edit(images, ids, 1).counterfactual != images).any()
 
 
 def test_the_encodings_of_a_batch_are_drawn_once_for_all_tries(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cfdiff.data.values import unit
+from cfdiff.figures.colour import chroma_range, chroma_view, colour_change, is_colour
 from cfdiff.figures.panel import change_map, colour_range, shown, window
 from cfdiff.figures.rows import Rows, Selection
 from cfdiff.report.html.pictures import grey_or_rgb, outline, overlay, reduced, scale_bar
@@ -79,13 +80,19 @@ def gallery(result: Result, rows: Rows, selection: Selection, masks: dict[int, n
     """The cards of the selected images; `masks` (H, W) bool by row outline what was to be found.
 
     Keys of a card: n row, id, group, p by model, change, gain, ok (flipped), retries, random; s, c, d the pictures of
-    source, counterfactual and difference; m the outline, inside the share of the change in it, area its share.
+    source, counterfactual and difference; of colour images d is the change of lightness, a the |difference| and h
+    where the colour went; m the outline, inside the share of the change in it, area its share.
     """
     low, high = value_window(result.source)
-    limit = common_range((result.difference[i] for i in selection.shown.tolist()), side)
+    rows_shown = selection.shown.tolist()
+    in_colour = is_colour(result.source.shape)
+    seen = [_seen(result, i, side) for i in rows_shown]
+    limit = colour_range(np.stack([one.signed for one in seen]))
+    most = colour_range(np.stack([one.absolute for one in seen])) if in_colour else 0.0
+    full = chroma_range(np.stack([one.chroma for one in seen])) if in_colour else 0.0
     made = Gallery(result.source.shape[1:3], side, limit)
     random = set(selection.random.tolist())
-    for i in selection.shown.tolist():
+    for i, one in zip(rows_shown, seen, strict=True):
         source, after = result.source[i], result.counterfactual[i]
         change = unit(after) - unit(source)
         card: dict[str, Any] = {
@@ -96,8 +103,13 @@ def gallery(result: Result, rows: Rows, selection: Selection, masks: dict[int, n
             "random": i in random,
             "s": made.picture(grey_or_rgb(reduced(shown(source, low, high), side))),
             "c": made.picture(grey_or_rgb(reduced(shown(after, low, high), side))),
-            "d": made.picture(overlay(reduced(change_map(change), side), limit)),
+            "d": made.picture(overlay(one.signed, limit)),
         }
+        if in_colour:
+            card |= {
+                "a": made.picture(grey_or_rgb(np.clip(one.absolute / most, 0, 1))),
+                "h": made.picture(grey_or_rgb(chroma_view(one.chroma, full))),
+            }
         if rows.groups is not None:
             card["group"] = str(rows.groups[i])
         if rows.retries is not None:
@@ -108,6 +120,24 @@ def gallery(result: Result, rows: Rows, selection: Selection, masks: dict[int, n
             card |= {"m": outline(masks[i]), "area": float(masks[i].mean()), "inside": inside(change, masks[i])}
         made.cards.append(card)
     return made
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """The change of an image as it is shown, reduced: signed (H, W); of a colour image absolute and chroma too."""
+
+    signed: np.ndarray
+    absolute: np.ndarray
+    chroma: np.ndarray
+
+
+def _seen(result: Result, i: int, side: int) -> _Seen:
+    if not is_colour(result.source.shape):
+        signed = reduced(change_map(result.difference[i]), side)
+        return _Seen(signed, np.abs(signed), signed[..., :0])
+    change = colour_change(result.source[i], result.counterfactual[i])
+    a, b = (reduced(part, side) for part in np.moveaxis(change.chroma, -1, 0))
+    return _Seen(reduced(change.lightness, side), reduced(change.absolute, side), np.stack([a, b], axis=-1))
 
 
 def inside(change: np.ndarray, mask: np.ndarray) -> float:

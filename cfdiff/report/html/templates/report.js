@@ -81,6 +81,9 @@
         frame(card, card.s, "difference on the source", { overlay: true, outline: true }),
         frame(card, undefined, "difference", { overlay: true, outline: true }),
       );
+      if (card.h !== undefined) {
+        pictures.push(frame(card, card.h, "where the colour went", { outline: true }), frame(card, card.a, "|difference|", { outline: true }));
+      }
     }
     $("zoom-pictures").replaceChildren(...pictures);
     const unchanged = card.c === undefined ? [element("p", "not edited: byte for byte as before", "meta")] : [];
@@ -114,6 +117,7 @@
   function cardElement(card, cards) {
     const made = clone("card");
     made.dataset.n = card.n;
+    made.classList.toggle("coloured", card.h !== undefined);
     made.classList.toggle("failed", card.ok === false);
     const button = made.querySelector("button");
     button.setAttribute("aria-label", `Enlarge ${card.id}`);
@@ -122,6 +126,7 @@
       frame(card, card.c, "counterfactual"),
       frame(card, card.s, "difference", { overlay: true, outline: true }),
     );
+    if (card.h !== undefined) button.append(frame(card, card.h, "colour", { outline: true }));
     button.addEventListener("click", () => open(cards, card, button));
     const name = made.querySelector("h3");
     name.textContent = name.title = card.id;
