@@ -170,7 +170,7 @@ def tell_classes(weights: Path, out: Path) -> Path:
     return out
 
 
-def train_latent(weights: Path, out: Path, steps: int = 200) -> Path:
+def train_latent(weights: Path, out: Path, steps: int = 120) -> Path:
     """A copy of a folder of models whose diffusion model and guide run in the latents of an autoencoder beside them."""
     out.mkdir()
     for path in weights.iterdir():

@@ -130,12 +130,21 @@ class LatentSpace:
 
 
 def load_autoencoder(path: Path) -> Autoencoder:
-    """Of a file of cfdiff train-autoencoder, or of a folder of diffusers; UserError where it is neither."""
+    """Of a file of cfdiff train-autoencoder, or of a folder of diffusers.
+
+    Raises:
+        UserError: it is neither, or its training was stopped before its latents were measured.
+    """
     if path.is_dir():
         return load_folder(path)
-    net = load_model(path, "autoencoder").net
-    assert isinstance(net, Autoencoder)
-    return net
+    model = load_model(path, "autoencoder")
+    assert isinstance(model.net, Autoencoder)
+    if "latents" not in model.card.training:
+        raise UserError(
+            f"The autoencoder {path.name!r} was stopped before its first validation, so nothing is known of its "
+            "latents: let its training go on."
+        )
+    return model.net
 
 
 def places(model: Path) -> Iterator[Path]:

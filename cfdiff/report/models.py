@@ -48,6 +48,7 @@ def card_facts(card: Card) -> list[tuple[str, str]]:
         ("kind", card.kind),
         ("architecture", card.config.get("arch", "U-Net")),
         ("condition", card.condition),
+        ("space", None if card.space is None else card.space.get("name")),
         ("schedule", card.schedule and {k: v for k, v in card.schedule.items() if not isinstance(v, list)}),
         ("trained on", data.get("name")),
         ("split", data.get("split")),

@@ -19,6 +19,7 @@ from cfdiff.fit.result import FitResult
 from cfdiff.fit.run import fit
 from cfdiff.fit.settings import FitSettings
 from cfdiff.fit.stages import able, fitting_batch
+from cfdiff.models.checkpoint import read_card
 from cfdiff.settings import resolve
 from cfdiff.train.result import TrainResult
 from cfdiff.translate.run import translate
@@ -154,3 +155,28 @@ def test_a_guide_at_chance_in_all_noise_does_not_steer(by_level: Any, known: boo
 
 def test_a_batch_is_smaller_where_steps_are_few() -> None:
     assert [fitting_batch(images) for images in (10, 40_000, 70_000, 1e6)] == [16, 16, 32, 64]
+
+
+@pytest.mark.slow
+def test_a_fit_in_latents_trains_its_autoencoder_first_and_leaves_it_beside_the_models(tmp_path: Path) -> None:
+    pytest.importorskip("diffusers")
+    data, told = write_npz(tmp_path / "spots.npz", 240), []
+    s = FitSettings(data=str(data), out=tmp_path / "out", minutes=MINUTES, device="cpu", threads=1, space="latent")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cfdiff.fit.pace.WIDTHS", {8: 0})
+        patch.setattr("cfdiff.fit.pace.LEAST", 1)
+        patch.setattr("cfdiff.fit.stages.ARCHITECTURES", {"verifier": "resnet10t", "judge": "resnet18"})
+        result = fit(s, lambda what, done, n: told.append(what))
+    spaces = {
+        role: read_card(tmp_path / "out" / role / "model.safetensors").space for role in ("autoencoder", *TRAININGS)
+    }
+    assert told[0].startswith("autoencoder (1 of 9)")
+    assert spaces["diffusion"] == spaces["guide"] == spaces["checker"] and spaces["diffusion"]["name"] == "latent"
+    assert spaces["verifier"] is spaces["judge"] is spaces["autoencoder"] is None
+    assert not (tmp_path / "out" / "diffusion" / "autoencoder.safetensors").exists(), "it is there once"
+    assert result.reconstruction is not None and result.reconstruction["psnr"] > 5 and "dB, SSIM" in repr(result)
+    assert set(result.accuracy) == {"guide", "checker", "verifier", "judge"}
+    again = translate(resolve(TranslateSettings, None, {
+        "data": str(data), "weights": str(tmp_path / "out"), "out": tmp_path / "run.h5", "limit": 4, "device": "cpu"
+    }))  # fmt: skip
+    assert again.images == 4

@@ -245,6 +245,14 @@ def test_what_is_no_autoencoder_is_one_sentence(toy: Any, tmp_path: Path) -> Non
         load_autoencoder(toy.weights / "checker.safetensors")
 
 
+def test_an_autoencoder_that_was_never_validated_has_no_latents_yet(tmp_path: Path) -> None:
+    config = AutoencoderConfig(channels=1, size=(16, 16), patch=4, widths=(8,))
+    card = Card("autoencoder", config.model_dump(mode="json"), None, {}, {"steps": 3})
+    save_model(tmp_path / "model.safetensors", build_autoencoder(config), card)
+    with pytest.raises(UserError, match="before its first validation.*let its training go on"):
+        load_autoencoder(tmp_path / "model.safetensors")
+
+
 def test_settings_that_do_not_go_together_are_one_sentence(toy: Any, trained: tuple[Path, Any], tmp_path: Path) -> None:
     file = trained[0] / "model.safetensors"
     with pytest.raises(UserError, match="--space latent needs an autoencoder"):
