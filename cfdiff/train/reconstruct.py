@@ -55,7 +55,8 @@ class ReconstructionValidation:
             seen = [self._verdicts(images, x.device) for images in (before, after)]
             figures["verdicts_kept"] = float((seen[0] == seen[1]).mean())
         figures["latents"] = measured(in_parts(net.encode, self.training[:m]))
-        draw_grid(pairs(to_saved(x, np.uint8), to_saved(back, np.uint8)), self.folder / f"images-{step:06d}.png", SHOWN)
+        picture = pairs(to_saved(x, np.uint8), to_saved(back, np.uint8))
+        draw_grid(picture, self.folder / f"images-{step:06d}.png", min(SHOWN, n))
         return figures if share >= 1 else {**figures, "val_images": n}
 
     def passes(self, share: float) -> int:
@@ -83,7 +84,7 @@ def fidelity(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
 
 
 def pairs(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Rows of `SHOWN` originals, each with a row of their reconstructions below; (M, H, W, C)."""
-    n = min(len(before), 2 * SHOWN)
-    rows = range(0, n - n % SHOWN, SHOWN) or [0]
-    return np.concatenate([stage[i : i + SHOWN][:n] for i in rows for stage in (before, after)])
+    """Rows of at most `SHOWN` originals, each with a row of their reconstructions below; (M, H, W, C)."""
+    columns = min(SHOWN, len(before))
+    starts = range(0, min(len(before), 2 * SHOWN) - columns + 1, columns)
+    return np.concatenate([stage[i : i + columns] for i in starts for stage in (before, after)])

@@ -220,13 +220,13 @@ def run(toy: Any, *words: str) -> str:
     return result.output
 
 
-QUICK = ["--steps", "5", "--depth", "0.4", "--retries", "1"]
+QUICK = ["--steps", "5", "--depth", "0.7", "--ratio", "1", "--retries", "1"]
 
 
 @pytest.mark.parametrize("edit", ["anchored", "regenerate", "auto"])
 def test_translate_flips_in_every_way_of_editing(toy_latent: Any, tmp_path: Path, edit: str) -> None:
     out = tmp_path / "run.h5"
-    settings = toy_latent.settings(out, edit=edit, redraw_steps=6, redraws=2, limit=8)
+    settings = toy_latent.settings(out, edit=edit, depth=0.7, ratio=1.0, redraw_steps=6, redraws=2, limit=8)
     summary = translate(settings)
     with open_result(out) as r:
         assert np.isfinite(r.difference[:]).all() and (r.counterfactual[:] != r.source[:]).any()
@@ -271,7 +271,17 @@ def test_tune_and_evaluate_work_as_in_pixels(toy_latent: Any, tmp_path: Path) ->
 
     where = {"data": str(toy_latent.data), "weights": str(toy_latent.weights), "device": "cpu"}
     found = tune(
-        TuneSettings(**where, out=tmp_path / "edit.toml", steps=5, depth=0.4, images=4, trials=2, retries=1, force=True)
+        TuneSettings(
+            **where,
+            out=tmp_path / "edit.toml",
+            steps=5,
+            depth=0.4,
+            images=4,
+            trials=2,
+            retries=1,
+            force=True,
+            split="all",
+        )
     )
     assert found.chosen
     out = tmp_path / "run.h5"
