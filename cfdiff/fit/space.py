@@ -11,7 +11,7 @@ LATENT_FROM = 96
 FINE_UP_TO = 256
 """The longer side up to which latents are a quarter as large as the images; beyond, an eighth."""
 PATCH = 2
-"""Of the U-Net (train.settings): what it sees must be a multiple of it, and be halved once."""
+"""Of the U-Net, as in train.settings: what it sees must be a multiple of it."""
 
 
 def fitting_space(asked: str, shape: tuple[int, int, int]) -> str:

@@ -81,8 +81,14 @@ def train_diffusion(s: DiffusionSettings, progress: Progress | None = None) -> T
 
 
 def default_mult(shape: tuple[int, int, int], patch: int) -> tuple[int, ...]:
-    """(1, 2, 3), or the part of it for which an (H, W, C) image can be halved: 28x28 in patches of 2 gives (1, 2)."""
+    """(1, 2, 3), or the part of it for which an (H, W, C) image can be halved: 28x28 in patches of 2 gives (1, 2).
+
+    Never down to a single pixel, of which a group norm can say nothing.
+    """
     halvings = 0
-    while halvings < 2 and all(side % (patch * 2 ** (halvings + 1)) == 0 for side in shape[:2]):
+    while halvings < 2:
+        step = patch * 2 ** (halvings + 1)
+        if any(side % step or side < 2 * step for side in shape[:2]):
+            break
         halvings += 1
     return (1, 2, 3)[: halvings + 1]
