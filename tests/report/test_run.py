@@ -203,3 +203,12 @@ def test_a_report_says_how_much_of_the_run_it_shows(make_bags: Callable[..., Pat
     assert (
         "achieved, judge" in page and page.count('<tr><th scope="row">') >= bags.of and "labels + checker" not in page
     )
+
+
+def test_of_colour_images_the_page_shows_lightness_and_where_the_colour_went(toy_rgb: Any, tmp_path: Path) -> None:
+    out = tmp_path / "run.h5"
+    translate(toy_rgb.settings(out, limit=3))
+    page = page_of(out)
+    cards = data_of(page)["cards"]
+    assert len(cards) == 3 and all({"s", "c", "d", "a", "h"} <= set(card) for card in cards)
+    assert "the change of lightness" in page and "mean over the channels, so a change of hue" not in page
