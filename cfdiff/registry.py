@@ -62,7 +62,7 @@ SOLVERS = Registry(  # (eta) -> engine.solvers.Solver
         "unipc": "cfdiff.engine.solvers.unipc:unipc",
     },
 )
-EDITS = Registry(  # (edit.editor.Editor, edit.editor.Batch) -> edit.editor.Strategy
+EDITS = Registry(  # (edit.editor.Editor, edit.strategy.Batch) -> edit.strategy.Strategy
     "way of editing",
     {
         "anchored": "cfdiff.edit.anchored:Anchored",

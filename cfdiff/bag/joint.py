@@ -20,8 +20,8 @@ from cfdiff.bag.instance import Done, report, root_attributes
 from cfdiff.bag.plan import Goal
 from cfdiff.bag.settings import BagSettings
 from cfdiff.bag.setup import Setup
-from cfdiff.data.values import to_model
-from cfdiff.edit.editor import Editor, Edits, as_saved
+from cfdiff.data.values import as_saved, to_model
+from cfdiff.edit.editor import Editor, Edits
 from cfdiff.edit.roles import probabilities
 from cfdiff.edit.verdicts import edit_arrays
 from cfdiff.engine import Guidance

@@ -81,6 +81,14 @@ class EditSettings(Settings):
         description="The confidence in the image as saved under which it is tried again: the verifier's, or without "
         "one the checker's, at most --target.",
     )
+    trim: float = Field(
+        0.95,
+        ge=0,
+        le=1,
+        json_schema_extra=GUIDANCE,
+        description="Keep of an edit only the place that it takes: the most changed pixels with which who accepts is "
+        "still so sure, or as sure as it was; 0 keeps all.",
+    )
     smooth: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (),
         json_schema_extra=GUIDANCE,
@@ -94,10 +102,11 @@ class EditSettings(Settings):
         json_schema_extra=GUIDANCE,
         description="Rungs of the ladder for images below --accept: 1.5 x stronger each, then twice 1.5 x deeper.",
     )
-    edit: Annotated[str, OneOf(EDITS, also=("auto",))] = Field(
+    edit: Annotated[str, OneOf(EDITS, join=True, also=("auto",))] = Field(
         "anchored",
         json_schema_extra=GUIDANCE,
-        description="Nudge it along its path, draw a place anew, or the smaller accepted change of both (auto).",
+        description="Nudge it along its path, draw a place anew, one after the other for what was not accepted "
+        "(anchored+regenerate), or the smaller accepted change of both (auto).",
     )
     inversion: Literal["ddim", "fixed-point", "noise"] = Field(
         "ddim", json_schema_extra=PATH, description="How the image is encoded."
@@ -194,6 +203,11 @@ class EditSettings(Settings):
         if given.get("diffusion"):
             return None
         return recipe_of(_asked(cls, given, "weights"), _asked(cls, given, "data"))
+
+    @property
+    def unguided(self) -> bool:
+        """Whether no guidance is asked for, so that no edit may change anything."""
+        return self.scale == 0 or (self.guide_names == ["cfg"] and self.w == 0)
 
     @property
     def guide_names(self) -> list[str]:

@@ -152,7 +152,7 @@ def _edit(s: TuneSettings, cast: Cast) -> BaseDistribution | None:
     """Drawing anew needs somebody who finds the place, and levels enough for its steps."""
     finds = cast.checker is not None or (cast.guide is not None and cast.guide_max_level != 0)
     fits = finds and s.redraw_steps <= cast.schedule.level_of(s.redraw_depth)
-    return _words(s.edit, [*EDITS, "auto"] if fits else [])
+    return _words(s.edit, [*EDITS, "+".join(EDITS), "auto"] if fits else [])
 
 
 def _redraw_depth(s: TuneSettings, cast: Cast) -> BaseDistribution:
