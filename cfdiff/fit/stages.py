@@ -21,8 +21,8 @@ from cfdiff.translate.summary import TranslateSummary
 from cfdiff.tune.result import TuneResult
 
 FEW_STEPS = 2500
-"""Steps under which a smaller batch teaches a diffusion model more than a larger one: on the circuit boards 5,000 images
-in batches of 4 taught as much as 8,000 in batches of 16."""
+"""Steps under which a smaller batch teaches a diffusion model more than a larger one: on the circuit boards 5,000
+images in batches of 4 taught as much as 8,000 in batches of 16."""
 BATCHES = (64, 32, 16, 8, 4)
 ALONE = 1000
 """Images of each class that a verifier needs to learn from its own groups alone; with fewer it learns from those of the
@@ -34,8 +34,8 @@ ARCHITECTURES = {
     "judge": "resnet14t",
 }
 """What learned most in 3.4 minutes of one core, on defects of a few pixels (447 pairs of circuit boards; accuracy on
-others): VoVNet .88, resnet14t .79, resnet10t .71, a narrow resnet18 .69, hgnetv2_b0 .62, regnetx_002 .55, dla34 .53. The
-best steer; verifier and judge are of another kind than those, and of other groups than one another."""
+others): VoVNet .88, resnet14t .79, resnet10t .71, a narrow resnet18 .69, hgnetv2_b0 .62, regnetx_002 .55, dla34 .53.
+The best steer; verifier and judge are of another kind than those, and of other groups than one another."""
 SEEDS = {"diffusion": 0, "guide": 0, "checker": 0, "verifier": 2, "judge": 1}
 SHOWN = 96
 """Images a direction of the runs at the end, at most; where time is short, fewer."""
