@@ -87,6 +87,7 @@ DENOISERS = Registry(  # recognises(path) -> bool and load(path, device) -> mode
     "format of diffusion models",
     {
         "cfdiff": "cfdiff.models.checkpoint:OwnDenoisers",
+        "diffusers": "cfdiff.models.adapters.diffusers:DiffusersDenoisers",
     },
 )
 POLICIES = Registry(  # bag.plan.Policy

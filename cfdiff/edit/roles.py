@@ -220,6 +220,11 @@ def _check_needs(cast: Cast, s: EditSettings) -> None:
             f"--base {s.base} tells the diffusion model a class, and {cast.diffusion.name!r} knows none: train one "
             "with --condition class, or use --base none."
         )
+    if not cast.denoise.told_nothing and (s.base == "none" or s.exact):
+        raise UserError(
+            f"{cast.diffusion.name!r} must always be told a class, for it has none that means nothing: use "
+            "--base source and not --exact."
+        )
     if cast.checker is None and (s.closed_loop or (s.retries and cast.accepting is None)):
         raise UserError(
             "The closed loop and the retries need a checker: name one with --checker, or use --open-loop --retries 0."

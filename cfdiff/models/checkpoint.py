@@ -53,6 +53,7 @@ class Card:
             pixels.
         image: (H, W, C) of the images, where the network does not see those themselves.
         condition: what a diffusion network may be told, one of `CONDITIONS`.
+        told_nothing: whether one that may be told something may also be told nothing.
     """
 
     kind: str
@@ -66,6 +67,7 @@ class Card:
     space: dict[str, Any] | None = None
     image: list[int] | None = None
     condition: str | None = None
+    told_nothing: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class Model:
             card.learned_sigma,
             dtype=dtype,
             conditional=self.conditional,
+            told_nothing=card.told_nothing,
         )
 
     @property
