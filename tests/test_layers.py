@@ -16,9 +16,9 @@ EDITING = {"edit", "figures", "models", "data", "store", "metrics", "engine", "s
 TASKS = {"translate", "bag", "evaluate", "doctor", "tune", "fit", "report", "train"}
 ALLOWED = {
     # What a user imports: names of what is below, which are imported when they are first used.
-    "__init__": {*TASKS, "figures", "data", "store", "api"},  # for type checkers only
+    "__init__": {*TASKS, "modelfiles", "figures", "data", "store", "api"},  # for type checkers only
     "api": {"settings"},
-    "cli": {*TASKS, "figures", "data", "settings", "api"},
+    "cli": {*TASKS, "modelfiles", "figures", "data", "settings", "api"},
     "report": {
         "bag",
         "evaluate",
@@ -36,6 +36,7 @@ ALLOWED = {
     "doctor": EDITING - {"figures", "store"},
     "tune": EDITING - {"models"},
     "train": {"models", "data", "store", "engine", "settings"},
+    "modelfiles": {"models", "engine", "settings"},
     "edit": {"models", "data", "store", "engine", "settings"},
     "figures": {"data", "store", "settings"},
     "models": {"engine"},

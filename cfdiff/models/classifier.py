@@ -67,6 +67,11 @@ class Classifier(nn.Module):
         return self.net(x.contiguous(memory_format=torch.channels_last))
 
 
+def build_timm(config: dict[str, Any]) -> nn.Module:
+    """The entry of registry.NETWORKS."""
+    return Classifier(ClassifierConfig(**config))
+
+
 def build_classifier(config: ClassifierConfig) -> Classifier:
     """A new classifier that is known to take its images; its config may have gained `img_size`.
 

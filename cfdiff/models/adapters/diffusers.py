@@ -83,14 +83,14 @@ def _unet_told(folder: Folder) -> Told | None:
             f"{folder.path.name} knows {n} classes: write classes = [NEGATIVE, POSITIVE] into {BESIDE} in that folder, "
             "with its own indices, and nothing = INDEX if one of them means no class."
         )
-    return Told(classes, nothing)
+    return Told(classes, nothing, int(n))
 
 
 def _dit_told(folder: Folder) -> Told | None:
     """A DiT has one class more than its config says, the last, which it was trained on with the class left out."""
     n, classes = int(folder.config.get("num_embeds_ada_norm") or 1000), folder.beside.classes
     check_classes(classes, None, n, folder.path.name)
-    return Told((0, 1) if classes is None and n == 2 else classes, n)
+    return Told((0, 1) if classes is None and n == 2 else classes, n, n)
 
 
 def _refuse_unet(folder: Folder) -> None:
@@ -155,8 +155,8 @@ class DiffusersDenoisers:
                 f"{path.name} is a latent diffusion model, and this cfdiff has no latent space to run it in: update "
                 "cfdiff, or give a model of pixels."
             )
-        told = KINDS[_class_name(folder)].told(folder)
-        net = Network(_network(folder), _shape(folder), told)
+        told = told_of(folder)
+        net = Network(_network(folder), shape_of(folder), told)
         return Model(net.float().eval().requires_grad_(False).to(device), card, folder.sha256, path.name)
 
 
@@ -170,7 +170,7 @@ def card_of(folder: Folder) -> Card:
     KINDS[name].refuse(folder)
     if folder.reads_text and folder.beside.tokens != "zeros":
         raise UserError(f"{where} draws what a text says, which cfdiff does not give it: take a model without a text.")
-    told, shape = KINDS[name].told(folder), _shape(folder)
+    told, shape = told_of(folder), shape_of(folder)
     space, image = (None, None) if folder.vae is None else _latent(folder, shape)
     return Card(
         "diffusion",
@@ -186,6 +186,11 @@ def card_of(folder: Folder) -> Card:
         condition="class" if told is not None and told.conditional else None,
         told_nothing=told is None or told.nothing is not None,
     )
+
+
+def told_of(folder: Folder) -> Told | None:
+    """The classes of the network of a folder; None where it has none. UserError where ours among them are not known."""
+    return KINDS[_class_name(folder)].told(folder)
 
 
 def _latent(folder: Folder, shape: Shape) -> tuple[dict[str, Any], list[int]]:
@@ -221,7 +226,8 @@ def _class_name(folder: Folder) -> str:
     return name
 
 
-def _shape(folder: Folder) -> Shape:
+def shape_of(folder: Folder) -> Shape:
+    """What the network of a folder sees; UserError where its config.json does not say."""
     config, where = folder.config, folder.path.name
     default = 32 if _class_name(folder) == "DiTTransformer2DModel" else None
     size = config.get("sample_size", default)

@@ -17,10 +17,12 @@ class Told:
     Attributes:
         classes: those of negative and positive; None where no class of its is ours, and it is always told nothing.
         nothing: that of the "null" class, which it learned with the class left out; None where it has none.
+        known: how many it has, without a null class that is beyond them.
     """
 
     classes: tuple[int, int] | None
     nothing: int | None
+    known: int = 2
 
     def labels(self, condition: Tensor | None, like: Tensor) -> Tensor:
         """(B,) int64 for a condition (B,) int64, or None for nothing; `like` (B, ...) gives B and the device.
