@@ -24,7 +24,8 @@ def schedules(context: Context) -> list[Line]:
     figure = f"guide {_words(guide)}, diffusion {_words(diffusion)}"
     if guide.same_as(diffusion):
         return [Line("schedule", "ok", figure)]
-    advice = f"Train a guide with --schedule {diffusion.name} --T {diffusion.T}."
+    named = f"--schedule {diffusion.name} --T {diffusion.T}"
+    advice = f"Train a guide with {named if diffusion.name != 'betas' else '--schedule-of and the diffusion model'}."
     return [Line("schedule", "fail", figure, advice)]
 
 

@@ -188,8 +188,8 @@ def _check_apart(cast: Cast) -> None:
     if cast.guide is not None and not cast.guide.schedule.same_as(cast.schedule):
         raise UserError(
             f"The guide {cast.guide.name!r} was trained on the noise schedule {_schedule(cast.guide)}, the diffusion "
-            f"model {cast.diffusion.name!r} on {_schedule(cast.diffusion)}: train a guide with that --schedule "
-            "and --T."
+            f"model {cast.diffusion.name!r} on {_schedule(cast.diffusion)}: train a guide with "
+            "--schedule-of and that model."
         )
     for role, others in (("verifier", STEERING), ("judge", (*STEERING, *ACCEPTING))):
         model: Model | None = getattr(cast, role)

@@ -13,7 +13,7 @@ from cfdiff.errors import UserError
 from cfdiff.modelfiles.description import Description
 from cfdiff.modelfiles.settings import InspectModelSettings
 from cfdiff.models.adapters.adm_layout import AdmCheckpoints, read_layout, read_state
-from cfdiff.models.adapters.diffusers import DiffusersDenoisers, card_of, shape_of, told_of
+from cfdiff.models.adapters.diffusers import DiffusersDenoisers, card_of, latents_of, shape_of, told_of
 from cfdiff.models.adapters.diffusers_folder import open_folder
 from cfdiff.models.checkpoint import Card, read_card
 from cfdiff.registry import INSPECTIONS
@@ -84,7 +84,10 @@ class Diffusers:
         """By its configs and the headers of its weights."""
         folder = open_folder(path)
         card, shape, told = card_of(folder), shape_of(folder), told_of(folder)
-        sees = [*shape.size, shape.channels]
+        sees, latents = [*shape.size, shape.channels], latents_of(folder)
+        facts = _of_card(card)
+        if latents is not None:
+            facts["space"] = {**latents.space, "scaling_factor": latents.scaling, "shift_factor": latents.shift}
         return Description(
             name=path.name,
             format="diffusers",
@@ -96,7 +99,7 @@ class Diffusers:
             labels=None if told is None else told.known,
             made={"diffusers": card.version} if card.version else {},
             **_tensors(folder.weights),
-            **_of_card(card),
+            **facts,
         )
 
 
@@ -137,8 +140,7 @@ def _of_card(card: Card) -> dict[str, Any]:
     data = {k: card.data.get(k) for k in ("name", "split", "images", "groups", "classes")}
     told: dict[str, Any] = {"schedule": _short(card.schedule or {}) or None, "data": _short(data)}
     if card.kind == "diffusion":
-        space = card.space and {k: Path(v).name if k == "autoencoder" else v for k, v in card.space.items()}
-        told |= {"parametrisation": card.parametrisation, "learned_sigma": card.learned_sigma, "space": space}
+        told |= {"parametrisation": card.parametrisation, "learned_sigma": card.learned_sigma, "space": card.space}
         told |= {"condition": card.condition, "told_nothing": card.told_nothing}
     return told
 

@@ -72,12 +72,13 @@ class Card:
 
 @dataclass(frozen=True)
 class Model:
-    """A network in eval mode with its card, the sha256 of its file, and a name for messages."""
+    """A network in eval mode with its card, the sha256 of its file, a name for messages, and where it lies."""
 
     net: nn.Module
     card: Card
     sha256: str
     name: str
+    path: Path | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:

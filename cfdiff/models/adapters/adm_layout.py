@@ -111,8 +111,9 @@ class AdmCheckpoints:
     def load(path: Path, device: str | torch.device) -> Model:
         """Says how to make one of our files of it."""
         raise UserError(
-            f"{path.name} is a checkpoint, which does not say its noise schedule: make a model file of it first, with "
-            f"cfdiff models import adm {path.name} --image-size N and its other flags."
+            f"{path.name} is a pickled checkpoint, which is refused as it stands: if it is of guided-diffusion, make a "
+            f"model file of it with cfdiff models import adm {path.name} --image-size N and its other flags; else "
+            "give a .safetensors file."
         )
 
 

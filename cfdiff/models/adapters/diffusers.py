@@ -6,6 +6,7 @@ from the folder's configs. Their timestep t is our level t + 1, and our level 0 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cfdiff.errors import UserError
-from cfdiff.models.adapters.diffusers_folder import BESIDE, Folder, open_folder, read_json
+from cfdiff.models.adapters.diffusers_folder import BESIDE, Folder, open_folder, read_json, weight_files
 from cfdiff.models.adapters.diffusers_schedule import parametrisation_of, schedule_of
 from cfdiff.models.adapters.told import Told, check_classes
 from cfdiff.models.checkpoint import Card, Model
@@ -157,7 +158,7 @@ class DiffusersDenoisers:
             )
         told = told_of(folder)
         net = Network(_network(folder), shape_of(folder), told)
-        return Model(net.float().eval().requires_grad_(False).to(device), card, folder.sha256, path.name)
+        return Model(net.float().eval().requires_grad_(False).to(device), card, folder.sha256, path.name, path)
 
 
 def card_of(folder: Folder) -> Card:
@@ -171,7 +172,7 @@ def card_of(folder: Folder) -> Card:
     if folder.reads_text and folder.beside.tokens != "zeros":
         raise UserError(f"{where} draws what a text says, which cfdiff does not give it: take a model without a text.")
     told, shape = told_of(folder), shape_of(folder)
-    space, image = (None, None) if folder.vae is None else _latent(folder, shape)
+    latents = latents_of(folder)
     return Card(
         "diffusion",
         {**folder.config, "arch": name},
@@ -181,8 +182,8 @@ def card_of(folder: Folder) -> Card:
         version=str(folder.config.get("_diffusers_version", "")),
         parametrisation=parametrisation_of(folder.scheduler, where),
         learned_sigma=_out_channels(folder) == 2 * shape.channels,
-        space=space,
-        image=image,
+        space=None if latents is None else latents.space,
+        image=None if latents is None else latents.image,
         condition="class" if told is not None and told.conditional else None,
         told_nothing=told is None or told.nothing is not None,
     )
@@ -193,28 +194,57 @@ def told_of(folder: Folder) -> Told | None:
     return KINDS[_class_name(folder)].told(folder)
 
 
-def _latent(folder: Folder, shape: Shape) -> tuple[dict[str, Any], list[int]]:
-    """What the card says of the space of a pipeline with an autoencoder, and (H, W, C) of its images."""
-    assert folder.vae is not None
-    vae = read_json(folder.vae / "config.json", folder.path)
+@dataclass(frozen=True)
+class Latents:
+    """What a pipeline's autoencoder says of itself.
+
+    Attributes:
+        image: (H, W, C) of the images.
+        sha256: of its config.json and its weights, in this order, by which a latent space finds it in vae/.
+        scaling, shift: z = (E(x) - shift) scaling.
+    """
+
+    image: list[int]
+    sha256: str
+    scaling: float
+    shift: float
+
+    @property
+    def space(self) -> dict[str, Any]:
+        """What the card says of the space."""
+        return {"name": "latent", "autoencoder": self.sha256}
+
+
+def latents_of(folder: Folder) -> Latents | None:
+    """The autoencoder of a pipeline; None where it runs on pixels.
+
+    Raises:
+        UserError: it is not all there, or not one for this network.
+    """
+    if folder.vae is None:
+        return None
+    config, shape, where = read_json(folder.vae / "config.json", folder.path), shape_of(folder), folder.path.name
     try:
-        channels = int(vae["latent_channels"])
-        factor = 2 ** (len(vae["block_out_channels"]) - 1)
-        scaling = float(vae.get("scaling_factor", 0.18215 if vae.get("_class_name") == "AutoencoderKL" else 1.0))
-        shift = float(vae.get("shift_factor") or 0.0)
-        image = [shape.size[0] * factor, shape.size[1] * factor, int(vae.get("out_channels", 3))]
+        widths = config[
+            "encoder_block_out_channels" if "encoder_block_out_channels" in config else "block_out_channels"
+        ]
+        factor, channels = 2 ** (len(widths) - 1), int(config["latent_channels"])
+        scaling, shift = float(config["scaling_factor"]), float(config.get("shift_factor") or 0.0)
+        image = [shape.size[0] * factor, shape.size[1] * factor, int(config["out_channels"])]
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"The autoencoder of {folder.path.name} does not say its latent_channels and block_out_channels: give that "
-            "of an AutoencoderKL or AutoencoderTiny."
+            f"The autoencoder of {where} does not say its block_out_channels, latent_channels and scaling_factor: give "
+            "that of an AutoencoderKL or AutoencoderTiny."
         ) from error
     if channels != shape.channels:
         raise UserError(
-            f"The network of {folder.path.name} takes {shape.channels} channels and its autoencoder makes {channels}: "
-            "give those that belong together."
+            f"The network of {where} takes {shape.channels} channels and its autoencoder makes {channels}: give those "
+            "that belong together."
         )
-    space = {"name": "latent", "autoencoder": str(folder.vae), "scaling_factor": scaling, "shift_factor": shift}
-    return space, image
+    whole = hashlib.sha256()
+    for path in (folder.vae / "config.json", *weight_files(folder.vae, folder.path)):
+        whole.update(path.read_bytes())
+    return Latents(image, whole.hexdigest(), scaling, shift)
 
 
 def _class_name(folder: Folder) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Callable
@@ -12,9 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from cfdiff import registry
 from cfdiff.edit.settings import EditSettings
 from cfdiff.engine import Ddim, make_tau
 from cfdiff.errors import UserError
+from cfdiff.models.adapters.diffusers import card_of, latents_of
+from cfdiff.models.adapters.diffusers_folder import open_folder
 from cfdiff.models.checkpoint import Model, load_diffusion
 
 diffusers = pytest.importorskip("diffusers")
@@ -240,22 +244,40 @@ def test_a_pipeline_its_network_and_its_shards_are_the_same_model(tmp_path: Path
             torch.testing.assert_close(model.denoiser()(x, 10), want)
 
 
-def test_a_latent_pipeline_keeps_what_its_autoencoder_says_and_waits_for_the_latent_space(tmp_path: Path) -> None:
-    from cfdiff.models.adapters.diffusers import card_of
-    from cfdiff.models.adapters.diffusers_folder import open_folder
+def test_a_latent_pipeline_names_its_autoencoder_and_waits_for_the_latent_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vae = diffusers.AutoencoderKL(
+        latent_channels=1,
+        scaling_factor=0.3,
+        block_out_channels=(4, 4, 4),
+        norm_num_groups=2,
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+    )
+    folder = tmp_path / "pipe"
+    diffusers.DiTPipeline(dit(), vae, diffusers.DDIMScheduler()).save_pretrained(folder)
+    files = [folder / "vae" / name for name in ("config.json", "diffusion_pytorch_model.safetensors")]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    card = card_of(open_folder(folder))
+    assert card.image == [4 * SIZE, 4 * SIZE, 3] and card.space == {"name": "latent", "autoencoder": digest}
+    latents = latents_of(open_folder(folder / "transformer"))
+    assert latents is not None and latents.scaling == 0.3 and latents.sha256 == digest
 
-    block = {"block_out_channels": (4, 4, 4), "norm_num_groups": 2}
-    kinds = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
-    vae = diffusers.AutoencoderKL(latent_channels=1, scaling_factor=0.3, **block, **kinds)
-    pipeline = diffusers.DiTPipeline(dit(), vae, diffusers.DDIMScheduler())
-    pipeline.save_pretrained(tmp_path / "pipe")
-    card = card_of(open_folder(tmp_path / "pipe"))
-    assert card.image == [4 * SIZE, 4 * SIZE, 3] and card.space is not None
-    assert card.space["name"] == "latent" and card.space["scaling_factor"] == 0.3
-    assert Path(card.space["autoencoder"]) == tmp_path / "pipe" / "vae"
-    (tmp_path / "pipe" / "vae" / "config.json").unlink()
-    with pytest.raises(UserError, match="lacks vae/config.json"):
-        load_diffusion(tmp_path / "pipe")
+    monkeypatch.delitem(registry.SPACES, "latent", raising=False)
+    with pytest.raises(UserError, match="no latent space to run it in"):
+        load_diffusion(folder)
+    for spoil, said in (
+        (
+            lambda: _edit(folder / "vae", "config.json", latent_channels=4),
+            "its autoencoder makes 4",
+        ),
+        (lambda: _edit(folder / "vae", "config.json", scaling_factor="gone"), "does not say its block_out_channels"),
+        (lambda: (folder / "vae" / "config.json").unlink(), "lacks vae/config.json"),
+    ):
+        spoil()
+        with pytest.raises(UserError, match=said):
+            load_diffusion(folder)
 
 
 def _edit(folder: Path, file: str, **entries: Any) -> None:
