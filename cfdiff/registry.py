@@ -91,7 +91,7 @@ DENOISERS = Registry(  # recognises(path) -> bool and load(path, device) -> mode
         "adm": "cfdiff.models.adapters.adm_layout:AdmCheckpoints",
     },
 )
-NETWORKS = Registry(  # (config of a card) -> torch.nn.Module; a card's config says which one, as "network"
+NETWORKS = Registry(  # (models.checkpoint.Card) -> torch.nn.Module; its config may say which one, as "network"
     "network",
     {
         "unet": "cfdiff.models.unet:build_unet",

@@ -31,6 +31,8 @@ from cfdiff.version import __version__
 
 FORMAT = "cfdiff-model-1"
 KINDS = ("diffusion", "noisy-classifier", "clean-classifier")
+OWN = {"diffusion": "unet", "noisy-classifier": "timm", "clean-classifier": "timm"}
+"""The network of each kind, in registry.NETWORKS, where the config of a card names none."""
 CONDITIONS = (None, "class")
 """What a diffusion network may be told: nothing, or the class, by its place in the card's `data.classes`."""
 
@@ -175,10 +177,10 @@ def load_model(path: str | Path, kind: str | None = None, device: str | torch.de
 
 def _network(card: Card) -> nn.Module:
     """The network of a card's config, with weights that mean nothing yet."""
-    name = str(card.config.get("network", "unet" if card.kind == "diffusion" else "timm"))
+    name = str(card.config.get("network", OWN[card.kind]))
     if name not in NETWORKS:
         raise UserError(f"Its network is a {name!r}, which this cfdiff does not know: update it.")
-    net: nn.Module = NETWORKS[name](card.config)
+    net: nn.Module = NETWORKS[name](card)
     return net
 
 

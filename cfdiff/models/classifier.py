@@ -67,9 +67,9 @@ class Classifier(nn.Module):
         return self.net(x.contiguous(memory_format=torch.channels_last))
 
 
-def build_timm(config: dict[str, Any]) -> nn.Module:
-    """The entry of registry.NETWORKS."""
-    return Classifier(ClassifierConfig(**config))
+def build_timm(card: Any) -> nn.Module:
+    """The entry of registry.NETWORKS: that of a `checkpoint.Card`."""
+    return Classifier(ClassifierConfig(**card.config))
 
 
 def build_classifier(config: ClassifierConfig) -> Classifier:

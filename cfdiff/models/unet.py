@@ -126,9 +126,9 @@ class UNet(nn.Module):
         return F.pixel_shuffle(self.head(h), self.config.patch)
 
 
-def build_unet(config: dict[str, Any]) -> nn.Module:
-    """The entry of registry.NETWORKS."""
-    return UNet(UNetConfig(**config))
+def build_unet(card: Any) -> nn.Module:
+    """The entry of registry.NETWORKS: that of a `checkpoint.Card`."""
+    return UNet(UNetConfig(**card.config))
 
 
 class ResBlock(nn.Module):

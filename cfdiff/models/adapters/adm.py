@@ -311,14 +311,14 @@ def attend(qkv: Tensor, heads: int, new_order: bool) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(b, c // 3, n)
 
 
-def build_unet(config: dict[str, Any]) -> nn.Module:
-    """The entry of registry.NETWORKS."""
-    return AdmUNet(UNetConfig(**config))
+def build_unet(card: Any) -> nn.Module:
+    """The entry of registry.NETWORKS: that of a `checkpoint.Card`."""
+    return AdmUNet(UNetConfig(**card.config))
 
 
-def build_encoder(config: dict[str, Any]) -> nn.Module:
-    """The entry of registry.NETWORKS."""
-    return AdmEncoder(EncoderConfig(**config))
+def build_encoder(card: Any) -> nn.Module:
+    """The entry of registry.NETWORKS: that of a `checkpoint.Card`."""
+    return AdmEncoder(EncoderConfig(**card.config))
 
 
 def _way_down(config: Blocks) -> tuple[nn.ModuleList, list[int], int]:

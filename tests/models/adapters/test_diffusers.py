@@ -34,6 +34,7 @@ SCHEDULERS = {
     "linear": {"beta_schedule": "linear"},
     "scaled_linear": {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
     "squaredcos_cap_v2": {"beta_schedule": "squaredcos_cap_v2"},
+    "sigmoid": {"beta_schedule": "sigmoid"},
     "short": {"beta_schedule": "linear", "num_train_timesteps": 50, "beta_start": 0.001, "beta_end": 0.1},
     "trained_betas": {"trained_betas": torch.linspace(0.001, 0.05, 200).tolist(), "num_train_timesteps": 200},
 }
@@ -174,6 +175,14 @@ def test_a_dit_of_many_classes_is_unconditional_unless_two_are_given(tmp_path: P
         torch.testing.assert_close(plain.denoiser()(x, 100), net(x, t, torch.full((2,), 10)).sample[:, :1])
         want = net(x, t, torch.tensor([7, 3])).sample[:, :1]
         torch.testing.assert_close(told.denoiser()(x, 100, torch.tensor([0, 1])), want)
+
+
+def test_a_dit_that_was_saved_before_it_had_a_class_of_its_own_is_one(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "dit", dit())
+    _edit(folder, "config.json", _class_name="Transformer2DModel", norm_type="ada_norm_zero")
+    old, new = load_diffusion(folder), load_diffusion(saved(tmp_path / "new", dit()))
+    with torch.no_grad():
+        torch.testing.assert_close(old.denoiser()(image(), 5), new.denoiser()(image(), 5))
 
 
 def test_a_unet_of_two_classes_must_be_told_one(tmp_path: Path) -> None:
