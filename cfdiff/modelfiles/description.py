@@ -19,7 +19,7 @@ class Description:
         parameters: how many numbers; bytes: of the weights on disk; types: of the numbers, such as F16.
         sha256: as a result stores it.
         schedule: config of its noise, without long lists; parametrisation, learned_sigma: what its output is.
-        space: where a diffusion model runs; None is pixels.
+        space: where a diffusion model or its guide runs; None is pixels.
         condition: what it may be told, and told_nothing whether it may be told nothing.
         labels: how many classes of its own it has, where they are not just ours.
         data: what it learned from: name, images, groups, classes.
@@ -68,8 +68,9 @@ class Description:
             yield "noise schedule", _words(self.schedule)
         if self.parametrisation is not None:
             yield "predicts", self.parametrisation + (" and a variance" if self.learned_sigma else "")
-            yield "space", _words(self.space) if self.space else "pixel"
             yield "may be told", self._told()
+        if self.space is not None or self.parametrisation is not None:
+            yield "space", _words(self.space or {"name": "pixel"})
         if self.labels:
             yield "classes of its own", f"{self.labels:,}"
         for name, part in (("data", self.data), ("last validation", self.figures), ("made", self.made)):

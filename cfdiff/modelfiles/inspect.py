@@ -15,7 +15,7 @@ from cfdiff.modelfiles.settings import InspectModelSettings
 from cfdiff.models.adapters.adm_layout import AdmCheckpoints, read_layout, read_state
 from cfdiff.models.adapters.diffusers import DiffusersDenoisers, card_of, latents_of, shape_of, told_of
 from cfdiff.models.adapters.diffusers_folder import open_folder
-from cfdiff.models.checkpoint import Card, read_card
+from cfdiff.models.checkpoint import OWN, Card, read_card
 from cfdiff.registry import INSPECTIONS
 
 LONG = 12
@@ -61,7 +61,7 @@ class Own:
             name=path.name,
             format="cfdiff",
             kind=card.kind,
-            network=str(config.get("arch") or config.get("network") or "U-Net"),
+            network=str(config.get("arch") or config.get("network") or OWN[card.kind]),
             image=image,
             sees=sees if card.image is not None else None,
             sha256=_sha256(path),
@@ -138,9 +138,10 @@ class Adm:
 
 def _of_card(card: Card) -> dict[str, Any]:
     data = {k: card.data.get(k) for k in ("name", "split", "images", "groups", "classes")}
-    told: dict[str, Any] = {"schedule": _short(card.schedule or {}) or None, "data": _short(data)}
+    schedule = _short(card.schedule or {}) or None
+    told: dict[str, Any] = {"schedule": schedule, "data": _short(data), "space": card.space}
     if card.kind == "diffusion":
-        told |= {"parametrisation": card.parametrisation, "learned_sigma": card.learned_sigma, "space": card.space}
+        told |= {"parametrisation": card.parametrisation, "learned_sigma": card.learned_sigma}
         told |= {"condition": card.condition, "told_nothing": card.told_nothing}
     return told
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 import cfdiff
 from cfdiff.cli.app import app
 from cfdiff.errors import UserError
-from cfdiff.models.checkpoint import load_model
+from cfdiff.models.checkpoint import load_model, save_model
 
 
 def test_our_own_files_say_what_their_cards_do(toy: Any, toy_told: Any) -> None:
@@ -72,6 +73,15 @@ def test_an_imported_file_says_what_it_was_made_of(tmp_path: Path) -> None:
     assert made == cfdiff.inspect_model(tmp_path / "model.safetensors")
     assert made.network == "adm-unet" and made.image == [8, 8, 3] and made.labels == 4
     assert made.made["imported"]["checkpoint"] == "model.pt" and made.made["imported"]["classes"] == [3, 0]
+
+
+def test_a_guide_of_another_space_says_so(toy: Any, tmp_path: Path) -> None:
+    model = load_model(toy.weights / "guide.safetensors")
+    card = replace(model.card, space={"name": "latent", "autoencoder": "abc"}, image=[64, 64, 3])
+    save_model(tmp_path / "guide.safetensors", model.net, card)
+    rows = dict(cfdiff.inspect_model(tmp_path / "guide.safetensors").rows())
+    assert rows["space"] == "name latent, autoencoder abc"
+    assert rows["images"] == "64x64, 3 channels" and rows["the network sees"] == "16x16, 1 channel"
 
 
 def test_what_is_no_model_is_one_sentence(tmp_path: Path) -> None:
