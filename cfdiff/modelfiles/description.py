@@ -65,12 +65,12 @@ class Description:
         size = f"{self.bytes / 2**20:,.1f} MiB" if self.bytes >= 2**20 else f"{self.bytes / 2**10:,.1f} KiB"
         yield "parameters", f"{self.parameters:,} ({', '.join(self.types)}, {size})"
         if self.schedule:
-            yield "noise schedule", _words(self.schedule)
+            yield "noise schedule", _named(self.schedule)
         if self.parametrisation is not None:
             yield "predicts", self.parametrisation + (" and a variance" if self.learned_sigma else "")
             yield "may be told", self._told()
         if self.space is not None or self.parametrisation is not None:
-            yield "space", _words(self.space or {"name": "pixel"})
+            yield "space", _named(self.space or {"name": "pixel"})
         if self.labels:
             yield "classes of its own", f"{self.labels:,}"
         for name, part in (("data", self.data), ("last validation", self.figures), ("made", self.made)):
@@ -89,6 +89,12 @@ class Description:
 def _shape(shape: list[int]) -> str:
     height, width, channels = shape
     return f"{height}x{width}, {channels} channel{'s' if channels > 1 else ''}"
+
+
+def _named(part: Mapping[str, Any]) -> str:
+    """What has a name, and what it is made with."""
+    rest = _words({key: value for key, value in part.items() if key != "name"})
+    return ", ".join(word for word in (str(part.get("name")), rest) if word)
 
 
 def _words(part: Mapping[str, Any], between: str = ", ") -> str:

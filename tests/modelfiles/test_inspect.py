@@ -26,6 +26,7 @@ def test_our_own_files_say_what_their_cards_do(toy: Any, toy_told: Any) -> None:
     assert found.types == ["F16"] and found.bytes == path.stat().st_size and found.sha256 == model.sha256
     assert found.schedule is not None and found.schedule["T"] == 100 and found.data == {"classes": ["healthy", "sick"]}
     assert dict(found.rows())["may be told"] == "nothing"
+    assert dict(found.rows())["noise schedule"] == "cosine, T 100, s 0.008"
     told = cfdiff.inspect_model(toy_told.weights / "diffusion.safetensors")
     assert told.condition == "class" and dict(told.rows())["may be told"] == "the class or nothing"
     guide = cfdiff.inspect_model(toy.weights / "guide.safetensors")
@@ -80,7 +81,7 @@ def test_a_guide_of_another_space_says_so(toy: Any, tmp_path: Path) -> None:
     card = replace(model.card, space={"name": "latent", "autoencoder": "abc"}, image=[64, 64, 3])
     save_model(tmp_path / "guide.safetensors", model.net, card)
     rows = dict(cfdiff.inspect_model(tmp_path / "guide.safetensors").rows())
-    assert rows["space"] == "name latent, autoencoder abc"
+    assert rows["space"] == "latent, autoencoder abc"
     assert rows["images"] == "64x64, 3 channels" and rows["the network sees"] == "16x16, 1 channel"
 
 
