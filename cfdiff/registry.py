@@ -87,6 +87,25 @@ DENOISERS = Registry(  # recognises(path) -> bool and load(path, device) -> mode
     "format of diffusion models",
     {
         "cfdiff": "cfdiff.models.checkpoint:OwnDenoisers",
+        "diffusers": "cfdiff.models.adapters.diffusers:DiffusersDenoisers",
+        "adm": "cfdiff.models.adapters.adm_layout:AdmCheckpoints",
+    },
+)
+NETWORKS = Registry(  # (models.checkpoint.Card) -> torch.nn.Module; its config may say which one, as "network"
+    "network",
+    {
+        "unet": "cfdiff.models.unet:build_unet",
+        "timm": "cfdiff.models.classifier:build_timm",
+        "adm-unet": "cfdiff.models.adapters.adm:build_unet",
+        "adm-encoder": "cfdiff.models.adapters.adm:build_encoder",
+    },
+)
+INSPECTIONS = Registry(  # recognises(path) -> bool and describe(path) -> modelfiles.description.Description
+    "kind of model that can be looked at",
+    {
+        "cfdiff": "cfdiff.modelfiles.inspect:Own",
+        "diffusers": "cfdiff.modelfiles.inspect:Diffusers",
+        "adm": "cfdiff.modelfiles.inspect:Adm",
     },
 )
 POLICIES = Registry(  # bag.plan.Policy

@@ -110,6 +110,16 @@ class Context:
         with torch.no_grad():
             return torch.cat([f(part) for part in x.split(self.s.batch_size)])
 
+    def eps(self, cast: Cast, z: Tensor, level: int, rows: Any = slice(None)) -> Tensor:
+        """eps of z (n, ...), the images `rows` at a level; told nothing, or their class where that may not be."""
+        told = torch.from_numpy(self.labels[rows]).to(z.device)
+        ask, batch = cast.denoise, self.s.batch_size
+        with torch.no_grad():
+            if ask.told_nothing:
+                return torch.cat([ask(part, level) for part in z.split(batch)])
+            pairs = zip(z.split(batch), told.split(batch), strict=True)
+            return torch.cat([ask(part, level, here) for part, here in pairs])
+
     @property
     def ready(self) -> set[str]:
         """What there is of: data, images, both classes, each role that fits; "steering", all that guides and checks;

@@ -188,8 +188,8 @@ def _check_apart(cast: Cast) -> None:
     if cast.guide is not None and not cast.guide.schedule.same_as(cast.schedule):
         raise UserError(
             f"The guide {cast.guide.name!r} was trained on the noise schedule {_schedule(cast.guide)}, the diffusion "
-            f"model {cast.diffusion.name!r} on {_schedule(cast.diffusion)}: train a guide with that --schedule "
-            "and --T."
+            f"model {cast.diffusion.name!r} on {_schedule(cast.diffusion)}: train a guide with "
+            "--schedule-of and that model."
         )
     for role, others in (("verifier", STEERING), ("judge", (*STEERING, *ACCEPTING))):
         model: Model | None = getattr(cast, role)
@@ -219,6 +219,11 @@ def _check_needs(cast: Cast, s: EditSettings) -> None:
         raise UserError(
             f"--base {s.base} tells the diffusion model a class, and {cast.diffusion.name!r} knows none: train one "
             "with --condition class, or use --base none."
+        )
+    if not cast.denoise.told_nothing and (s.base == "none" or s.exact):
+        raise UserError(
+            f"{cast.diffusion.name!r} must always be told a class, for it has none that means nothing: use "
+            "--base source and not --exact."
         )
     if cast.checker is None and (s.closed_loop or (s.retries and cast.accepting is None)):
         raise UserError(

@@ -23,15 +23,16 @@ from cfdiff.engine.process import PARAMETRISATIONS, Parametrisation
 from cfdiff.engine.schedule import NoiseSchedule
 from cfdiff.errors import UserError
 from cfdiff.files import atomic
-from cfdiff.models.classifier import Classifier, ClassifierConfig, refuse_pickle
+from cfdiff.models.classifier import refuse_pickle
 from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.space import Space
-from cfdiff.models.unet import UNet, UNetConfig
-from cfdiff.registry import DENOISERS, SPACES
+from cfdiff.registry import DENOISERS, NETWORKS, SPACES
 from cfdiff.version import __version__
 
 FORMAT = "cfdiff-model-1"
 KINDS = ("diffusion", "noisy-classifier", "clean-classifier")
+OWN = {"diffusion": "unet", "noisy-classifier": "timm", "clean-classifier": "timm"}
+"""The network of each kind, in registry.NETWORKS, where the config of a card names none."""
 CONDITIONS = (None, "class")
 """What a diffusion network may be told: nothing, or the class, by its place in the card's `data.classes`."""
 
@@ -42,7 +43,8 @@ class Card:
 
     Attributes:
         kind: one of `KINDS`.
-        config: what builds the network.
+        config: what builds the network: `network`, a name of registry.NETWORKS, where it is none of our own two, and
+            what that is made with.
         schedule: what builds its noise schedule; None for a clean classifier.
         data: name, fingerprint, split, val_split, images, classes and groups (patients) it learned from.
         training: settings, steps, minutes, the last validation.
@@ -53,6 +55,7 @@ class Card:
             pixels.
         image: (H, W, C) of the images, where the network does not see those themselves.
         condition: what a diffusion network may be told, one of `CONDITIONS`.
+        told_nothing: whether one that may be told something may also be told nothing.
     """
 
     kind: str
@@ -66,16 +69,18 @@ class Card:
     space: dict[str, Any] | None = None
     image: list[int] | None = None
     condition: str | None = None
+    told_nothing: bool = True
 
 
 @dataclass(frozen=True)
 class Model:
-    """A network in eval mode with its card, the sha256 of its file, and a name for messages."""
+    """A network in eval mode with its card, the sha256 of its file, a name for messages, and where it lies."""
 
     net: nn.Module
     card: Card
     sha256: str
     name: str
+    path: Path | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -101,6 +106,7 @@ class Model:
             card.learned_sigma,
             dtype=dtype,
             conditional=self.conditional,
+            told_nothing=card.told_nothing,
         )
 
     @property
@@ -153,13 +159,10 @@ def load_model(path: str | Path, kind: str | None = None, device: str | torch.de
     if kind is not None and card.kind != kind:
         raise UserError(f"{path.name} is a {card.kind} model, but a {kind} model is needed here.")
     try:
-        net: nn.Module
-        if card.kind == "diffusion":
-            net = UNet(UNetConfig(**card.config))
-            if bool(net.config.classes) != (card.condition == "class"):
-                raise TypeError("the card and the network disagree on whether there are classes")
-        else:
-            net = Classifier(ClassifierConfig(**card.config))
+        net = _network(card)
+        config: Any = net.config
+        if card.kind == "diffusion" and bool(config.classes) != (card.condition == "class"):
+            raise TypeError("the card and the network disagree on whether there are classes")
         with safe_open(path, "pt") as file:
             net.load_state_dict({k: file.get_tensor(k) for k in file.keys()})  # noqa: SIM118
     except UserError as error:  # its card asks for what may not be
@@ -170,6 +173,15 @@ def load_model(path: str | Path, kind: str | None = None, device: str | torch.de
         ) from error
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     return Model(net.float().eval().requires_grad_(False).to(device), card, sha256, path.stem)
+
+
+def _network(card: Card) -> nn.Module:
+    """The network of a card's config, with weights that mean nothing yet."""
+    name = str(card.config.get("network", OWN[card.kind]))
+    if name not in NETWORKS:
+        raise UserError(f"Its network is a {name!r}, which this cfdiff does not know: update it.")
+    net: nn.Module = NETWORKS[name](card)
+    return net
 
 
 def load_diffusion(path: str | Path, device: str | torch.device = "cpu") -> Model:

@@ -67,6 +67,11 @@ class Classifier(nn.Module):
         return self.net(x.contiguous(memory_format=torch.channels_last))
 
 
+def build_timm(card: Any) -> nn.Module:
+    """The entry of registry.NETWORKS: that of a `checkpoint.Card`."""
+    return Classifier(ClassifierConfig(**card.config))
+
+
 def build_classifier(config: ClassifierConfig) -> Classifier:
     """A new classifier that is known to take its images; its config may have gained `img_size`.
 

@@ -39,7 +39,7 @@ class RunFolder:
     def settings(self) -> dict[str, Any]:
         """The resolved settings as they are written down: names of the data and of files, never where they lie."""
         told = self.s.model_dump(mode="json", exclude={"out", "force"}) | {"data": self.data_name}
-        return {k: Path(v).name if k in ("pretrained", "splits") and v else v for k, v in told.items()}
+        return {k: Path(v).name if k in ("pretrained", "splits", "schedule_of") and v else v for k, v in told.items()}
 
     def check(self) -> None:
         """Make the folder; raise UserError where it cannot be written, or holds a model that would be lost."""

@@ -499,6 +499,21 @@ def test_a_diffusion_model_that_may_be_told_the_class_is_examined_as_any(toy_tol
     assert failed(told) <= {"condition"} and line(told, "guidance").status != "fail"
 
 
+def test_one_that_must_be_told_a_class_is_asked_with_the_images_own(
+    toy_told: Any, settings: Settings, tmp_path: Path
+) -> None:
+    """As other people's class-conditional models are, which learned none that means nothing."""
+    plain = load_model(toy_told.weights / "diffusion.safetensors")
+    plain.net.told.weight.mul_(0.05)  # type: ignore[union-attr,operator] # what it is told means nothing: not much of it
+    path = tmp_path / "diffusion.safetensors"
+    save_model(path, plain.net, dataclasses.replace(plain.card, told_nothing=False), half=False)
+    report = doctor(settings(diffusion=path, base="source"))
+    assert failed(report) == set() and set(line(report, "condition").values) == {"own", "other"}
+    plainly = check(settings(weights=str(toy_told.weights)), "eps error")[0]
+    assert line(report, "eps error").figure != plainly.figure
+    assert "--base source" in check(settings(diffusion=path), "start")[0].advice
+
+
 def deaf(net: nn.Module) -> None:
     """Forget the classes."""
     net.told.weight.zero_()  # type: ignore[union-attr,operator]

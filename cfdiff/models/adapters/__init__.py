@@ -1,0 +1,1 @@
+"""Other people's diffusion models as ours: how each format is read."""
