@@ -17,6 +17,11 @@ from cfdiff.registry import OUTPUTS
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Describe models that others made.")
 
 
+@app.callback()
+def models() -> None:
+    """Describe models that others made."""  # a group, however few commands it has
+
+
 def _option(text: str, metavar: str) -> Any:
     return typer.Option(help=text, metavar=metavar, show_default=False)
 

@@ -48,7 +48,8 @@ def descriptions(context: Context) -> list[Line]:
 def _line(context: Context, who: str, net: Foreign) -> Line:
     """`direction` says which way round it is; here the better way of each normalisation counts."""
     own = _better(read(context, net))
-    named = {name: net.described(normalisation=name) for name in NORMALISATIONS if not _same(name, net.description)}
+    fitting = [name for name, values in NORMALISATIONS.items() if max(map(len, values)) <= net.config.channels]
+    named = {name: net.described(normalisation=name) for name in fitting if not _same(name, net.description)}
     others = {name: _better(read(context, other)) for name, other in named.items()}
     name, best = max(others.items(), key=lambda item: (item[1].accuracy, item[1].log_p))
     shown = net.description.normalisation

@@ -224,8 +224,9 @@ def complete(name: str, where: str, told: Mapping[str, Any], outputs: int | None
     try:
         return Description(**{key: value for key, value in told.items() if value is not None})
     except ValidationError as error:
-        first = error.errors()[0]
-        own = first["type"] == "value_error"  # said by this module, in its own words
+        found = error.errors()  # of a name or numbers, what neither could be; this module's own words say most
+        first = next((one for one in found if one["type"] == "value_error"), found[0])
+        own = first["type"] == "value_error"
         why = str(first["ctx"]["error"]) if own else first["msg"][0].lower() + first["msg"][1:]
         key = str(first["loc"][0]) if first["loc"] else None
         what = where if key is None else f"In {where}, {key} = {told.get(key)!r}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,9 @@ class TorchScriptClassifiers:
         _check(file)
         description = describe(TorchScriptClassifiers, file)
         try:
-            net = torch.jit.load(str(file), map_location=device).eval().float()
+            with warnings.catch_warnings():  # newer versions of torch would rather have another format
+                warnings.simplefilter("ignore")
+                net = torch.jit.load(str(file), map_location=device).eval().float()
         except (RuntimeError, ValueError, OSError) as error:
             raise UserError(
                 f"{file.name} is no readable TorchScript file ({said(error)}): copy or export it again."
