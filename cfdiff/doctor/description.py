@@ -12,13 +12,16 @@ import numpy as np
 import torch.nn.functional as F
 from scipy.stats import binomtest  # type: ignore[import-untyped]
 
+from cfdiff.data.values import unit
 from cfdiff.doctor.classifiers import balanced, right, turn_classes
 from cfdiff.doctor.context import Context
 from cfdiff.doctor.lines import Line
-from cfdiff.models.description import NORMALISATIONS, Description
+from cfdiff.edit.levels import CHANCE
+from cfdiff.models.description import NORMALISATIONS, Description, Normalisation
 from cfdiff.models.foreign import Foreign, foreign_members
 from cfdiff.roles import CLASSIFIERS
 
+GRAY = "0.449/0.226"
 BETTER = 0.1
 """By how much another description must do better in balanced accuracy,"""
 SURE = 0.01
@@ -48,10 +51,11 @@ def descriptions(context: Context) -> list[Line]:
 def _line(context: Context, who: str, net: Foreign) -> Line:
     """`direction` says which way round it is; here the better way of each normalisation counts."""
     own = _better(read(context, net))
-    fitting = [name for name, values in NORMALISATIONS.items() if max(map(len, values)) <= net.config.channels]
-    named = {name: net.described(normalisation=name) for name in fitting if not _same(name, net.description)}
-    others = {name: _better(read(context, other)) for name, other in named.items()}
-    name, best = max(others.items(), key=lambda item: (item[1].accuracy, item[1].log_p))
+    told = net.description
+    named = {name: value for name, value in candidates(context, told.channels).items() if not _same(value, told)}
+    others = {name: _better(read(context, net.described(normalisation=value))) for name, value in named.items()}
+    # Of equally good ones rather one that somebody is likely to have trained with.
+    name, best = max(others.items(), key=lambda item: (item[1].accuracy, item[0] in NORMALISATIONS, item[1].log_p))
     shown = net.description.normalisation
     figure = (
         f"balanced accuracy {own.accuracy:.2f} with {shown if isinstance(shown, str) else 'its mean and std'}, "
@@ -59,10 +63,28 @@ def _line(context: Context, who: str, net: Foreign) -> Line:
     )
     found = {"described": own.accuracy} | {other: reading.accuracy for other, reading in others.items()}
     if best.accuracy - own.accuracy < BETTER or _luck(own.hits, best.hits) >= SURE:
+        if own.accuracy < CHANCE:
+            advice = (
+                f"With none of them it knows these images: write the mean and std, the size and the classes that it "
+                f"was trained with into {net.where}."
+            )
+            return Line(f"normalisation ({who})", "warn", figure, advice, found)
         return Line(f"normalisation ({who})", "ok", figure, values=found)
     advice = f'Write normalisation = "{name}" into {net.where}'
     advice += f". {turn_classes([net])}" if best.turned else "."
     return Line(f"normalisation ({who})", "fail", figure, advice, found)
+
+
+def candidates(context: Context, channels: int) -> dict[str, Normalisation]:
+    """What classifiers are trained with, by how a description writes it: names, and the data's own mean and std."""
+    pixels = unit(context.stored).astype(np.float64)
+    own = tuple(f"{value:.3f}" for value in (pixels.mean(), max(float(pixels.std()), 1e-3)))
+    found = {
+        name: Normalisation(mean=mean, std=std) for name, (mean, std) in NORMALISATIONS.items() if len(mean) <= channels
+    }
+    if channels == 1:  # ImageNet's, of one gray channel
+        found[GRAY] = Normalisation(mean=(0.449,), std=(0.226,))
+    return found | {"/".join(own): Normalisation(mean=(float(own[0]),), std=(float(own[1]),))}
 
 
 def read(context: Context, net: Foreign) -> list[Reading]:
@@ -88,6 +110,6 @@ def _luck(own: np.ndarray, other: np.ndarray) -> float:
     return 1.0 if wins + losses == 0 else float(binomtest(wins, wins + losses, alternative="greater").pvalue)
 
 
-def _same(name: str, told: Description) -> bool:
-    pairs = zip(NORMALISATIONS[name], told.mean_std, strict=True)
+def _same(other: Normalisation, told: Description) -> bool:
+    pairs = zip((other.mean, other.std), told.mean_std, strict=True)
     return all(np.allclose(np.broadcast_to(a, 3), np.broadcast_to(b, 3), rtol=0, atol=1e-3) for a, b in pairs)

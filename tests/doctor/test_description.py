@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -51,6 +52,7 @@ def test_a_true_description_is_well(toy: Any, tmp_path: Path) -> None:
         (Brightest(-1, 1), "unit", "symmetric"),
         (Brightest(0, 255), "symmetric", "bytes"),
         (Brightest(), "bytes", "unit"),
+        (Brightest(-0.449 / 0.226, 0.551 / 0.226), "bytes", "0.449/0.226"),
     ],
 )
 def test_a_wrong_normalisation_fails_with_what_to_write(
@@ -83,7 +85,15 @@ def test_a_classifier_that_knows_nothing_gets_no_other_normalisation(toy: Any, t
     """Of four others one is better by luck; that is no reason to write another."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(256, 2))
-    assert lines(toy, tmp_path, mine=(net, {}))["normalisation (checker)"].status == "ok"
+    line = lines(toy, tmp_path, mine=(net, {}))["normalisation (checker)"]
+    assert line.status in ("ok", "warn") and "Write normalisation" not in line.advice
+
+
+def test_one_that_was_trained_on_the_datas_own_mean_and_std(toy: Any, tmp_path: Path) -> None:
+    pixels = np.load(toy.data)["images"] / 255
+    net = Brightest((0 - pixels.mean()) / pixels.std(), (1 - pixels.mean()) / pixels.std())
+    line = lines(toy, tmp_path, mine=(net, {"normalisation": "bytes"}))["normalisation (checker)"]
+    assert line.status == "fail" and f'"{pixels.mean():.3f}/{pixels.std():.3f}"' in line.advice
 
 
 def test_of_several_checkers_each_is_looked_at(toy: Any, tmp_path: Path) -> None:
