@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     from cfdiff.modelfiles.settings import ImportAdmClassifierSettings as ImportAdmClassifierSettings
     from cfdiff.modelfiles.settings import ImportAdmSettings as ImportAdmSettings
     from cfdiff.modelfiles.settings import InspectModelSettings as InspectModelSettings
+    from cfdiff.models.given import as_classifier as as_classifier
     from cfdiff.report.run import report as _report
     from cfdiff.report.settings import ReportSettings as ReportSettings
     from cfdiff.store.bags import open_bags as open_bags
@@ -66,6 +67,7 @@ _FROM = {
     "open_bags": "cfdiff.store.bags",
     "open_source": "cfdiff.data.open",
     "UserError": "cfdiff.errors",
+    "as_classifier": "cfdiff.models.given",
     "FitSettings": "cfdiff.fit.settings",
     "TranslateSettings": "cfdiff.translate.settings",
     "BagSettings": "cfdiff.bag.settings",

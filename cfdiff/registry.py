@@ -108,6 +108,27 @@ INSPECTIONS = Registry(  # recognises(path) -> bool and describe(path) -> modelf
         "adm": "cfdiff.modelfiles.inspect:Adm",
     },
 )
+CLASSIFIERS = Registry(  # models.foreign.ClassifierFormat: recognises(file), known(file) and load(file, device, steers)
+    "format of classifiers",
+    {
+        "cfdiff": "cfdiff.models.foreign:OwnClassifiers",
+        "Python": "cfdiff.models.adapters.given:GivenClassifiers",
+        "timm": "cfdiff.models.adapters.timm:TimmClassifiers",
+        "TorchScript": "cfdiff.models.adapters.torchscript:TorchScriptClassifiers",
+        "ONNX": "cfdiff.models.adapters.onnx:OnnxClassifiers",
+    },
+)
+OUTPUTS = Registry(  # models.outputs.Output: what the numbers that a classifier gives are
+    "output of classifiers",
+    {
+        "logits": "cfdiff.models.outputs:LOGITS",
+        "probabilities": "cfdiff.models.outputs:PROBABILITIES",
+        "logit": "cfdiff.models.outputs:LOGIT",
+        "probability": "cfdiff.models.outputs:PROBABILITY",
+        "multilabel": "cfdiff.models.outputs:LABELS",
+        "multilabel-probabilities": "cfdiff.models.outputs:LABEL_PROBABILITIES",
+    },
+)
 POLICIES = Registry(  # bag.plan.Policy
     "policy",
     {

@@ -16,9 +16,9 @@ EDITING = {"edit", "figures", "models", "data", "store", "metrics", "engine", "s
 TASKS = {"translate", "bag", "evaluate", "doctor", "tune", "fit", "report", "train"}
 ALLOWED = {
     # What a user imports: names of what is below, which are imported when they are first used.
-    "__init__": {*TASKS, "modelfiles", "figures", "data", "store", "api"},  # for type checkers only
+    "__init__": {*TASKS, "modelfiles", "figures", "models", "data", "store", "api"},  # for type checkers only
     "api": {"settings"},
-    "cli": {*TASKS, "modelfiles", "figures", "data", "settings", "api"},
+    "cli": {*TASKS, "modelfiles", "figures", "models", "data", "settings", "api"},
     "report": {
         "bag",
         "evaluate",

@@ -166,7 +166,8 @@ class JointEditor(Editor):
         edits.ratio[free] = np.inf if self.s.ratio is None else self.s.ratio
         edits.depth[free] = self.s.depth
 
-        flipped = free[((p[free, 1] > 0.5) != (source_p[free, 1] > 0.5)) & ((p[free, 1] > 0.5) != labels[free])]
+        other = 1 - labels[free]
+        flipped = free[(p[free, other] > 0.5) & (source_p[free, other] <= 0.5)]
         z = labels.copy()
         z[flipped] = 1 - labels[flipped]
         if self.s.on_fail == "keep":
@@ -175,7 +176,7 @@ class JointEditor(Editor):
             z, corrected = self._correct(images, ids, labels, frozen, k, z, saved, p, edits)
         changed = z != labels
         if self.s.untouched == "sham":
-            changed |= ~frozen & ~corrected & ((p[:, 1] > 0.5) == (labels == 1))
+            changed |= ~frozen & ~corrected & (p[np.arange(n), labels] > 0.5)
         edits.counterfactual[changed] = saved[changed]
         assert edits.accepting is not None
         edits.accepting[changed] = p[changed]

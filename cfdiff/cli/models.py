@@ -1,4 +1,4 @@
-"""`cfdiff models`: inspect models, and make model files of other people's checkpoints."""
+"""`cfdiff models`: inspect and describe models, and make model files of other people's checkpoints."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import typer
 
 from cfdiff.api import TASKS
 from cfdiff.cli import tables
+from cfdiff.cli.describe import describe
 from cfdiff.cli.options import command
 from cfdiff.cli.tables import PlainTable
 from cfdiff.modelfiles.description import Description
 from cfdiff.modelfiles.settings import ImportAdmClassifierSettings, ImportAdmSettings, InspectModelSettings
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Inspect models, and import those of others.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Inspect, describe and import models that others made."
+)
 imports = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Make model files of other people's checkpoints."
 )
@@ -52,6 +55,7 @@ def adm_classifier(settings: ImportAdmClassifierSettings) -> None:
 
 
 app.command("inspect")(inspect)
+app.command("describe")(describe)
 # guided-diffusion writes --image_size where we write --image-size: both are taken.
 THEIRS = {"token_normalize_func": lambda word: word.replace("_", "-")}
 imports.command("adm", context_settings=THEIRS)(adm)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from cfdiff.errors import UserError
+from cfdiff.models.given import Given
 from cfdiff.registry import OneOf
 from cfdiff.settings import S, Settings, Word, resolve
 
@@ -105,10 +106,11 @@ def _plain(annotation: Any) -> tuple[Any, list[str]]:
     A tuple of fixed length takes as many values; files of any number are given by the option again and again, as a
     comma may stand in a name; other lists are one word.
     """
-    if annotation == tuple[Path, ...]:
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is tuple and arguments[1:] == (Ellipsis,) and _plain(arguments[0])[0] is Path:
         return list[Path], []
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        inner = [a for a in typing.get_args(annotation) if a is not type(None)]
+        inner = [a for a in arguments if a not in (type(None), Given)]  # a network is given in Python alone
         return _plain(inner[0]) if len(inner) == 1 else (str, [])
     if typing.get_origin(annotation) is Annotated:
         if any(isinstance(mark, Word) for mark in annotation.__metadata__):

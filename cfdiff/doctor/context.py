@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cfdiff.data.match import Shape
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source, random_subset
 from cfdiff.data.values import to_model
@@ -21,8 +22,9 @@ from cfdiff.edit.roles import Cast, load_role, model_paths, pick_device
 from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import Model
 from cfdiff.models.ensemble import ensemble
+from cfdiff.models.foreign import check_images
 from cfdiff.registry import GUIDES
-from cfdiff.roles import ROLES
+from cfdiff.roles import ROLES, STEERING
 
 T = TypeVar("T")
 
@@ -49,7 +51,9 @@ class Context:
         """The models that take images of this size, by role."""
         if self.source is None:
             return {}
-        return {role: model for role, model in self.models.items() if model.shape == self.source.shape}
+        return {
+            role: model for role, model in self.models.items() if model.takes(self.source.shape) == self.source.shape
+        }
 
     @cached_property
     def cast(self) -> Cast:
@@ -145,7 +149,8 @@ def open_context(s: DoctorSettings) -> tuple[Context, list[Line]]:
     images = None if source is None else attempt("data", lambda: source.read(np.arange(len(source))), lines)
     models: dict[str, Model] = {}
     for role in ROLES:
-        model = attempt(f"model ({role})", lambda role=role: _load(s, role, device), lines)  # type: ignore[misc]
+        load = partial(_load, s, role, device, None if source is None else source.shape)
+        model = attempt(f"model ({role})", load, lines)
         if model is not None:
             models[role] = model
     return Context(s, device, source, images, models), lines
@@ -178,5 +183,9 @@ def attempt(name: str, f: Callable[[], T], lines: list[Line]) -> T | None:
         return None
 
 
-def _load(s: DoctorSettings, role: str, device: torch.device) -> Model | None:
-    return ensemble([load_role(path, role, device) for path in model_paths(s, s.data, role)])
+def _load(s: DoctorSettings, role: str, device: torch.device, images: Shape | None) -> Model | None:
+    models = [load_role(path, role, device) for path in model_paths(s, s.data, role)]
+    for model in models:
+        if images is not None and model.takes(images) == images:
+            check_images(model, images, steers=role in STEERING)
+    return ensemble(models)

@@ -302,7 +302,9 @@ class Editor:
             for depth in self.s.smooth:
                 level = cast.schedule.level_of(depth)
                 told.append(cast.guide_log_prob(q_sample(cast.schedule, z, level, noise.like(z)), level).float().cpu())
-        return torch.stack(told).mean(0).softmax(dim=1).numpy()
+        # The guide knows no third class: what the accepting classifier gives to such stays as it is.
+        share = p.sum(1, keepdims=True)
+        return torch.stack(told).mean(0).softmax(dim=1).numpy() * np.where(share < 0.999, share, 1)
 
     def _data_mask(self, masks: np.ndarray | None, rows: np.ndarray) -> Tensor | None:
         if self.s.mask != "data" or masks is None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +23,11 @@ from cfdiff.models.bundled import role_files, weights_folder
 from cfdiff.models.checkpoint import Model, load_diffusion, load_model
 from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.ensemble import ensemble
+from cfdiff.models.foreign import check_images, descriptions, load_classifier
+from cfdiff.models.given import ModelFile
 from cfdiff.models.space import Space
 from cfdiff.registry import GUIDES
-from cfdiff.roles import ACCEPTING, JOINED, ROLES, STEERING
+from cfdiff.roles import ACCEPTING, ROLES, STEERING, file_hashes
 
 KINDS = {
     "diffusion": "diffusion",
@@ -68,6 +71,12 @@ class Cast:
         """Role -> sha256 of its file, for the result; those of several checkers joined by JOINED."""
         return {role: model.sha256 for role in ROLES if (model := getattr(self, role)) is not None}
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a run's settings say of its models: their hashes and, where there are any, the descriptions."""
+        described = descriptions({role: getattr(self, role) for role in ROLES})
+        return {"models": self.hashes, **({"classifiers": described} if described else {})}
+
     @cached_property
     def denoise(self) -> Denoiser:
         """eps_theta(z_l, level), with autocast only around the network."""
@@ -81,7 +90,7 @@ class Cast:
     def checker_log_prob(self, x0: Tensor) -> Tensor:
         """log p(class | x_0) of the checker, (B, 2)."""
         assert self.checker is not None
-        return F.log_softmax(self.checker.net(x0), dim=1)
+        return log_prob_of(self.checker, x0)
 
     def clean_log_prob(self, z0: Tensor) -> Tensor:
         """log p(class) of the checker for z_0 (B, c, h, w) in the space of the diffusion model, (B, 2)."""
@@ -104,6 +113,15 @@ class Cast:
         return by_level
 
 
+def log_prob_of(model: Model, x0: Tensor) -> Tensor:
+    """log p(negative | x_0) and log p(positive | x_0) of a clean classifier, (B, 2) float32.
+
+    Of one that knows further classes they do not sum to 1: p of a class is then its share of all, so that p > 1/2 is
+    more than all the others have together.
+    """
+    return F.log_softmax(model.net(x0).float(), dim=1)[:, :2]
+
+
 @torch.no_grad()
 def probabilities(model: Model, x0: Tensor, batch: int = 256, exact: bool = True) -> Tensor:
     """p(class | x_0), (B, 2) float32 on the CPU, of images (B, C, H, W) in [-1, 1].
@@ -116,7 +134,7 @@ def probabilities(model: Model, x0: Tensor, batch: int = 256, exact: bool = True
     if exact:
         torch.set_num_threads(1)
     try:
-        return torch.cat([F.softmax(model.net(some).float(), dim=1) for some in x0.split(batch)]).cpu()
+        return torch.cat([F.softmax(model.net(some).float(), dim=1)[:, :2] for some in x0.split(batch)]).cpu()
     finally:
         if exact:
             torch.set_num_threads(threads)
@@ -143,18 +161,21 @@ def load_cast(s: EditSettings, data: str, source: Source) -> Cast:
     return cast
 
 
-def load_role(path: Path, role: str, device: torch.device) -> Model:
+def load_role(path: ModelFile, role: str, device: torch.device) -> Model:
     """The model of a file for a role; UserError where it is of another kind, or cannot be read."""
+    if KINDS[role] == "clean-classifier":
+        return load_classifier(path, device, steers=role in STEERING)
+    assert isinstance(path, Path), "diffusion models and guides are files"
     return load_diffusion(path, device) if role == "diffusion" else load_model(path, KINDS[role], device)
 
 
-def model_paths(s: EditSettings, data: str, role: str) -> tuple[Path, ...]:
+def model_paths(s: EditSettings, data: str, role: str) -> tuple[ModelFile, ...]:
     """The files of one of `ROLES` that the settings name, or those of the bundled data; () where there are none.
 
     Raises:
         UserError: there is no diffusion model.
     """
-    given: Path | tuple[Path, ...] | None = getattr(s, role)
+    given: ModelFile | tuple[ModelFile, ...] | None = getattr(s, role)
     if given:
         return given if isinstance(given, tuple) else (given,)
     weights = weights_name(s.weights, data)
@@ -176,11 +197,12 @@ def model_paths(s: EditSettings, data: str, role: str) -> tuple[Path, ...]:
 
 def _check_model(model: Model, role: str, source: Source) -> None:
     who = f"the {role} model {model.name!r}"
-    misfit = shape_misfit(source.name, source.shape, who, model.shape) or class_misfit(
+    misfit = shape_misfit(source.name, source.shape, who, model.takes(source.shape)) or class_misfit(
         source.name, source.classes, who, model.card.data.get("classes")
     )
     if misfit is not None:
         raise misfit.error
+    check_images(model, source.shape, steers=role in STEERING)
 
 
 def _check_apart(cast: Cast) -> None:
@@ -193,8 +215,8 @@ def _check_apart(cast: Cast) -> None:
         )
     for role, others in (("verifier", STEERING), ("judge", (*STEERING, *ACCEPTING))):
         model: Model | None = getattr(cast, role)
-        known = {part for other in others for part in cast.hashes.get(other, "").split(JOINED)}
-        if model is not None and model.sha256 in known:
+        known = {part for other in others for part in file_hashes(cast.hashes.get(other, ""))}
+        if model is not None and file_hashes(model.sha256) & known:
             raise UserError(
                 f"The {role} is the very model that steers or accepts, so its verdict means nothing: name another "
                 f"--{role}."

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from cfdiff.edit.recipe import fitted_splits, read_recipe, recipe_of
+from cfdiff.models.given import ModelFile, check_given
 from cfdiff.registry import EDITS, GUIDES, SOLVERS, OneOf
 from cfdiff.settings import GUIDANCE, MODEL, PATH, PLACES, REGENERATE, RUN, Recipe, Settings
 
@@ -24,15 +25,15 @@ class EditSettings(Settings):
     )
     diffusion: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the diffusion model.")
     guide: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the noise-aware guide.")
-    checker: tuple[Path, ...] = Field(
+    checker: tuple[ModelFile, ...] = Field(
         (), json_schema_extra=MODEL, description="Model file of the clean checker; give it again for more, averaged."
     )
-    verifier: Path | None = Field(
+    verifier: ModelFile | None = Field(
         None,
         json_schema_extra=MODEL,
         description="Model file of the verifier, which never steers and alone accepts an edit.",
     )
-    judge: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the independent judge.")
+    judge: ModelFile | None = Field(None, json_schema_extra=MODEL, description="Model file of the independent judge.")
     depth: float = Field(
         0.3, gt=0, le=1, json_schema_extra=PATH, description="How far up the noise levels, a fraction of T."
     )
@@ -172,7 +173,13 @@ class EditSettings(Settings):
     @classmethod
     def _one_checker(cls, given: Any) -> Any:
         """A config file may name one as a string."""
-        return () if given is None else (given,) if isinstance(given, str | Path) else given
+        several = given if isinstance(given, list | tuple) else () if given is None else (given,)
+        return tuple(map(check_given, several))
+
+    @field_validator("verifier", "judge", mode="before")
+    @classmethod
+    def _told(cls, given: Any) -> Any:
+        return check_given(given)
 
     @field_validator("redraw_grow")
     @classmethod

@@ -10,6 +10,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,17 @@ class Model:
             return height, width, channels
         config: Any = self.net.config
         return (config.size[0], config.size[1], config.channels)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(chain(self.net.parameters(), self.net.buffers())).device
+
+    def takes(self, images: tuple[int, int, int]) -> tuple[int, int, int]:
+        """`images` (H, W, C) themselves where it takes such; else what it takes. A described classifier resizes."""
+        fits = getattr(self.net, "takes", None)
+        found: tuple[int, int, int] = self.shape if fits is None else fits(images)
+        return found
 
     @cached_property
     def schedule(self) -> NoiseSchedule:

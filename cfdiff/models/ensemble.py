@@ -13,14 +13,25 @@ from cfdiff.roles import JOINED
 
 
 class Average(nn.Module):
-    """x_0 (B, C, H, W) -> (B, K) the mean of the members' log p(class | x_0); a softmax of it sums to 1."""
+    """x_0 (B, C, H, W) -> (B, K) the mean of the members' log p(class | x_0); a softmax of it sums to 1.
 
-    def __init__(self, members: Sequence[nn.Module]) -> None:
+    K is 3 where a member knows more than the two classes: of anything else only such members have a word.
+    """
+
+    def __init__(self, models: Sequence[Model]) -> None:
         super().__init__()
-        self.members = nn.ModuleList(members)
+        self.models = tuple(models)
+        self.members = nn.ModuleList(model.net for model in models)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.stack([F.log_softmax(net(x).float(), dim=1) for net in self.members]).mean(0)
+        said = [F.log_softmax(net(x).float(), dim=1) for net in self.members]
+        both = torch.stack([log_p[:, :2] for log_p in said]).mean(0)
+        others = [log_p[:, 2:] for log_p in said if log_p.shape[1] > 2]
+        return torch.cat([both, torch.stack(others).mean(0)], 1) if others else both
+
+    def takes(self, images: tuple[int, int, int]) -> tuple[int, int, int]:
+        """As `Model.takes`, of the first that does not take them."""
+        return next((found for model in self.models if (found := model.takes(images)) != images), images)
 
 
 def ensemble(models: Sequence[Model]) -> Model | None:
@@ -30,7 +41,7 @@ def ensemble(models: Sequence[Model]) -> Model | None:
     """
     if len(models) < 2:
         return models[0] if models else None
-    net = Average([model.net for model in models]).eval()
+    net = Average(models).eval()
     net.config = models[0].net.config
     return Model(
         net,

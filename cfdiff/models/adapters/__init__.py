@@ -1,1 +1,1 @@
-"""Other people's diffusion models as ours: how each format is read."""
+"""Models that others made, one file a format; each has its line in cfdiff.registry."""
