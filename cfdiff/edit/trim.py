@@ -14,6 +14,8 @@ from cfdiff.engine.saliency import place
 
 SHARES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
 """Shares of the pixels that are tried, before they are dilated; with all of them the edit is what it was."""
+GROW = 5
+"""Side of the square by which the region is dilated: so the faint ring around a spot that goes, goes too."""
 
 Sure = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(rows (m,), their images as saved (m, H, W, C)) -> (m,) how sure who accepts is of the class asked for."""
@@ -34,7 +36,9 @@ def trimmed(images: np.ndarray, saved: np.ndarray, sure: Sure, wanted: np.ndarra
     while len(rows := np.flatnonzero(low < high)):
         middle = (low[rows] + high[rows]) // 2
         here = torch.from_numpy(rows)
-        region = torch.cat([changed_region(change[i : i + 1], SHARES[k]) for i, k in zip(rows, middle, strict=True)])
+        region = torch.cat(
+            [changed_region(change[i : i + 1], SHARES[k], grow=GROW) for i, k in zip(rows, middle, strict=True)]
+        )
         less = as_saved(images[rows], x[here], x[here] + region * change[here])[0]
         enough = sure(rows, less) >= wanted[rows]
         found[rows[enough]] = less[enough]

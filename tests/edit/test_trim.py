@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from cfdiff.data.values import as_saved, to_model
 from cfdiff.edit.editor import Editor
 from cfdiff.edit.strategy import Attempt
-from cfdiff.edit.trim import SHARES, changed_region, trimmed
+from cfdiff.edit.trim import GROW, SHARES, changed_region, trimmed
 
 
 def pairs(n: int, dtype: Any = np.uint8, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
@@ -50,31 +51,27 @@ def test_an_edit_of_which_all_is_needed_comes_back_as_it_came() -> None:
     assert trimmed(images, edits, lambda rows, less: np.zeros(len(rows)), np.ones(3)).tobytes() == edits.tobytes()
 
 
-def test_each_image_has_its_own_smallest_share_and_every_answer_was_looked_at() -> None:
-    images, edits = pairs(4)
-    change = torch.from_numpy((edits.astype(np.float32) - images).transpose(0, 3, 1, 2))
-    needed = [1, 0, 6, 3]  # the first of SHARES that convinces, by image
-    least = [float(changed_region(change[i : i + 1], SHARES[k]).sum()) for i, k in enumerate(needed)]
-    seen: dict[int, list[bytes]] = {}
+def test_each_image_gets_the_smallest_share_that_convinces_in_three_looks() -> None:
+    images, edits = pairs(8)
+    x, change = to_model(images), to_model(edits) - to_model(images)
+    by_share = [as_saved(images, x, x + changed_region(change, share, grow=GROW) * change)[0] for share in SHARES] + [
+        edits
+    ]
+    needed = np.arange(8)  # the first that convinces, by image; of the last nothing can be left out
+    looks = np.zeros(8, int)
 
     def sure(rows: np.ndarray, less: np.ndarray) -> np.ndarray:
-        answer = []
-        for row, image in zip(rows.tolist(), less, strict=True):
-            seen.setdefault(row, []).append(image.tobytes())
-            by_share = [
-                np.where(changed_region(change[row : row + 1], share)[0, 0, ..., None] > 0, 1, 0).sum()
-                for share in SHARES
-            ]
-            size = (image != images[row]).any(-1).sum()
-            k = int(np.searchsorted(by_share, size))  # at most so many pixels of this region have changed
-            answer.append(1.0 if k >= needed[row] else 0.0)
-        return np.array(answer)
+        looks[rows] += 1
+        tried = [
+            [part[row].tobytes() for part in by_share].index(image.tobytes())
+            for row, image in zip(rows, less, strict=True)
+        ]
+        return (np.array(tried) >= needed[rows]).astype(float)
 
-    found = trimmed(images, edits, sure, np.full(4, 0.5))
-    for row in range(4):
-        assert len(seen[row]) <= 3
-        assert found[row].tobytes() in [*seen[row], edits[row].tobytes()]
-        assert (found[row] != images[row]).sum() <= max(least[row] * 3, 1) or needed[row] == len(SHARES)
+    found = trimmed(images, edits, sure, np.full(8, 0.5))
+    for row, k in enumerate(needed):
+        assert found[row].tobytes() == by_share[k][row].tobytes()
+    assert looks.tolist() == [3] * 8
 
 
 def test_an_edit_keeps_only_its_place_and_stays_accepted(
