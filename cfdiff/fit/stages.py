@@ -138,10 +138,14 @@ def tune(fit: Fit, guide: TrainResult, minutes: float, progress: Progress) -> Tu
     from cfdiff.train.settings import DiffusionSettings
     from cfdiff.tune.run import tune as search
     from cfdiff.tune.settings import TuneSettings
+    from cfdiff.tune.space import CHEAP
 
     few = fit.fewest(fit.split(VAL))
     depth = fitting_depth(guide.val_accuracy_by_level or {}, DiffusionSettings.model_fields["T"].default)
-    start: dict[str, Any] = {"guides": "both" if able(guide) else "clean"} | ({"depth": depth} if depth else {})
+    # The cheap way first: what time there is must be enough for a look at more than a handful of images.
+    start: dict[str, Any] = {**CHEAP, "guides": "both" if able(guide) else "clean"} | (
+        {"depth": depth} if depth else {}
+    )
     settings = TuneSettings(
         **fit.data,
         **fit.machine,
