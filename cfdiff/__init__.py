@@ -27,6 +27,13 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     from cfdiff.figures.show import show as _show
     from cfdiff.fit.run import fit as _fit
     from cfdiff.fit.settings import FitSettings as FitSettings
+    from cfdiff.modelfiles.adm import import_adm as _import_adm
+    from cfdiff.modelfiles.adm import import_adm_classifier as _import_adm_classifier
+    from cfdiff.modelfiles.inspect import inspect_model as _inspect_model
+    from cfdiff.modelfiles.settings import ImportAdmClassifierSettings as ImportAdmClassifierSettings
+    from cfdiff.modelfiles.settings import ImportAdmSettings as ImportAdmSettings
+    from cfdiff.modelfiles.settings import InspectModelSettings as InspectModelSettings
+    from cfdiff.models.given import as_classifier as as_classifier
     from cfdiff.report.run import report as _report
     from cfdiff.report.settings import ReportSettings as ReportSettings
     from cfdiff.store.bags import open_bags as open_bags
@@ -51,16 +58,23 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     translate, bag, tune, doctor = _as_task(_translate), _as_task(_bag), _as_task(_tune), _as_task(_doctor)
     fit = _as_task(_fit)
     evaluate, report, show = _as_task(_evaluate), _as_task(_report), _as_task(_show)
+    import_adm, import_adm_classifier = _as_task(_import_adm), _as_task(_import_adm_classifier)
+    inspect_model = _as_task(_inspect_model)
     train_autoencoder = _as_task(_train_autoencoder)
     train_diffusion, train_classifier = _as_task(_train_diffusion), _as_task(_train_classifier)
 
 _PACKAGES = ("fit", "translate", "bag", "doctor", "tune", "evaluate", "report")  # called like functions: cfdiff/api.py
-_OBJECTS = ("show", "train_autoencoder", "train_diffusion", "train_classifier")
+_OBJECTS = (
+    "show",
+    *("import_adm", "import_adm_classifier", "inspect_model"),
+    *("train_autoencoder", "train_diffusion", "train_classifier"),
+)
 _FROM = {
     "open_result": "cfdiff.store.result",
     "open_bags": "cfdiff.store.bags",
     "open_source": "cfdiff.data.open",
     "UserError": "cfdiff.errors",
+    "as_classifier": "cfdiff.models.given",
     "FitSettings": "cfdiff.fit.settings",
     "TranslateSettings": "cfdiff.translate.settings",
     "BagSettings": "cfdiff.bag.settings",
@@ -69,6 +83,9 @@ _FROM = {
     "EvaluateSettings": "cfdiff.evaluate.settings",
     "ReportSettings": "cfdiff.report.settings",
     "ShowSettings": "cfdiff.figures.settings",
+    "ImportAdmSettings": "cfdiff.modelfiles.settings",
+    "ImportAdmClassifierSettings": "cfdiff.modelfiles.settings",
+    "InspectModelSettings": "cfdiff.modelfiles.settings",
     "AutoencoderSettings": "cfdiff.train.settings",
     "DiffusionSettings": "cfdiff.train.settings",
     "ClassifierSettings": "cfdiff.train.settings",

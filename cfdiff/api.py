@@ -184,6 +184,11 @@ def _training(kind: str, summary: str) -> Task[Any, Any]:
     return TaskObject(f"train_{kind}", summary, where, f"cfdiff.train.{kind}:train_{kind}", "training")
 
 
+def _model_file(name: str, summary: str, module: str, place: str) -> Task[Any, Any]:
+    settings = f"cfdiff.modelfiles.settings:{name.title().replace('_', '')}Settings"
+    return TaskObject(name, summary, settings, f"cfdiff.modelfiles.{module}:{name}", "reading", place)
+
+
 _TASKS: tuple[Task[Any, Any], ...] = (
     _package("translate", "Turn negatives into positives, or the reverse.", "TranslateSettings", "translating"),
     _package("bag", "Give bags of instances a chosen fraction of positives.", "BagSettings", "planning"),
@@ -202,6 +207,11 @@ _TASKS: tuple[Task[Any, Any], ...] = (
         "drawing",
         "run",
     ),
+    _model_file("import_adm", "Make a model file of a diffusion checkpoint of guided-diffusion.", "adm", "checkpoint"),
+    _model_file(
+        "import_adm_classifier", "Make a guide of a classifier checkpoint of guided-diffusion.", "adm", "checkpoint"
+    ),
+    _model_file("inspect_model", "Say what is in a model file or folder.", "inspect", "model"),
     _training("autoencoder", "Train the autoencoder of a latent space."),
     _training("diffusion", "Train the diffusion model on images."),
     _training("classifier", "Train a guide, a checker or a judge."),

@@ -62,7 +62,7 @@ SOLVERS = Registry(  # (eta) -> engine.solvers.Solver
         "unipc": "cfdiff.engine.solvers.unipc:unipc",
     },
 )
-EDITS = Registry(  # (edit.editor.Editor, edit.editor.Batch) -> edit.editor.Strategy
+EDITS = Registry(  # (edit.editor.Editor, edit.strategy.Batch) -> edit.strategy.Strategy
     "way of editing",
     {
         "anchored": "cfdiff.edit.anchored:Anchored",
@@ -88,6 +88,47 @@ DENOISERS = Registry(  # recognises(path) -> bool and load(path, device) -> mode
     "format of diffusion models",
     {
         "cfdiff": "cfdiff.models.checkpoint:OwnDenoisers",
+        "diffusers": "cfdiff.models.adapters.diffusers:DiffusersDenoisers",
+        "adm": "cfdiff.models.adapters.adm_layout:AdmCheckpoints",
+    },
+)
+NETWORKS = Registry(  # (models.checkpoint.Card) -> torch.nn.Module; its config may say which one, as "network"
+    "network",
+    {
+        "unet": "cfdiff.models.unet:build_unet",
+        "timm": "cfdiff.models.classifier:build_timm",
+        "autoencoder": "cfdiff.models.autoencoder:build_of_card",
+        "adm-unet": "cfdiff.models.adapters.adm:build_unet",
+        "adm-encoder": "cfdiff.models.adapters.adm:build_encoder",
+    },
+)
+INSPECTIONS = Registry(  # recognises(path) -> bool and describe(path) -> modelfiles.description.Description
+    "kind of model that can be looked at",
+    {
+        "cfdiff": "cfdiff.modelfiles.inspect:Own",
+        "diffusers": "cfdiff.modelfiles.inspect:Diffusers",
+        "adm": "cfdiff.modelfiles.inspect:Adm",
+    },
+)
+CLASSIFIERS = Registry(  # models.foreign.ClassifierFormat: recognises(file), known(file) and load(file, device, steers)
+    "format of classifiers",
+    {
+        "cfdiff": "cfdiff.models.foreign:OwnClassifiers",
+        "Python": "cfdiff.models.adapters.given:GivenClassifiers",
+        "timm": "cfdiff.models.adapters.timm:TimmClassifiers",
+        "TorchScript": "cfdiff.models.adapters.torchscript:TorchScriptClassifiers",
+        "ONNX": "cfdiff.models.adapters.onnx:OnnxClassifiers",
+    },
+)
+OUTPUTS = Registry(  # models.outputs.Output: what the numbers that a classifier gives are
+    "output of classifiers",
+    {
+        "logits": "cfdiff.models.outputs:LOGITS",
+        "probabilities": "cfdiff.models.outputs:PROBABILITIES",
+        "logit": "cfdiff.models.outputs:LOGIT",
+        "probability": "cfdiff.models.outputs:PROBABILITY",
+        "multilabel": "cfdiff.models.outputs:LABELS",
+        "multilabel-probabilities": "cfdiff.models.outputs:LABEL_PROBABILITIES",
     },
 )
 POLICIES = Registry(  # bag.plan.Policy

@@ -12,3 +12,11 @@ ACCEPTING = ("verifier", "checker")
 CLASSIFIERS = ("guide", "checker", "verifier", "judge")
 JOINED = "+"
 """Between the hashes of the models of one role, where it has several."""
+DESCRIBED = ":"
+"""Between the sha256 of a file and that of its description, in the hash of a classifier that needs one."""
+
+
+def file_hashes(sha256: str) -> set[str]:
+    """The sha256 of every file in the hash of a role, without those of descriptions: a model is the same however it is
+    described."""
+    return {part.partition(DESCRIBED)[0] for part in sha256.split(JOINED) if part}

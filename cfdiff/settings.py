@@ -62,6 +62,10 @@ class Settings(BaseModel):
         return value
 
 
+class Word:
+    """The annotation of a yes or no that is written as a word, `--class_cond True`, as in other people's programs."""
+
+
 class DataSettings(Settings):
     """Which images."""
 

@@ -28,6 +28,8 @@ from cfdiff.edit.guides import GuideKind
 from cfdiff.engine import NoisyGuide, ddim_step
 from cfdiff.metrics.pair import Metric
 from cfdiff.models.checkpoint import Model, load_model, save_model
+from cfdiff.models.foreign import describe, digest, foreign_model
+from cfdiff.models.outputs import Output
 from cfdiff.registry import READERS
 from cfdiff.store import open_result
 from cfdiff.store.bags import open_bags
@@ -169,6 +171,39 @@ def test_a_format_of_diffusion_models(toy: Any, tmp_path: Path) -> None:
     words = ("--diffusion", str(tmp_path / "model.where"), "--limit", "2", "--out", str(tmp_path / "run.h5"))
     run(toy, "translate", *words)
     assert CALLED == ["denoiser"]
+
+
+def test_a_format_of_classifiers_and_a_kind_of_output(toy: Any, tmp_path: Path) -> None:
+    class Threshold:
+        """A text file with the brightness above which an image is positive."""
+
+        @staticmethod
+        def recognises(file: Any) -> bool:
+            return isinstance(file, Path) and file.suffix == ".bright"
+
+        @staticmethod
+        def known(file: Any) -> dict[str, Any]:
+            return {"normalisation": "unit", "size": "images", "channels": 1, "classes": "0,1"}
+
+        @staticmethod
+        def load(file: Any, device: Any, steers: bool) -> Model:
+            CALLED.append(f"steers {steers}")
+            level = float(file.read_text())
+            core = lambda x: x.flatten(1).mean(1, keepdim=True) - level  # noqa: E731
+            return foreign_model(file, "Threshold", core, describe(Threshold, file), digest([file]), device)
+
+    def twice(x: Tensor, groups: Any, others: bool) -> Tensor:
+        CALLED.append("output")
+        return torch.cat([-x, x], 1)
+
+    registry.CLASSIFIERS["threshold"] = Threshold
+    registry.OUTPUTS["margin"] = Output("a margin", twice, single=True)
+    (tmp_path / "mine.bright").write_text("0.5")
+    (tmp_path / "mine.toml").write_text('output = "margin"')
+    words = ["--checker", str(tmp_path / "mine.bright"), "--guides", "clean", "--limit", "2"]
+    run(toy, "translate", *words, "--out", str(tmp_path / "run.h5"))
+    assert {"steers True", "output"} <= set(CALLED)
+    assert "margin" in CliRunner().invoke(app, ["models", "describe", str(tmp_path / "mine.bright")]).output
 
 
 def test_a_selection_policy(toy: Any, tmp_path: Path) -> None:

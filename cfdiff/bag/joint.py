@@ -20,8 +20,8 @@ from cfdiff.bag.instance import Done, report, root_attributes
 from cfdiff.bag.plan import Goal
 from cfdiff.bag.settings import BagSettings
 from cfdiff.bag.setup import Setup
-from cfdiff.data.values import to_model
-from cfdiff.edit.editor import Editor, Edits, as_saved
+from cfdiff.data.values import as_saved, to_model
+from cfdiff.edit.editor import Editor, Edits
 from cfdiff.edit.roles import probabilities
 from cfdiff.edit.verdicts import edit_arrays
 from cfdiff.engine import Guidance
@@ -166,7 +166,8 @@ class JointEditor(Editor):
         edits.ratio[free] = np.inf if self.s.ratio is None else self.s.ratio
         edits.depth[free] = self.s.depth
 
-        flipped = free[((p[free, 1] > 0.5) != (source_p[free, 1] > 0.5)) & ((p[free, 1] > 0.5) != labels[free])]
+        other = 1 - labels[free]
+        flipped = free[(p[free, other] > 0.5) & (source_p[free, other] <= 0.5)]
         z = labels.copy()
         z[flipped] = 1 - labels[flipped]
         if self.s.on_fail == "keep":
@@ -175,7 +176,7 @@ class JointEditor(Editor):
             z, corrected = self._correct(images, ids, labels, frozen, k, z, saved, p, edits)
         changed = z != labels
         if self.s.untouched == "sham":
-            changed |= ~frozen & ~corrected & ((p[:, 1] > 0.5) == (labels == 1))
+            changed |= ~frozen & ~corrected & (p[np.arange(n), labels] > 0.5)
         edits.counterfactual[changed] = saved[changed]
         assert edits.accepting is not None
         edits.accepting[changed] = p[changed]

@@ -16,7 +16,8 @@ from cfdiff.data.source import Source
 from cfdiff.data.values import to_model
 from cfdiff.edit.roles import Cast, load_cast, model_paths, probabilities
 from cfdiff.errors import UserError
-from cfdiff.models.checkpoint import Model, read_card
+from cfdiff.models.checkpoint import Model
+from cfdiff.models.foreign import classes_of
 from cfdiff.registry import POLICIES
 
 
@@ -72,7 +73,7 @@ def set_up(s: BagSettings) -> Setup:
         "data": source.name,
         "data_sha256": source.fingerprint,
         "classes": list(source.classes),
-        "models": cast.hashes,
+        **cast.facts,
     }
     return Setup(s, source, cast, bags, instances, label_from, goals, settings)
 
@@ -106,8 +107,7 @@ def _open(s: BagSettings) -> Source:
 def _judges_classes(s: BagSettings) -> tuple[str, str] | None:
     """The classes that the judge tells apart, which label what the data does not; None without a judge."""
     path = next(iter(model_paths(s, s.data, "judge")), None)
-    classes = None if path is None else read_card(path).data.get("classes")
-    return None if classes is None else (str(classes[0]), str(classes[1]))
+    return None if path is None else classes_of(path)
 
 
 def _check_options(s: BagSettings) -> None:

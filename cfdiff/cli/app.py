@@ -35,6 +35,7 @@ COMMANDS = {
     "report": Entry("cfdiff.cli.report", "report", TASKS["report"].summary, "Use"),
     "show": Entry("cfdiff.cli.show", "show", TASKS["show"].summary, "Use"),
     "data": Entry("cfdiff.cli.data", "app", "List, inspect, convert and split image data.", "Use"),
+    "models": Entry("cfdiff.cli.models", "app", "Inspect, describe and import models that others made.", "Use"),
     "train-autoencoder": Entry("cfdiff.cli.train", "train_autoencoder", TASKS["train_autoencoder"].summary, "Train"),
     "train-diffusion": Entry("cfdiff.cli.train", "train_diffusion", TASKS["train_diffusion"].summary, "Train"),
     "train-classifier": Entry("cfdiff.cli.train", "train_classifier", TASKS["train_classifier"].summary, "Train"),

@@ -13,8 +13,9 @@ from typing import Annotated, Any, Optional
 import typer
 
 from cfdiff.errors import UserError
+from cfdiff.models.given import Given
 from cfdiff.registry import OneOf
-from cfdiff.settings import S, Settings, resolve
+from cfdiff.settings import S, Settings, Word, resolve
 
 Run = Callable[[Any], None]
 
@@ -81,13 +82,15 @@ def _argument(name: str, field: Any) -> inspect.Parameter:
 
 
 def _parameter(name: str, field: Any, spelling: str | None, panel: str | None) -> inspect.Parameter:
-    kind, choices = _plain(field.annotation)
+    kind, choices = _plain(Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation)
     choices = next((mark.choices for mark in field.metadata if isinstance(mark, OneOf)), choices)
     default = field.get_default(call_default_factory=True)
     text = field.description or name.replace("_", " ").capitalize() + "."
     if choices:
         text += f" One of {', '.join(choices)}."
-    if default not in (None, {}, ()) and kind is not bool:
+    if field.is_required():
+        text += " [required]"
+    elif default not in (None, {}, (), "") and kind is not bool:
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
         text += f" [default: {shown}]"
     flag = spelling or "--" + name.replace("_", "-")
@@ -103,12 +106,15 @@ def _plain(annotation: Any) -> tuple[Any, list[str]]:
     A tuple of fixed length takes as many values; files of any number are given by the option again and again, as a
     comma may stand in a name; other lists are one word.
     """
-    if annotation == tuple[Path, ...]:
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is tuple and arguments[1:] == (Ellipsis,) and _plain(arguments[0])[0] is Path:
         return list[Path], []
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        inner = [a for a in typing.get_args(annotation) if a is not type(None)]
+        inner = [a for a in arguments if a not in (type(None), Given)]  # a network is given in Python alone
         return _plain(inner[0]) if len(inner) == 1 else (str, [])
     if typing.get_origin(annotation) is Annotated:
+        if any(isinstance(mark, Word) for mark in annotation.__metadata__):
+            return str, ["True", "False"]
         return _plain(typing.get_args(annotation)[0])
     if typing.get_origin(annotation) is typing.Literal:
         return str, [str(a) for a in typing.get_args(annotation)]

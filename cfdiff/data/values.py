@@ -38,3 +38,15 @@ def to_saved(x: torch.Tensor, dtype: np.dtype | type) -> np.ndarray:
     unit_range = (x.detach().float().cpu().double().clamp(-1, 1) + 1) / 2
     images = unit_range.permute(0, 2, 3, 1).numpy() * _full_scale(dtype)
     return np.ascontiguousarray(np.rint(images) if dtype.kind == "u" else images).astype(dtype)
+
+
+def as_saved(images: np.ndarray, x0: torch.Tensor, x: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The edit x (B, C, H, W) of x0 in the type of `images` (B, H, W, C), and which samples are finite, (B,) bool.
+
+    Where an edit changed nothing, or a sample is not finite (an overflow in half precision, say), the bytes are those
+    of `images`. uint8 and uint16 come back from [-1, 1] exactly anyway; float32 does not.
+    """
+    finite = x.isfinite().flatten(1).all(1)
+    x = torch.where(finite.view(-1, 1, 1, 1), x, x0)
+    same = (x == x0).permute(0, 2, 3, 1).cpu().numpy()
+    return np.where(same, images, to_saved(x, images.dtype)), finite.cpu().numpy()

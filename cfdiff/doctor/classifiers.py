@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -13,6 +16,7 @@ from cfdiff.edit.levels import CHANCE
 from cfdiff.engine import NoiseSchedule, NoiseSource, q_sample
 from cfdiff.metrics.intervals import wilson
 from cfdiff.models.checkpoint import Model
+from cfdiff.models.foreign import Foreign, foreign_members
 from cfdiff.roles import CLASSIFIERS
 
 INVERTED = 0.4
@@ -23,21 +27,26 @@ def direction(context: Context) -> list[Line]:
     """Balanced accuracy on clean images: do the classifiers call real positives positive?"""
     roles = [role for role in CLASSIFIERS if role in context.fitting]
     scores = {role: clean_accuracy(context, context.fitting[role]) for role in roles}
-    turned = [role for role in roles if scores[role] < INVERTED]
-    return [_direction_line(context, role, scores[role], len(turned) == len(roles)) for role in roles]
+    opposite = {role: clean_accuracy(context, context.fitting[role], opposite=True) for role in roles}
+    # One that knows further classes may see neither in any image: that is no other direction.
+    turned = [role for role in roles if scores[role] < INVERTED < opposite[role]]
+    all_turned = len(turned) == len(roles) and not any(foreign_members(context.fitting[role]) for role in roles)
+    return [_direction_line(context, role, scores[role], role in turned, all_turned) for role in roles]
 
 
-def _direction_line(context: Context, role: str, score: float, all_turned: bool) -> Line:
+def _direction_line(context: Context, role: str, score: float, turned: bool, all_turned: bool) -> Line:
     negative, positive = context.data.classes
     name, found = f"direction ({role})", {"balanced_accuracy": score}
     figure = f"balanced accuracy {score:.2f} on {len(context.labels)} clean images"
-    if score < INVERTED:
+    if turned:
         advice = (
             f"All classifiers call {negative!r} positive: swap them, --negative {positive} --positive {negative}."
             if all_turned
             else f"Not every classifier calls {negative!r} positive, but the {role} does: it was trained with the "
             f"classes swapped; train it with --negative {negative} --positive {positive}."
         )
+        if described := foreign_members(context.fitting[role]):
+            advice = turn_classes(described)
         return Line(name, "fail", f"{figure}: inverted", advice, found)
     if score < CHANCE:
         advice = f"The {role} does not know these images: train it on them, or name another --{role}."
@@ -46,6 +55,17 @@ def _direction_line(context: Context, role: str, score: float, all_turned: bool)
         advice = f"The {role} is weak on these images: look at more of them (--limit), or train it longer."
         return Line(name, "warn", figure, advice, found)
     return Line(name, "ok", figure, values=found)
+
+
+def turn_classes(nets: Sequence[Foreign]) -> str:
+    """What to write where described classifiers have the classes the wrong way round."""
+    said = []
+    for net in nets:
+        groups = ["+".join(map(str, group)) for group in reversed(net.description.classes)]
+        way = f'classes = "{",".join(groups)}"' if len(groups) > 1 else "the label of the other class as classes"
+        said.append(f"write {way} into {net.where}")
+    sentence = " and ".join(said)
+    return f"{sentence[0].upper()}{sentence[1:]}: the negative class comes first."
 
 
 def guide_by_level(context: Context) -> list[Line]:
@@ -114,11 +134,12 @@ def guided_up_to(context: Context) -> int:
     return max(level for level in path if limit is None or level <= limit)
 
 
-def clean_accuracy(context: Context, model: Model) -> float:
-    """Balanced accuracy of a classifier, noisy or not, on the clean images."""
+def clean_accuracy(context: Context, model: Model, opposite: bool = False) -> float:
+    """Balanced accuracy of a classifier, noisy or not, on the clean images; `opposite`: at telling the other class."""
     if model.card.kind == "noisy-classifier":
-        return noisy_accuracy(context, model, NoiseSchedule.from_config(model.card.schedule or {}), 0)
-    return _balanced(context, context.batches(model.net, context.x0))
+        score = noisy_accuracy(context, model, NoiseSchedule.from_config(model.card.schedule or {}), 0)
+        return 1 - score if opposite else score
+    return balanced(context, right(context, context.batches(model.net, context.x0), opposite))
 
 
 def noisy_accuracy(context: Context, model: Model, schedule: NoiseSchedule, level: int) -> float:
@@ -126,10 +147,19 @@ def noisy_accuracy(context: Context, model: Model, schedule: NoiseSchedule, leve
     noise = NoiseSource(context.s.seed, [f"doctor/{i}" for i in context.ids]).like(context.z0)
     x = q_sample(schedule, context.z0, level, noise)
     log_snr = schedule.log_snr(level).float().to(x.device)
-    return _balanced(context, context.batches(lambda part: model.net(part, log_snr.expand(len(part))), x))
+    return balanced(
+        context, right(context, context.batches(lambda part: model.net(part, log_snr.expand(len(part))), x))
+    )
 
 
-def _balanced(context: Context, logits: torch.Tensor) -> float:
-    labels = torch.from_numpy(context.labels)
-    right = (F.softmax(logits.float(), dim=1)[:, 1].cpu() > 0.5).long() == labels
-    return float(torch.stack([right[labels == k].float().mean() for k in (0, 1)]).mean())
+def right(context: Context, logits: torch.Tensor, opposite: bool = False) -> np.ndarray:
+    """(N,) bool: the class that an image has, or the `opposite` one, has more than half of the probability."""
+    labels = 1 - context.labels if opposite else context.labels
+    p = F.softmax(logits.float(), dim=1).cpu().numpy()
+    found: np.ndarray = p[np.arange(len(labels)), labels] > 0.5
+    return found
+
+
+def balanced(context: Context, hits: np.ndarray) -> float:
+    """The mean over both classes of the share of `hits` (N,)."""
+    return float(np.mean([hits[context.labels == k].mean() for k in (0, 1)]))

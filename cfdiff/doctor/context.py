@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cfdiff.data.match import Shape
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source, random_subset
 from cfdiff.data.values import to_model
@@ -21,8 +22,9 @@ from cfdiff.edit.roles import Cast, at_home, load_role, model_paths, pick_device
 from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import Model
 from cfdiff.models.ensemble import ensemble
+from cfdiff.models.foreign import check_images
 from cfdiff.registry import GUIDES
-from cfdiff.roles import ROLES
+from cfdiff.roles import ROLES, STEERING
 
 T = TypeVar("T")
 
@@ -49,7 +51,9 @@ class Context:
         """The models that take images of this size, by role; no guide that runs in another space."""
         if self.source is None:
             return {}
-        found = {role: model for role, model in self.models.items() if model.shape == self.source.shape}
+        found = {
+            role: model for role, model in self.models.items() if model.takes(self.source.shape) == self.source.shape
+        }
         if not at_home(found.get("diffusion"), found.get("guide")):
             del found["guide"]
         return found
@@ -114,6 +118,16 @@ class Context:
         with torch.no_grad():
             return torch.cat([f(part) for part in x.split(self.s.batch_size)])
 
+    def eps(self, cast: Cast, z: Tensor, level: int, rows: Any = slice(None)) -> Tensor:
+        """eps of z (n, ...), the images `rows` at a level; told nothing, or their class where that may not be."""
+        told = torch.from_numpy(self.labels[rows]).to(z.device)
+        ask, batch = cast.denoise, self.s.batch_size
+        with torch.no_grad():
+            if ask.told_nothing:
+                return torch.cat([ask(part, level) for part in z.split(batch)])
+            pairs = zip(z.split(batch), told.split(batch), strict=True)
+            return torch.cat([ask(part, level, here) for part, here in pairs])
+
     @property
     def ready(self) -> set[str]:
         """What there is of: data, images, both classes, each role that fits; "steering", all that guides and checks;
@@ -139,7 +153,8 @@ def open_context(s: DoctorSettings) -> tuple[Context, list[Line]]:
     images = None if source is None else attempt("data", lambda: source.read(np.arange(len(source))), lines)
     models: dict[str, Model] = {}
     for role in ROLES:
-        model = attempt(f"model ({role})", lambda role=role: _load(s, role, device), lines)  # type: ignore[misc]
+        load = partial(_load, s, role, device, None if source is None else source.shape)
+        model = attempt(f"model ({role})", load, lines)
         if model is not None:
             models[role] = model
     return Context(s, device, source, images, models), lines
@@ -172,5 +187,9 @@ def attempt(name: str, f: Callable[[], T], lines: list[Line]) -> T | None:
         return None
 
 
-def _load(s: DoctorSettings, role: str, device: torch.device) -> Model | None:
-    return ensemble([load_role(path, role, device) for path in model_paths(s, s.data, role)])
+def _load(s: DoctorSettings, role: str, device: torch.device, images: Shape | None) -> Model | None:
+    models = [load_role(path, role, device) for path in model_paths(s, s.data, role)]
+    for model in models:
+        if images is not None and model.takes(images) == images:
+            check_images(model, images, steers=role in STEERING)
+    return ensemble(models)

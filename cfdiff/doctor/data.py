@@ -7,6 +7,8 @@ import numpy as np
 from cfdiff.data.match import Misfit, class_misfit, shape_misfit
 from cfdiff.data.values import to_model, to_saved, unit
 from cfdiff.doctor.context import Context, Line
+from cfdiff.models.checkpoint import Model
+from cfdiff.models.foreign import foreign_members
 
 DARK = 0.25
 """Images whose brightest pixel is below this share of full scale are likely stored in the wrong range."""
@@ -18,11 +20,17 @@ def shapes(context: Context) -> list[Line]:
     """Height, width and channels of the images against each model."""
     lines = []
     for role, model in context.models.items():
-        misfit = shape_misfit(context.data.name, context.data.shape, f"the {role}", model.shape)
-        figure = f"images {size(context.data.shape)}, model {size(model.shape)}"
+        misfit = shape_misfit(context.data.name, context.data.shape, f"the {role}", model.takes(context.data.shape))
+        figure = f"images {size(context.data.shape)}, model {size(model.takes(context.data.shape))}{_resized(model)}"
         advice = "" if misfit is None else _advice(misfit)
         lines.append(Line(f"size ({role})", "fail" if misfit else "ok", figure, advice))
     return lines
+
+
+def _resized(model: Model) -> str:
+    """What a described classifier makes of them."""
+    sizes = {size for net in foreign_members(model) if not isinstance(size := net.description.size, str)}
+    return "".join(f", resized to {height}x{width}" for height, width in sorted(sizes))
 
 
 def values(context: Context) -> list[Line]:

@@ -24,7 +24,8 @@ def schedules(context: Context) -> list[Line]:
     figure = f"guide {_words(guide)}, diffusion {_words(diffusion)}"
     if guide.same_as(diffusion):
         return [Line("schedule", "ok", figure)]
-    advice = f"Train a guide with --schedule {diffusion.name} --T {diffusion.T}."
+    named = f"--schedule {diffusion.name} --T {diffusion.T}"
+    advice = f"Train a guide with {named if diffusion.name != 'betas' else '--schedule-of and the diffusion model'}."
     return [Line("schedule", "fail", figure, advice)]
 
 
@@ -42,7 +43,7 @@ def eps_error(context: Context) -> list[Line]:
     error, linear = {}, {}
     for level in context.levels(cast.schedule.T):
         x = q_sample(cast.schedule, z0, level, noise)
-        eps = context.batches(lambda part, level=level: cast.denoise(part, level), x)  # type: ignore[misc]
+        eps = context.eps(cast, x, level)
         error[level] = float((eps - noise).square().mean())
         linear[level] = linear_loss(variance, float(cast.schedule.alpha_bar[level]))
     worse = [level for level in error if not error[level] < linear[level]]  # so that nan is worse
@@ -91,7 +92,9 @@ def condition(context: Context) -> list[Line]:
             eps = torch.cat([denoise(part, level, here) for part, here in parts])
         return float((eps - noise).square().mean())
 
-    found = {"own": error(own), "nothing": error(torch.full_like(own, -1)), "other": error(1 - own)}
+    found = {"own": error(own), "other": error(1 - own)}
+    if denoise.told_nothing:
+        found["nothing"] = error(torch.full_like(own, -1))
     shown = ", ".join(f"told {name}: {value:.4f}" for name, value in found.items())
     figure = f"eps error at level {level} by class told: {shown}"
     if found["own"] < found["other"]:
@@ -110,8 +113,7 @@ def precision(context: Context) -> list[Line]:
     worst = 0.0
     for level in context.levels(exact.schedule.T):
         x = q_sample(exact.schedule, z0, level, noise)
-        with torch.no_grad():
-            want, got = exact.denoise(x, level), context.cast.denoise(x, level)
+        want, got = context.eps(exact, x, level, rows), context.eps(context.cast, x, level, rows)
         difference = float((got - want).norm() / want.norm())
         worst = max(worst, difference if math.isfinite(difference) else math.inf)
     figure = f"{context.s.precision} differs from float32 by {worst:.2%} of eps at the worst level"

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cfdiff.doctor import classifiers, data, diffusion, machine, path, witnesses
+from cfdiff.doctor import classifiers, data, description, diffusion, machine, path, witnesses
 from cfdiff.doctor.context import Context, attempt, open_context
 from cfdiff.doctor.lines import Line, Report
 from cfdiff.doctor.settings import DoctorSettings
@@ -44,6 +44,7 @@ CHECKS = (
     Check("saving", data.round_trip, ("images",)),
     Check("classes", data.classes, ("data",)),
     Check("direction", classifiers.direction, ("images", "both classes")),
+    Check("normalisation", description.descriptions, ("images", "both classes")),
     Check("verifier", witnesses.verifier),
     Check("judge", witnesses.judge),
     Check("unseen images", witnesses.unseen, ("data",)),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from cfdiff.data.raw import file_sha256
 from cfdiff.doctor.context import Context
 from cfdiff.doctor.lines import Line
 from cfdiff.edit.roles import model_paths
 from cfdiff.models.checkpoint import Model
-from cfdiff.roles import JOINED, STEERING
+from cfdiff.roles import STEERING, file_hashes
 
 MISSING = {
     "verifier": "The checker that steers accepts its own edits, and what follows a gradient may fool the one it is of: "
@@ -30,15 +32,18 @@ def independence(context: Context, witness: str, others: tuple[str, ...]) -> lis
     """Whether a witness is none of those that it speaks of, and has learned from other images."""
     model = context.models.get(witness)
     path = None if model is not None else next(iter(model_paths(context.s, context.s.data, witness)), None)
-    if path is not None and path.is_file():  # not loaded: perhaps because it is the guide, which is of another kind
+    if (
+        isinstance(path, Path) and path.is_file()
+    ):  # not loaded: perhaps because it is the guide, which is of another kind
         digest = file_sha256(path)
-        same = [role for role, other in context.models.items() if digest in other.sha256.split(JOINED)]
+        same = [role for role, other in context.models.items() if digest in file_hashes(other.sha256)]
         if same:
             return [_the_same(witness, same)]
     if model is None:
         return [Line(witness, "warn", f"there is no {witness}", MISSING[witness])]
     known = {role: context.models[role] for role in others if role in context.models}
-    same = [role for role, other in known.items() if model.sha256 in other.sha256.split(JOINED)]
+    own = file_hashes(model.sha256)
+    same = [role for role, other in known.items() if own & file_hashes(other.sha256)]
     if same:
         return [_the_same(witness, same)]
     return [_shared(witness, model, role, other) for role, other in known.items()]
@@ -51,8 +56,9 @@ def _the_same(witness: str, roles: list[str]) -> Line:
 
 def _shared(witness: str, mine: Model, role: str, theirs: Model) -> Line:
     name = f"{witness} and {role}"
-    if witness == "verifier" and mine.card.config.get("arch") != theirs.card.config.get("arch"):
-        return Line(name, "ok", f"another architecture ({mine.card.config.get('arch')})", values={"shared": 0.0})
+    arch, other_arch = (model.card.config.get("arch") for model in (mine, theirs))
+    if witness == "verifier" and arch and other_arch and arch != other_arch:  # of a graph nobody knows it
+        return Line(name, "ok", f"another architecture ({arch})", values={"shared": 0.0})
     my_groups, their_groups = (set(model.card.data.get("groups") or ()) for model in (mine, theirs))
     fingerprint = mine.card.data.get("fingerprint")
     if fingerprint is not None and fingerprint == theirs.card.data.get("fingerprint"):

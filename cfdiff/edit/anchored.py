@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfdiff.edit.editor import Attempt, Batch, Editor
+from cfdiff.edit.editor import Editor
 from cfdiff.edit.ladder import Rung
+from cfdiff.edit.strategy import Attempt, Batch
 from cfdiff.engine import Trajectory
 
 
@@ -26,8 +27,14 @@ class Anchored:
         self.path: Trajectory | None = None
         self.rows = np.arange(0)
 
+    @staticmethod
+    def check(editor: Editor) -> None:
+        """UserError for a rung whose depth has too few levels for the steps."""
+        for rung in editor.rungs:
+            editor.tau(rung.depth)
+
     def attempt(self, rows: np.ndarray, rung: Rung, mask: Tensor | None = None) -> Attempt:
-        """Edit some of the batch at one rung; see `editor.Strategy`."""
+        """Edit some of the batch at one rung; see `strategy.Strategy`."""
         names = [self.batch.ids[i] for i in rows.tolist()]
         target = self.batch.target[torch.from_numpy(rows)]
         calls = 0

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from cfdiff.data.values import mean_change, to_model, to_saved
+from cfdiff.data.values import as_saved, mean_change, to_model
 from cfdiff.edit.ladder import Rung, ladder
 from cfdiff.edit.roles import Cast, probabilities
 from cfdiff.edit.settings import EditSettings
+from cfdiff.edit.strategy import Attempt, Batch, Counter, Strategy
+from cfdiff.edit.trim import changed_region, trimmed
 from cfdiff.engine import (
     Denoise,
     Guidance,
     Guide,
     NoiseSource,
     Solver,
-    Step,
     Trajectory,
     decode,
     encode_ddim,
@@ -31,7 +30,6 @@ from cfdiff.engine import (
     q_sample,
 )
 from cfdiff.engine.joint import chunked
-from cfdiff.engine.saliency import place
 from cfdiff.registry import EDITS, GUIDES, SOLVERS
 
 
@@ -62,56 +60,6 @@ class Edits:
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
-    """What a way of editing gets: x (B, C, H, W), the images; z (B, c, h, w), they in the space; drawn (B, C, H, W),
-    decode(z); ids (B,); target (B,) int64 classes."""
-
-    x: Tensor
-    z: Tensor
-    drawn: Tensor
-    ids: Sequence[str]
-    target: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Attempt:
-    """One try on n images: their edited z (n, c, h, w); guided steps and network calls of each, (n,) int64.
-
-    `mask` (n, 1, H, W) in [0, 1]: where alone the pixels may change, if the way of editing says so itself.
-    """
-
-    z: Tensor
-    guided: Tensor
-    network_calls: Tensor
-    mask: Tensor | None = None
-
-
-class Counter:
-    """Counts what an attempt on n images costs: network calls, and guided steps (n,) int64, on their device."""
-
-    def __init__(self, images: Tensor) -> None:
-        self.calls = 0
-        self.guided = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-
-    def counted(self, denoise: Denoise) -> Denoise:
-        """The same denoiser, counted."""
-
-        def ask(x: Tensor, level: int) -> Tensor:
-            self.calls += 1
-            return denoise(x, level)
-
-        return ask
-
-    def step(self, step: Step) -> None:
-        """A step was taken."""
-        self.guided.add_(step.active)
-
-    def cost(self, calls_a_gradient: int) -> Tensor:
-        """(n,) network calls of each image; a guided step took so many besides."""
-        return self.guided * calls_a_gradient + self.calls
-
-
-@dataclass(frozen=True, eq=False)
 class Tried:
     """Some images of a batch (`rows`), as read and as a try would save them (n, H, W, C), and where it may differ."""
 
@@ -122,40 +70,19 @@ class Tried:
     mask: Tensor | None
 
 
-class Strategy(Protocol):
-    """A way of editing, made for one batch; the editor climbs its ladder.
-
-    Attributes:
-        rungs: what it tries, weakest first.
-        finds: it looks for the place itself, so that `--mask auto` is not for it.
-        saliency: (B, H, W) in [0, 1], what it looked by; None where it does not look.
-    """
-
-    rungs: Sequence[Rung]
-    finds: bool
-    saliency: Tensor | None
-
-    def attempt(self, rows: np.ndarray, rung: Rung, mask: Tensor | None = None) -> Attempt:
-        """Edit the images `rows` (n,), increasing, of the batch.
-
-        `mask` (n, 1, h, w) in [0, 1] is where z may change; outside, z must come back bit for bit.
-        """
-        ...
-
-
 class Editor:
     """Edits images with one cast and one set of settings; holds no state between batches."""
 
     def __init__(self, cast: Cast, s: EditSettings) -> None:
         self.cast, self.s = cast, s
-        self.ways = list(EDITS) if s.edit == "auto" else [s.edit]
+        self.every = s.edit == "auto"
+        self.ways = list(EDITS) if self.every else list(dict.fromkeys(s.edit.split("+")))
         self.rungs = ladder(s, verified=cast.verifier is not None)
         self.accept = min(s.accept, s.target)  # the closed loop stops at `target`: more would be luck
         self.calls_a_gradient = sum(GUIDES[name].calls_a_gradient(s) for name in s.guide_names)
-        for rung in self.rungs:  # an impossible depth or step count is said before any computation
-            self.tau(rung.depth)
-        if "regenerate" in self.ways:
-            make_tau(cast.schedule, s.redraw_depth, s.redraw_steps, "uniform")
+        self.tau(s.depth)  # an impossible depth or step count is said before any computation
+        for way in self.ways:
+            EDITS[way].check(self)
 
     def tau(self, depth: float) -> list[int]:
         """The levels for `depth`: deeper rungs keep the number of steps."""
@@ -246,9 +173,10 @@ class Editor:
         """Edit (B, H, W, C) stored images to class `target`; only those that do not flip climb the ladder.
 
         A try is accepted when the verifier (the checker where there is none), on the image as saved, gives the target
-        at least `accept`, a margin above 1/2 because the judge is another model. Every way of editing has its turn; of
-        what is accepted the smallest change is kept. Where nothing is accepted, the smallest change that flips at all
-        is kept, and where none flips, the try that came closest.
+        at least `accept`, a margin above 1/2 because the judge is another model. Several ways of editing follow one
+        another, each for what those before did not get accepted, or all for every image ("auto"); of what is accepted
+        the smallest change is kept. Where nothing is accepted, the smallest change that flips at all is kept, and where
+        none flips, the try that came closest. What flips is trimmed to the place that it takes (`trim`).
 
         Args:
             masks: (B, H, W) bool, where the images may change, for the setting mask "data".
@@ -270,9 +198,10 @@ class Editor:
         x = to_model(images).to(device)
         z = space.encode(x)
         batch, tried = Batch(x, z, space.decode(z), ids, torch.full((n,), target, device=device)), 0
+        pending = np.arange(n)
         for way in self.ways:
             strategy: Strategy = EDITS[way](self, batch)
-            pending = np.arange(n)
+            pending = np.arange(n) if self.every else pending
             for rung in strategy.rungs:
                 if not len(pending):
                     break
@@ -286,8 +215,10 @@ class Editor:
                 made = Tried(pending, images[pending], saved, finite, mask)
                 accepted = self._keep(best, score, made, target, ids, rung, tried, way)
                 pending, tried = pending[~accepted], tried + 1
-            if strategy.saliency is not None:
+            if strategy.saliency is not None and (self.every or len(self.ways) == 1):  # else some have none
                 best.saliency = strategy.saliency.cpu().numpy().astype(np.float32)
+        if best.mask is None and len(self.ways) > 1:  # other batches have one
+            best.mask = np.ones(best.counterfactual.shape[:3], bool)
         return best
 
     def _attempt(
@@ -319,10 +250,19 @@ class Editor:
         if self.cast.accepting is None:
             better, accepted = np.ones(len(rows), bool), finite
         else:
-            p = probabilities(self.cast.accepting, to_model(saved).to(self.cast.device)).numpy()
-            hit = p if not self.s.smooth else self._smoothed(saved, p, [ids[i] for i in rows.tolist()])
-            hit = np.where(finite, hit[:, target], -np.inf)  # a try that is not finite is worse than any other
+            names = np.array(ids)[rows]
+            p, hit = self._asked(saved, names, target)
+            hit = np.where(finite, hit, -np.inf)  # a try that is not finite is worse than any other
             accepted = hit >= self.accept
+            if self.s.trim and len(some := np.flatnonzero(hit > 0.5)):
+
+                def sure(which: np.ndarray, less: np.ndarray) -> np.ndarray:
+                    return self._asked(less, names[some[which]], target)[1]
+
+                wanted = np.minimum(hit[some], self.s.trim)
+                saved = saved.copy()
+                saved[some] = trimmed(tried.images[some], saved[some], sure, wanted)
+                p[some], hit[some] = self._asked(saved[some], names[some], target)
             # Flips before those that do not; among flips the smaller change, among the others the closer.
             change = mean_change(tried.images, saved)
             flips = accepted | (hit > 0.5)
@@ -344,6 +284,12 @@ class Editor:
             best.mask[kept] = True
         return accepted
 
+    def _asked(self, saved: np.ndarray, ids: Sequence[str], target: int) -> tuple[np.ndarray, np.ndarray]:
+        """What who accepts says of saved images: p (n, 2), and of the target, smoothed if the settings say so, (n,)."""
+        assert self.cast.accepting is not None
+        p = probabilities(self.cast.accepting, to_model(saved).to(self.cast.device)).numpy()
+        return p, (p if not self.s.smooth else self._smoothed(saved, p, ids))[:, target]
+
     def _smoothed(self, saved: np.ndarray, p: np.ndarray, ids: Sequence[str]) -> np.ndarray:
         """p (n, 2) of the saved images, averaged in log with what the guide says of them at the depths of `smooth`.
 
@@ -357,7 +303,9 @@ class Editor:
             for depth in self.s.smooth:
                 level = cast.schedule.level_of(depth)
                 told.append(cast.guide_log_prob(q_sample(cast.schedule, z, level, noise.like(z)), level).float().cpu())
-        return torch.stack(told).mean(0).softmax(dim=1).numpy()
+        # The guide knows no third class: what the accepting classifier gives to such stays as it is.
+        share = p.sum(1, keepdims=True)
+        return torch.stack(told).mean(0).softmax(dim=1).numpy() * np.where(share < 0.999, share, 1)
 
     def _data_mask(self, masks: np.ndarray | None, rows: np.ndarray) -> Tensor | None:
         if self.s.mask != "data" or masks is None:
@@ -367,22 +315,3 @@ class Editor:
     def solver(self) -> Solver:
         """A solver of the decode, with a memory of its own."""
         return SOLVERS[self.s.solver](self.s.eta)
-
-
-def changed_region(change: Tensor, share: float, blur: int = 3, grow: int = 3) -> Tensor:
-    """(B, 1, H, W) mask in [0, 1] of the `share` most changed pixels of (B, C, H, W), dilated, with a soft edge."""
-    size = change.abs().mean(1, keepdim=True)
-    size = F.avg_pool2d(size, blur, 1, blur // 2)
-    return F.avg_pool2d(place(size, share, grow), blur, 1, blur // 2)
-
-
-def as_saved(images: np.ndarray, x0: Tensor, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """The edit x (B, C, H, W) of x0 in the type of `images` (B, H, W, C), and which samples are finite, (B,) bool.
-
-    Where an edit changed nothing, or a sample is not finite (an overflow in half precision, say), the bytes are those
-    of `images`. uint8 and uint16 come back from [-1, 1] exactly anyway; float32 does not.
-    """
-    finite = x.isfinite().flatten(1).all(1)
-    x = torch.where(finite.view(-1, 1, 1, 1), x, x0)
-    same = (x == x0).permute(0, 2, 3, 1).cpu().numpy()
-    return np.where(same, images, to_saved(x, images.dtype)), finite.cpu().numpy()

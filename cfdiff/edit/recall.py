@@ -61,6 +61,6 @@ def _ask(models: Mapping[str, Model], real: Source, rows: np.ndarray) -> list[tu
         return [] if len(rows) == 1 else [part for row in rows for part in _ask(models, real, np.array([row]))]
     labels, hits = real.labels[rows].astype(np.int64), {}
     for name, model in models.items():
-        x = to_model(images).to(next(model.net.parameters()).device)
+        x = to_model(images).to(model.device)
         hits[name] = probabilities(model, x).numpy()[np.arange(len(rows)), labels] > 0.5
     return [(rows, hits)]

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cfdiff.edit.editor import Attempt, Batch, Counter, Editor
+from cfdiff.edit.editor import Editor
 from cfdiff.edit.ladder import Rung, redraws
+from cfdiff.edit.strategy import Attempt, Batch, Counter
 from cfdiff.engine import NoiseSource, make_tau
 from cfdiff.engine.regenerate import regenerate
 from cfdiff.engine.saliency import clean_saliency, joined, noisy_saliency, place
@@ -30,10 +31,21 @@ class Regenerate:
         self.rungs: Sequence[Rung] = redraws(editor.s, verified=editor.cast.verifier is not None)
         self.saliency: Tensor | None = None
 
+    @staticmethod
+    def check(editor: Editor) -> None:
+        """UserError where the depth has too few levels for the steps."""
+        make_tau(editor.cast.schedule, editor.s.redraw_depth, editor.s.redraw_steps, "uniform")
+
     def attempt(self, rows: np.ndarray, rung: Rung, mask: Tensor | None = None) -> Attempt:
-        """Edit some of the batch at one rung; see `editor.Strategy`. With a `mask` of the data, that is the place."""
+        """Edit some of the batch at one rung; see `strategy.Strategy`. With a `mask` of the data, that is the place.
+
+        Where no guidance is asked for nothing is drawn: no other class is wanted, so the source is the answer.
+        """
         editor, batch, here = self.editor, self.batch, torch.from_numpy(rows)
         cast, s = editor.cast, editor.s
+        if s.unguided:
+            count = Counter(batch.z[here])
+            return Attempt(batch.z[here], count.guided, count.cost(0), torch.zeros_like(batch.x[here, :1]))
         if self.saliency is None:
             self.saliency = find(editor, batch)[:, 0]
         pixels = place(self.saliency[here, None], rung.share, s.redraw_grow)

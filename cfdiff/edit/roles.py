@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,11 +22,13 @@ from cfdiff.errors import UserError
 from cfdiff.models.bundled import role_files, weights_folder
 from cfdiff.models.checkpoint import PIXELS, Model, load_diffusion, load_model
 from cfdiff.models.denoiser import Denoiser
-from cfdiff.models.encoded import log_prob_of
+from cfdiff.models.encoded import log_prob_in
 from cfdiff.models.ensemble import ensemble
+from cfdiff.models.foreign import check_images, descriptions, load_classifier
+from cfdiff.models.given import ModelFile
 from cfdiff.models.space import Space
 from cfdiff.registry import GUIDES
-from cfdiff.roles import ACCEPTING, JOINED, ROLES, STEERING
+from cfdiff.roles import ACCEPTING, ROLES, STEERING, file_hashes
 
 KINDS = {
     "diffusion": "diffusion",
@@ -69,6 +72,12 @@ class Cast:
         """Role -> sha256 of its file, for the result; those of several checkers joined by JOINED."""
         return {role: model.sha256 for role in ROLES if (model := getattr(self, role)) is not None}
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a run's settings say of its models: their hashes and, where there are any, the descriptions."""
+        described = descriptions({role: getattr(self, role) for role in ROLES})
+        return {"models": self.hashes, **({"classifiers": described} if described else {})}
+
     @cached_property
     def denoise(self) -> Denoiser:
         """eps_theta(z_l, level), with autocast only around the network."""
@@ -82,12 +91,12 @@ class Cast:
     def checker_log_prob(self, x0: Tensor) -> Tensor:
         """log p(class | x_0) of the checker, (B, 2)."""
         assert self.checker is not None
-        return F.log_softmax(self.checker.net(x0), dim=1)
+        return log_prob_of(self.checker, x0)
 
     def clean_log_prob(self, z0: Tensor) -> Tensor:
         """log p(class) of the checker for z_0 (B, c, h, w) in the space of the diffusion model, (B, 2)."""
         assert self.checker is not None
-        return log_prob_of(self.checker.net, z0, self.space, self.diffusion.card.space or PIXELS)
+        return log_prob_in(self.checker.net, z0, self.space, self.diffusion.card.space or PIXELS)
 
     @cached_property
     def guide_max_level(self) -> int | None:
@@ -106,6 +115,15 @@ class Cast:
         return by_level
 
 
+def log_prob_of(model: Model, x0: Tensor) -> Tensor:
+    """log p(negative | x_0) and log p(positive | x_0) of a clean classifier, (B, 2) float32.
+
+    Of one that knows further classes they do not sum to 1: p of a class is then its share of all, so that p > 1/2 is
+    more than all the others have together.
+    """
+    return F.log_softmax(model.net(x0).float(), dim=1)[:, :2]
+
+
 @torch.no_grad()
 def probabilities(model: Model, x0: Tensor, batch: int = 256, exact: bool = True) -> Tensor:
     """p(class | x_0), (B, 2) float32 on the CPU, of images (B, C, H, W) in [-1, 1].
@@ -118,7 +136,7 @@ def probabilities(model: Model, x0: Tensor, batch: int = 256, exact: bool = True
     if exact:
         torch.set_num_threads(1)
     try:
-        return torch.cat([F.softmax(model.net(some).float(), dim=1) for some in x0.split(batch)]).cpu()
+        return torch.cat([F.softmax(model.net(some).float(), dim=1)[:, :2] for some in x0.split(batch)]).cpu()
     finally:
         if exact:
             torch.set_num_threads(threads)
@@ -147,8 +165,11 @@ def load_cast(s: EditSettings, data: str, source: Source) -> Cast:
     return cast
 
 
-def load_role(path: Path, role: str, device: torch.device) -> Model:
+def load_role(path: ModelFile, role: str, device: torch.device) -> Model:
     """The model of a file for a role; UserError where it is of another kind, cannot be read, or has no space."""
+    if KINDS[role] == "clean-classifier":
+        return load_classifier(path, device, steers=role in STEERING)
+    assert isinstance(path, Path), "diffusion models and guides are files"
     if role != "diffusion":
         return load_model(path, KINDS[role], device)
     model = load_diffusion(path, device)
@@ -156,13 +177,13 @@ def load_role(path: Path, role: str, device: torch.device) -> Model:
     return model
 
 
-def model_paths(s: EditSettings, data: str, role: str) -> tuple[Path, ...]:
+def model_paths(s: EditSettings, data: str, role: str) -> tuple[ModelFile, ...]:
     """The files of one of `ROLES` that the settings name, or those of the bundled data; () where there are none.
 
     Raises:
         UserError: there is no diffusion model.
     """
-    given: Path | tuple[Path, ...] | None = getattr(s, role)
+    given: ModelFile | tuple[ModelFile, ...] | None = getattr(s, role)
     if given:
         return given if isinstance(given, tuple) else (given,)
     weights = weights_name(s.weights, data)
@@ -184,11 +205,12 @@ def model_paths(s: EditSettings, data: str, role: str) -> tuple[Path, ...]:
 
 def _check_model(model: Model, role: str, source: Source) -> None:
     who = f"the {role} model {model.name!r}"
-    misfit = shape_misfit(source.name, source.shape, who, model.shape) or class_misfit(
+    misfit = shape_misfit(source.name, source.shape, who, model.takes(source.shape)) or class_misfit(
         source.name, source.classes, who, model.card.data.get("classes")
     )
     if misfit is not None:
         raise misfit.error
+    check_images(model, source.shape, steers=role in STEERING)
 
 
 def at_home(diffusion: Model | None, guide: Model | None) -> bool:
@@ -213,13 +235,13 @@ def _check_apart(cast: Cast) -> None:
     if cast.guide is not None and not cast.guide.schedule.same_as(cast.schedule):
         raise UserError(
             f"The guide {cast.guide.name!r} was trained on the noise schedule {_schedule(cast.guide)}, the diffusion "
-            f"model {cast.diffusion.name!r} on {_schedule(cast.diffusion)}: train a guide with that --schedule "
-            "and --T."
+            f"model {cast.diffusion.name!r} on {_schedule(cast.diffusion)}: train a guide with "
+            "--schedule-of and that model."
         )
     for role, others in (("verifier", STEERING), ("judge", (*STEERING, *ACCEPTING))):
         model: Model | None = getattr(cast, role)
-        known = {part for other in others for part in cast.hashes.get(other, "").split(JOINED)}
-        if model is not None and model.sha256 in known:
+        known = {part for other in others for part in file_hashes(cast.hashes.get(other, ""))}
+        if model is not None and file_hashes(model.sha256) & known:
             raise UserError(
                 f"The {role} is the very model that steers or accepts, so its verdict means nothing: name another "
                 f"--{role}."
@@ -244,6 +266,11 @@ def _check_needs(cast: Cast, s: EditSettings) -> None:
         raise UserError(
             f"--base {s.base} tells the diffusion model a class, and {cast.diffusion.name!r} knows none: train one "
             "with --condition class, or use --base none."
+        )
+    if not cast.denoise.told_nothing and (s.base == "none" or s.exact):
+        raise UserError(
+            f"{cast.diffusion.name!r} must always be told a class, for it has none that means nothing: use "
+            "--base source and not --exact."
         )
     if cast.checker is None and (s.closed_loop or (s.retries and cast.accepting is None)):
         raise UserError(

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from cfdiff.edit.recipe import fitted_splits, read_recipe, recipe_of
+from cfdiff.models.given import ModelFile, check_given
 from cfdiff.registry import EDITS, GUIDES, SOLVERS, OneOf
 from cfdiff.settings import GUIDANCE, MODEL, PATH, PLACES, REGENERATE, RUN, Recipe, Settings
 
@@ -24,15 +25,15 @@ class EditSettings(Settings):
     )
     diffusion: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the diffusion model.")
     guide: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the noise-aware guide.")
-    checker: tuple[Path, ...] = Field(
+    checker: tuple[ModelFile, ...] = Field(
         (), json_schema_extra=MODEL, description="Model file of the clean checker; give it again for more, averaged."
     )
-    verifier: Path | None = Field(
+    verifier: ModelFile | None = Field(
         None,
         json_schema_extra=MODEL,
         description="Model file of the verifier, which never steers and alone accepts an edit.",
     )
-    judge: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the independent judge.")
+    judge: ModelFile | None = Field(None, json_schema_extra=MODEL, description="Model file of the independent judge.")
     depth: float = Field(
         0.3, gt=0, le=1, json_schema_extra=PATH, description="How far up the noise levels, a fraction of T."
     )
@@ -81,6 +82,14 @@ class EditSettings(Settings):
         description="The confidence in the image as saved under which it is tried again: the verifier's, or without "
         "one the checker's, at most --target.",
     )
+    trim: float = Field(
+        0.95,
+        ge=0,
+        le=1,
+        json_schema_extra=GUIDANCE,
+        description="Keep of an edit only the place that it takes: the most changed pixels with which who accepts is "
+        "still so sure, or as sure as it was; 0 keeps all.",
+    )
     smooth: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (),
         json_schema_extra=GUIDANCE,
@@ -94,10 +103,11 @@ class EditSettings(Settings):
         json_schema_extra=GUIDANCE,
         description="Rungs of the ladder for images below --accept: 1.5 x stronger each, then twice 1.5 x deeper.",
     )
-    edit: Annotated[str, OneOf(EDITS, also=("auto",))] = Field(
+    edit: Annotated[str, OneOf(EDITS, join=True, also=("auto",))] = Field(
         "anchored",
         json_schema_extra=GUIDANCE,
-        description="Nudge it along its path, draw a place anew, or the smaller accepted change of both (auto).",
+        description="Nudge it along its path, draw a place anew, one after the other for what was not accepted "
+        "(anchored+regenerate), or the smaller accepted change of both (auto).",
     )
     inversion: Literal["ddim", "fixed-point", "noise"] = Field(
         "ddim", json_schema_extra=PATH, description="How the image is encoded."
@@ -163,7 +173,13 @@ class EditSettings(Settings):
     @classmethod
     def _one_checker(cls, given: Any) -> Any:
         """A config file may name one as a string."""
-        return () if given is None else (given,) if isinstance(given, str | Path) else given
+        several = given if isinstance(given, list | tuple) else () if given is None else (given,)
+        return tuple(map(check_given, several))
+
+    @field_validator("verifier", "judge", mode="before")
+    @classmethod
+    def _told(cls, given: Any) -> Any:
+        return check_given(given)
 
     @field_validator("redraw_grow")
     @classmethod
@@ -194,6 +210,11 @@ class EditSettings(Settings):
         if given.get("diffusion"):
             return None
         return recipe_of(_asked(cls, given, "weights"), _asked(cls, given, "data"))
+
+    @property
+    def unguided(self) -> bool:
+        """Whether no guidance is asked for, so that no edit may change anything."""
+        return self.scale == 0 or (self.guide_names == ["cfg"] and self.w == 0)
 
     @property
     def guide_names(self) -> list[str]:

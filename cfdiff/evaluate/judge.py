@@ -15,7 +15,9 @@ from cfdiff.errors import UserError
 from cfdiff.evaluate.origin import bundled_data
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.models.bundled import WEIGHTS, role_file, weights_folder
-from cfdiff.models.checkpoint import Model, load_model
+from cfdiff.models.checkpoint import Model
+from cfdiff.models.foreign import check_images, load_classifier
+from cfdiff.roles import file_hashes
 from cfdiff.store.runs import Run
 
 
@@ -50,8 +52,8 @@ def find_judges(s: EvaluateSettings, run: Run, device: torch.device) -> tuple[Ju
     """
     own = run.models.get("judge")
     if s.judge:
-        models = [load_model(path, "clean-classifier", device) for path in s.judge]
-        twins = [model.name for i, model in enumerate(models) if model.sha256 in {m.sha256 for m in models[:i]}]
+        models = [load_classifier(path, device) for path in s.judge]
+        twins = [model.name for i, model in enumerate(models) if any(_same(model, m) for m in models[:i])]
         if twins:
             raise UserError(
                 f"--judge names the same model twice ({twins[0]!r}), which has one opinion: name each judge once."
@@ -62,7 +64,7 @@ def find_judges(s: EvaluateSettings, run: Run, device: torch.device) -> tuple[Ju
     path = _judge_file(s.weights, bundled_data(run))
     if path is None:
         return ()
-    model = load_model(path, "clean-classifier", device)
+    model = load_classifier(path, device)
     fault = _fault(model, own, run)
     if fault is None:
         return (Judge(model, device, another=model.sha256 != own),)
@@ -84,15 +86,21 @@ def _fault(model: Model, own: str | None, run: Run) -> str | None:
             "name the run's folder with --weights, or this or another judge with --judge."
         )
     who = f"the judge {model.name!r}"
-    if misfit := shape_misfit(run.path.name, run.shape, who, model.shape):
+    if misfit := shape_misfit(run.path.name, run.shape, who, model.takes(run.shape)):
         return f"{misfit.sentence}: name a judge that was trained on such images with --judge."
-    if model.sha256 in run.steering_hashes:
+    if file_hashes(model.sha256) & set().union(*map(file_hashes, run.steering_hashes)):
         return (
             "The judge is the very model that steered or accepted, so its verdict means nothing: name another --judge."
         )
     if misfit := class_misfit(run.path.name, run.classes, who, model.card.data.get("classes")):
         return f"{misfit.sentence}: name a judge with the run's classes."
+    check_images(model, run.shape, steers=False)
     return None
+
+
+def _same(a: Model, b: Model) -> bool:
+    """Whether two are one file, however each is described."""
+    return bool(file_hashes(a.sha256) & file_hashes(b.sha256))
 
 
 def _judge_file(weights: str | None, bundled: str | None) -> Path | None:

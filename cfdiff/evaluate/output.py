@@ -29,7 +29,7 @@ def _check(path: Path, suffix: str, option: str, s: EvaluateSettings) -> None:
         raise UserError(f"{option} {path.name!r} should end in {suffix}.")
     inputs = {"the run itself": s.run}
     inputs |= {f"the file of --{name.replace('_', '-')}": getattr(s, name) for name in INPUTS}
-    inputs |= {f"the judge {judge.name}": judge for judge in s.judge}
+    inputs |= {f"the judge {judge.name}": judge for judge in s.judge if isinstance(judge, Path)}
     for what, given in inputs.items():
         if given is not None and path.exists() and Path(given).exists() and path.samefile(given):
             raise UserError(f"{option} {path.name} is {what}: choose another name.")

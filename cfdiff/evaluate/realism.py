@@ -17,7 +17,7 @@ from cfdiff.evaluate.reference import open_reference
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.metrics import realism
 from cfdiff.metrics.columns import Columns, Entry, Figure, entry_of
-from cfdiff.models.features import Extract, judge_features, timm_features
+from cfdiff.models.features import Extract, has_features, judge_features, timm_features
 from cfdiff.store.runs import Run
 
 LEAST = 8
@@ -38,7 +38,7 @@ class Space:
 
 
 def feature_space(s: EvaluateSettings, run: Run, judge: Judge | None, device: torch.device) -> Space | None:
-    """The features asked for; None for the judge's where no judge is at hand.
+    """The features asked for; None for the judge's where no judge is at hand, or it has none and nobody asked for them.
 
     Raises:
         UserError: timm has no such model or it cannot be had, or weights were given for the judge's features.
@@ -48,7 +48,9 @@ def feature_space(s: EvaluateSettings, run: Run, judge: Judge | None, device: to
         return Space(s.features, extract, None if s.feature_weights is None else file_sha256(s.feature_weights))
     if s.feature_weights is not None:
         raise UserError("--feature-weights are those of a timm model: name it with --features.")
-    return None if judge is None else Space(judge.title, judge_features(judge.model, device), judge.model.sha256)
+    if judge is None or not (s.realism or s.reference or has_features(judge.model)):
+        return None
+    return Space(judge.title, judge_features(judge.model, device), judge.model.sha256)
 
 
 def real_images(s: EvaluateSettings, run: Run) -> Source | str:

@@ -103,8 +103,9 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> Evaluation:
     else:
         sections["faithful"] = _left("faithful", "--no-faithfulness" if s.faithfulness is False else _NO_JUDGE)
     if isinstance(real, str) or space is None or measured.features is None:
+        without = _NO_JUDGE if judge is None else _NO_FEATURES
         no_judge = space is None and s.realism is not False and len(run) >= LEAST
-        sections["realistic"] = _left("realistic", _NO_JUDGE if no_judge or not isinstance(real, str) else real)
+        sections["realistic"] = _left("realistic", without if no_judge or not isinstance(real, str) else real)
     else:
         progress("real images", 0, len(real))
         features = read_features(real, space, s.batch_size)
@@ -166,6 +167,7 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> Evaluation:
 
 
 _NO_JUDGE = "no judge at hand: name one with --judge or --weights"
+_NO_FEATURES = "the judge is no timm model and has no features: name one with --features"
 _PLACES = {"run", "out", "save", "json_", "force", "device", "threads", "batch_size"} | {
     *("data", "splits", "masks", "reference", "judge", "weights", "threshold_from", "feature_weights"),
 }

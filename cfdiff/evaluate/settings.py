@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveInt, field_validator
 
+from cfdiff.models.given import ModelFile, check_given
 from cfdiff.settings import DATA, MODEL, OUTPUT, RUN, Settings
 
 MEASURE: dict[str, Any] = {"panel": "Measure"}
@@ -42,7 +43,7 @@ class EvaluateSettings(Settings):
         json_schema_extra=DATA,
         description="Split of --reference, or all [default: the run's or test, where there; else all].",
     )
-    judge: tuple[Path, ...] = Field(
+    judge: tuple[ModelFile, ...] = Field(
         (),
         json_schema_extra=MODEL,
         description="Another judge than the run's: its model file; given again, a second one, and flips by both.",
@@ -109,4 +110,5 @@ class EvaluateSettings(Settings):
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
         """A single file is a list of one, None is none."""
-        return () if value is None else (value,) if isinstance(value, str | Path) else value
+        several = value if isinstance(value, list | tuple) else () if value is None else (value,)
+        return tuple(map(check_given, several))

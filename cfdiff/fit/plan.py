@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 TRAININGS = ("diffusion", "guide", "checker", "verifier", "judge")
 SHARES: Mapping[str, float] = {
-    "diffusion": 0.50,
-    "guide": 0.13,
-    "checker": 0.06,
+    "diffusion": 0.46,
+    "guide": 0.15,
+    "checker": 0.07,
     "verifier": 0.06,
-    "judge": 0.06,
+    "judge": 0.07,
     "doctor": 0.02,
     "tune": 0.11,
     "show": 0.06,

@@ -103,6 +103,11 @@ class Autoencoder(nn.Module):
         return self.net
 
 
+def build_of_card(card: Any) -> nn.Module:
+    """The entry of registry.NETWORKS: that of a `checkpoint.Card`."""
+    return build_autoencoder(AutoencoderConfig(**card.config), card.training.get("latents"))
+
+
 def build_autoencoder(config: AutoencoderConfig, latents: Mapping[str, list[float]] | None = None) -> Autoencoder:
     """A new autoencoder; `latents` are shift and scale as a card has them (`training.latents`).
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,16 @@ from cfdiff.engine.process import PARAMETRISATIONS, Parametrisation
 from cfdiff.engine.schedule import NoiseSchedule
 from cfdiff.errors import UserError
 from cfdiff.files import atomic
-from cfdiff.models.classifier import Classifier, ClassifierConfig, refuse_pickle
+from cfdiff.models.classifier import refuse_pickle
 from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.space import Space
-from cfdiff.models.unet import UNet, UNetConfig
-from cfdiff.registry import DENOISERS, SPACES
+from cfdiff.registry import DENOISERS, NETWORKS, SPACES
 from cfdiff.version import __version__
 
 FORMAT = "cfdiff-model-1"
 KINDS = ("diffusion", "noisy-classifier", "clean-classifier", "autoencoder")
+OWN = {"diffusion": "unet", "noisy-classifier": "timm", "clean-classifier": "timm", "autoencoder": "autoencoder"}
+"""The network of each kind, in registry.NETWORKS, where the config of a card names none."""
 PIXELS = {"name": "pixel"}
 CONDITIONS = (None, "class")
 """What a diffusion network may be told: nothing, or the class, by its place in the card's `data.classes`."""
@@ -43,7 +45,8 @@ class Card:
 
     Attributes:
         kind: one of `KINDS`.
-        config: what builds the network.
+        config: what builds the network: `network`, a name of registry.NETWORKS, where it is none of our own two, and
+            what that is made with.
         schedule: what builds its noise schedule; None for a clean classifier.
         data: name, fingerprint, split, val_split, images, classes and groups (patients) it learned from.
         training: settings, steps, minutes, the last validation.
@@ -54,6 +57,7 @@ class Card:
             pixels.
         image: (H, W, C) of the images, where the network does not see those themselves.
         condition: what a diffusion network may be told, one of `CONDITIONS`.
+        told_nothing: whether one that may be told something may also be told nothing.
     """
 
     kind: str
@@ -67,6 +71,7 @@ class Card:
     space: dict[str, Any] | None = None
     image: list[int] | None = None
     condition: str | None = None
+    told_nothing: bool = True
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,17 @@ class Model:
         config: Any = self.net.config
         return (config.size[0], config.size[1], config.channels)
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(chain(self.net.parameters(), self.net.buffers())).device
+
+    def takes(self, images: tuple[int, int, int]) -> tuple[int, int, int]:
+        """`images` (H, W, C) themselves where it takes such; else what it takes. A described classifier resizes."""
+        fits = getattr(self.net, "takes", None)
+        found: tuple[int, int, int] = self.shape if fits is None else fits(images)
+        return found
+
     @cached_property
     def schedule(self) -> NoiseSchedule:
         """The noise schedule that it was trained on."""
@@ -103,6 +119,7 @@ class Model:
             card.learned_sigma,
             dtype=dtype,
             conditional=self.conditional,
+            told_nothing=card.told_nothing,
         )
 
     @property
@@ -159,17 +176,10 @@ def load_model(path: str | Path, kind: str | None = None, device: str | torch.de
     if kind is not None and card.kind != kind:
         raise UserError(f"{path.name} is a {card.kind} model, but a {kind} model is needed here.")
     try:
-        net: nn.Module
-        if card.kind == "diffusion":
-            net = UNet(UNetConfig(**card.config))
-            if bool(net.config.classes) != (card.condition == "class"):
-                raise TypeError("the card and the network disagree on whether there are classes")
-        elif card.kind == "autoencoder":
-            from cfdiff.models.autoencoder import AutoencoderConfig, build_autoencoder
-
-            net = build_autoencoder(AutoencoderConfig(**card.config), card.training.get("latents"))
-        else:
-            net = Classifier(ClassifierConfig(**card.config))
+        net = _network(card)
+        config: Any = net.config
+        if card.kind == "diffusion" and bool(config.classes) != (card.condition == "class"):
+            raise TypeError("the card and the network disagree on whether there are classes")
         with safe_open(path, "pt") as file:
             net.load_state_dict({k: file.get_tensor(k) for k in file.keys()})  # noqa: SIM118
     except UserError as error:  # its card asks for what may not be
@@ -185,6 +195,15 @@ def load_model(path: str | Path, kind: str | None = None, device: str | torch.de
 
         net = EncodedClassifier(net, space_of(card.space, path.name, path), card.space)
     return Model(net, card, sha256, path.stem, path)
+
+
+def _network(card: Card) -> nn.Module:
+    """The network of a card's config, with weights that mean nothing yet."""
+    name = str(card.config.get("network", OWN[card.kind]))
+    if name not in NETWORKS:
+        raise UserError(f"Its network is a {name!r}, which this cfdiff does not know: update it.")
+    net: nn.Module = NETWORKS[name](card)
+    return net
 
 
 def load_diffusion(path: str | Path, device: str | torch.device = "cpu") -> Model:

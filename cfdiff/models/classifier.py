@@ -44,7 +44,7 @@ class Classifier(nn.Module):
         super().__init__()
         import timm  # two seconds of import, which a U-Net alone need not pay
 
-        _check_arch(config.arch, timm.list_models())
+        check_arch(config.arch, timm.list_models())
         check_arguments(config.arch, config.kwargs)
         self.config = config
         try:
@@ -65,6 +65,11 @@ class Classifier(nn.Module):
         if self.config.upsample > 1:
             x = F.interpolate(x, scale_factor=self.config.upsample, mode="bilinear", align_corners=False)
         return self.net(x.contiguous(memory_format=torch.channels_last))
+
+
+def build_timm(card: Any) -> nn.Module:
+    """The entry of registry.NETWORKS: that of a `checkpoint.Card`."""
+    return Classifier(ClassifierConfig(**card.config))
 
 
 def build_classifier(config: ClassifierConfig) -> Classifier:
@@ -158,7 +163,8 @@ def _said(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")
 
 
-def _check_arch(arch: str, known: list[str]) -> None:
+def check_arch(arch: str, known: list[str]) -> None:
+    """Raise UserError for a name that timm does not know, or that is none."""
     if arch.split(".")[0] not in known or not is_plain_name(arch):
         close = difflib.get_close_matches(arch, known, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(close)}?" if close else "timm.list_models() lists the known ones."

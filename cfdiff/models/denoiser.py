@@ -31,6 +31,7 @@ class Denoiser:
         timestep: (B,) int64 levels -> timesteps as the network counts them.
         dtype: autocast of the network alone; None is none.
         conditional: whether the network may be told a class, (B,) int64 with 0 negative, 1 positive and -1 nothing.
+        told_nothing: whether a network that may be told a class may also be told nothing.
     """
 
     net: Callable[..., Tensor]
@@ -40,6 +41,7 @@ class Denoiser:
     timestep: Callable[[Tensor], Tensor] = timestep_of
     dtype: torch.dtype | None = None
     conditional: bool = False
+    told_nothing: bool = True
 
     def __call__(self, x: Tensor, level: int | Tensor, condition: Any = None) -> Tensor:
         """eps as x, in float32 at least.

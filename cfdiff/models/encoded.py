@@ -27,8 +27,8 @@ class EncodedClassifier(nn.Module):
         return self.classifier(self.space.encode(x))
 
 
-def log_prob_of(net: nn.Module, z0: Tensor, space: Space, told: dict[str, Any]) -> Tensor:
-    """log p(class), (B, K), of clean z0 (B, c, h, w) in a space of which a card says `told`.
+def log_prob_in(net: nn.Module, z0: Tensor, space: Space, told: dict[str, Any]) -> Tensor:
+    """log p(negative) and log p(positive), (B, 2), of clean z0 (B, c, h, w) in a space of which a card says `told`.
 
     A classifier of that very space is asked of z0, others of decode(z0), once for all of several that are averaged.
     """
@@ -39,4 +39,5 @@ def log_prob_of(net: nn.Module, z0: Tensor, space: Space, told: dict[str, Any]) 
         member.classifier(z0) if home else member(x0)  # type: ignore[operator]
         for member, home in zip(members, at_home, strict=True)
     ]
-    return joined([F.log_softmax(one, dim=1) for one in logits])
+    said = [F.log_softmax(one.float(), dim=1) for one in logits]
+    return (said[0] if len(said) == 1 else F.log_softmax(joined(said), dim=1))[:, :2]

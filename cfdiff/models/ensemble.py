@@ -13,19 +13,31 @@ from cfdiff.roles import JOINED
 
 
 class Average(nn.Module):
-    """x_0 (B, C, H, W) -> (B, K) the mean of the members' log p(class | x_0); a softmax of it sums to 1."""
+    """x_0 (B, C, H, W) -> (B, K) the mean of the members' log p(class | x_0); a softmax of it sums to 1.
 
-    def __init__(self, members: Sequence[nn.Module]) -> None:
+    K is 3 where a member knows more than the two classes: of anything else only such members have a word.
+    """
+
+    def __init__(self, models: Sequence[Model]) -> None:
         super().__init__()
-        self.members = nn.ModuleList(members)
+        self.models = tuple(models)
+        self.members = nn.ModuleList(model.net for model in models)
 
     def forward(self, x: Tensor) -> Tensor:
         return joined([F.log_softmax(net(x).float(), dim=1) for net in self.members])
 
+    def takes(self, images: tuple[int, int, int]) -> tuple[int, int, int]:
+        """As `Model.takes`, of the first that does not take them."""
+        return next((found for model in self.models if (found := model.takes(images)) != images), images)
+
 
 def joined(log_probs: Sequence[Tensor]) -> Tensor:
-    """(B, K) the mean of several; itself where there is one."""
-    return torch.stack(list(log_probs)).mean(0) if len(log_probs) > 1 else log_probs[0]
+    """(B, K) the mean of several; itself where there is one. Of a third class only those have a word that know one."""
+    if len(log_probs) == 1:
+        return log_probs[0]
+    both = torch.stack([log_p[:, :2] for log_p in log_probs]).mean(0)
+    others = [log_p[:, 2:] for log_p in log_probs if log_p.shape[1] > 2]
+    return torch.cat([both, torch.stack(others).mean(0)], 1) if others else both
 
 
 def ensemble(models: Sequence[Model]) -> Model | None:
@@ -35,7 +47,7 @@ def ensemble(models: Sequence[Model]) -> Model | None:
     """
     if len(models) < 2:
         return models[0] if models else None
-    net = Average([model.net for model in models]).eval()
+    net = Average(models).eval()
     net.config = models[0].net.config
     return Model(
         net,

@@ -15,19 +15,37 @@ from cfdiff.errors import UserError
 from cfdiff.models.arguments import is_plain_name
 from cfdiff.models.checkpoint import Model
 from cfdiff.models.classifier import Classifier
+from cfdiff.models.foreign import Foreign
 
 Extract = Callable[[Tensor], Tensor]
 """Images (B, C, H, W) in [-1, 1] -> features (B, D)."""
 
 
+def has_features(judge: Model) -> bool:
+    """Whether its last layer can be taken off: of timm models, not of a graph or a function."""
+    return hasattr(_body(judge.net), "reset_classifier")
+
+
 def judge_features(judge: Model, device: torch.device) -> Extract:
-    """The judge without its last layer."""
+    """The judge without its last layer.
+
+    Raises:
+        UserError: it is no timm model.
+    """
+    if not has_features(judge):
+        raise UserError(
+            f"The judge {judge.name!r} is no timm model, so it has no features that could be read: name a timm model "
+            "with --features."
+        )
     net = copy.deepcopy(judge.net)
-    inside: Any = getattr(net, "classifier", net)  # of one that sees an encoding
-    assert isinstance(inside, Classifier)
-    cut: Any = inside.net
-    cut.reset_classifier(0)
-    return lambda x: net(x.to(device)).float()
+    _body(net).reset_classifier(0)
+    ask = net.outputs if isinstance(net, Foreign) else net
+    return lambda x: ask(x.to(device)).float()
+
+
+def _body(net: nn.Module) -> Any:
+    net = getattr(net, "classifier", net)  # of one that sees an encoding
+    return net.core if isinstance(net, Foreign) else net.net if isinstance(net, Classifier) else None
 
 
 def feature_maps(model: Model, device: torch.device) -> Callable[[Tensor], list[Tensor]]:

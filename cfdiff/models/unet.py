@@ -126,6 +126,11 @@ class UNet(nn.Module):
         return F.pixel_shuffle(self.head(h), self.config.patch)
 
 
+def build_unet(card: Any) -> nn.Module:
+    """The entry of registry.NETWORKS: that of a `checkpoint.Card`."""
+    return UNet(UNetConfig(**card.config))
+
+
 class ResBlock(nn.Module):
     """GN-SiLU-conv, GN * (1 + scale) + shift, SiLU-conv, plus the (projected) input; may halve or double the size."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from cfdiff.models.bundled import WEIGHTS, role_files, weights_folder
 from cfdiff.models.checkpoint import Card, read_card
 from cfdiff.report.html.tables import plain
-from cfdiff.roles import JOINED, ROLES
+from cfdiff.roles import DESCRIBED, JOINED, ROLES
 
 _ABSENT = [("card", "not at hand")]
 
@@ -24,8 +25,8 @@ class Facts:
     facts: list[tuple[str, str]]
 
 
-def model_facts(hashes: dict[str, str], weights: str | None) -> list[Facts]:
-    """Of each model, in the order of ROLES.
+def model_facts(hashes: dict[str, str], weights: str | None, described: Mapping[str, Any]) -> list[Facts]:
+    """Of each model, in the order of ROLES; `described` are the run's own words on classifiers of others, by role.
 
     Raises:
         UserError: `weights` is neither a folder nor a bundled name.
@@ -34,8 +35,12 @@ def model_facts(hashes: dict[str, str], weights: str | None) -> list[Facts]:
     models = []
     for role in (role for role in ROLES if role in hashes):
         at_hand = {_sha256(path): path for folder in reversed(folders) for path in role_files(folder, role)}
+        foreign = iter(described.get(role, ()))
         for sha256 in hashes[role].split(JOINED):
-            facts = card_facts(read_card(at_hand[sha256])) if sha256 in at_hand else _ABSENT
+            if DESCRIBED in sha256:
+                facts = [(name, plain(value)) for name, value in next(foreign, {}).items()]
+            else:
+                facts = card_facts(read_card(at_hand[sha256])) if sha256 in at_hand else _ABSENT
             models.append(Facts(role, sha256, facts))
     return models
 

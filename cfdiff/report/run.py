@@ -64,8 +64,10 @@ def report(s: ReportSettings) -> ReportResult:
         file=s.run.name,
         sections=[*sections, ("made", "How it was made")],
         evaluation=evaluation,
-        models=model_facts(models, s.weights),
-        settings=[(name, plain(value)) for name, value in sorted(settings.items()) if name != "models"],
+        models=model_facts(models, s.weights, settings.get("classifiers", {})),
+        settings=[
+            (name, plain(value)) for name, value in sorted(settings.items()) if name not in ("models", "classifiers")
+        ],
         **context,
     )
     with atomic(out) as scratch:

@@ -13,7 +13,7 @@ from cfdiff.data.values import to_model
 from cfdiff.engine.process import q_sample
 from cfdiff.engine.schedule import NoiseSchedule
 from cfdiff.models.calibration import temperatures
-from cfdiff.models.checkpoint import Card
+from cfdiff.models.checkpoint import Card, load_diffusion
 from cfdiff.models.classifier import ClassifierConfig, build_classifier, load_pretrained
 from cfdiff.models.space import encoded
 from cfdiff.progress import Progress
@@ -47,7 +47,11 @@ def train_classifier(s: ClassifierSettings, progress: Progress | None = None) ->
         upsample=s.upsample,
         noisy=s.noisy,
     )
-    schedule = NoiseSchedule.from_config({"name": s.schedule, "T": s.T})
+    schedule = (
+        NoiseSchedule.from_config({"name": s.schedule, "T": s.T})
+        if s.schedule_of is None
+        else load_diffusion(s.schedule_of).schedule
+    )
     torch.manual_seed(s.seed)
     net = build_classifier(config)
     taken = load_pretrained(net, s.pretrained) if s.pretrained is not None else None
@@ -58,14 +62,14 @@ def train_classifier(s: ClassifierSettings, progress: Progress | None = None) ->
     settle_in(space, trainer)
     batches = trainer.batches(balance=True)
     encode = Encodings(space, data.train, s.augment, s.shift, s.gain)
-    log_snr = schedule.log_snr(torch.arange(s.T + 1)).float().to(trainer.device)
+    log_snr = schedule.log_snr(torch.arange(schedule.T + 1)).float().to(trainer.device)
 
     def loss(net: nn.Module, step: int, part: int) -> Tensor:
         batch = batches.read(step, part)
         x0 = encode(batch)
         noise = batch.draws.normal(channels, height, width)
         if s.noisy:
-            levels = draw_levels(batch.draws, s.T, s.level_power, s.clean_share)
+            levels = draw_levels(batch.draws, schedule.T, s.level_power, s.clean_share)
             logits = net(q_sample(schedule, x0, levels, noise), log_snr[levels])
         else:
             logits = net(x0 + s.noise * batch.draws.uniform(1, 1, 1) * noise)

@@ -34,7 +34,7 @@ FREE = frozenset(
     }
 )
 """Settings that may change between the parts of one training; what `splits` says is in the fingerprint."""
-FILES = ("pretrained", "splits", "autoencoder", "features", "judge")
+FILES = ("pretrained", "splits", "schedule_of", "autoencoder", "features", "judge")
 """Settings that are files, of which the name is written down."""
 
 

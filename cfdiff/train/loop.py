@@ -59,6 +59,8 @@ READ_SECONDS = 1
 """Between looks at the loss, each of which makes a GPU wait."""
 LINE_SECONDS = 30
 """Between lines of progress where no terminal shows a bar."""
+WARMUP_SHARE = 0.2
+"""Of the training, after which the learning rate has been at its height in any case."""
 STATE_SECONDS = 300
 """Between states written without a validation: what a kill costs at most."""
 
@@ -198,9 +200,13 @@ class Trainer:
         self.read_at, self.read_step = time.monotonic(), self.step
 
     def rate(self) -> float:
-        """The learning rate of the next step: linear warm-up (over at most a fifth of the steps), then a cosine."""
-        warmup = min(self.s.warmup, self.s.steps // 5)
-        warm = min(1.0, (self.step + 1) / max(1, warmup))
+        """The learning rate of the next step: linear warm-up, then a cosine.
+
+        The warm-up takes at most a fifth of the steps, and of the time where that is limited: else a training whose
+        minutes are enough for no more steps than that would never reach its rate.
+        """
+        warmup = min(self.s.warmup, int(WARMUP_SHARE * self.s.steps))
+        warm = min(1.0, max((self.step + 1) / max(1, warmup), self.share / WARMUP_SHARE))
         return self.s.lr * warm * 0.5 * (1 + math.cos(math.pi * self.share))
 
     def _tick(self, passes: int) -> bool:

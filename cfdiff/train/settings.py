@@ -145,6 +145,11 @@ class ClassifierSettings(TrainSettings):
     schedule: Literal["linear", "cosine"] = Field(
         "cosine", description="Noise schedule of the guide.", json_schema_extra=MODEL
     )
+    schedule_of: Path | None = Field(
+        None,
+        description="File or folder of the diffusion model whose noise schedule is taken, in place of --schedule, --T.",
+        json_schema_extra=MODEL,
+    )
     T: PositiveInt = Field(1000, description="Noising steps.", json_schema_extra=MODEL)
     level_power: PositiveFloat = Field(
         3.0, description="The guide's levels are drawn as T u^power.", json_schema_extra=OPTIMISATION

@@ -49,7 +49,7 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> Transla
     cast = load_cast(s, s.data, source)
     _check_preview_models(s, cast)
     editor = Editor(cast, s)
-    settings = {**resolved(s, source), "models": cast.hashes}
+    settings = {**resolved(s, source), **cast.facts}
     seconds = None
     if s.force or s.preview is None or not is_result_of(out, settings, len(source)):
         if s.out is None:

@@ -19,9 +19,11 @@ QUICK = ("ddim", "dpm++", "unipc")
 """Solvers that are worth a try: one call a step and the same image each time. ddpm draws noise, heun asks twice."""
 TOGETHER = ("noisy", "clean", "both", "cfg", "noisy+cfg", "clean+cfg", "noisy+clean+cfg")
 CHEAP: Values = {"solver": "dpm++", "steps": 8}
-KNOWN: tuple[Values, ...] = (CHEAP, {"edit": "auto"})
+AFTER = "+".join(EDITS)
+"""All ways of editing, each for what those before it did not get accepted."""
+KNOWN: tuple[Values, ...] = (CHEAP, {"edit": AFTER})
 """What is tried right after the start, each with the start's other settings: a cheap way that is good on most data,
-and the way that finds more where the other class is another shape."""
+and what is accepted more often where the other class is another shape."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ def _edit(s: TuneSettings, cast: Cast) -> BaseDistribution | None:
     """Drawing anew needs somebody who finds the place, and levels enough for its steps."""
     finds = cast.checker is not None or (cast.guide is not None and cast.guide_max_level != 0)
     fits = finds and s.redraw_steps <= cast.schedule.level_of(s.redraw_depth)
-    return _words(s.edit, [*EDITS, "auto"] if fits else [])
+    return _words(s.edit, [*EDITS, AFTER, "auto"] if fits else [])
 
 
 def _redraw_depth(s: TuneSettings, cast: Cast) -> BaseDistribution:

@@ -87,7 +87,7 @@ def test_a_healthy_cast_has_no_fail_line_and_every_check_speaks(healthy: Any) ->
     report, _ = healthy
     assert failed(report) == set()
     said = [line.name for line in report.lines]
-    silent = {"unseen images"}  # the toys' cards list no groups
+    silent = {"unseen images", "normalisation"}  # their cards list no groups; none is somebody else's
     assert all(any(name.startswith(c.name) for name in said) for c in CHECKS if c.name not in silent)
     assert not any("not checked" in line.figure for line in report.lines)
     assert report.counts == {s: sum(li.status == s for li in report.lines) for s in ("ok", "warn", "fail")}
@@ -497,6 +497,21 @@ def test_a_diffusion_model_that_may_be_told_the_class_is_examined_as_any(toy_tol
     assert set(values) == {"own", "nothing", "other"} and len(set(values.values())) == 3
     told = doctor(settings(weights=str(toy_told.weights), guides="clean+cfg", base="source"))
     assert failed(told) <= {"condition"} and line(told, "guidance").status != "fail"
+
+
+def test_one_that_must_be_told_a_class_is_asked_with_the_images_own(
+    toy_told: Any, settings: Settings, tmp_path: Path
+) -> None:
+    """As other people's class-conditional models are, which learned none that means nothing."""
+    plain = load_model(toy_told.weights / "diffusion.safetensors")
+    plain.net.told.weight.mul_(0.05)  # type: ignore[union-attr,operator] # what it is told means nothing: not much of it
+    path = tmp_path / "diffusion.safetensors"
+    save_model(path, plain.net, dataclasses.replace(plain.card, told_nothing=False), half=False)
+    report = doctor(settings(diffusion=path, base="source"))
+    assert failed(report) == set() and set(line(report, "condition").values) == {"own", "other"}
+    plainly = check(settings(weights=str(toy_told.weights)), "eps error")[0]
+    assert line(report, "eps error").figure != plainly.figure
+    assert "--base source" in check(settings(diffusion=path), "start")[0].advice
 
 
 def deaf(net: nn.Module) -> None:

@@ -46,7 +46,7 @@ def test_a_recipe_stands_above_the_defaults_and_below_config_and_command_line(
     config.write_text("depth = 0.5\nsteps = 9\n")
     s = resolve(model, config, {"weights": str(weights), "steps": 10})
     assert (s.solver, s.depth, s.steps, s.ratio) == ("dpm++", 0.5, 10, EditSettings().ratio)
-    assert resolve(model, None, {}).solver == "ddim", "no recipe travels with the bundled weights"
+    assert resolve(model, None, {"weights": "magnetic-tile"}).solver == "ddim", "no recipe travels with these weights"
 
 
 def test_a_config_may_name_the_weights_whose_recipe_it_is(weights: Path, tmp_path: Path) -> None:

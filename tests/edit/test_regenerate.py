@@ -29,6 +29,13 @@ class Never(ExactChecker):
         return torch.zeros(len(x), 2)
 
 
+class Picky(ExactChecker):
+    """A verifier that accepts by a pixel which no edit is about."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([-9 * x[:, 0, 7, 7].sign(), 9 * x[:, 0, 7, 7].sign()], dim=1)
+
+
 def names(n: int) -> list[str]:
     return [f"i{k}" for k in range(n)]
 
@@ -85,11 +92,37 @@ def test_auto_keeps_the_smaller_accepted_change_of_both_ways(
     assert (found["auto"].edit == smaller).all()
 
 
-def test_without_guidance_only_noise_is_drawn_and_a_depth_that_cannot_be_is_said_at_once(
+@pytest.mark.parametrize("nothing", [{"scale": 0}, {"guides": "cfg", "w": 0}], ids=str)
+@pytest.mark.parametrize("way", ["regenerate", "auto", "anchored+regenerate"])
+def test_without_guidance_nothing_changes_and_nothing_is_asked(
+    told_cast: Cast, exact_images: Images, edit_settings: Settings, nothing: dict[str, Any], way: str
+) -> None:
+    images = exact_images(2)
+    edits = Editor(told_cast, edit_settings(**{**QUICK, "edit": way, **nothing})).edit(images, names(2), 1)
+    assert edits.counterfactual.tobytes() == images.tobytes()
+    if way == "regenerate":
+        assert edits.network_calls.tolist() == edits.guide_calls.tolist() == [0, 0]
+
+
+def test_ways_after_one_another_draw_anew_only_what_was_not_accepted(
     exact_cast: Cast, exact_images: Images, edit_settings: Settings
 ) -> None:
-    edits = Editor(exact_cast, edit_settings(**QUICK, scale=0)).edit(exact_images(2), names(2), 1)
-    assert edits.guide_calls.tolist() == [0, 0]
+    images, kept = exact_images(8), {**QUICK, "depth": 1.0, "retries": 0, "redraws": 1}
+    cast = replace(exact_cast, verifier=model(Picky(), "clean-classifier"))
+    first = Editor(cast, edit_settings(**{**kept, "edit": "anchored"})).edit(images, names(8), 1)
+    both = Editor(cast, edit_settings(**{**kept, "edit": "anchored+regenerate"})).edit(images, names(8), 1)
+    assert first.accepting is not None and both.accepting is not None and both.mask is not None
+    enough = first.accepting[:, 1] >= 0.9
+    assert enough.any() and not enough.all(), "some are accepted at once"
+    assert (both.counterfactual[enough] == first.counterfactual[enough]).all() and both.mask[enough].all()
+    assert set(both.edit[enough]) == {"anchored"}
+    assert (both.network_calls[enough] == first.network_calls[enough]).all()
+    drawn = QUICK["redraw_steps"] * 2 - 1  # each step twice, the last once
+    assert (both.network_calls[~enough] == first.network_calls[~enough] + drawn).all()
+    assert both.saliency is None, "nobody looked at those that were accepted"
+
+
+def test_a_depth_that_cannot_be_is_said_at_once(exact_cast: Cast, edit_settings: Settings) -> None:
     with pytest.raises(UserError, match="steps"):
         Editor(exact_cast, edit_settings(**{**QUICK, "redraw_steps": 500}))
 

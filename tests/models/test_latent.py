@@ -22,7 +22,7 @@ from cfdiff.errors import UserError
 from cfdiff.models.autoencoder import AutoencoderConfig, build_autoencoder
 from cfdiff.models.checkpoint import load_model, save_model
 from cfdiff.models.classifier import Classifier, ClassifierConfig
-from cfdiff.models.encoded import log_prob_of
+from cfdiff.models.encoded import log_prob_in
 from cfdiff.models.ensemble import ensemble
 from cfdiff.models.latent import LatentSpace
 from cfdiff.registry import SOLVERS
@@ -136,7 +136,7 @@ def test_a_checker_of_latents_is_asked_without_the_decoder_and_of_images_through
     both = ensemble([cast.checker, load_model(toy_latent.weights / "checker.safetensors")])
     told = cast.diffusion.card.space
     pixels = torch.log_softmax(both.net.members[1](cast.space.decode(z)), 1)
-    torch.testing.assert_close(log_prob_of(both.net, z, cast.space, told), (same + pixels) / 2)
+    torch.testing.assert_close(log_prob_in(both.net, z, cast.space, told), ((same + pixels) / 2).log_softmax(1))
     assert (editor.edit(images, ids, 1).counterfactual != images).any()
 
 

@@ -15,7 +15,7 @@ from cfdiff import registry
 from cfdiff.data.values import to_model
 from cfdiff.engine import NoiseSchedule, NoiseSource, vlb
 from cfdiff.errors import UserError
-from cfdiff.models.checkpoint import load_diffusion, load_model
+from cfdiff.models.checkpoint import Card, load_diffusion, load_model, save_model
 from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.space import PixelSpace
 from cfdiff.models.unet import UNet, UNetConfig
@@ -204,3 +204,17 @@ def test_a_diffusion_model_of_any_parametrisation_in_any_space_is_read_as_it_was
     z0 = model.space.encode(to_model(held.read(range(len(held)))))
     assert validate(model.denoiser(), z0)["val_loss"] == pytest.approx(found.val_loss, rel=1e-4)
     assert list(out.glob("samples-*.png"))
+
+
+def test_a_guide_takes_the_noise_schedule_of_somebody_elses_model(data: Path, tmp_path: Path) -> None:
+    betas = NoiseSchedule.from_betas(torch.linspace(0.01, 0.2, 30) ** 1.5)
+    net = UNet(UNetConfig(size=(16, 16), width=8, mult=(1,), attention=()))
+    save_model(tmp_path / "theirs.safetensors", net, Card("diffusion", net.config.model_dump(), betas.config, {}, {}))
+    quick = {"arch": "resnet10t", "kwargs": TINY, "steps": 2, "batch_size": 8, "device": "cpu", "threads": 1}
+    told = {"schedule_of": tmp_path / "theirs.safetensors", "out": tmp_path / "out"}
+    model = load_model(train_classifier(ClassifierSettings(data=str(data), **quick, **told)).model)
+    assert (
+        model.schedule.same_as(betas)
+        and max(map(int, model.card.training["validation"]["val_accuracy_by_level"])) == 21
+    )
+    assert json.loads((tmp_path / "out" / "settings.json").read_text())["schedule_of"] == "theirs.safetensors"

@@ -197,7 +197,7 @@ def test_the_judge_is_asked_only_at_the_end_and_on_held_out_images(make: Make, m
 
 def test_settings_that_cannot_win_are_given_up_early_and_both_directions_share_one_choice(make: Make) -> None:
     # A gentle start that is good enough: most random settings change more, which the first images show.
-    result = tune(make(from_="both", images=8, trials=4, flip=0.1, ratio=0.2, depth=0.3, tune=("ratio",)))
+    result = tune(make(from_="both", images=8, trials=4, flip=0.1, ratio=0.2, depth=0.3, tune=("ratio",), trim=0))
     assert result.complete < result.trials
     assert {row.from_ for row in result.comparison} == {"negative", "positive"}
 
@@ -415,7 +415,7 @@ def test_the_default_search_tries_solvers_guides_and_ways_of_editing_and_takes_w
     result = tune(s)
     assert set(result.chosen) == set(TUNED) - {"w"} and not any("Not searched" in words for words in result.warnings)
     tried = [line["values"] for line in json.loads((tmp_path / "all.toml.trials.json").read_text())["trials"]]
-    assert (tried[1]["solver"], tried[1]["steps"], tried[2]["edit"]) == ("dpm++", 8, "auto")
+    assert (tried[1]["solver"], tried[1]["steps"], tried[2]["edit"]) == ("dpm++", 8, "anchored+regenerate")
     assert resolve(TranslateSettings, tmp_path / "all.toml", {}).solver == result.chosen["solver"]
     assert json.loads((tmp_path / "all.toml.trials.json").read_text())["trials"][1]["state"] == "complete"
     named = tune(make(tune=("ratio", "w"), trials=1, images=1, out=tmp_path / "w.toml"))

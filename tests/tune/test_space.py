@@ -15,7 +15,7 @@ from cfdiff.engine import NoiseSchedule, make_tau
 from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import Card, Model
 from cfdiff.tune.settings import TUNED, Tunable, TuneSettings
-from cfdiff.tune.space import KNOWN, RANGES, allowed, known, settle, space
+from cfdiff.tune.space import AFTER, KNOWN, RANGES, allowed, known, settle, space
 
 
 def conditional(cast: Cast) -> Cast:
@@ -75,7 +75,7 @@ def test_what_the_models_cannot_use_is_left_out(exact_cast: Cast) -> None:
     whole = space(TuneSettings(), exact_cast)
     assert set(whole) == set(TUNED) - {"w"} and choices(whole, "guides") == {"noisy", "clean", "both"}
     assert choices(whole, "solver") == {"ddim", "dpm++", "unipc"}
-    assert choices(whole, "edit") == {"anchored", "regenerate", "auto"}
+    assert choices(whole, "edit") == {"anchored", "regenerate", "anchored+regenerate", "auto"}
     told = space(TuneSettings(), conditional(exact_cast))
     assert set(told) == set(TUNED)
     assert choices(told, "guides") >= {"both", "cfg", "noisy+cfg", "clean+cfg", "noisy+clean+cfg"}
@@ -110,7 +110,7 @@ def test_the_start_comes_first_then_a_cheap_way_then_both_ways_of_editing(exact_
     ranges = space(s, exact_cast)
     start, cheap, both = known(s, ranges, exact_cast)
     assert start == {name: getattr(s, name) for name in ranges}
-    assert cheap == {**start, "solver": "dpm++", "steps": 8} and both == {**start, "edit": "auto"}
+    assert cheap == {**start, "solver": "dpm++", "steps": 8} and both == {**start, "edit": AFTER}
     quick = TuneSettings(solver="dpm++", steps=8)
     again = known(quick, space(quick, exact_cast), exact_cast)
     assert len(again) == len(KNOWN), "what the start is already is not tried again"

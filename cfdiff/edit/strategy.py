@@ -1,0 +1,93 @@
+"""What a way of editing gets, gives and must be able to do; `registry.EDITS` holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cfdiff.edit.ladder import Rung
+from cfdiff.engine import Denoise, Step
+
+if TYPE_CHECKING:
+    from cfdiff.edit.editor import Editor
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What a way of editing gets: x (B, C, H, W), the images; z (B, c, h, w), they in the space; drawn (B, C, H, W),
+    decode(z); ids (B,); target (B,) int64 classes."""
+
+    x: Tensor
+    z: Tensor
+    drawn: Tensor
+    ids: Sequence[str]
+    target: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """One try on n images: their edited z (n, c, h, w); guided steps and network calls of each, (n,) int64.
+
+    `mask` (n, 1, H, W) in [0, 1]: where alone the pixels may change, if the way of editing says so itself.
+    """
+
+    z: Tensor
+    guided: Tensor
+    network_calls: Tensor
+    mask: Tensor | None = None
+
+
+class Counter:
+    """Counts what an attempt on n images costs: network calls, and guided steps (n,) int64, on their device."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.calls = 0
+        self.guided = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+
+    def counted(self, denoise: Denoise) -> Denoise:
+        """The same denoiser, counted."""
+
+        def ask(x: Tensor, level: int) -> Tensor:
+            self.calls += 1
+            return denoise(x, level)
+
+        return ask
+
+    def step(self, step: Step) -> None:
+        """A step was taken."""
+        self.guided.add_(step.active)
+
+    def cost(self, calls_a_gradient: int) -> Tensor:
+        """(n,) network calls of each image; a guided step took so many besides."""
+        return self.guided * calls_a_gradient + self.calls
+
+
+class Strategy(Protocol):
+    """A way of editing, made for one batch; the editor climbs its ladder.
+
+    Attributes:
+        rungs: what it tries, weakest first.
+        finds: it looks for the place itself, so that `--mask auto` is not for it.
+        saliency: (B, H, W) in [0, 1], what it looked by; None where it does not look.
+    """
+
+    rungs: Sequence[Rung]
+    finds: bool
+    saliency: Tensor | None
+
+    @staticmethod
+    def check(editor: Editor) -> None:
+        """Raise UserError for settings with which it could not edit; before any computation."""
+        ...
+
+    def attempt(self, rows: np.ndarray, rung: Rung, mask: Tensor | None = None) -> Attempt:
+        """Edit the images `rows` (n,), increasing, of the batch.
+
+        `mask` (n, 1, h, w) in [0, 1] is where z may change; outside, z must come back bit for bit.
+        """
+        ...
