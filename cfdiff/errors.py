@@ -1,7 +1,12 @@
-"""The one exception for a user's mistake."""
+"""The one exception for a user's mistake, and what it says of another's."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
     """What is wrong, where, and what to do: one sentence, shown without a traceback, exit code 2."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an exception says, without its full stop; its name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")

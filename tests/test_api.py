@@ -103,7 +103,7 @@ def test_paths_arrays_and_from_by_either_name_are_taken(monkeypatch: pytest.Monk
 
 def test_a_settings_object_is_taken_and_what_is_given_beside_it_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = seen(monkeypatch, "translate")
-    settings = cfdiff.TranslateSettings.model_validate({"to": "negative", "limit": 9})
+    settings = cfdiff.TranslateSettings.model_validate({"to": "negative", "limit": 9, "weights": "magnetic-tile"})
     cfdiff.translate(settings, limit=3, progress=False)
     assert calls[0][0] == settings.model_copy(update={"limit": 3})
     assert "from_" not in calls[0][0].model_fields_set, "--to alone says both"

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from cfdiff.edit.editor import Editor
-from cfdiff.edit.ladder import Rung
+from cfdiff.edit.ladder import Rung, ladder, tau_of
+from cfdiff.edit.settings import EditSettings
 from cfdiff.edit.strategy import Attempt, Batch
-from cfdiff.engine import Trajectory
+from cfdiff.engine import NoiseSchedule, Trajectory
 
 
 class Anchored:
@@ -28,10 +29,10 @@ class Anchored:
         self.rows = np.arange(0)
 
     @staticmethod
-    def check(editor: Editor) -> None:
+    def check(schedule: NoiseSchedule, s: EditSettings) -> None:
         """UserError for a rung whose depth has too few levels for the steps."""
-        for rung in editor.rungs:
-            editor.tau(rung.depth)
+        for rung in ladder(s):
+            tau_of(schedule, s, rung.depth)
 
     def attempt(self, rows: np.ndarray, rung: Rung, mask: Tensor | None = None) -> Attempt:
         """Edit some of the batch at one rung; see `strategy.Strategy`."""

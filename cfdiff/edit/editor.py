@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cfdiff.data.values import as_saved, mean_change, to_model
-from cfdiff.edit.ladder import Rung, ladder
+from cfdiff.edit.ladder import Rung, ladder, tau_of
 from cfdiff.edit.roles import Cast, probabilities
 from cfdiff.edit.settings import EditSettings
 from cfdiff.edit.strategy import Attempt, Batch, Counter, Strategy
@@ -26,7 +26,6 @@ from cfdiff.engine import (
     encode_ddim,
     encode_fixed_point,
     encode_noise,
-    make_tau,
     q_sample,
 )
 from cfdiff.engine.joint import chunked
@@ -82,11 +81,11 @@ class Editor:
         self.calls_a_gradient = sum(GUIDES[name].calls_a_gradient(s) for name in s.guide_names)
         self.tau(s.depth)  # an impossible depth or step count is said before any computation
         for way in self.ways:
-            EDITS[way].check(self)
+            EDITS[way].check(cast.schedule, s)
 
     def tau(self, depth: float) -> list[int]:
         """The levels for `depth`: deeper rungs keep the number of steps."""
-        return make_tau(self.cast.schedule, depth, self.s.steps, self.s.spacing)
+        return tau_of(self.cast.schedule, self.s, depth)
 
     def guides(self) -> list[Guide]:
         """The guides that the settings name; their gradients add."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from cfdiff.edit.settings import EditSettings
+from cfdiff.engine import NoiseSchedule, make_tau
 
 STRENGTH_STEP, DEPTH_STEP = 1.5, 1.5
 """Each rung of the ladder is this much stronger, and each of the last two this much deeper."""
@@ -55,6 +56,11 @@ def ladder(s: EditSettings, verified: bool = False) -> list[Rung]:
         replace(rung, depth=min(1.0, s.depth * DEPTH_STEP**k), confidence=asked(len(rungs) - 1 + k))
         for k, rung in enumerate(last, 1)
     ]
+
+
+def tau_of(schedule: NoiseSchedule, s: EditSettings, depth: float) -> list[int]:
+    """tau up to `depth`: deeper rungs keep the number of steps. UserError where there are too few levels for them."""
+    return make_tau(schedule, depth, s.steps, s.spacing)
 
 
 def redraws(s: EditSettings, verified: bool = False) -> list[Rung]:

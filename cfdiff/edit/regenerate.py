@@ -11,8 +11,9 @@ from torch import Tensor
 
 from cfdiff.edit.editor import Editor
 from cfdiff.edit.ladder import Rung, redraws
+from cfdiff.edit.settings import EditSettings
 from cfdiff.edit.strategy import Attempt, Batch, Counter
-from cfdiff.engine import NoiseSource, make_tau
+from cfdiff.engine import NoiseSchedule, NoiseSource, make_tau
 from cfdiff.engine.regenerate import regenerate
 from cfdiff.engine.saliency import clean_saliency, joined, noisy_saliency, place
 from cfdiff.registry import GUIDES
@@ -32,9 +33,9 @@ class Regenerate:
         self.saliency: Tensor | None = None
 
     @staticmethod
-    def check(editor: Editor) -> None:
+    def check(schedule: NoiseSchedule, s: EditSettings) -> None:
         """UserError where the depth has too few levels for the steps."""
-        make_tau(editor.cast.schedule, editor.s.redraw_depth, editor.s.redraw_steps, "uniform")
+        make_tau(schedule, s.redraw_depth, s.redraw_steps, "uniform")
 
     def attempt(self, rows: np.ndarray, rung: Rung, mask: Tensor | None = None) -> Attempt:
         """Edit some of the batch at one rung; see `strategy.Strategy`. With a `mask` of the data, that is the place.

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cfdiff.edit.ladder import Rung
-from cfdiff.engine import Denoise, Step
-
-if TYPE_CHECKING:
-    from cfdiff.edit.editor import Editor
+from cfdiff.edit.settings import EditSettings
+from cfdiff.engine import Denoise, NoiseSchedule, Step
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +79,7 @@ class Strategy(Protocol):
     saliency: Tensor | None
 
     @staticmethod
-    def check(editor: Editor) -> None:
+    def check(schedule: NoiseSchedule, s: EditSettings) -> None:
         """Raise UserError for settings with which it could not edit; before any computation."""
         ...
 

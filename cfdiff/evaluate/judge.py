@@ -88,7 +88,7 @@ def _fault(model: Model, own: str | None, run: Run) -> str | None:
     who = f"the judge {model.name!r}"
     if misfit := shape_misfit(run.path.name, run.shape, who, model.takes(run.shape)):
         return f"{misfit.sentence}: name a judge that was trained on such images with --judge."
-    if file_hashes(model.sha256) & set().union(*map(file_hashes, run.steering_hashes)):
+    if file_hashes(model.sha256) & run.steering_hashes:
         return (
             "The judge is the very model that steered or accepted, so its verdict means nothing: name another --judge."
         )

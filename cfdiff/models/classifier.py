@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 
-from cfdiff.errors import UserError
+from cfdiff.errors import UserError, first_line
 from cfdiff.models.arguments import check_arguments, is_plain_name
 
 LOG_SNR_SPAN = 10.0
@@ -53,7 +53,8 @@ class Classifier(nn.Module):
             )
         except BUILD_ERRORS as error:
             raise UserError(
-                f"timm cannot build {config.arch!r} with {config.kwargs or 'no further arguments'}: {_said(error)}."
+                f"timm cannot build {config.arch!r} with {config.kwargs or 'no further arguments'}: "
+                f"{first_line(error)}."
             ) from error
         self.to(memory_format=torch.channels_last)
 
@@ -152,15 +153,10 @@ def _trial(model: Classifier) -> str | None:
     try:
         logits = model.eval()(x, torch.zeros(1) if config.noisy else None)
     except BUILD_ERRORS as error:
-        return _said(error)
+        return first_line(error)
     finally:
         model.train(training)
     return None if logits.shape == (1, 2) and bool(logits.isfinite().all()) else "its output is no pair of logits"
-
-
-def _said(error: Exception) -> str:
-    """The first line of an exception's message, without its full stop."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")
 
 
 def check_arch(arch: str, known: list[str]) -> None:

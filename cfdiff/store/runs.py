@@ -12,7 +12,7 @@ import numpy as np
 
 from cfdiff.errors import UserError
 from cfdiff.metrics import validity
-from cfdiff.roles import ACCEPTING, JOINED, STEERING, WITNESSES
+from cfdiff.roles import ACCEPTING, STEERING, WITNESSES, file_hashes
 from cfdiff.store.bags import Bags, open_bags
 from cfdiff.store.recall import Recall
 from cfdiff.store.result import open_result
@@ -59,9 +59,8 @@ class Run:
 
     @property
     def steering_hashes(self) -> set[str]:
-        """sha256 of all models that steered an edit or accepted it; a role of several models has theirs joined."""
-        roles = (*STEERING, *ACCEPTING)
-        return {part for role in roles for part in self.models.get(role, "").split(JOINED) if part}
+        """sha256 of the files of all models that steered an edit or accepted it."""
+        return set().union(*(file_hashes(self.models.get(role, "")) for role in (*STEERING, *ACCEPTING)))
 
     @property
     def classes(self) -> tuple[str, str]:

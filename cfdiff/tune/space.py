@@ -21,7 +21,7 @@ TOGETHER = ("noisy", "clean", "both", "cfg", "noisy+cfg", "clean+cfg", "noisy+cl
 CHEAP: Values = {"solver": "dpm++", "steps": 8}
 AFTER = "+".join(EDITS)
 """All ways of editing, each for what those before it did not get accepted."""
-KNOWN: tuple[Values, ...] = (CHEAP, {"edit": AFTER})
+KNOWN: tuple[Values, ...] = (CHEAP, {"edit": AFTER}, {"edit": "regenerate"})
 """What is tried right after the start, each with the start's other settings: a cheap way that is good on most data,
 and what is accepted more often where the other class is another shape."""
 

@@ -180,7 +180,7 @@ def test_bags_both_modes_and_the_exact_gradient_without_a_guide(
 @pytest.mark.slow
 def test_a_search_without_a_guide_finds_settings(toy: Any, alone: Any, tmp_path: Path) -> None:
     checker, judge = (save(toy, role, "ONNX", tmp_path) for role in ("checker", "judge"))
-    options = {"trials": 3, "images": 6, "out": tmp_path / "tuned.toml"}
+    options = {"trials": 3, "images": 6, "split": "all", "out": tmp_path / "tuned.toml"}
     found = cfdiff.tune(**alone, checker=checker, judge=judge, **options)
     assert found.models["checker"].count(":") == 1
 

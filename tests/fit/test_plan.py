@@ -35,7 +35,7 @@ def test_stages_that_take_what_they_may_end_with_the_time() -> None:
 
 
 def test_a_stage_that_was_begun_has_what_it_had() -> None:
-    assert Clock(600, {"diffusion": 100}).allotted("diffusion") == pytest.approx(300)
+    assert Clock(600, {"diffusion": 100}).allotted("diffusion") == pytest.approx(600 * SHARES["diffusion"])
 
 
 def test_latents_have_their_autoencoder_before_all_else_and_the_others_share_the_rest() -> None:

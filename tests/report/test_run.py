@@ -92,10 +92,10 @@ def test_the_masks_of_the_data_become_outlines_and_the_share_of_the_change_in_th
 def test_the_cards_of_the_models_are_shown_only_where_their_hash_is_that_of_the_run(run: Path, toy: Any) -> None:
     with open_result(run) as result:
         hashes = result.attrs["models"]
-    own = model_facts(hashes, str(toy.weights))
+    own = model_facts(hashes, str(toy.weights), {})
     assert [model.role for model in own] == ["diffusion", "guide", "checker", "judge"]
     assert ("architecture", "resnet10t") in own[3].facts and own[3].sha256 == hashes["judge"]
-    others = model_facts({"judge": "0" * 64}, str(toy.weights))
+    others = model_facts({"judge": "0" * 64}, str(toy.weights), {})
     assert others == [Facts("judge", "0" * 64, [("card", "not at hand")])]
 
 

@@ -108,9 +108,10 @@ def test_settings_of_the_drawing_are_searched_where_anything_may_be_drawn(exact_
 def test_the_start_comes_first_then_a_cheap_way_then_both_ways_of_editing(exact_cast: Cast) -> None:
     s = TuneSettings(ratio=0.2)
     ranges = space(s, exact_cast)
-    start, cheap, both = known(s, ranges, exact_cast)
+    start, cheap, both, drawn = known(s, ranges, exact_cast)
     assert start == {name: getattr(s, name) for name in ranges}
     assert cheap == {**start, "solver": "dpm++", "steps": 8} and both == {**start, "edit": AFTER}
+    assert drawn == {**start, "edit": "regenerate"}
     quick = TuneSettings(solver="dpm++", steps=8)
     again = known(quick, space(quick, exact_cast), exact_cast)
     assert len(again) == len(KNOWN), "what the start is already is not tried again"
@@ -118,7 +119,7 @@ def test_the_start_comes_first_then_a_cheap_way_then_both_ways_of_editing(exact_
     assert len(known(few, space(few, exact_cast), exact_cast)) == 1
     seen = {"validation": {"val_accuracy_by_level": {"0": 0.9, "10": 0.9, "50": 0.9}}}
     far = replace(exact_cast, guide=model(exact_cast.guide.net, "noisy-classifier", **seen))  # type: ignore[union-attr]
-    assert known(s, ranges, far) == [start, cheap, both, {**start, "depth": 0.5}]
+    assert known(s, ranges, far) == [start, cheap, both, drawn, {**start, "depth": 0.5}]
 
 
 def test_what_does_nothing_beside_the_rest_is_left_at_the_start() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cfdiff.errors import UserError
+from cfdiff.errors import UserError, first_line
 from cfdiff.models.adapters.diffusers_folder import BESIDE, Folder, open_folder, read_json, weight_files
 from cfdiff.models.adapters.diffusers_schedule import parametrisation_of, schedule_of
 from cfdiff.models.adapters.told import Told, check_classes
@@ -308,8 +308,7 @@ def _network(folder: Folder) -> nn.Module:
             output_loading_info=True,
         )
     except Exception as error:  # diffusers passes on whatever torch, safetensors and its own checks raise
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")
-        said = said.replace(str(folder.network), where)
+        said = first_line(error).replace(str(folder.network), where)
         raise UserError(
             f"diffusers cannot load {where} ({said}): its weights and its config.json do not belong together, or "
             f"{files[0].name} is damaged; copy the folder again."
