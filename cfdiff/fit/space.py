@@ -24,6 +24,17 @@ def autoencoder_of(shape: tuple[int, int, int]) -> dict[str, Any]:
     return {} if max(shape[:2]) <= FINE_UP_TO else {"widths": (48, 96)}
 
 
+def scaled_for_classifiers(size: tuple[int, ...]) -> dict[str, int]:
+    """Settings of classifiers of images or latents (h, w, ...): they see about 64 pixels a side, 128 of large ones.
+
+    timm's models halve what they see five times, so of 32 pixels one would be left; and work goes with the area.
+    """
+    side = max(size[:2])
+    if side <= 32:
+        return {"upsample": 2}
+    return {} if side < 128 else {"downsample": 2 if side <= FINE_UP_TO else 4}
+
+
 def seen_by_diffusion(space: str, shape: tuple[int, int, int]) -> tuple[int, int, int]:
     """(h, w, c) of images (H, W, C) in the space."""
     if space != "latent":

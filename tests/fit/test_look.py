@@ -12,7 +12,7 @@ from cfdiff.errors import UserError
 from cfdiff.fit.look import look
 from cfdiff.fit.pace import fitting_width
 from cfdiff.fit.settings import FitSettings
-from cfdiff.fit.space import fitting_space, seen_by_diffusion
+from cfdiff.fit.space import fitting_space, scaled_for_classifiers, seen_by_diffusion
 
 N = 120
 
@@ -73,6 +73,12 @@ def test_the_space_is_chosen_by_size_or_as_asked() -> None:
     assert seen_by_diffusion("pixel", (128, 128, 3)) == (128, 128, 3)
     assert seen_by_diffusion("latent", (128, 128, 3)) == (32, 32, 4)
     assert seen_by_diffusion("latent", (512, 512, 3)) == (64, 64, 4)
+
+
+def test_classifiers_see_what_costs_little_and_shows_enough() -> None:
+    seen = {side: scaled_for_classifiers((side, side, 1)) for side in (28, 32, 48, 64, 128, 256, 512)}
+    assert seen[28] == seen[32] == {"upsample": 2} and seen[48] == seen[64] == {}
+    assert seen[128] == seen[256] == {"downsample": 2} and seen[512] == {"downsample": 4}
 
 
 def test_too_little_time_for_a_first_model_is_said_with_what_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
