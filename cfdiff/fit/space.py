@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from cfdiff.models.autoencoder import AutoencoderConfig
@@ -27,11 +28,11 @@ def autoencoder_of(shape: tuple[int, int, int]) -> dict[str, Any]:
 def scaled_for_classifiers(size: tuple[int, ...]) -> dict[str, int]:
     """Settings of classifiers of images or latents (h, w, ...): they see about 64 pixels a side, 128 of large ones.
 
-    timm's models halve what they see five times, so of 32 pixels one would be left; and work goes with the area.
+    timm's models halve it five times: of 32 pixels one would be left, of 28 nothing. Work goes with the area.
     """
-    side = max(size[:2])
-    if side <= 32:
-        return {"upsample": 2}
+    least, side = min(size[:2]), max(size[:2])
+    if least <= 32:
+        return {"upsample": math.ceil(48 / least)}
     return {} if side < 128 else {"downsample": 2 if side <= FINE_UP_TO else 4}
 
 
