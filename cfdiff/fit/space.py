@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from cfdiff.models.autoencoder import AutoencoderConfig
@@ -22,6 +23,17 @@ def fitting_space(asked: str, shape: tuple[int, int, int]) -> str:
 def autoencoder_of(shape: tuple[int, int, int]) -> dict[str, Any]:
     """Settings of the autoencoder of images (H, W, C) that differ from the defaults."""
     return {} if max(shape[:2]) <= FINE_UP_TO else {"widths": (48, 96)}
+
+
+def scaled_for_classifiers(size: tuple[int, ...]) -> dict[str, int]:
+    """Settings of classifiers of images or latents (h, w, ...): they see about 64 pixels a side, 128 of large ones.
+
+    timm's models halve it five times: of 32 pixels one would be left, of 28 nothing. Work goes with the area.
+    """
+    least, side = min(size[:2]), max(size[:2])
+    if least <= 32:
+        return {"upsample": math.ceil(48 / least)}
+    return {} if side < 128 else {"downsample": 2 if side <= FINE_UP_TO else 4}
 
 
 def seen_by_diffusion(space: str, shape: tuple[int, int, int]) -> tuple[int, int, int]:

@@ -15,7 +15,7 @@ from cfdiff.doctor.lines import Report
 from cfdiff.edit.levels import fitting_depth, reach
 from cfdiff.fit.folder import FitFolder, State
 from cfdiff.fit.settings import FitSettings
-from cfdiff.fit.space import autoencoder_of
+from cfdiff.fit.space import autoencoder_of, scaled_for_classifiers, seen_by_diffusion
 from cfdiff.progress import Progress
 from cfdiff.roles import STEERING
 from cfdiff.train.result import TrainResult
@@ -120,8 +120,11 @@ def train(fit: Fit, role: str, minutes: float, progress: Progress) -> TrainResul
         wide: dict[str, Any] = {"width": fit.state.width, "condition": "class", "batch_size": batch, **latent}
         return train_diffusion(DiffusionSettings(**common, **wide), progress)
     kind: dict[str, Any] = {"noisy": role == "guide"}
+    seen: tuple[int, ...] = fit.source.shape
     if role in STEERING and latent:
         kind |= {**latent, "gain": 0.0, "shift": 0}  # so that each image is encoded once
+        seen = seen_by_diffusion(fit.state.space, fit.source.shape)
+    kind |= scaled_for_classifiers(seen)
     if role in ARCHITECTURES:
         kind["arch"] = ARCHITECTURES[role]
     return train_classifier(ClassifierSettings(**common, **kind), progress)

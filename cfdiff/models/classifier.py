@@ -34,7 +34,14 @@ class ClassifierConfig(BaseModel):
     channels: PositiveInt = 1
     size: tuple[PositiveInt, PositiveInt] = (48, 48)
     upsample: PositiveInt = Field(1, description="Bilinear enlargement before the network.")
+    downsample: PositiveInt = Field(1, description="Side of the patches whose mean the network sees.")
     noisy: bool = False
+
+    @property
+    def seen(self) -> tuple[int, int]:
+        """Height and width that the network sees."""
+        height, width = (side * self.upsample // self.downsample for side in self.size)
+        return height, width
 
 
 class Classifier(nn.Module):
@@ -65,6 +72,8 @@ class Classifier(nn.Module):
             x = torch.cat([x, plane.expand(-1, 1, *x.shape[2:])], dim=1)
         if self.config.upsample > 1:
             x = F.interpolate(x, scale_factor=self.config.upsample, mode="bilinear", align_corners=False)
+        if self.config.downsample > 1:
+            x = F.interpolate(x, scale_factor=1 / self.config.downsample, mode="area")
         return self.net(x.contiguous(memory_format=torch.channels_last))
 
 
@@ -85,7 +94,7 @@ def build_classifier(config: ClassifierConfig) -> Classifier:
     problem = _trial(net)
     if problem is None:
         return net
-    height, width = (side * config.upsample for side in config.size)
+    height, width = config.seen
     try:
         if "img_size" not in config.kwargs:
             told = config.model_copy(update={"kwargs": {**config.kwargs, "img_size": (height, width)}})
@@ -96,7 +105,7 @@ def build_classifier(config: ClassifierConfig) -> Classifier:
         pass  # it takes no such argument; the first problem says more
     raise UserError(
         f"timm's {config.arch!r} cannot take images of {height}x{width} pixels ({problem}): "
-        "enlarge them with --upsample, or choose another --arch."
+        "enlarge them with --upsample, shrink them with --downsample, or choose another --arch."
     )
 
 

@@ -45,6 +45,7 @@ def train_classifier(s: ClassifierSettings, progress: Progress | None = None) ->
         channels=channels,
         size=(height, width),
         upsample=s.upsample,
+        downsample=s.downsample,
         noisy=s.noisy,
     )
     schedule = (

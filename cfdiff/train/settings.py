@@ -139,6 +139,9 @@ class ClassifierSettings(TrainSettings):
         default_factory=dict, description="JSON: further arguments that shape it.", json_schema_extra=MODEL
     )
     upsample: PositiveInt = Field(1, description="Enlarge the images before the network.", json_schema_extra=MODEL)
+    downsample: PositiveInt = Field(
+        1, description="Shrink the images by this before the network.", json_schema_extra=MODEL
+    )
     pretrained: Path | None = Field(
         None, description="Local safetensors file with timm weights.", json_schema_extra=MODEL
     )

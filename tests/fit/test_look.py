@@ -12,7 +12,9 @@ from cfdiff.errors import UserError
 from cfdiff.fit.look import look
 from cfdiff.fit.pace import fitting_width
 from cfdiff.fit.settings import FitSettings
-from cfdiff.fit.space import fitting_space, seen_by_diffusion
+from cfdiff.fit.space import fitting_space, scaled_for_classifiers, seen_by_diffusion
+from cfdiff.fit.stages import ARCHITECTURES
+from cfdiff.models.classifier import ClassifierConfig, build_classifier
 
 N = 120
 
@@ -75,6 +77,13 @@ def test_the_space_is_chosen_by_size_or_as_asked() -> None:
     assert seen_by_diffusion("latent", (512, 512, 3)) == (64, 64, 4)
 
 
+def test_classifiers_see_what_costs_little_and_shows_enough() -> None:
+    seen = {side: scaled_for_classifiers((side, side, 1)) for side in (28, 32, 48, 64, 128, 256, 512)}
+    assert seen[28] == seen[32] == {"upsample": 2} == scaled_for_classifiers((28, 64, 1)) and seen[48] == seen[64] == {}
+    assert scaled_for_classifiers((8, 8, 4)) == {"upsample": 6}
+    assert seen[128] == seen[256] == {"downsample": 2} and seen[512] == {"downsample": 4}
+
+
 def test_too_little_time_for_a_first_model_is_said_with_what_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
@@ -99,3 +108,9 @@ def test_the_command_asks_for_the_data_and_has_the_spellings_of_the_others() -> 
     assert missing.exit_code == 2 and "DATA" in missing.output
     shown = CliRunner().invoke(app, ["fit", "--help"], env={"COLUMNS": "200"}).output
     assert "--json " in shown and "--minutes" in shown and "[default: 60.0]" in shown
+
+
+@pytest.mark.parametrize("size", [(8, 8), (16, 40), (28, 28), (34, 34), (64, 64), (128, 128), (512, 512)])
+@pytest.mark.parametrize("arch", sorted(set(ARCHITECTURES.values())))
+def test_the_architectures_of_a_fit_take_images_of_any_size(arch: str, size: tuple[int, int]) -> None:
+    build_classifier(ClassifierConfig(arch=arch, channels=3, size=size, **scaled_for_classifiers(size)))

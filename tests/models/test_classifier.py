@@ -38,6 +38,16 @@ def test_upsampling_reaches_the_network() -> None:
     assert seen == [(2, 1, 32, 32)]
 
 
+def test_downsampling_shows_the_network_the_means_of_patches() -> None:
+    net = build_classifier(config(downsample=2))
+    seen = []
+    net.net.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    x = torch.randn(2, 1, 16, 16)
+    net(x)
+    torch.testing.assert_close(seen[0], torch.nn.functional.avg_pool2d(x, 2), atol=1e-6, rtol=0)
+    assert net.config.seen == (8, 8)
+
+
 def test_an_unknown_model_is_answered_with_close_names() -> None:
     with pytest.raises(UserError, match=r"no model 'resnet10'; did you mean .*resnet1"):
         Classifier(config(arch="resnet10"))
