@@ -14,7 +14,7 @@ from cfdiff.edit.ladder import Rung, ladder, tau_of
 from cfdiff.edit.roles import Cast, probabilities
 from cfdiff.edit.settings import EditSettings
 from cfdiff.edit.strategy import Attempt, Batch, Counter, Strategy
-from cfdiff.edit.trim import changed_region, trimmed
+from cfdiff.edit.trim import changed_region, trimmed, without_needless_regions
 from cfdiff.engine import (
     Denoise,
     Guidance,
@@ -60,13 +60,15 @@ class Edits:
 
 @dataclass(frozen=True, eq=False)
 class Tried:
-    """Some images of a batch (`rows`), as read and as a try would save them (n, H, W, C), and where it may differ."""
+    """Some images of a batch (`rows`), as read and as a try would save them (n, H, W, C), where it may differ, and
+    whether that is a place that it drew anew."""
 
     rows: np.ndarray
     images: np.ndarray
     saved: np.ndarray
     finite: np.ndarray
     mask: Tensor | None
+    anew: bool
 
 
 class Editor:
@@ -175,7 +177,8 @@ class Editor:
         at least `accept`, a margin above 1/2 because the judge is another model. Several ways of editing follow one
         another, each for what those before did not get accepted, or all for every image ("auto"); of what is accepted
         the smallest change is kept. Where nothing is accepted, the smallest change that flips at all is kept, and where
-        none flips, the try that came closest. What flips is trimmed to the place that it takes (`trim`).
+        none flips, the try that came closest. What flips is trimmed to the place that it takes (`trim`), and
+        of places that were drawn anew the needless ones are left out.
 
         Args:
             masks: (B, H, W) bool, where the images may change, for the setting mask "data".
@@ -211,7 +214,7 @@ class Editor:
                     mask = changed_region(edited - x[here], self.s.mask_share)
                     edited, mask = self._attempt(strategy, pending, rung, batch, mask, best)
                 saved, finite = as_saved(images[pending], x[torch.from_numpy(pending)], edited)
-                made = Tried(pending, images[pending], saved, finite, mask)
+                made = Tried(pending, images[pending], saved, finite, mask, strategy.finds)
                 accepted = self._keep(best, score, made, target, ids, rung, tried, way)
                 pending, tried = pending[~accepted], tried + 1
             if strategy.saliency is not None and (self.every or len(self.ways) == 1):  # else some have none
@@ -261,6 +264,8 @@ class Editor:
                 wanted = np.minimum(hit[some], self.s.trim)
                 saved = saved.copy()
                 saved[some] = trimmed(tried.images[some], saved[some], sure, wanted)
+                if tried.anew:
+                    saved[some] = without_needless_regions(tried.images[some], saved[some], sure, wanted)
                 p[some], hit[some] = self._asked(saved[some], names[some], target)
             # Flips before those that do not; among flips the smaller change, among the others the closer.
             change = mean_change(tried.images, saved)

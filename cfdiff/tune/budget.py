@@ -64,7 +64,8 @@ class Budget:
             yield batch
 
     def rounds(self, rounds: Sequence[int]) -> Iterator[int]:
-        """The rounds of the starting settings: the first, and those for which there is time.
+        """The rounds of the starting settings: the first, those for which there is time, and as much of the next as there
+        is time for.
 
         The start is to be gone through here, and with the choice once more on held-out images; the rest of the time is
         for other trials.
@@ -73,4 +74,4 @@ class Budget:
         yield rounds[0]
         an_image = (self._now() - began) / rounds[0]
         most = (1 - SEARCHED) * self.left / (3 * an_image) if an_image else math.inf
-        yield from (images for images in rounds[1:] if images <= most)
+        yield from sorted({int(min(images, most)) for images in rounds[1:] if min(images, most) > rounds[0]})

@@ -193,8 +193,7 @@ def _picked(k: int, trials: Sequence[Trial], goal: Goal, log: Path) -> Trial:
 
 def _enough(rounds: Sequence[int], images: int) -> list[int]:
     """The rounds that it takes to see as many images as the start has seen."""
-    before = [r for r in rounds if r < images]
-    return [*before, *rounds[len(before) : len(before) + 1]]
+    return [*(r for r in rounds if r < images), images]
 
 
 def _warnings(

@@ -10,7 +10,7 @@ import torch
 from cfdiff.data.values import as_saved, to_model
 from cfdiff.edit.editor import Editor
 from cfdiff.edit.strategy import Attempt
-from cfdiff.edit.trim import GROW, SHARES, changed_region, trimmed
+from cfdiff.edit.trim import GROW, SHARES, changed_region, regions, trimmed, without_needless_regions
 
 
 def pairs(n: int, dtype: Any = np.uint8, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
@@ -103,3 +103,51 @@ def test_without_who_accepts_nothing_is_trimmed(exact_cast: Any, exact_images: A
     images = exact_images(2)
     a, b = (Editor(blind, edit_settings(trim=t, **settings)).edit(images, ["a", "b"], 1) for t in (0, 0.95))
     assert a.counterfactual.tobytes() == b.counterfactual.tobytes()
+
+
+def spots(n: int, dtype: Any = np.uint8) -> tuple[np.ndarray, np.ndarray, list[tuple[slice, slice]]]:
+    """Images, edits of them with three darker spots and a tone of one gray level about each, and the spots."""
+    rng = np.random.default_rng(1)
+    images = rng.integers(100, 200, (n, 32, 32, 1))
+    places = [np.s_[4:8, 4:8], np.s_[20:23, 5:9], np.s_[10:14, 22:26]]
+    edits = images + 1
+    for place in places:
+        edits[:, *place] = images[:, *place] - 90
+    scale = 1 if dtype == np.uint8 else 255
+    return (images / scale).astype(dtype), (edits / scale).astype(dtype), places
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_of_several_places_only_those_that_convince_stay(dtype: Any) -> None:
+    images, edits, places = spots(4, dtype)
+    needs = [{0}, {0, 2}, {0, 1, 2}, {1}]
+
+    def sure(rows: np.ndarray, less: np.ndarray) -> np.ndarray:
+        def done(row: int, image: np.ndarray) -> float:
+            there = {k for k, place in enumerate(places) if np.array_equal(image[place], edits[row][place])}
+            return len(there & needs[row]) / len(needs[row])
+
+        return np.array([done(row, image) for row, image in zip(rows, less, strict=True)])
+
+    found = without_needless_regions(images, edits, sure, np.full(4, 0.9))
+    for row in range(4):
+        for k, place in enumerate(places):
+            kept = edits if k in needs[row] else images
+            assert found[row][place].tobytes() == kept[row][place].tobytes()
+    assert found.dtype == images.dtype
+
+
+def test_of_places_that_are_all_needless_one_stays_and_where_nothing_may_go_all_stay() -> None:
+    images, edits, places = spots(2)
+    found = without_needless_regions(images, edits, lambda rows, less: np.ones(len(rows)), np.full(2, 0.9))
+    assert [len(regions(*pair)) for pair in zip(images, found, strict=True)] == [1, 1]
+    found = without_needless_regions(images, edits, lambda rows, less: np.zeros(len(rows)), np.full(2, 0.9))
+    assert found.tobytes() == edits.tobytes()
+
+
+def test_the_regions_of_an_image_part_it() -> None:
+    images, edits, places = spots(1)
+    found = regions(images[0], edits[0])
+    assert np.sum(found, axis=0).tolist() == np.ones((32, 32)).tolist()
+    assert sorted(sum(place[where].all() for where in places) for place in found) == [1, 1, 1]
+    assert len(regions(images[0], images[0])) == 0
