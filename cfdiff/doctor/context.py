@@ -84,8 +84,9 @@ class Context:
     @cached_property
     def z0(self) -> Tensor:
         """The images in the space of the diffusion model, or where there is none in that of the guide."""
-        model = self.fitting.get("diffusion") or self.fitting["guide"]
-        return self.batches(model.space.encode, self.x0)
+        alone = None if "diffusion" in self.models else self.fitting.get("guide")
+        space = self.cast.space if alone is None else alone.space
+        return self.batches(space.encode, self.x0)
 
     @cached_property
     def labels(self) -> np.ndarray:
