@@ -64,8 +64,8 @@ class Budget:
             yield batch
 
     def rounds(self, rounds: Sequence[int]) -> Iterator[int]:
-        """The rounds of the starting settings: the first, those for which there is time, and as much of the next as there
-        is time for.
+        """The rounds of the starting settings: the first, those for which there is time, and as much of the
+        next as there is time for.
 
         The start is to be gone through here, and with the choice once more on held-out images; the rest of the time is
         for other trials.
