@@ -12,6 +12,9 @@ from cfdiff.tune.trial import Outcome
 
 SEARCHED = 0.5
 """Share of the time that is for trials other than the start."""
+COMPARED = 3
+"""Where minutes are given, one in so many images as a trial sees is for the comparison on held-out images: another
+trial finds more than a surer figure of the choice, and whoever gives minutes measures it on test images anyway."""
 
 
 class OutOfTime(Exception):
@@ -31,6 +34,10 @@ class Budget:
     def left(self) -> float:
         """Seconds to the end."""
         return self._until - self._now()
+
+    def compared(self, images: int) -> int:
+        """Held-out images a direction of the comparison, where a trial sees `images`."""
+        return images if math.isinf(self._until) else math.ceil(images / COMPARED)
 
     def keep(self, calls: float) -> None:
         """From now on no batch of a trial begins that would leave less than `calls` calls of the network take."""

@@ -63,7 +63,7 @@ def tune(s: TuneSettings, progress: Progress = silent) -> TuneResult:
     if s.pick is None:
         trials = search(s, cast, halves, rounds, ranges, goal, log, budget, progress)
         best = choose(trials, goal)
-        images = _enough(rounds, trials[0].images)[-1]
+        images = budget.compared(trials[0].images)
         held_out = on_held_out(s, cast, halves.held_out, trials[0], best, images, who, budget, progress)
     else:
         trials = log.load(force=False)
@@ -127,7 +127,8 @@ def search(
         trials.append(run_trial(0, first[0], measure, budget.rounds(rounds), goal, None))
         log.save(trials)
     rounds = _enough(rounds, trials[0].images)
-    held_out = sum(min(len(pictures), rounds[-1]) for pictures in halves.held_out.values())
+    compared = budget.compared(rounds[-1])
+    held_out = sum(min(len(pictures), compared) for pictures in halves.held_out.values())
     while len(trials) < s.trials:
         budget.keep(held_out * (trials[0].calls + leader(trials, goal).calls))
         if budget.out:
