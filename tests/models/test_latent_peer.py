@@ -36,17 +36,19 @@ def test_a_latent_ddim_sample_is_theirs(tmp_path: Path, shift: float | None, ste
     torch.testing.assert_close(got, theirs, rtol=1e-3, atol=1e-4)
 
 
-def test_the_scaling_factor_of_the_folder_is_what_decoding_divides_by(tmp_path: Path) -> None:
-    folder = pipelines.latent_pipeline(tmp_path / "pipe")
-    z = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    before = ours(folder, z, 5)
+def test_a_folder_of_another_scaling_factor_is_another_space_and_still_theirs(tmp_path: Path) -> None:
+    folder = pipelines.latent_pipeline(tmp_path / "pipe", shift=None)
     config = folder / "vae" / "config.json"
+    x = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    z = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    before = load_diffusion(folder)
+    wanted = before.space.encode(x) / 2
     config.write_text(json.dumps({**json.loads(config.read_text()), "scaling_factor": 0.35}))
-    after = ours(folder, z, 5)
-    assert not torch.allclose(before, after, atol=1e-3)
-    torch.testing.assert_close(
-        after, pipelines.LatentPipeline.from_pretrained(folder).sample(z, 5), rtol=1e-3, atol=1e-4
-    )
+    after = load_diffusion(folder)
+    assert after.card.space != before.card.space and after.sha256 != before.sha256
+    torch.testing.assert_close(after.space.encode(x), wanted)
+    theirs = pipelines.LatentPipeline.from_pretrained(folder).sample(z, 5)
+    torch.testing.assert_close(ours(folder, z, 5), theirs, rtol=1e-3, atol=1e-4)
 
 
 def test_encoding_is_the_mean_of_their_posterior_scaled(tmp_path: Path) -> None:
