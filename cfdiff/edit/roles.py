@@ -212,9 +212,10 @@ def _check_model(model: Model, role: str, source: Source, tiles: Tiles | None) -
     name, shape = source.name, source.shape
     if tiles is not None and (shape := tiles.shape(shape)) != source.shape:
         name = f"{name}, cut into tiles,"
-    misfit = shape_misfit(name, shape, who, takes := model.takes(shape))
-    if misfit is not None and (advice := tile_advice(source.shape, takes)) is not None:
-        misfit = misfit._replace(advice=advice)
+    takes = model.takes(shape)
+    misfit = shape_misfit(name, shape, who, takes)
+    if misfit is not None and role == "diffusion" and (advice := tile_advice(source.shape, takes)) is not None:
+        misfit = misfit._replace(advice=advice)  # where that one fits and another does not, the models are of two sizes
     misfit = misfit or class_misfit(source.name, source.classes, who, model.card.data.get("classes"))
     if misfit is not None:
         raise misfit.error
