@@ -28,6 +28,7 @@ OUTPUT: dict[str, Any] = {"panel": "Output"}
 PATH: dict[str, Any] = {"panel": "Noise path"}
 GUIDANCE: dict[str, Any] = {"panel": "Guidance"}
 REGENERATE: dict[str, Any] = {"panel": "Regenerate"}
+TILES: dict[str, Any] = {"panel": "Tiles"}
 RUN: dict[str, Any] = {"panel": "Run"}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from cfdiff.bag.plan import choose
 from cfdiff.bag.setup import Setup
-from cfdiff.edit.editor import Editor
+from cfdiff.edit.tiling import ImageEditor, editor_of, tiles_of
 from cfdiff.edit.verdicts import edit_arrays
 from cfdiff.errors import UserError
 from cfdiff.progress import Progress
@@ -48,9 +48,12 @@ def edit_instances(setup: Setup, parts: BagParts, progress: Progress | None = No
         UserError: with `on_fail` error, when an instance does not flip.
     """
     s, rank_strata = setup.s, setup.instances.strata
-    flip = Editor(setup.cast, s.model_copy(update={"retries": 0}) if s.on_fail == "keep" else s)
+    tiles = tiles_of(s)
+    first = s.model_copy(update={"retries": 0}) if s.on_fail == "keep" else s
+    flip = editor_of(setup.cast, first, tiles, s.every_tile)
     # In the closed loop a sham would stop before it began, as the checker is sure of its class already.
-    sham = Editor(setup.cast, s.model_copy(update={"closed_loop": False, "retries": 0}))
+    to_itself = s.model_copy(update={"closed_loop": False, "retries": 0})
+    sham = editor_of(setup.cast, to_itself, tiles, s.every_tile)
     done: dict[Item, int] = {}
     failed: set[Item] = set()
     files: list[Path] = []
@@ -115,7 +118,13 @@ def _length(path: Path) -> int:
 
 
 def _round(
-    setup: Setup, parts: BagParts, name: str, items: list[Item], flip: Editor, sham: Editor, progress: Progress | None
+    setup: Setup,
+    parts: BagParts,
+    name: str,
+    items: list[Item],
+    flip: ImageEditor,
+    sham: ImageEditor,
+    progress: Progress | None,
 ) -> Path:
     """One run in parts over `items`; the file it ends in."""
     ids, labels = setup.source.ids, setup.instances.labels
@@ -139,7 +148,7 @@ def report(run: RunParts, n: int, name: str, progress: Progress | None) -> None:
         progress(name, n - sum(stop - start for start, stop in run.missing()), n)
 
 
-def edit_items(setup: Setup, items: list[Item], flip: Editor, sham: Editor) -> dict[str, np.ndarray]:
+def edit_items(setup: Setup, items: list[Item], flip: ImageEditor, sham: ImageEditor) -> dict[str, np.ndarray]:
     """The arrays of one part (store.schema.SCHEMA): read, edit, judge."""
     rows, goals = (np.array(column) for column in zip(*items, strict=True))
     own = setup.instances.labels[rows] == goals

@@ -8,11 +8,12 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveInt
 
 from cfdiff.edit.settings import EditSettings
+from cfdiff.edit.tile_settings import TileSettings
 from cfdiff.registry import POLICIES, OneOf
 from cfdiff.settings import PLACES, DataSettings
 
 
-class BagSettings(EditSettings, DataSettings):
+class BagSettings(EditSettings, TileSettings, DataSettings):
     """cfdiff bag."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)

@@ -15,6 +15,7 @@ from cfdiff.data.open import open_source
 from cfdiff.data.source import Source
 from cfdiff.data.values import to_model
 from cfdiff.edit.roles import Cast, load_cast, model_paths, probabilities
+from cfdiff.edit.tiling import tiles_of
 from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import Model
 from cfdiff.models.foreign import classes_of
@@ -57,7 +58,7 @@ def set_up(s: BagSettings) -> Setup:
     if s.select.startswith("ids:"):
         listed = read_ids(s.select.removeprefix("ids:"), "--select", source.ids, source.name)
     strata = None if s.stratify is None else source.column(s.stratify)
-    cast = load_cast(s, s.data, source)
+    cast = load_cast(s, s.data, source, tiles_of(s))
     _check_models(s, cast)
 
     labels, label_from = _labels(s, source, cast)
@@ -118,6 +119,13 @@ def _check_options(s: BagSettings) -> None:
             )
         if s.mask != "none" or s.exact:
             raise UserError("--mode joint takes neither --mask nor --exact: leave them out, or use --mode instance.")
+        if s.tile is not None:
+            raise UserError("--mode joint takes whole images only: leave out --tile, or use --mode instance.")
+    if s.tile is not None and s.export is not None and s.features is None:
+        raise UserError(
+            "--export takes the judge's features, and with --tile that sees tiles only: name a timm model with "
+            "--features."
+        )
     if s.feature_weights is not None and s.features is None:
         raise UserError("--feature-weights are those of a timm model: name it with --features.")
 

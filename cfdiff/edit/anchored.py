@@ -19,10 +19,11 @@ from cfdiff.engine import NoiseSchedule, Trajectory
 class Anchored:
     """Tries on one batch. A path is encoded once for all rungs of its depth, for the images that still climb then."""
 
+    finds = False
+
     def __init__(self, editor: Editor, batch: Batch) -> None:
         self.editor, self.batch = editor, batch
         self.rungs: Sequence[Rung] = editor.rungs
-        self.finds = False
         self.saliency: Tensor | None = None
         self.depth: float | None = None
         self.path: Trajectory | None = None

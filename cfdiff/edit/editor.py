@@ -57,6 +57,23 @@ class Edits:
     edit: np.ndarray
     saliency: np.ndarray | None = None
 
+    @classmethod
+    def none(cls, images: np.ndarray, accepting: bool, ways: Sequence[str]) -> Edits:
+        """Images (N, H, W, C) before any try; `accepting`: there is somebody who accepts."""
+        n = len(images)
+        return cls(
+            images.copy(),
+            np.zeros((n, 2), np.float32) if accepting else None,
+            np.zeros(n, np.float32),
+            np.zeros(n, np.float32),
+            np.zeros(n, np.int16),
+            np.zeros(n, np.int32),
+            np.zeros(n, np.int32),
+            None,
+            np.zeros(n, bool),
+            np.full(n, ways[0], dtype=f"U{max(map(len, ways))}"),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Tried:
@@ -84,6 +101,13 @@ class Editor:
         self.tau(s.depth)  # an impossible depth or step count is said before any computation
         for way in self.ways:
             EDITS[way].check(cast.schedule, s)
+
+    @property
+    def looks(self) -> bool:
+        """Whether every edit comes with a map of where the class stands: a way looks for it, and no image is left out
+        because a way before it was enough."""
+        finds = any(getattr(EDITS[way], "finds", False) for way in self.ways)
+        return finds and not self.s.unguided and (self.every or len(self.ways) == 1)
 
     def tau(self, depth: float) -> list[int]:
         """The levels for `depth`: deeper rungs keep the number of steps."""
@@ -184,18 +208,7 @@ class Editor:
             masks: (B, H, W) bool, where the images may change, for the setting mask "data".
         """
         n, device, space = len(images), self.cast.device, self.cast.space
-        best = Edits(
-            images.copy(),
-            None if self.cast.accepting is None else np.zeros((n, 2), np.float32),
-            np.zeros(n, np.float32),
-            np.zeros(n, np.float32),
-            np.zeros(n, np.int16),
-            np.zeros(n, np.int32),
-            np.zeros(n, np.int32),
-            None,
-            np.zeros(n, bool),
-            np.full(n, self.ways[0], dtype=f"U{max(map(len, self.ways))}"),
-        )
+        best = Edits.none(images, self.cast.accepting is not None, self.ways)
         score = np.full((n, 2), -np.inf)
         x = to_model(images).to(device)
         z = space.encode(x)
@@ -217,7 +230,7 @@ class Editor:
                 made = Tried(pending, images[pending], saved, finite, mask, strategy.finds)
                 accepted = self._keep(best, score, made, target, ids, rung, tried, way)
                 pending, tried = pending[~accepted], tried + 1
-            if strategy.saliency is not None and (self.every or len(self.ways) == 1):  # else some have none
+            if strategy.saliency is not None and self.looks:
                 best.saliency = strategy.saliency.cpu().numpy().astype(np.float32)
         if best.mask is None and len(self.ways) > 1:  # other batches have one
             best.mask = np.ones(best.counterfactual.shape[:3], bool)
@@ -253,20 +266,20 @@ class Editor:
             better, accepted = np.ones(len(rows), bool), finite
         else:
             names = np.array(ids)[rows]
-            p, hit = self._asked(saved, names, target)
+            p, hit = self.asked(saved, names, target)
             hit = np.where(finite, hit, -np.inf)  # a try that is not finite is worse than any other
             accepted = hit >= self.accept
             if self.s.trim and len(some := np.flatnonzero(hit > 0.5)):
 
                 def sure(which: np.ndarray, less: np.ndarray) -> np.ndarray:
-                    return self._asked(less, names[some[which]], target)[1]
+                    return self.asked(less, names[some[which]], target)[1]
 
                 wanted = np.minimum(hit[some], self.s.trim)
                 saved = saved.copy()
                 saved[some] = trimmed(tried.images[some], saved[some], sure, wanted)
                 if tried.anew:
                     saved[some] = without_needless_regions(tried.images[some], saved[some], sure, wanted)
-                p[some], hit[some] = self._asked(saved[some], names[some], target)
+                p[some], hit[some] = self.asked(saved[some], names[some], target)
             # Flips before those that do not; among flips the smaller change, among the others the closer.
             change = mean_change(tried.images, saved)
             flips = accepted | (hit > 0.5)
@@ -288,7 +301,7 @@ class Editor:
             best.mask[kept] = True
         return accepted
 
-    def _asked(self, saved: np.ndarray, ids: Sequence[str], target: int) -> tuple[np.ndarray, np.ndarray]:
+    def asked(self, saved: np.ndarray, ids: Sequence[str], target: int) -> tuple[np.ndarray, np.ndarray]:
         """What who accepts says of saved images: p (n, 2), and of the target, smoothed if the settings say so, (n,)."""
         assert self.cast.accepting is not None
         p = probabilities(self.cast.accepting, to_model(saved).to(self.cast.device)).numpy()

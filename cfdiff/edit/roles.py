@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from cfdiff.edit.levels import fitting_depth, reach
 from cfdiff.edit.recipe import weights_name
 from cfdiff.edit.settings import EditSettings
 from cfdiff.engine import NoiseSchedule
+from cfdiff.engine.tiles import Tiles
 from cfdiff.errors import UserError
 from cfdiff.models.bundled import role_files, weights_folder
 from cfdiff.models.checkpoint import PIXELS, Model, load_diffusion, load_model
@@ -121,7 +122,7 @@ def log_prob_of(model: Model, x0: Tensor) -> Tensor:
     Of one that knows further classes they do not sum to 1: p of a class is then its share of all, so that p > 1/2 is
     more than all the others have together.
     """
-    return F.log_softmax(model.net(x0).float(), dim=1)[:, :2]
+    return F.log_softmax(model.logits(x0).float(), dim=1)[:, :2]
 
 
 @torch.no_grad()
@@ -136,14 +137,16 @@ def probabilities(model: Model, x0: Tensor, batch: int = 256, exact: bool = True
     if exact:
         torch.set_num_threads(1)
     try:
-        return torch.cat([F.softmax(model.net(some).float(), dim=1)[:, :2] for some in x0.split(batch)]).cpu()
+        return torch.cat([F.softmax(model.logits(some).float(), dim=1)[:, :2] for some in x0.split(batch)]).cpu()
     finally:
         if exact:
             torch.set_num_threads(threads)
 
 
-def load_cast(s: EditSettings, data: str, source: Source) -> Cast:
+def load_cast(s: EditSettings, data: str, source: Source, tiles: Tiles | None = None) -> Cast:
     """Load the models that the settings name, or the bundled ones of the data set, and check that all fit.
+
+    With `tiles` they are to fit the tiles of the images, and what they say of an image is what they say of its tiles.
 
     Raises:
         UserError: a model is missing or unreadable, or does not fit the images, the schedule or the classes.
@@ -155,8 +158,9 @@ def load_cast(s: EditSettings, data: str, source: Source) -> Cast:
     for role in ROLES:
         found = [load_role(path, role, device) for path in model_paths(s, data, role)]
         for model in found:
-            _check_model(model, role, source)
-        models[role] = ensemble(found)
+            _check_model(model, role, source, tiles)
+        one = ensemble(found)
+        models[role] = one if one is None else replace(one, tiles=tiles)
     if not at_home(models["diffusion"], models["guide"]) and not s.guide and not _asks_guide(s):
         models["guide"] = None  # it came along with the others' folder, and nothing asks it
     cast = Cast(**models, device=device, precision=s.precision)  # type: ignore[arg-type]
@@ -203,14 +207,27 @@ def model_paths(s: EditSettings, data: str, role: str) -> tuple[ModelFile, ...]:
     return paths
 
 
-def _check_model(model: Model, role: str, source: Source) -> None:
+def _check_model(model: Model, role: str, source: Source, tiles: Tiles | None) -> None:
     who = f"the {role} model {model.name!r}"
-    misfit = shape_misfit(source.name, source.shape, who, model.takes(source.shape)) or class_misfit(
-        source.name, source.classes, who, model.card.data.get("classes")
-    )
+    name, shape = source.name, source.shape
+    if tiles is not None and (shape := tiles.shape(shape)) != source.shape:
+        name = f"{name}, cut into tiles,"
+    takes = model.takes(shape)
+    misfit = shape_misfit(name, shape, who, takes)
+    if misfit is not None and role == "diffusion" and (advice := tile_advice(source.shape, takes)) is not None:
+        misfit = misfit._replace(advice=advice)  # where that one fits and another does not, the models are of two sizes
+    misfit = misfit or class_misfit(source.name, source.classes, who, model.card.data.get("classes"))
     if misfit is not None:
         raise misfit.error
-    check_images(model, source.shape, steers=role in STEERING)
+    check_images(model, shape, steers=role in STEERING)
+
+
+def tile_advice(images: tuple[int, int, int], takes: tuple[int, int, int]) -> str | None:
+    """What to do about images (H, W, C) that are larger than a model takes, in tiles or else; None for others."""
+    height, width, channels = takes
+    if channels != images[2] or height != width or min(images[:2]) < height:
+        return None
+    return f"translate or bag them in tiles (--tile {height}), or convert them (cfdiff data convert --size {height})"
 
 
 def at_home(diffusion: Model | None, guide: Model | None) -> bool:

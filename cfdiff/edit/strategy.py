@@ -70,7 +70,7 @@ class Strategy(Protocol):
 
     Attributes:
         rungs: what it tries, weakest first.
-        finds: it looks for the place itself, so that `--mask auto` is not for it.
+        finds: it looks for the place itself, so that `--mask auto` is not for it; true of the class, not of a batch.
         saliency: (B, H, W) in [0, 1], what it looked by; None where it does not look.
     """
 

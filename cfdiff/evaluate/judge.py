@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +11,14 @@ import torch
 from cfdiff.data.match import class_misfit, shape_misfit
 from cfdiff.data.values import to_model
 from cfdiff.edit.roles import probabilities
+from cfdiff.edit.tiling import tiles_of
 from cfdiff.errors import UserError
-from cfdiff.evaluate.origin import bundled_data
+from cfdiff.evaluate.origin import bundled_data, tiling
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.models.bundled import WEIGHTS, role_file, weights_folder
 from cfdiff.models.checkpoint import Model
 from cfdiff.models.foreign import check_images, load_classifier
+from cfdiff.models.given import ModelFile
 from cfdiff.roles import file_hashes
 from cfdiff.store.runs import Run
 
@@ -52,7 +54,7 @@ def find_judges(s: EvaluateSettings, run: Run, device: torch.device) -> tuple[Ju
     """
     own = run.models.get("judge")
     if s.judge:
-        models = [load_classifier(path, device) for path in s.judge]
+        models = [_load(path, device, run) for path in s.judge]
         twins = [model.name for i, model in enumerate(models) if any(_same(model, m) for m in models[:i])]
         if twins:
             raise UserError(
@@ -64,7 +66,7 @@ def find_judges(s: EvaluateSettings, run: Run, device: torch.device) -> tuple[Ju
     path = _judge_file(s.weights, bundled_data(run))
     if path is None:
         return ()
-    model = load_classifier(path, device)
+    model = _load(path, device, run)
     fault = _fault(model, own, run)
     if fault is None:
         return (Judge(model, device, another=model.sha256 != own),)
@@ -76,6 +78,11 @@ def find_judges(s: EvaluateSettings, run: Run, device: torch.device) -> tuple[Ju
 def role_of(number: int) -> str:
     """The name of the judge that was named as number 0, 1, ... in figures and files: "judge", "judge_2", ..."""
     return "judge" if number == 0 else f"judge_{number + 1}"
+
+
+def _load(path: ModelFile, device: torch.device, run: Run) -> Model:
+    """A judge that sees images as the run's own models did: whole, or their tiles."""
+    return replace(load_classifier(path, device), tiles=tiles_of(tiling(run)))
 
 
 def _fault(model: Model, own: str | None, run: Run) -> str | None:
@@ -94,7 +101,7 @@ def _fault(model: Model, own: str | None, run: Run) -> str | None:
         )
     if misfit := class_misfit(run.path.name, run.classes, who, model.card.data.get("classes")):
         return f"{misfit.sentence}: name a judge with the run's classes."
-    check_images(model, run.shape, steers=False)
+    check_images(model, run.shape if model.tiles is None else model.tiles.shape(run.shape), steers=False)
     return None
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from cfdiff.data.bundled import BUNDLED
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source
+from cfdiff.edit.tile_settings import TileSettings
 from cfdiff.errors import UserError
 from cfdiff.store.runs import Run
 
@@ -55,6 +56,11 @@ def rows_of(run: Run, source: Source, batch: int) -> np.ndarray:
                 "give the data that the run was made from."
             )
     return rows
+
+
+def tiling(run: Run) -> TileSettings:
+    """How the run cut its images into tiles; older files do not say, and were of whole images."""
+    return TileSettings(**{name: run.settings[name] for name in TileSettings.model_fields if name in run.settings})
 
 
 def as_source(run: Run) -> Source:

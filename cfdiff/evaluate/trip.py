@@ -7,19 +7,19 @@ from collections.abc import Callable
 import numpy as np
 
 from cfdiff.data.values import unit
-from cfdiff.edit.editor import Editor
 from cfdiff.edit.roles import Cast, load_cast
 from cfdiff.edit.settings import EditSettings
+from cfdiff.edit.tiling import ImageEditor, editor_of, tiles_of
 from cfdiff.errors import UserError
 from cfdiff.evaluate.judge import Judge
-from cfdiff.evaluate.origin import as_source, bundled_data
+from cfdiff.evaluate.origin import as_source, bundled_data, tiling
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.metrics import minimality
 from cfdiff.roles import ROLES
 from cfdiff.store.runs import Run
 
 
-def the_way_back(s: EvaluateSettings, run: Run) -> Editor:
+def the_way_back(s: EvaluateSettings, run: Run) -> ImageEditor:
     """An editor with the settings and the models that made the run.
 
     Raises:
@@ -31,7 +31,8 @@ def the_way_back(s: EvaluateSettings, run: Run) -> Editor:
     if s.weights is None and bundled_data(run) is None:
         raise UserError(f"--round-trip needs the models that made {run.path.name}: name their folder with --weights.")
     settings = EditSettings(**{**kept, "weights": s.weights, "device": s.device, "threads": s.threads})
-    cast: Cast = load_cast(settings, bundled_data(run) or run.settings["data"], as_source(run))
+    cut = tiling(run)
+    cast: Cast = load_cast(settings, bundled_data(run) or run.settings["data"], as_source(run), tiles_of(cut))
     for role in ROLES:
         here, own = cast.hashes.get(role), run.models.get(role)
         if role != "judge" and here != own:
@@ -39,11 +40,11 @@ def the_way_back(s: EvaluateSettings, run: Run) -> Editor:
                 f"The {role} at hand is not the one that made {run.path.name} (another sha256): name the folder of its "
                 "models with --weights."
             )
-    return Editor(cast, settings)
+    return editor_of(cast, settings, tiles_of(cut), cut.every_tile)
 
 
 def round_trip(
-    run: Run, editor: Editor, judge: Judge | None, batch: int, done: Callable[[int], None]
+    run: Run, editor: ImageEditor, judge: Judge | None, batch: int, done: Callable[[int], None]
 ) -> dict[str, np.ndarray]:
     """(N,) mean |x - x''|; with a judge, its p(target | x'')."""
     change, verdict = np.zeros(len(run)), np.zeros(len(run))

@@ -18,15 +18,17 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from cfdiff.engine.process import PARAMETRISATIONS, Parametrisation
 from cfdiff.engine.schedule import NoiseSchedule
+from cfdiff.engine.tiles import Tiles
 from cfdiff.errors import UserError
 from cfdiff.files import atomic
 from cfdiff.models.classifier import refuse_pickle
 from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.space import Space
+from cfdiff.models.tiled import most_positive
 from cfdiff.registry import DENOISERS, NETWORKS, SPACES
 from cfdiff.version import __version__
 
@@ -76,13 +78,18 @@ class Card:
 
 @dataclass(frozen=True)
 class Model:
-    """A network in eval mode with its card, the sha256 of its file, a name for messages, and where it lies."""
+    """A network in eval mode with its card, the sha256 of its file, a name for messages, and where it lies.
+
+    Attributes:
+        tiles: how images are cut that are larger than it takes; None where they are not.
+    """
 
     net: nn.Module
     card: Card
     sha256: str
     name: str
     path: Path | None = None
+    tiles: Tiles | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -99,9 +106,16 @@ class Model:
         return next(chain(self.net.parameters(), self.net.buffers())).device
 
     def takes(self, images: tuple[int, int, int]) -> tuple[int, int, int]:
-        """`images` (H, W, C) themselves where it takes such; else what it takes. A described classifier resizes."""
+        """`images` (H, W, C) themselves where it takes such, whole or by its tiles; else what it takes. A described
+        classifier resizes."""
+        seen = images if self.tiles is None else self.tiles.shape(images)
         fits = getattr(self.net, "takes", None)
-        found: tuple[int, int, int] = self.shape if fits is None else fits(images)
+        found: tuple[int, int, int] = self.shape if fits is None else fits(seen)
+        return images if found == seen else found
+
+    def logits(self, x0: Tensor) -> Tensor:
+        """(B, K) of a clean classifier for images (B, C, H, W) in [-1, 1], of larger ones by their tiles."""
+        found: Tensor = self.net(x0) if self.tiles is None else most_positive(self.net, x0, self.tiles)
         return found
 
     @cached_property

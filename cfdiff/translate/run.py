@@ -11,9 +11,9 @@ import numpy as np
 
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source, class_index, require_masks
-from cfdiff.edit.editor import Editor
 from cfdiff.edit.recall import real_images, recall
 from cfdiff.edit.roles import Cast, load_cast
+from cfdiff.edit.tiling import ImageEditor, editor_of, tiles_of
 from cfdiff.edit.verdicts import edit_arrays
 from cfdiff.errors import UserError
 from cfdiff.figures.panel import FORMATS
@@ -46,9 +46,10 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> Transla
     _check_preview(s.preview)
     if s.mask == "data":
         require_masks(source, "--mask data")
-    cast = load_cast(s, s.data, source)
+    tiles = tiles_of(s)
+    cast = load_cast(s, s.data, source, tiles)
     _check_preview_models(s, cast)
-    editor = Editor(cast, s)
+    editor = editor_of(cast, s, tiles, s.every_tile)
     settings = {**resolved(s, source), **cast.facts}
     seconds = None
     if s.force or s.preview is None or not is_result_of(out, settings, len(source)):
@@ -63,7 +64,7 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> Transla
 
 def _compute(
     parts: RunParts,
-    editor: Editor,
+    editor: ImageEditor,
     s: TranslateSettings,
     source: Source,
     target: int,
@@ -120,7 +121,7 @@ def select_images(s: TranslateSettings) -> Selected:
 
 
 def translate_batch(
-    editor: Editor, s: TranslateSettings, source: Source, rows: np.ndarray, target: int
+    editor: ImageEditor, s: TranslateSettings, source: Source, rows: np.ndarray, target: int
 ) -> dict[str, np.ndarray]:
     """Read, edit, judge: the arrays of one part (store.schema.SCHEMA)."""
     cast = editor.cast

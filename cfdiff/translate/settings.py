@@ -7,10 +7,11 @@ from pathlib import Path
 from pydantic import ConfigDict, Field, PositiveInt
 
 from cfdiff.edit.settings import EditSettings
+from cfdiff.edit.tile_settings import TileSettings
 from cfdiff.settings import DATA, OUTPUT, DataSettings
 
 
-class TranslateSettings(EditSettings, DataSettings):
+class TranslateSettings(EditSettings, TileSettings, DataSettings):
     """cfdiff translate."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)

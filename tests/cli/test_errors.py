@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from cfdiff.cli import app as program
 from cfdiff.engine import NoiseSchedule
 
 Refused = Callable[..., str]
@@ -30,31 +29,6 @@ def _toys() -> ModuleType:
 
 
 toys = _toys()
-
-
-@pytest.fixture
-def refused(toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
-    """Give `translate` these options (over good ones; None leaves one out) and get the sentence that it says."""
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-
-    def run(*arguments: Any, **options: Any) -> str:
-        usual = {"data": toy.data, "weights": toy.weights, "out": work / "run.h5", "device": "cpu", "steps": 3}
-        given = {key.strip("_").replace("_", "-"): value for key, value in {**usual, **options}.items()}
-        words = [f"--{key}={value}" for key, value in given.items() if value is not None]
-        before = sorted(work.rglob("*"))
-        monkeypatch.setattr(sys, "argv", ["cfdiff", "translate", *words, *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            program.main()
-        said = capsys.readouterr().err
-        assert ended.value.code == 2, said
-        assert said.startswith("Error: ") and said.endswith((".\n", "?\n")) and said.count("\n") == 1, said
-        assert "Traceback" not in said
-        assert sorted(work.rglob("*")) == before, "something was left behind"
-        return said
-
-    return run
 
 
 def test_data_of_another_size_than_the_model_takes(refused: Refused, tmp_path: Path) -> None:
