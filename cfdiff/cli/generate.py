@@ -55,10 +55,10 @@ def table(found: GenerateSummary) -> PlainTable:
 
 
 def _cell(figure: Figure | None) -> str:
-    if figure is None or figure.all.value is None:
+    entry = None if figure is None else figure.all
+    if figure is None or entry is None or entry.value is None:
         return "–"
-    entry, share = figure.all, figure.unit == "share"
-    scale, unit = (100, " %") if share else (1, "")
+    scale, unit = (100, " %") if figure.unit == "share" else (1, "")
     between = "" if entry.interval is None else f" [{', '.join(f'{scale * end:.3g}' for end in entry.interval)}]"
     return f"{scale * entry.value:.3g}{unit}{between}"
 

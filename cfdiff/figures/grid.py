@@ -41,7 +41,9 @@ class Curve:
 
 def grid(images: np.ndarray, out: Path, title: str = "") -> Path:
     """Draw N images (N, H, W, C), uint8, uint16 or float32 in [0, 1], a dozen a row at most, to .png, .pdf or .svg."""
-    columns = min(_COLUMNS, max(1, math.ceil(math.sqrt(1.5 * len(images)))))
+    wanted = 1.5 * math.sqrt(len(images))  # wide, as a screen is, with few empty places
+    choices = range(math.ceil(math.sqrt(len(images))), _COLUMNS + 1)
+    columns = min(choices, key=lambda c: (-len(images) % c, abs(c - wanted)), default=_COLUMNS)
     return strips([Strip("", images[i : i + columns]) for i in range(0, len(images), columns)], out, title)
 
 

@@ -85,12 +85,12 @@ def load(s: GenerateSettings, real: Source | None, wanted: bool) -> tuple[Cast, 
         UserError: a model is missing, unreadable or does not fit, or cannot do what is asked.
     """
     data, edit = s.data or "", _edit_settings(s)
-    (path,) = model_paths(edit, data, "diffusion")
+    path = model_paths(edit, data, "diffusion")[0]
     if s.threads:
         torch.set_num_threads(s.threads)
     diffusion = load_role(path, "diffusion", pick_device(s.device))
     canvas = canvas_of(diffusion, real)
-    leading = _leading(s, diffusion, wanted)
+    leading = leading_of(s, diffusion, wanted)
     roles = {"diffusion", "judge", *(GUIDES[name].role for name in leading.names)}
     cast = load_models(leading.edit, data, canvas, roles, {"diffusion": diffusion})
     if leading.names:
@@ -98,8 +98,12 @@ def load(s: GenerateSettings, real: Source | None, wanted: bool) -> tuple[Cast, 
     return cast, canvas, leading
 
 
-def _leading(s: GenerateSettings, diffusion: Model, wanted: bool) -> Leading:
-    """Which guides are asked for; a strength of 0 asks for none."""
+def leading_of(s: GenerateSettings, diffusion: Model, wanted: bool) -> Leading:
+    """Which guides are asked for; a strength of 0 asks for none.
+
+    Raises:
+        UserError: the model must be told a class and is not, or against what it does not know.
+    """
     must = diffusion.conditional and not diffusion.card.told_nothing
     if not wanted:
         if must:

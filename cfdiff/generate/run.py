@@ -57,7 +57,7 @@ def generate(s: GenerateSettings, progress: Progress | None = None) -> GenerateS
     seconds = None
     if not finished:
         with SampleParts(out, settings, len(plan), s.batch_size, force=s.force) as parts:
-            seconds = _compute(parts, sampler, plan, progress, s, canvas)
+            seconds = _compute(parts, sampler, plan, progress)
     walks = walks_of(out, measured, s.seed)
     summary = GenerateSummary(
         result=out,
@@ -73,14 +73,7 @@ def generate(s: GenerateSettings, progress: Progress | None = None) -> GenerateS
     return replace(summary, seconds_per_image=seconds)
 
 
-def _compute(
-    parts: SampleParts,
-    sampler: Sampler,
-    plan: Plan,
-    progress: Progress | None,
-    s: GenerateSettings,
-    canvas: Canvas,
-) -> float | None:
+def _compute(parts: SampleParts, sampler: Sampler, plan: Plan, progress: Progress | None) -> float | None:
     """Fill and join the parts; seconds an image, None where all were there."""
     started, fresh = time.monotonic(), 0
     starts: dict[int, Start] = {}
@@ -93,9 +86,9 @@ def _compute(
     cast = sampler.cast
     parts.join(
         {
-            "seed": s.seed,
+            "seed": sampler.s.seed,
             "models": cast.hashes,
-            "direction": _direction(canvas, sampler.target),
+            "direction": _direction(sampler.canvas, sampler.target),
             "schedule": cast.schedule.config,
         }
     )

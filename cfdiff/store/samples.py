@@ -16,9 +16,7 @@ SAMPLES = Layout(
         "id": Field(("N",), "string", "", "what the image is of: a seed, or a place between two ends", True),
         "image": Field(("N", "H", "W", "C"), "image", "stored value", "the generated image", True),
         "steps": Field(("N",), "int32", "1", "levels that were walked down", True),
-        "seed": Field(
-            ("N",), "int64", "", "seed of the image's noise; of an interpolation that of its first end", True
-        ),
+        "seed": Field(("N",), "int64", "", "of the image's noise; on a path between seeds, of its first end", True),
         "position": Field(("N",), "float32", "1", "place between the two ends, 0 to 1, of an interpolation"),
         "target": Field(("N",), "int8", "class index", "class asked for: 0 negative, 1 positive, -1 none", True),
         "prob/judge": Field(("N", "K"), "float32", "probability", "judge, per class (axis 1; 1 is positive)"),
