@@ -10,6 +10,7 @@ import torch
 from exact import HEIGHT, STD
 
 from cfdiff.edit.roles import Cast
+from cfdiff.engine import decode, x0_from_eps
 from cfdiff.errors import UserError
 from cfdiff.generate.models import Canvas, leading_of
 from cfdiff.generate.plan import make_plan
@@ -106,9 +107,27 @@ def test_what_is_not_finite_is_black_and_said(exact_cast: Cast) -> None:
     assert found.finite.tolist() == [False, True] and not found.images[0].any() and found.images[1].any()
 
 
-def test_pixels_are_clipped_at_each_step_unless_one_says_not(exact_cast: Cast) -> None:
+def test_pixels_are_clipped_at_each_step_unless_one_says_not(exact_cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sampler(exact_cast, clip=None).clip and not sampler(exact_cast).clip
-    assert not np.array_equal(drawn(sampler(exact_cast, clip=True))["image"], drawn(sampler(exact_cast))["image"])
+    most = []
+
+    def watched(*args: Any, callback: Any, **options: Any) -> torch.Tensor:
+        def step(step: Any) -> None:
+            most.append(
+                float(x0_from_eps(exact_cast.schedule, before[-1], step.level_from, step.eps_guided).abs().max())
+            )
+            before.append(step.x)
+            callback(step)
+
+        before = [args[2].x[-1]]
+        return decode(*args, callback=step, **options)
+
+    monkeypatch.setattr("cfdiff.generate.sampler.decode", watched)
+    drawn(sampler(exact_cast, clip=True))
+    assert max(most) <= 1 + 1e-4
+    most.clear()
+    drawn(sampler(exact_cast))
+    assert max(most) > 1.05
 
 
 def test_what_cannot_be_drawn_is_said_before_anything_is(exact_cast: Cast) -> None:
