@@ -9,11 +9,10 @@ from cfdiff.cli import tables
 from cfdiff.cli.options import command
 from cfdiff.cli.tables import PlainTable
 from cfdiff.generate.settings import GenerateSettings
-from cfdiff.metrics.columns import Figure
 from cfdiff.progress import progress_bar
 
 if TYPE_CHECKING:
-    from cfdiff.generate.summary import GenerateSummary
+    from cfdiff.generate.summary import Figure, GenerateSummary
 
 DOC = """Draw images from noise: of any class, of one class, or what lies between two.
 

@@ -96,7 +96,7 @@ class GenerateSettings(Settings):
         "diffusion model itself (cfg), or several, joined by +; auto is cfg where the model knows classes, else noisy.",
     )
     scale: NonNegativeFloat = Field(
-        4.0, allow_inf_nan=False, json_schema_extra=GUIDANCE, description="Scale of classifier guidance; 0 is none."
+        8.0, allow_inf_nan=False, json_schema_extra=GUIDANCE, description="Scale of classifier guidance; 0 is none."
     )
     w: NonNegativeFloat = Field(
         2.0,

@@ -14,6 +14,8 @@ from cfdiff.metrics.columns import Entry, Figure, entry_of
 from cfdiff.metrics.intervals import share_interval
 from cfdiff.store.samples import Samples, open_samples
 
+__all__ = ["Figure", "GenerateSummary", "Walk", "walks_of"]
+
 
 @dataclass(frozen=True)
 class Walk:
