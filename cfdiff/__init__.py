@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     from cfdiff.figures.show import show as _show
     from cfdiff.fit.run import fit as _fit
     from cfdiff.fit.settings import FitSettings as FitSettings
+    from cfdiff.generate.run import generate as _generate
+    from cfdiff.generate.settings import GenerateSettings as GenerateSettings
     from cfdiff.modelfiles.adm import import_adm as _import_adm
     from cfdiff.modelfiles.adm import import_adm_classifier as _import_adm_classifier
     from cfdiff.modelfiles.inspect import inspect_model as _inspect_model
@@ -38,6 +40,7 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     from cfdiff.report.settings import ReportSettings as ReportSettings
     from cfdiff.store.bags import open_bags as open_bags
     from cfdiff.store.result import open_result as open_result
+    from cfdiff.store.samples import open_samples as open_samples
     from cfdiff.train.autoencoder import train_autoencoder as _train_autoencoder
     from cfdiff.train.classifier import train_classifier as _train_classifier
     from cfdiff.train.diffusion import train_diffusion as _train_diffusion
@@ -56,14 +59,15 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     def _as_task(run: Callable[Concatenate[S, P], R]) -> Task[S, R]: ...
 
     translate, bag, tune, doctor = _as_task(_translate), _as_task(_bag), _as_task(_tune), _as_task(_doctor)
-    fit = _as_task(_fit)
+    fit, generate = _as_task(_fit), _as_task(_generate)
     evaluate, report, show = _as_task(_evaluate), _as_task(_report), _as_task(_show)
     import_adm, import_adm_classifier = _as_task(_import_adm), _as_task(_import_adm_classifier)
     inspect_model = _as_task(_inspect_model)
     train_autoencoder = _as_task(_train_autoencoder)
     train_diffusion, train_classifier = _as_task(_train_diffusion), _as_task(_train_classifier)
 
-_PACKAGES = ("fit", "translate", "bag", "doctor", "tune", "evaluate", "report")  # called like functions: cfdiff/api.py
+# Called like functions: cfdiff/api.py.
+_PACKAGES = ("fit", "translate", "generate", "bag", "doctor", "tune", "evaluate", "report")
 _OBJECTS = (
     "show",
     *("import_adm", "import_adm_classifier", "inspect_model"),
@@ -72,11 +76,13 @@ _OBJECTS = (
 _FROM = {
     "open_result": "cfdiff.store.result",
     "open_bags": "cfdiff.store.bags",
+    "open_samples": "cfdiff.store.samples",
     "open_source": "cfdiff.data.open",
     "UserError": "cfdiff.errors",
     "as_classifier": "cfdiff.models.given",
     "FitSettings": "cfdiff.fit.settings",
     "TranslateSettings": "cfdiff.translate.settings",
+    "GenerateSettings": "cfdiff.generate.settings",
     "BagSettings": "cfdiff.bag.settings",
     "DoctorSettings": "cfdiff.doctor.settings",
     "TuneSettings": "cfdiff.tune.settings",

@@ -191,6 +191,7 @@ def _model_file(name: str, summary: str, module: str, place: str) -> Task[Any, A
 
 _TASKS: tuple[Task[Any, Any], ...] = (
     _package("translate", "Turn negatives into positives, or the reverse.", "TranslateSettings", "translating"),
+    _package("generate", "Draw images from noise, of a class or of any.", "GenerateSettings", "loading"),
     _package("bag", "Give bags of instances a chosen fraction of positives.", "BagSettings", "planning"),
     _package(
         "doctor", "Find what is wrong with data, models and settings.", "DoctorSettings", "checking what there is"

@@ -28,6 +28,7 @@ class Entry(NamedTuple):
 COMMANDS = {
     "fit": Entry("cfdiff.cli.fit", "fit", TASKS["fit"].summary, "Use"),
     "translate": Entry("cfdiff.cli.translate", "translate", TASKS["translate"].summary, "Use"),
+    "generate": Entry("cfdiff.cli.generate", "generate", TASKS["generate"].summary, "Use"),
     "bag": Entry("cfdiff.cli.bag", "bag", TASKS["bag"].summary, "Use"),
     "doctor": Entry("cfdiff.cli.doctor", "doctor", TASKS["doctor"].summary, "Use"),
     "tune": Entry("cfdiff.cli.tune", "tune", TASKS["tune"].summary, "Use"),

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
@@ -19,6 +20,19 @@ Reader = Callable[[np.ndarray], np.ndarray]
 Digest = Callable[[np.ndarray], str]
 """Rows (B,) int64 -> a hash (hex) of the content that they stand on."""
 NEGATIVE, POSITIVE, OTHER = 0, 1, -1
+
+
+class Kind(Protocol):
+    """What images are like, of a source or to be drawn: what messages call them, (H, W, C), (negative, positive)."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+
+    @property
+    def classes(self) -> tuple[str, str]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +167,7 @@ class Source:
         return self.columns[key][self.rows]
 
 
-def class_index(name: str, source: Source, option: str) -> int:
+def class_index(name: str, source: Kind, option: str) -> int:
     """0 or 1 for "negative", "positive" or one of the data's class names, compared folded (`names.fold`)."""
     known = ("negative", "positive", *source.classes)
     found = next((place for place, other in enumerate(known) if same(name, other)), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cfdiff.data.match import class_misfit, shape_misfit
-from cfdiff.data.source import Source
+from cfdiff.data.source import Kind
 from cfdiff.edit.levels import fitting_depth, reach
 from cfdiff.edit.recipe import weights_name
 from cfdiff.edit.settings import EditSettings
@@ -143,20 +143,41 @@ def probabilities(model: Model, x0: Tensor, batch: int = 256, exact: bool = True
             torch.set_num_threads(threads)
 
 
-def load_cast(s: EditSettings, data: str, source: Source, tiles: Tiles | None = None) -> Cast:
-    """Load the models that the settings name, or the bundled ones of the data set, and check that all fit.
+def load_cast(s: EditSettings, data: str, source: Kind, tiles: Tiles | None = None) -> Cast:
+    """Load the models that the settings name, or the bundled ones of the data set, and check that all fit and suffice.
 
     With `tiles` they are to fit the tiles of the images, and what they say of an image is what they say of its tiles.
 
     Raises:
         UserError: a model is missing or unreadable, or does not fit the images, the schedule or the classes.
     """
+    cast = load_models(s, data, source, tiles=tiles)
+    _check_needs(cast, s)
+    return cast
+
+
+def load_models(
+    s: EditSettings,
+    data: str,
+    source: Kind,
+    roles: Collection[str] = ROLES,
+    given: Mapping[str, Model] | None = None,
+    tiles: Tiles | None = None,
+) -> Cast:
+    """The models of some roles, the diffusion model among them, checked against the images and one another.
+
+    `given` are those that are loaded already, by role.
+
+    Raises:
+        UserError: as `load_cast`, but that nothing is missing is not looked at.
+    """
     if s.threads:
         torch.set_num_threads(s.threads)
-    device = pick_device(s.device)
-    models = {}
+    device, loaded = pick_device(s.device), given or {}
+    models: dict[str, Model | None] = {}
     for role in ROLES:
-        found = [load_role(path, role, device) for path in model_paths(s, data, role)]
+        paths = model_paths(s, data, role) if role in roles and role not in loaded else ()
+        found = [loaded[role]] if role in loaded else [load_role(path, role, device) for path in paths]
         for model in found:
             _check_model(model, role, source, tiles)
         one = ensemble(found)
@@ -165,7 +186,6 @@ def load_cast(s: EditSettings, data: str, source: Source, tiles: Tiles | None = 
         models["guide"] = None  # it came along with the others' folder, and nothing asks it
     cast = Cast(**models, device=device, precision=s.precision)  # type: ignore[arg-type]
     _check_apart(cast)
-    _check_needs(cast, s)
     return cast
 
 
@@ -207,7 +227,7 @@ def model_paths(s: EditSettings, data: str, role: str) -> tuple[ModelFile, ...]:
     return paths
 
 
-def _check_model(model: Model, role: str, source: Source, tiles: Tiles | None) -> None:
+def _check_model(model: Model, role: str, source: Kind, tiles: Tiles | None) -> None:
     who = f"the {role} model {model.name!r}"
     name, shape = source.name, source.shape
     if tiles is not None and (shape := tiles.shape(shape)) != source.shape:
@@ -265,7 +285,8 @@ def _check_apart(cast: Cast) -> None:
             )
 
 
-def _check_needs(cast: Cast, s: EditSettings) -> None:
+def check_guides(cast: Cast, s: EditSettings) -> None:
+    """Raise UserError where a guide of the settings has no model, or one that cannot steer."""
     for name in s.guide_names:
         role = GUIDES[name].role
         if getattr(cast, role) is None:
@@ -279,6 +300,10 @@ def _check_needs(cast: Cast, s: EditSettings) -> None:
                 "The guide was at chance at every noise level when it was validated, so it cannot steer: "
                 "train it longer, or use --guides clean."
             )
+
+
+def _check_needs(cast: Cast, s: EditSettings) -> None:
+    check_guides(cast, s)
     if s.base != "none" and not cast.denoise.conditional:
         raise UserError(
             f"--base {s.base} tells the diffusion model a class, and {cast.diffusion.name!r} knows none: train one "

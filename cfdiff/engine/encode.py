@@ -76,6 +76,16 @@ class Trajectory:
 
 
 @torch.no_grad()
+def from_noise(schedule: NoiseSchedule, denoise: Denoise, x: Tensor, tau: list[int]) -> Trajectory:
+    """A path of which only the top is known: x (B, C, H, W) at tau_S, for a decode that is not anchored; one call.
+
+    With x from N(0, I) and tau_S from `spacing.noise_level` the decode draws images (Ho et al. 2020, algorithm 2).
+    """
+    S = len(tau) - 1
+    return Trajectory(tau, [x] * (S + 1), [*[None] * S, denoise(x, tau[S]).to(x.dtype)], 1, schedule)
+
+
+@torch.no_grad()
 def encode_ddim(schedule: NoiseSchedule, denoise: Denoise, x0: Tensor, tau: list[int]) -> Trajectory:
     """DDIM inversion: step up with the eps of the level below (Song et al. 2021, section 4.3); S + 1 calls.
 

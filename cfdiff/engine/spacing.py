@@ -11,6 +11,15 @@ from cfdiff.engine.schedule import NoiseSchedule
 from cfdiff.errors import UserError
 
 Spacing = Literal["uniform", "quadratic", "logsnr"]
+PURE_NOISE = -10.2
+"""log-SNR under which nothing of an image is left (lambda = -5.1: Lu et al. 2022, appendix D; diffusers'
+`lambda_min_clipped`). Beyond, as cosine schedules go, 1 / sqrt(ab) makes x0_hat of the network's smallest error."""
+
+
+def noise_level(schedule: NoiseSchedule) -> int:
+    """Where a walk from N(0, I) begins: the highest level with log(ab / (1 - ab)) >= `PURE_NOISE`, in 1..T."""
+    enough = (schedule.log_snr(torch.arange(1, schedule.T + 1)) >= PURE_NOISE).nonzero()
+    return int(enough[-1]) + 1 if len(enough) else 1
 
 
 def make_tau(schedule: NoiseSchedule, depth: float, steps: int, spacing: Spacing = "uniform") -> list[int]:

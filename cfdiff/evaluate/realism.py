@@ -16,7 +16,7 @@ from cfdiff.evaluate.judge import Judge
 from cfdiff.evaluate.reference import open_reference
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.metrics import realism
-from cfdiff.metrics.columns import Columns, Entry, Figure, entry_of
+from cfdiff.metrics.columns import Columns, Entry, Figure, entry_of, entry_of_draws
 from cfdiff.models.features import Extract, has_features, judge_features, timm_features
 from cfdiff.store.runs import Run
 
@@ -106,7 +106,7 @@ def compare(
         def entry(draw: Draw) -> Callable[[np.ndarray], Entry]:
             def of(rows: np.ndarray) -> Entry:
                 n = count(len(rows))
-                return entry_of(None, None, len(rows), None) if n < least else _entry(draw(rows, n), lowest)
+                return entry_of(None, None, len(rows), None) if n < least else entry_of_draws(*draw(rows, n), lowest)
 
             return of
 
@@ -141,9 +141,3 @@ def compare(
         lambda rows, n: realism.real_against_real(real, n, repeats, seed),
     )
     return figures
-
-
-def _entry(r: realism.Repeated, lowest: float) -> Entry:
-    """Mean over draws; the interval is where 95 % of single draws lie, mean +- 1.96 std, cut at `lowest`."""
-    half = 1.959964 * r.std
-    return entry_of(r.mean, (max(lowest, r.mean - half), r.mean + half), r.n, "draws")

@@ -58,7 +58,7 @@ def contact_sheet(view: BagView, classes: tuple[str, ...], out: Path) -> Path:
     for k, images in enumerate((view.source, view.image)):
         left = _EDGE + k * (side + _GAP)
         ax = figure.add_axes((left / _WIDTH, _FOOT / total, side / _WIDTH, tall / total))
-        _mosaic(ax, [shown(images[i], low, high) for i in which.tolist()], columns, rows)
+        mosaic(ax, [shown(images[i], low, high) for i in which.tolist()], columns, rows)
         for place, i in enumerate(which.tolist()):
             if view.edited[i] or view.sham[i]:
                 colour = SHAM if view.sham[i] else TO_POSITIVE if view.label[i] else TO_NEGATIVE
@@ -80,7 +80,7 @@ def contact_sheet(view: BagView, classes: tuple[str, ...], out: Path) -> Path:
     return save(figure, out)
 
 
-def _mosaic(ax: Axes, images: list[np.ndarray], columns: int, rows: int) -> None:
+def mosaic(ax: Axes, images: list[np.ndarray], columns: int, rows: int) -> None:
     """Images (H, W) or (H, W, 3) in [0, 1] side by side, a white pixel between them."""
     height, width = images[0].shape[:2]
     sheet = np.ones((rows * (height + 1), columns * (width + 1), *images[0].shape[2:]))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cfdiff.metrics.intervals import ANYWHERE, Interval, bootstrap_rows, mean_interval, over, share_interval
+from cfdiff.metrics.intervals import ANYWHERE, Interval, Z, bootstrap_rows, mean_interval, over, share_interval
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,12 @@ def entry_of(value: float | None, interval: Interval | None, n: int, by: str | N
     """One number with its 95 % interval, the images it is of, and how the interval was made; NaN becomes None."""
     low, high = interval or (None, None)
     return Entry(plain(value), plain(low), plain(high), n, by if interval else None)
+
+
+def entry_of_draws(mean: float, std: float, n: int, lowest: float) -> Entry:
+    """A figure over random draws of n images: the interval is where 95 % of single draws lie, cut at `lowest`."""
+    half = Z * std
+    return entry_of(mean, (max(lowest, mean - half), mean + half), n, "draws")
 
 
 def plain(value: Any) -> float | None:

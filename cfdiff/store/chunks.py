@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import h5py
 
-from cfdiff.store.schema import create_dataset
+from cfdiff.store.schema import RESULT, Layout, create_dataset
 
 
-def append(file: h5py.File, part: h5py.File, start: int, n: int) -> None:
+def append(file: h5py.File, part: h5py.File, start: int, n: int, layout: Layout = RESULT) -> None:
     """Copy all data sets of `part` to their rows from `start` on in `file`, which is made for `n` images."""
     names: list[str] = []
     part.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
     for name in names:
         source = part[name]
-        target = file[name] if name in file else create_dataset(file, name, source, n)
+        target = file[name] if name in file else create_dataset(file, name, source, n, layout)
         if _same_chunks(source, target):
             _copy_chunks(source, target, start)
         else:

@@ -23,7 +23,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import h5py
 import numpy as np
@@ -33,8 +33,8 @@ from cfdiff.files import atomic, sync, temporary
 from cfdiff.store.chunks import append
 from cfdiff.store.claims import Claims
 from cfdiff.store.output import check_output, parts_dir
-from cfdiff.store.result import encode_settings, is_result_of, write_attributes
-from cfdiff.store.schema import FORMAT_VERSION, check_arrays, create_dataset
+from cfdiff.store.result import Result, Stored, encode_settings, is_result_of, write_attributes
+from cfdiff.store.schema import check_arrays, create_dataset
 from cfdiff.version import __version__
 
 POLL = 0.2  # seconds between looks at what other processes have finished
@@ -47,7 +47,12 @@ class RunParts:
     `settings` (JSON values) is everything that the result depends on. Parts that lie there from the same
     settings are used; from other settings they raise a UserError that names what differs, or are thrown away
     with `force`. A finished `out` raises a UserError unless `force`; it is replaced at the very end.
+
+    Attributes:
+        kind: what is written: its layout says which data sets there are.
     """
+
+    kind: ClassVar[type[Stored]] = Result
 
     def __init__(
         self, out: str | Path, settings: dict[str, Any], n: int, part_size: int, *, force: bool = False
@@ -65,7 +70,7 @@ class RunParts:
             "images": n,
             "part size": part_size,
             "cfdiff version": __version__,
-            "format version": FORMAT_VERSION,
+            "format version": self.kind.layout.version,
         }
         self._run = hashlib.sha256(json.dumps(self._record, sort_keys=True).encode()).digest()
         check_output(self.out, force)
@@ -81,7 +86,7 @@ class RunParts:
             self.claims.close()
             raise
 
-    def __enter__(self) -> RunParts:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -120,16 +125,16 @@ class RunParts:
                 time.sleep(POLL)
 
     def write(self, start: int, arrays: dict[str, np.ndarray]) -> None:
-        """Store the arrays of the images from `start` on (names, types and shapes of schema.SCHEMA)."""
+        """Store the arrays of the images from `start` on (names, types and shapes of the layout)."""
         count = min(self.part_size, self.n - start)
         if start % self.part_size or count <= 0:
             raise ValueError(f"no part starts at {start} (parts of {self.part_size} images, {self.n} images)")
-        checked = check_arrays(arrays, count)
+        checked = check_arrays(arrays, count, self.kind.layout)
         self._require_ours()
         with atomic(self.folder / _name(start)) as scratch:
             with h5py.File(scratch, "w", locking=False) as file:
                 for name, array in checked.items():
-                    create_dataset(file, name, array, count)[:] = _storable(array)
+                    create_dataset(file, name, array, count, self.kind.layout)[:] = _storable(array)
             # HDF5 ignores what follows its own end: the run, then what tells a whole part from a damaged one.
             digest = hashlib.sha256(scratch.read_bytes() + self._run).digest()
             with scratch.open("ab") as end:
@@ -163,10 +168,10 @@ class RunParts:
             return
         # The scratch file lies with the parts, so that nothing unfinished is ever seen beside `out`.
         with atomic(self.out, through=self.folder) as scratch, h5py.File(scratch, "w", locking=False) as file:
-            write_attributes(file, self.settings, attrs)
+            write_attributes(file, self.settings, attrs, self.kind.layout)
             for start in range(0, self.n, self.part_size):
                 with self._open_part(start) as part:
-                    append(file, part, start, self.n)
+                    append(file, part, start, self.n, self.kind.layout)
             file.close()
             self._require_ours()
         self._clear()
@@ -186,7 +191,7 @@ class RunParts:
 
     def joined(self) -> bool:
         """Whether `out` is the finished file of this very run."""
-        return is_result_of(self.out, self.settings, self.n)
+        return is_result_of(self.out, self.settings, self.n, self.kind)
 
     def _enter(self, force: bool) -> None:
         """Make the folder and state the settings in it, or find it there with the same ones."""

@@ -5,30 +5,34 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self, TypeVar
 
 import h5py
 import numpy as np
 
 from cfdiff.errors import UserError
 from cfdiff.store.recall import Recall, read_recall
-from cfdiff.store.schema import FORMAT, FORMAT_VERSION, SCHEMA
+from cfdiff.store.schema import RESULT, Layout
 from cfdiff.version import __version__
 
 _REQUIRED = ("seed", "models", "direction")
+F = TypeVar("F", bound="Stored")
 
 
-class Result:
-    """A finished run, read lazily: `result.source[3]` reads one image. Use it in a `with` statement.
+class Stored:
+    """A finished file of a run, read lazily. Use it in a `with` statement.
 
-    Images are (H, W, C) in the type of the source; `difference` is counterfactual - source in [0, 1] units.
+    Attributes:
+        layout: what it is called, and the data sets that it may hold.
     """
+
+    layout: ClassVar[Layout]
 
     def __init__(self, file: h5py.File, path: Path) -> None:
         self.path = path
         self._file = file
 
-    def __enter__(self) -> Result:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -39,14 +43,14 @@ class Result:
         return int(self._file["id"].shape[0])
 
     def __contains__(self, name: str) -> bool:
-        return name in SCHEMA and name in self._file
+        return name in self.layout.fields and name in self._file
 
     def __getitem__(self, name: str) -> Any:
-        """The data set `name` of schema.SCHEMA, read when it is indexed; strings come as str."""
+        """The data set `name` of the layout, read when it is indexed; strings come as str."""
         if name not in self:
             raise UserError(f"{self.path.name} has no data set {name}: it has {', '.join(self.names)}.")
         dataset = self._file[name]
-        return dataset.asstr() if SCHEMA[name].dtype == "string" else dataset
+        return dataset.asstr() if self.layout.fields[name].dtype == "string" else dataset
 
     def close(self) -> None:
         """Close the file."""
@@ -54,8 +58,8 @@ class Result:
 
     @property
     def names(self) -> list[str]:
-        """The data sets that the file holds, in the schema's order."""
-        return [name for name in SCHEMA if name in self._file]
+        """The data sets that the file holds, in the layout's order."""
+        return [name for name in self.layout.fields if name in self._file]
 
     @property
     def attrs(self) -> dict[str, Any]:
@@ -66,6 +70,15 @@ class Result:
     def settings(self) -> dict[str, Any]:
         """The resolved settings of the command that made the file."""
         return json.loads(self._file.attrs["command"])
+
+
+class Result(Stored):
+    """A finished translation, read lazily: `result.source[3]` reads one image.
+
+    Images are (H, W, C) in the type of the source; `difference` is counterfactual - source in [0, 1] units.
+    """
+
+    layout = RESULT
 
     @property
     def source(self) -> Any:
@@ -101,6 +114,11 @@ class Result:
 
 def open_result(path: str | Path) -> Result:
     """Open a finished result file. Raises UserError if it is missing, damaged, no result, or too new."""
+    return open_stored(path, Result)
+
+
+def open_stored(path: str | Path, kind: type[F]) -> F:
+    """Open a finished file of that kind. Raises UserError if it is missing, damaged, another kind, or too new."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist: give the .h5 file of a finished run.")
@@ -108,30 +126,30 @@ def open_result(path: str | Path) -> Result:
         file = h5py.File(path, "r")
     except OSError as error:
         raise UserError(f"{path} is no HDF5 file or is damaged: run the command that made it again.") from error
-    problem = _problem(file)
+    problem = _problem(file, kind.layout)
     if problem:
         file.close()
         raise UserError(f"{path} {problem}.")
-    return Result(file, path)
+    return kind(file, path)
 
 
-def _problem(file: h5py.File) -> str | None:
-    if file.attrs.get("format") != FORMAT:
-        return "is not a cfdiff result: give a file that cfdiff translate wrote"
+def _problem(file: h5py.File, layout: Layout) -> str | None:
+    if file.attrs.get("format") != layout.format:
+        return f"is not a {layout.format} result: give a file that {layout.made_by} wrote"
     version = int(file.attrs.get("format_version", 0))
-    if not 1 <= version <= FORMAT_VERSION:
-        return f"has format version {version}, newer than {FORMAT_VERSION}: install a newer cfdiff to read it"
+    if not 1 <= version <= layout.version:
+        return f"has format version {version}, newer than {layout.version}: install a newer cfdiff to read it"
     if not file.attrs.get("complete", False):
         return "is not complete: run the command that makes it again"
     return None
 
 
-def is_result_of(path: Path, settings: dict[str, Any], n: int) -> bool:
-    """Whether `path` is the finished result of these settings on `n` images, by this version."""
+def is_result_of(path: Path, settings: dict[str, Any], n: int, kind: type[Stored] = Result) -> bool:
+    """Whether `path` is the finished file of these settings on `n` images, by this version."""
     if not path.is_file():
         return False
     try:
-        with open_result(path) as result:
+        with open_stored(path, kind) as result:
             same = result.attrs["cfdiff_version"] == __version__ and len(result) == n
             return same and encode_settings(result.settings) == encode_settings(settings)
     except UserError:
@@ -143,13 +161,13 @@ def encode_settings(settings: dict[str, Any]) -> str:
     return json.dumps(settings, sort_keys=True)
 
 
-def write_attributes(file: h5py.File, settings: dict[str, Any], attrs: dict[str, Any]) -> None:
-    """Write the root attributes of schema 1; dicts, lists and None are stored as JSON."""
+def write_attributes(file: h5py.File, settings: dict[str, Any], attrs: dict[str, Any], layout: Layout = RESULT) -> None:
+    """Write the root attributes; dicts, lists and None are stored as JSON."""
     if missing := [key for key in _REQUIRED if key not in attrs]:
         raise ValueError(f"root attributes are missing: {', '.join(missing)}")
     own = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format": layout.format,
+        "format_version": layout.version,
         "cfdiff_version": __version__,
         "command": encode_settings(settings),
         "complete": True,

@@ -59,27 +59,40 @@ SCHEMA: dict[str, Field] = {
 }
 
 
-def check_arrays(arrays: dict[str, Any], count: int) -> dict[str, np.ndarray]:
-    """The arrays of `count` images in the schema's order and types.
+class Layout(NamedTuple):
+    """A kind of file: its name and version in the root attributes, its data sets, and the command that writes it."""
+
+    format: str
+    version: int
+    fields: dict[str, Field]
+    made_by: str
+
+
+RESULT = Layout(FORMAT, FORMAT_VERSION, SCHEMA, "cfdiff translate")
+
+
+def check_arrays(arrays: dict[str, Any], count: int, layout: Layout = RESULT) -> dict[str, np.ndarray]:
+    """The arrays of `count` images in the layout's order and types.
 
     Raises ValueError for unknown, missing or misshapen arrays and TypeError for types that do not fit: these
     are mistakes of the program, not of its user.
     """
-    if unknown := sorted(set(arrays) - set(SCHEMA)):
+    fields = layout.fields
+    if unknown := sorted(set(arrays) - set(fields)):
         raise ValueError(f"not in the schema: {', '.join(unknown)}")
-    if missing := [name for name, field in SCHEMA.items() if field.required and name not in arrays]:
+    if missing := [name for name, field in fields.items() if field.required and name not in arrays]:
         raise ValueError(f"missing: {', '.join(missing)}")
-    checked = {name: _check(name, arrays[name]) for name in SCHEMA if name in arrays}
+    checked = {name: _check(name, arrays[name], fields[name]) for name in fields if name in arrays}
     sizes: dict[str, int] = {"N": count, "2": 2}
     for name, array in checked.items():
-        for axis, size in zip(SCHEMA[name].axes, array.shape, strict=True):
+        for axis, size in zip(fields[name].axes, array.shape, strict=True):
             if sizes.setdefault(axis, size) != size:
                 raise ValueError(f"{name} has shape {array.shape}: axis {axis} should be {sizes[axis]}")
     return checked
 
 
-def _check(name: str, values: Any) -> np.ndarray:
-    field, array = SCHEMA[name], np.asarray(values)
+def _check(name: str, values: Any, field: Field) -> np.ndarray:
+    array = np.asarray(values)
     if array.ndim != len(field.axes):
         raise ValueError(f"{name} has shape {array.shape} instead of ({', '.join(field.axes)})")
     if field.dtype == "string":
@@ -91,9 +104,11 @@ def _check(name: str, values: Any) -> np.ndarray:
     return array.astype(field.dtype, casting="same_kind")
 
 
-def create_dataset(file: h5py.File, name: str, like: np.ndarray | h5py.Dataset, n: int) -> h5py.Dataset:
+def create_dataset(
+    file: h5py.File, name: str, like: np.ndarray | h5py.Dataset, n: int, layout: Layout = RESULT
+) -> h5py.Dataset:
     """An empty data set for `n` images whose rows look like those of `like`; images get one chunk each."""
-    field = SCHEMA[name]
+    field = layout.fields[name]
     row = like.shape[1:]
     dataset = file.create_dataset(
         name,

@@ -1,0 +1,138 @@
+"""The models of a generation, what they draw, and what leads them to a class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from cfdiff.data.bundled import BUNDLED
+from cfdiff.data.open import open_source
+from cfdiff.data.source import Source
+from cfdiff.edit.roles import Cast, check_guides, load_models, load_role, model_paths, pick_device
+from cfdiff.edit.settings import EditSettings
+from cfdiff.engine import Guidance, Guide
+from cfdiff.errors import UserError
+from cfdiff.generate.settings import GenerateSettings
+from cfdiff.models.checkpoint import Model
+from cfdiff.registry import GUIDES
+
+USUAL = "malaria-cells"
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """What the images are like that are drawn: as the real ones, or where there are none as the model's own, 8-bit."""
+
+    name: str
+    shape: tuple[int, int, int]
+    classes: tuple[str, str]
+    dtype: np.dtype
+
+
+@dataclass(frozen=True)
+class Leading:
+    """What leads to the class.
+
+    Attributes:
+        names: guides of registry.GUIDES whose gradients are added.
+        told: the walk itself is told the class: classifier-free guidance with w = 1, or a model that must be told.
+        edit: the settings that registry.GUIDES makes these guides by.
+    """
+
+    names: tuple[str, ...]
+    told: bool
+    edit: EditSettings
+
+    @property
+    def words(self) -> str:
+        """As a result says it."""
+        return "+".join([*(["told"] if self.told else []), *self.names]) or "none"
+
+    def guidance(self, cast: Cast, target: torch.Tensor, ratio: float | None) -> Guidance | None:
+        """Towards `target` (B,) int64; None where nothing guides."""
+        if not self.names:
+            return None
+        guides: list[Guide] = [GUIDES[name].make(cast, self.edit) for name in self.names]
+        return Guidance(cast.schedule, guides, self.edit.scale, ratio, target)
+
+
+def open_real(s: GenerateSettings) -> Source | None:
+    """All real images that there are to compare with; None where nobody named any and none are bundled."""
+    spec = s.data
+    if spec is None and s.diffusion is None:
+        name = s.weights or USUAL
+        spec = name if name in BUNDLED else None
+    if spec is None:
+        return None
+    return open_source(spec, negative=s.negative, positive=s.positive, splits=s.splits)
+
+
+def canvas_of(model: Model, real: Source | None) -> Canvas:
+    """What a diffusion model draws."""
+    if real is not None:
+        return Canvas(real.name, real.shape, real.classes, real.dtype)
+    known = model.card.data.get("classes")
+    negative, positive = map(str, known) if known is not None and len(known) == 2 else ("negative", "positive")
+    return Canvas(model.name, model.shape, (negative, positive), np.dtype(np.uint8))
+
+
+def load(s: GenerateSettings, real: Source | None, wanted: bool) -> tuple[Cast, Canvas, Leading]:
+    """The models that this takes, what they draw, and, where a class is `wanted`, what leads there.
+
+    Raises:
+        UserError: a model is missing, unreadable or does not fit, or cannot do what is asked.
+    """
+    data, edit = s.data or "", _edit_settings(s)
+    path = model_paths(edit, data, "diffusion")[0]
+    if s.threads:
+        torch.set_num_threads(s.threads)
+    diffusion = load_role(path, "diffusion", pick_device(s.device))
+    canvas = canvas_of(diffusion, real)
+    leading = leading_of(s, diffusion, wanted)
+    roles = {"diffusion", "judge", *(GUIDES[name].role for name in leading.names)}
+    cast = load_models(leading.edit, data, canvas, roles, {"diffusion": diffusion})
+    if leading.names:
+        check_guides(cast, leading.edit)
+    return cast, canvas, leading
+
+
+def leading_of(s: GenerateSettings, diffusion: Model, wanted: bool) -> Leading:
+    """Which guides are asked for; a strength of 0 asks for none.
+
+    Raises:
+        UserError: the model must be told a class and is not, or against what it does not know.
+    """
+    must = diffusion.conditional and not diffusion.card.told_nothing
+    if not wanted:
+        if must:
+            raise UserError(
+                f"{diffusion.name!r} must always be told a class, for it has none that means nothing: name one with "
+                "--class."
+            )
+        return Leading((), False, _edit_settings(s))
+    own = "cfg" if diffusion.conditional else "noisy"
+    asked = list(dict.fromkeys((own if s.guides == "auto" else s.guides).split("+")))
+    implied = [name for name in asked if GUIDES[name].role == "diffusion"]  # by the diffusion model itself
+    others = [name for name in asked if name not in implied and s.scale]
+    told = must or bool(implied and s.w == 1 and diffusion.conditional)
+    if must and implied and s.w != 1:
+        raise UserError(
+            f"{diffusion.name!r} has no class that means nothing, which --w {s.w:g} weighs against: use --w 1."
+        )
+    names = others + (implied if s.w and not told else [])
+    # Guidance multiplies all by one scale, and cfg divides its weight by it: alone it needs some scale.
+    edit = _edit_settings(s, guides="+".join(names) or "both", scale=s.scale if others else 1.0, w=s.w)
+    if implied and names and not told:
+        edit = edit.model_copy(update={"base": "source"})  # what the walk's eps stands for: here, nothing
+    return Leading(tuple(names), told, edit)
+
+
+def _edit_settings(s: GenerateSettings, **more: object) -> EditSettings:
+    """What the loading of models and the making of guides ask of the settings."""
+    shared = {name: getattr(s, name) for name in ("weights", "diffusion", "guide", "checker", "judge", "device")}
+    if s.weights is None and s.data is None and s.diffusion is None:
+        shared["weights"] = USUAL
+    shared |= {name: getattr(s, name) for name in ("threads", "precision", "batch_size", "seed")}
+    return EditSettings(**{**shared, **more})
