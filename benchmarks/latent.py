@@ -147,11 +147,20 @@ def editing(data: Path, folder: Path, space: str, options: Mapping[str, Any]) ->
         "weights": str(folder / space),
         "verifier": folder / "verifier" / "model.safetensors",
         "judge": folder / "judge" / "model.safetensors",
+        "guides": guides(folder / space),
         "batch_size": options["edit_batch"],
         "device": options["device"],
         "threads": options["threads"],
         **dict(word.split("=", 1) for word in options["edit"]),
     }
+
+
+def guides(weights: Path) -> str:
+    """Both, or the checker alone where the guide never came above chance, as after a few seconds of training."""
+    from cfdiff.fit.stages import able
+    from cfdiff.train.result import TrainResult
+
+    return "both" if able(TrainResult.of(weights / "guide" / "model.safetensors")) else "clean"
 
 
 def apart(f: Any, *arguments: Any) -> Any:
