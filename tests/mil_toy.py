@@ -1,7 +1,7 @@
 """A toy of bags in which the answer is known: Gaussian instances, and an exact translation.
 
-A negative instance is N(0, diag(s^2)) in D dimensions, whose first is the narrow one; a positive one is a negative one
-plus SHIFT along the first dimension. So the translation is exact, and the best score of an instance is its first number.
+A negative instance is N(0, I) in D dimensions; a positive one is a negative one plus SHIFT along the first dimension.
+So the translation is exact, and the best score of an instance is its first number.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from cfdiff.mil.series import BagSet, Series, class_of
 from cfdiff.store.bag_layouts import FeatureBag, square, write_npz, write_table
 
-D, N, SHIFT = 24, 16, 2.5
+D, N, SHIFT = 24, 16, 4.0
 COUNTS = (0, 1, 2, 4, 8, 16)
 """Positives in the mixes of a bag."""
 

@@ -18,7 +18,7 @@ from cfdiff.mil.measure import Scores
 from cfdiff.mil.series import BagSet
 from cfdiff.mil.settings import DEFAULT_WEIGHTS, MilTrainSettings
 from cfdiff.mil.targets import Labelled, Target
-from cfdiff.models.bag_network import BagConfig, BagNetwork, build_encoder, load_encoder
+from cfdiff.models.bag_network import BagConfig, BagNetwork, build_encoder, encoder_width, load_encoder
 from cfdiff.models.checkpoint import Card, load_model
 from cfdiff.models.classifier import Classifier, ClassifierConfig
 from cfdiff.progress import Progress
@@ -98,7 +98,7 @@ def build(s: MilTrainSettings, bags: BagSet) -> BagNetwork:
     Raises:
         UserError: the encoder or the model cannot be built, or is given for instances that are features.
     """
-    told = {"model": s.model, "width": s.width, "dropout": s.dropout, "kwargs": s.kwargs}
+    told: dict[str, Any] = {"model": s.model, "width": s.width, "dropout": s.dropout, "kwargs": s.kwargs}
     if not bags.images:
         if s.encoder is not None:
             raise UserError(f"--encoder sees images, but {bags.name} holds features: leave it out.")
@@ -112,22 +112,16 @@ def build(s: MilTrainSettings, bags: BagSet) -> BagNetwork:
                 f"The encoder {s.encoder.name} does not see images of {height}x{width}x{channels}: give a classifier "
                 "of pixels that was trained on such."
             )
-        config, features = classifier.config, _features(classifier)
+        config, features = classifier.config, encoder_width(classifier.config)
     else:
         classifier, features = build_encoder(
-            ClassifierConfig(arch=s.arch, kwargs=s.arch_kwargs, channels=channels, size=(height, width))
+            ClassifierConfig(arch=s.arch, kwargs=s.arch_kwargs, channels=channels, size=(height, width), upsample=1)
         )
         config = classifier.config
     net = BagNetwork(BagConfig(features=features, encoder=config, frozen=s.frozen, **told))
     load_encoder(net, classifier)
     net.encoder.requires_grad_(not s.frozen)  # type: ignore[union-attr]
     return net
-
-
-def _features(classifier: Classifier) -> int:
-    from cfdiff.models.bag_network import encoder_width
-
-    return encoder_width(classifier.config)
 
 
 @torch.no_grad()

@@ -41,7 +41,7 @@ class BagAnswer:
         score: (V,) logit of positive, or of the fraction of positives.
         attention: (V, n) >= 0, of sum 1.
         embedding: (V, n, d).
-        own_loss: what torchmil trains the model with, where the classes were given.
+        own_loss: what torchmil trains the model with, where the classes were given: the mean over all of this shape.
     """
 
     score: Tensor
@@ -55,6 +55,8 @@ class BagNetwork(nn.Module):
 
     def __init__(self, config: BagConfig) -> None:
         super().__init__()
+        self.shift: Tensor
+        self.scale: Tensor
         OneOf(BAG_MODELS).check(config.model)
         self.config = config
         self.encoder = None if config.encoder is None else _headless(Classifier(config.encoder))
@@ -105,8 +107,18 @@ class BagNetwork(nn.Module):
             labels: (V,) class of each version, 0 or 1.
         """
         embedding = self.embed(x)
-        given: Sequence[Tensor | None] = [None] * len(bags) if labels is None else labels
-        return [self.answer(embedding[rows], label) for rows, label in zip(bags, given, strict=True)]
+        answers: dict[int, BagAnswer] = {}
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for b, rows in enumerate(bags):
+            alike.setdefault(tuple(rows.shape), []).append(b)
+        for (versions, _), members in alike.items():  # bags of one shape pass together
+            together = embedding[torch.cat([bags[b] for b in members])]
+            label = None if labels is None else torch.cat([labels[b] for b in members])
+            found = self.answer(together, label)
+            cuts = zip(*(t.split(versions) for t in (found.score, found.attention, together)), strict=True)
+            for b, (score, attention, inside) in zip(members, cuts, strict=True):
+                answers[b] = BagAnswer(score, attention, inside, found.own_loss)
+        return [answers[b] for b in range(len(bags))]
 
 
 def build_encoder(config: ClassifierConfig) -> tuple[Classifier, int]:
