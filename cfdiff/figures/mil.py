@@ -21,16 +21,19 @@ _MOST = 100
 """Instances that a picture shows: those of the highest attention."""
 
 
-def dose_curves(curves: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]], *, positive: str, out: Path) -> Path:
+def dose_curves(
+    curves: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]], *, positive: str, diagonal: bool, out: Path
+) -> Path:
     """Way -> mixes (V,) and answers (V,) in [0, 1] of each bag: a thin line a bag, a thick one the mean over bags.
 
-    The mean is over the versions within half a tenth of 0, 0.1, ... 1.
+    `diagonal` is drawn for a model that says the fraction itself. The mean is over the versions to the nearest tenth.
     """
     figure = Figure(figsize=(7.0, 3.4), dpi=200, layout="constrained")
     FigureCanvasAgg(figure)
     axes = np.atleast_1d(figure.subplots(1, len(curves), sharex=True, sharey=True))
     for ax, (name, bags), colour in zip(axes, curves.items(), _WAYS, strict=False):
-        ax.plot([0, 1], [0, 1], color="0.7", lw=0.8, ls="--")
+        if diagonal:
+            ax.plot([0, 1], [0, 1], color="0.7", lw=0.8, ls="--")
         for mix, answer in bags:
             order = np.argsort(mix, kind="stable")
             ax.plot(mix[order], answer[order], "-", color=colour, lw=0.6, alpha=0.25)

@@ -45,7 +45,7 @@ def mil_explain(s: MilExplainSettings, progress: Progress | None = None) -> MilE
     where = _where(opened, s.attribution.split("+"), advance)
     together = real if edited is None else real.joined(edited)
     doses = _doses(s, opened, together, real, edited, advance)
-    pictures = _draw(s.out, together, doses)
+    pictures = _draw(s.out, together, doses, opened.target == "fraction")
     found = MilExplanation(
         opened.model.name,
         real.name,
@@ -136,12 +136,13 @@ def _doses(
     return Doses(answers(asked, "asking about edits"), answers(swaps, "asking about exchanges"))
 
 
-def _draw(folder: Path, bags: BagSet, doses: Doses) -> tuple[Path, ...]:
+def _draw(folder: Path, bags: BagSet, doses: Doses, fraction: bool) -> tuple[Path, ...]:
     drawn = []
     if doses.edited or doses.swapped:
         ways = {"edited": doses.edited, "real instances exchanged": doses.swapped}
         curves = {name: [(one.bag.mixes, one.probability) for one in said] for name, said in ways.items() if len(said)}
-        drawn.append(dose_curves(curves, positive=bags.names[1], out=folder / "dose-response.png"))
+        out = folder / "dose-response.png"
+        drawn.append(dose_curves(curves, positive=bags.names[1], diagonal=fraction, out=out))
     shown = _example(doses.edited or doses.swapped)
     if shown is not None:
         said, v = shown

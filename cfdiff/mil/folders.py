@@ -141,6 +141,7 @@ def _classes(
     if said:
         labels, names = map_classes(np.array(list(said.values())), negative, positive, where)
         mapped = dict(zip(said, labels.tolist(), strict=True))
+        names = names if not all(name.isdecimal() for name in names) else ("negative", "positive")
     classes = []
     for one in found:
         label = mapped.get(one.name, one.label)

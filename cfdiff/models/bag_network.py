@@ -94,9 +94,16 @@ class BagNetwork(nn.Module):
     def answer(self, embedding: Tensor, label: Tensor | None = None) -> BagAnswer:
         """Of V bags of as many instances, embeddings (V, n, d) and classes (V,), 0 or 1, where the loss is wanted."""
         score, attention = self.pooling(embedding)
-        return BagAnswer(
-            score, attention, embedding, None if label is None else self.pooling.own_loss(embedding, label)
-        )
+        return BagAnswer(score, attention, embedding, None if label is None else self._own_loss(embedding, label))
+
+    def _own_loss(self, embedding: Tensor, label: Tensor) -> Tensor:
+        """That of the negative bags and that of the positive ones, the same weight for each class that is there.
+
+        Of a bag's mixes nearly all are positive: else the model would learn to call any bag so.
+        """
+        of_class = [label == k for k in (0, 1)]
+        losses = [self.pooling.own_loss(embedding[here], label[here]) for here in of_class if here.any()]
+        return torch.stack(losses).mean()
 
     def forward(self, x: Tensor, bags: Sequence[Tensor], labels: Sequence[Tensor] | None = None) -> list[BagAnswer]:
         """The answer to each of B bags at its V mixes.
