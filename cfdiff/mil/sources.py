@@ -122,7 +122,7 @@ def open_mixes(paths: Sequence[Path], real: BagSet) -> BagSet:
     found: BagSet | None = None
     for path in paths:
         if is_bag_folder(path):
-            one = as_mixes(read_folder(path, None, real.names[0], real.names[1]))
+            one = as_mixes(read_folder(path, None, None, None))
         elif is_sweep(path):
             one = read_sweep(path)
         else:

@@ -55,7 +55,7 @@ def train_on(s: MilTrainSettings, data: BagData, net: BagNetwork, progress: Prog
         trainer.average.net.load_state_dict(inside.state_dict())
     _standardise(inside, data)
     trainer.average.net.load_state_dict(inside.state_dict())
-    trainer.console.print(_words(data), highlight=False, markup=False)
+    trainer.console.print(_words(data), highlight=False, markup=False, soft_wrap=True)
     batches = BagBatches(
         data.real.series,
         data.mixes.series,
