@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import kendalltau  # type: ignore[import-untyped]
-from sklearn.metrics import average_precision_score, roc_auc_score
+from scipy.stats import kendalltau, rankdata  # type: ignore[import-untyped]
+from sklearn.metrics import average_precision_score
 
 
 def bag_auroc(score: np.ndarray, positive: np.ndarray) -> float:
     """Area under the ROC curve of scores (B,) for classes (B,) bool, in [0, 1]; chance 0.5; NaN for one class only."""
-    return float(roc_auc_score(positive, score)) if positive.any() and not positive.all() else float("nan")
+    p = int(positive.sum())
+    if p in (0, len(positive)):
+        return float("nan")
+    ranks = rankdata(score)[positive].sum()  # Mann & Whitney (1947); many times as fast as building the curve
+    return float((ranks - p * (p + 1) / 2) / (p * (len(positive) - p)))
 
 
 def instance_auprc(share: np.ndarray, positive: np.ndarray) -> float:

@@ -98,6 +98,7 @@ def open_bag_data(s: MilTrainSettings) -> BagData:
     whole = open_real(s, s.labels, needed)
     size = s.bag_size or (IMAGES_A_BAG if whole.images else None)
     real, validation, words = _divide(whole, split, val_split)
+    _check_classes(real, validation, target)
     kind, paths = _kind(s, real)
     if kind == "files":
         mixes = _of_training(open_mixes(paths, whole), real, validation)
@@ -125,12 +126,11 @@ def permuted(one: Series, seed: int) -> Series:
     return replace(one, labels=labels, classes=one.classes[versions])
 
 
-def _check(s: MilTrainSettings, data: BagData, target: Target) -> None:
-    names = ("training", "validation")
-    for what, bags in zip(names, (data.real, data.validation), strict=True):
+def _check_classes(real: BagSet, validation: BagSet, target: Target) -> None:
+    for what, bags in (("training", real), ("validation", validation)):
         if target.counts and not all(one.known for one in bags.series):
             raise UserError(
-                f"--target {s.target} needs the label of every instance, which {bags.name} does not say: use --target "
+                f"{bags.name} does not say which instances are positive, and this --target counts them: use --target "
                 "label."
             )
         classes = {int(one.classes[0]) for one in bags.series}
@@ -140,6 +140,9 @@ def _check(s: MilTrainSettings, data: BagData, target: Target) -> None:
                 f"The {what} bags of {bags.name} are all of one class (none is {lacking!r}): choose other splits, or "
                 "--target fraction."
             )
+
+
+def _check(s: MilTrainSettings, data: BagData, target: Target) -> None:
     if target.several and not data.mixes.series:
         raise UserError(f"--target {s.target} compares mixes of a bag: name some with --mixtures.")
     if data.mixes.series and not target.graded and "distance" in s.losses.split("+"):
