@@ -29,6 +29,12 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     from cfdiff.fit.settings import FitSettings as FitSettings
     from cfdiff.generate.run import generate as _generate
     from cfdiff.generate.settings import GenerateSettings as GenerateSettings
+    from cfdiff.mil.evaluate import mil_evaluate as _mil_evaluate
+    from cfdiff.mil.explain import mil_explain as _mil_explain
+    from cfdiff.mil.settings import MilEvaluateSettings as MilEvaluateSettings
+    from cfdiff.mil.settings import MilExplainSettings as MilExplainSettings
+    from cfdiff.mil.settings import MilTrainSettings as MilTrainSettings
+    from cfdiff.mil.train import mil_train as _mil_train
     from cfdiff.modelfiles.adm import import_adm as _import_adm
     from cfdiff.modelfiles.adm import import_adm_classifier as _import_adm_classifier
     from cfdiff.modelfiles.inspect import inspect_model as _inspect_model
@@ -65,6 +71,7 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     inspect_model = _as_task(_inspect_model)
     train_autoencoder = _as_task(_train_autoencoder)
     train_diffusion, train_classifier = _as_task(_train_diffusion), _as_task(_train_classifier)
+    mil_train, mil_evaluate, mil_explain = _as_task(_mil_train), _as_task(_mil_evaluate), _as_task(_mil_explain)
 
 # Called like functions: cfdiff/api.py.
 _PACKAGES = ("fit", "translate", "generate", "bag", "doctor", "tune", "evaluate", "report")
@@ -72,6 +79,7 @@ _OBJECTS = (
     "show",
     *("import_adm", "import_adm_classifier", "inspect_model"),
     *("train_autoencoder", "train_diffusion", "train_classifier"),
+    *("mil_train", "mil_evaluate", "mil_explain"),
 )
 _FROM = {
     "open_result": "cfdiff.store.result",
@@ -95,6 +103,9 @@ _FROM = {
     "AutoencoderSettings": "cfdiff.train.settings",
     "DiffusionSettings": "cfdiff.train.settings",
     "ClassifierSettings": "cfdiff.train.settings",
+    "MilTrainSettings": "cfdiff.mil.settings",
+    "MilEvaluateSettings": "cfdiff.mil.settings",
+    "MilExplainSettings": "cfdiff.mil.settings",
 }
 
 

@@ -184,6 +184,11 @@ def _training(kind: str, summary: str) -> Task[Any, Any]:
     return TaskObject(f"train_{kind}", summary, where, f"cfdiff.train.{kind}:train_{kind}", "training")
 
 
+def _mil(kind: str, summary: str, first: str) -> Task[Any, Any]:
+    settings = f"cfdiff.mil.settings:Mil{kind.capitalize()}Settings"
+    return TaskObject(f"mil_{kind}", summary, settings, f"cfdiff.mil.{kind}:mil_{kind}", first)
+
+
 def _model_file(name: str, summary: str, module: str, place: str) -> Task[Any, Any]:
     settings = f"cfdiff.modelfiles.settings:{name.title().replace('_', '')}Settings"
     return TaskObject(name, summary, settings, f"cfdiff.modelfiles.{module}:{name}", "reading", place)
@@ -216,6 +221,9 @@ _TASKS: tuple[Task[Any, Any], ...] = (
     _training("autoencoder", "Train the autoencoder of a latent space."),
     _training("diffusion", "Train the diffusion model on images."),
     _training("classifier", "Train a guide, a checker or a judge."),
+    _mil("train", "Train a bag model on real bags and on the same bags at several mixes.", "training"),
+    _mil("evaluate", "Measure a bag model on real bags of patients that it does not know.", "opening"),
+    _mil("explain", "See what a bag model looks at, and how its answer follows the mix.", "opening"),
 )
 TASKS: dict[str, Task[Any, Any]] = {task.name: task for task in _TASKS}
 """Every task by its name; `--help` of the program takes the summaries from here."""

@@ -100,6 +100,53 @@ NETWORKS = Registry(  # (models.checkpoint.Card) -> torch.nn.Module; its config 
         "autoencoder": "cfdiff.models.autoencoder:build_of_card",
         "adm-unet": "cfdiff.models.adapters.adm:build_unet",
         "adm-encoder": "cfdiff.models.adapters.adm:build_encoder",
+        "bag": "cfdiff.models.bag_network:build_of_card",
+    },
+)
+BAG_MODELS = Registry(  # (width of the embeddings, **kwargs) -> models.bag_poolings.Pooling
+    "bag model",
+    {
+        "abmil": "cfdiff.models.bag_poolings:AbMil",
+        "transmil": "cfdiff.models.bag_poolings:TransMil",
+        "dsmil": "cfdiff.models.bag_poolings:DsMil",
+        "mean": "cfdiff.models.bag_poolings:MeanPooling",
+        "max": "cfdiff.models.bag_poolings:MaxPooling",
+    },
+)
+BAG_TARGETS = Registry(  # mil.targets.Target
+    "target of bag models",
+    {
+        "label": "cfdiff.mil.targets:LABEL",
+        "fraction": "cfdiff.mil.targets:FRACTION",
+        "order": "cfdiff.mil.targets:ORDER",
+    },
+)
+MIXTURE_LOSSES = Registry(  # (answers of bags at several mixes, the target) -> loss: mil.losses.MixtureLoss
+    "loss of mixtures",
+    {
+        "label": "cfdiff.mil.losses:label",
+        "rank": "cfdiff.mil.losses:rank",
+        "distance": "cfdiff.mil.losses:distance",
+        "attention": "cfdiff.mil.losses:attention",
+        "embedding": "cfdiff.mil.losses:embedding",
+        "direction": "cfdiff.mil.losses:direction",
+    },
+)
+ATTRIBUTIONS = Registry(  # (models.bag_network.BagNetwork, embeddings (n, d)) -> (n,): mil.attribution.Attribution
+    "attribution to instances",
+    {
+        "attention": "cfdiff.mil.attribution:attention",
+        "gradient": "cfdiff.mil.attribution:gradient",
+        "removal": "cfdiff.mil.attribution:removal",
+    },
+)
+BAG_FOLDERS = Registry(  # mil.folders.Layout: `recognises(folder)` and `read(folder)`
+    "layout of bags",
+    {
+        "torchmil": "cfdiff.mil.folders:TORCHMIL",
+        "clam": "cfdiff.mil.folders:CLAM",
+        "trident": "cfdiff.mil.folders:TRIDENT",
+        "npz": "cfdiff.mil.folders:NPZ",
     },
 )
 INSPECTIONS = Registry(  # recognises(path) -> bool and describe(path) -> modelfiles.description.Description

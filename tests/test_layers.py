@@ -13,7 +13,7 @@ ROOT = Path(cfdiff.__file__).parent
 # What each package may import besides itself; the ground and the package itself are open to all.
 GROUND = {"errors", "files", "progress", "registry", "roles", "version"}
 EDITING = {"edit", "figures", "models", "data", "store", "metrics", "engine", "settings"}
-TASKS = {"translate", "generate", "bag", "evaluate", "doctor", "tune", "fit", "report", "train"}
+TASKS = {"translate", "generate", "bag", "evaluate", "doctor", "tune", "fit", "report", "train", "mil"}
 ALLOWED = {
     # What a user imports: names of what is below, which are imported when they are first used.
     "__init__": {*TASKS, "modelfiles", "figures", "models", "data", "store", "api"},  # for type checkers only
@@ -29,7 +29,7 @@ ALLOWED = {
         "metrics",
         "settings",
     },
-    "fit": {*EDITING - {"figures", "metrics"}, *TASKS - {"bag", "fit", "generate"}},
+    "fit": {*EDITING - {"figures", "metrics"}, *TASKS - {"bag", "fit", "generate", "mil"}},
     "translate": EDITING,
     "generate": EDITING,
     "bag": EDITING,
@@ -37,6 +37,7 @@ ALLOWED = {
     "doctor": EDITING - {"figures", "store"},
     "tune": EDITING - {"models"},
     "train": {"models", "data", "store", "metrics", "engine", "settings"},
+    "mil": {"train", *EDITING},  # a bag model is one more training; `edit` picks the device
     "modelfiles": {"models", "engine", "settings"},
     "edit": {"models", "data", "store", "engine", "settings"},
     "figures": {"data", "store", "settings"},

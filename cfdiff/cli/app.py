@@ -35,6 +35,7 @@ COMMANDS = {
     "evaluate": Entry("cfdiff.cli.evaluate", "evaluate", TASKS["evaluate"].summary, "Use"),
     "report": Entry("cfdiff.cli.report", "report", TASKS["report"].summary, "Use"),
     "show": Entry("cfdiff.cli.show", "show", TASKS["show"].summary, "Use"),
+    "mil": Entry("cfdiff.cli.mil", "app", "Train, measure and explain bag models of controlled mixtures.", "Use"),
     "data": Entry("cfdiff.cli.data", "app", "List, inspect, convert and split image data.", "Use"),
     "models": Entry("cfdiff.cli.models", "app", "Inspect, describe and import models that others made.", "Use"),
     "train-autoencoder": Entry("cfdiff.cli.train", "train_autoencoder", TASKS["train_autoencoder"].summary, "Train"),

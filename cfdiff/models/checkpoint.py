@@ -33,9 +33,15 @@ from cfdiff.registry import DENOISERS, NETWORKS, SPACES
 from cfdiff.version import __version__
 
 FORMAT = "cfdiff-model-1"
-KINDS = ("diffusion", "noisy-classifier", "clean-classifier", "autoencoder")
-OWN = {"diffusion": "unet", "noisy-classifier": "timm", "clean-classifier": "timm", "autoencoder": "autoencoder"}
+OWN = {
+    "diffusion": "unet",
+    "noisy-classifier": "timm",
+    "clean-classifier": "timm",
+    "autoencoder": "autoencoder",
+    "bag-classifier": "bag",
+}
 """The network of each kind, in registry.NETWORKS, where the config of a card names none."""
+KINDS = tuple(OWN)
 PIXELS = {"name": "pixel"}
 CONDITIONS = (None, "class")
 """What a diffusion network may be told: nothing, or the class, by its place in the card's `data.classes`."""

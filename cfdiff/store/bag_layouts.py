@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from cfdiff.errors import UserError
 from cfdiff.files import atomic
 
 LAYOUTS = {
@@ -55,6 +56,19 @@ def write_clam(folder: Path, bag: FeatureBag, pixels: tuple[int, int]) -> None:
         file.create_dataset("features", data=bag.features.astype(np.float32), track_times=False)
         coords = bag.grid * np.array([pixels[1], pixels[0]])
         file.create_dataset("coords", data=coords.astype(np.int32), track_times=False)
+
+
+def read_h5(path: Path, name: str) -> np.ndarray:
+    """A data set at the root of a file, as CLAM and TRIDENT write `features` and `coords`.
+
+    Raises:
+        UserError: the file is damaged, or has no such data set.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            return file[name][:]
+    except (OSError, KeyError, TypeError) as error:
+        raise UserError(f"{path.name} is no HDF5 file with {name!r} at its root: write it again.") from error
 
 
 def write_torchmil(folder: Path, bag: FeatureBag) -> None:

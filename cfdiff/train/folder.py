@@ -34,8 +34,10 @@ FREE = frozenset(
     }
 )
 """Settings that may change between the parts of one training; what `splits` says is in the fingerprint."""
-FILES = ("pretrained", "splits", "schedule_of", "autoencoder", "features", "judge")
+FILES = ("pretrained", "splits", "schedule_of", "autoencoder", "features", "judge", "encoder", "labels")
 """Settings that are files, of which the name is written down."""
+LISTS = ("mixtures",)
+"""Settings that are lists of files or words, of which the names are."""
 
 
 class RunFolder:
@@ -53,7 +55,8 @@ class RunFolder:
     def settings(self) -> dict[str, Any]:
         """The resolved settings as they are written down: names of the data and of files, never where they lie."""
         told = self.s.model_dump(mode="json", exclude={"out", "force"}) | {"data": self.data_name}
-        return {k: Path(v).name if k in FILES and v else v for k, v in told.items()}
+        told = {k: Path(v).name if k in FILES and v else v for k, v in told.items()}
+        return {k: [Path(one).name for one in v] if k in LISTS and v else v for k, v in told.items()}
 
     def check(self) -> None:
         """Make the folder; raise UserError where it cannot be written, or holds a model that would be lost."""

@@ -49,10 +49,33 @@ class Evaluate(Protocol):
         ...
 
 
+class Named(Protocol):
+    """What a network learns from, as its folder is told of it."""
+
+    @property
+    def name(self) -> str:
+        """For messages, and for the name of the folder."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of all of it that the training depends on."""
+        ...
+
+
+class Learned(Protocol):
+    """Images (`TrainingData`), or anything else of which `train` has a name and a fingerprint, such as bags."""
+
+    @property
+    def train(self) -> Named:
+        """What is trained on."""
+        ...
+
+
 BETAS = (0.9, 0.99)
 APART = ("calibration", "latents")
 """What a validation measures that the model is used with: it stands beside the figures in the card, not among them."""
-SHOWN = ("val_accuracy", "val_loss", "bits_per_dim", "psnr")
+SHOWN = ("val_accuracy", "val_auroc", "val_mae", "val_loss", "bits_per_dim", "psnr")
 PROBE = 0.01
 """Share of a validation that is done before the first step, to learn what a whole one will take."""
 READ_SECONDS = 1
@@ -68,9 +91,7 @@ STATE_SECONDS = 300
 class Trainer:
     """Runs one training in its folder; `run()` starts it or continues it."""
 
-    def __init__(
-        self, s: TrainSettings, data: TrainingData, net: nn.Module, role: str, watch: Watch | None = None
-    ) -> None:
+    def __init__(self, s: TrainSettings, data: Learned, net: nn.Module, role: str, watch: Watch | None = None) -> None:
         """`role` names the folder where the settings name none: runs/ROLE-DATA. `watch` is told how far it is, and the
         terminal then is not.
 
@@ -106,7 +127,8 @@ class Trainer:
         return self.accelerator.device
 
     def batches(self, balance: bool = False) -> Batches:
-        """The training batches of this process, on the device."""
+        """The training batches of this process, on the device; of images only."""
+        assert isinstance(self.data, TrainingData), "whoever learns from other things makes its own batches"
         return Batches(
             self.data.train,
             self.s.batch_size,

@@ -23,6 +23,8 @@ class TrainResult:
         bits_per_dim: variational bound of a diffusion model of pixels.
         psnr, ssim: of an autoencoder's images, in dB, and beside the originals; verdicts_kept: the share of them that
             --judge sees in the class in which it sees the original. Its val_loss is the loss of the pixels alone.
+        val_auroc, val_mae, val_tau: of a bag model: area under the ROC curve of its bags, mean error of the fraction
+            of positives, Kendall's tau-b with it.
         val_images: how many were looked at, where time was short.
     """
 
@@ -39,6 +41,9 @@ class TrainResult:
     psnr: float | None = None
     ssim: float | None = None
     verdicts_kept: float | None = None
+    val_auroc: float | None = None
+    val_mae: float | None = None
+    val_tau: float | None = None
     val_images: int | None = None
 
     @classmethod

@@ -1,0 +1,283 @@
+"""Folders of features, one bag a file: as CLAM, TRIDENT, torchmil and `cfdiff bag --export` write them.
+
+What a folder does not hold itself stands in a table beside it, `dataset.csv`, or the one that --labels names.
+"""
+
+from __future__ import annotations
+
+import csv
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from cfdiff.data.classes import map_classes
+from cfdiff.errors import UserError
+from cfdiff.mil.series import UNKNOWN, BagSet, Series, class_of
+from cfdiff.registry import BAG_FOLDERS
+from cfdiff.store.bag_layouts import read_h5
+
+TABLE = "dataset.csv"
+NAME = ("slide_id", "bag", "slide", "wsi", "name", "filename")
+CASE = ("case_id", "patient", "group", "case")
+CLASS = ("label", "class", "target")
+"""What the columns of a table are called, by those who write them; the first that is there counts."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """One bag as its files tell it.
+
+    Attributes:
+        name: of its file, without the ending.
+        features: (n, D) float32.
+        labels: (n,) int8 of the instances; None where the folder does not say.
+        label: class of the bag, 0 or 1; None where the folder does not say.
+    """
+
+    name: str
+    features: np.ndarray
+    labels: np.ndarray | None = None
+    label: int | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An entry of registry.BAG_FOLDERS: `recognises(folder)` and `read(folder)`, its bags in the order of names."""
+
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path], list[Found]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a table says of a bag; "" where it says nothing."""
+
+    case: str
+    label: str
+    split: str
+
+
+def is_bag_folder(path: Path) -> bool:
+    """Whether it is a folder of bags in one of the layouts."""
+    return path.is_dir() and any(BAG_FOLDERS[name].recognises(path) for name in BAG_FOLDERS)
+
+
+def read_folder(path: Path, table: Path | None, negative: str | None, positive: str | None) -> BagSet:
+    """Every bag of a folder for itself; those of one case are of one group.
+
+    Raises:
+        UserError: a bag cannot be read, has no class, or features of another width than the first.
+    """
+    layout: Layout = next(BAG_FOLDERS[name] for name in BAG_FOLDERS if BAG_FOLDERS[name].recognises(path))
+    found = layout.read(path)
+    if not found:
+        raise UserError(f"{path.name} holds no bag: give a folder with one file of features a bag.")
+    rows = _table(table or path / TABLE, required=table is not None)
+    if rows is not None and not any(one.name in rows for one in found):
+        raise UserError(
+            f"{(table or path / TABLE).name} names no bag of {path.name}: its names must be those of files."
+        )
+    if rows is not None:  # a table also says which bags take part
+        found = [one for one in found if one.name in rows]
+    names, classes = _classes(path.name, found, rows or {}, negative, positive)
+    width = found[0].features.shape[1]
+    series, start = [], 0
+    for one, label in zip(found, classes, strict=True):
+        if one.features.shape[1] != width:
+            raise UserError(
+                f"{path.name} holds features of other widths: {one.name} has {one.features.shape[1]} numbers an "
+                f"instance and {found[0].name} has {width}; make all with one model."
+            )
+        n = len(one.features)
+        labels = np.full(n, UNKNOWN, np.int8) if one.labels is None else one.labels
+        if len(labels) != n or n == 0:
+            raise UserError(f"The bag {one.name} of {path.name} has {n} instances and {len(labels)} labels: mend it.")
+        row = (rows or {}).get(one.name, Row("", "", ""))
+        places = np.arange(start, start + n)[None]
+        series.append(
+            Series(one.name, row.case or one.name, places, labels[None], np.array([label], np.int8), split=row.split)
+        )
+        start += n
+    contents = np.concatenate([one.features for one in found])
+    if not np.isfinite(contents).all():
+        raise UserError(f"{path.name} has features that are NaN or infinite: make them again.")
+    return BagSet(path.name, contents, tuple(series), names)
+
+
+def as_mixes(bags: BagSet) -> BagSet:
+    """Bags of one case and one size as one bag at several mixes, lowest first, as `cfdiff bag --export` wrote them.
+
+    Raises:
+        UserError: instance labels are missing, or no case has two mixes.
+    """
+    cases: dict[tuple[str, int], list[Series]] = {}
+    for one in bags.series:
+        if not one.known:
+            raise UserError(
+                f"{bags.name} does not say which instances are positive, so its mixes are not known: export it as "
+                "torchmil or npz."
+            )
+        cases.setdefault((one.group, one.size), []).append(one)
+    series = []
+    for (case, _), versions in cases.items():
+        rows = np.concatenate([one.rows for one in versions])
+        labels = np.concatenate([one.labels for one in versions])
+        order = np.argsort((labels == 1).sum(1), kind="stable")
+        series.append(Series(case, case, rows[order], labels[order], class_of(labels[order]), real=False))
+    if all(len(one) < 2 for one in series):
+        raise UserError(f"{bags.name} has each bag at one mix only: make it with cfdiff bag --sweep and --export.")
+    return replace(bags, series=tuple(series))
+
+
+def _classes(
+    where: str, found: list[Found], rows: dict[str, Row], negative: str | None, positive: str | None
+) -> tuple[tuple[str, str], list[int]]:
+    """The names of the classes, and the class of each bag: of the table, else of the folder, else of its instances."""
+    said = {one.name: rows[one.name].label for one in found if one.name in rows and rows[one.name].label}
+    names, mapped = ("negative", "positive"), dict[str, int]()
+    if said:
+        labels, names = map_classes(np.array(list(said.values())), negative, positive, where)
+        mapped = dict(zip(said, labels.tolist(), strict=True))
+        names = names if not all(name.isdecimal() for name in names) else ("negative", "positive")
+    classes = []
+    for one in found:
+        label = mapped.get(one.name, one.label)
+        if label is None and one.labels is not None:
+            label = int(class_of(one.labels))
+        if label not in (0, 1):
+            raise UserError(
+                f"The bag {one.name} of {where} has no class: name a table of slide_id,label with --labels, or put "
+                f"{TABLE} into the folder."
+            )
+        classes.append(int(label))
+    return names, classes
+
+
+def _table(path: Path, required: bool) -> dict[str, Row] | None:
+    if not path.is_file():
+        if required:
+            raise UserError(f"There is no table {str(path)!r} for --labels: give a .csv of slide_id,label.")
+        return None
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path.name} is no readable .csv: save it as UTF-8 text with commas.") from error
+    columns = list(lines[0]) if lines else []
+    name, case, label = (next((c for c in known if c in columns), None) for known in (NAME, CASE, CLASS))
+    if name is None or (required and label is None):
+        raise UserError(f"{path.name} needs the columns slide_id and label: it has {', '.join(columns) or 'none'}.")
+
+    def value(line: dict[str, str], column: str | None) -> str:
+        return "" if column is None else (line.get(column) or "").strip()
+
+    return {_stem(line[name] or ""): Row(value(line, case), value(line, label), value(line, "split")) for line in lines}
+
+
+def _stem(name: str) -> str:
+    """A slide's name without the ending of its image or features."""
+    known = (".h5", ".pt", ".npy", ".npz", ".svs", ".tif", ".tiff", ".ndpi", ".mrxs")
+    return next((name[: -len(end)] for end in known if name.lower().endswith(end)), name)
+
+
+def _numpy(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path.name} in {path.parent.name} is no readable array: write it again.") from error
+
+
+def _features(array: np.ndarray, path: Path) -> np.ndarray:
+    """(n, D) float32 of (n, D), or of (1, n, D)."""
+    array = array[0] if array.ndim == 3 and len(array) == 1 else array
+    if array.ndim != 2:
+        raise UserError(f"{path.name} holds features of shape {array.shape}: one row an instance is needed.")
+    return array.astype(np.float32)
+
+
+def _read_torchmil(folder: Path) -> list[Found]:
+    found = []
+    for path in sorted((folder / "features").glob("*.npy")):
+        inst, label = (folder / part / path.name for part in ("inst_labels", "labels"))
+        found.append(
+            Found(
+                path.stem,
+                _features(_numpy(path), path),
+                _numpy(inst).reshape(-1).astype(np.int8) if inst.is_file() else None,
+                int(_numpy(label).reshape(-1)[0]) if label.is_file() else None,
+            )
+        )
+    return found
+
+
+def _read_clam(folder: Path) -> list[Found]:
+    if (folder / "h5_files").is_dir():
+        return _read_h5s(folder / "h5_files")
+    return [Found(path.stem, _features(_torch(path), path)) for path in sorted((folder / "pt_files").glob("*.pt"))]
+
+
+def _torch(path: Path) -> np.ndarray:
+    import torch
+
+    try:  # weights_only: nothing in it is run
+        tensor = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path.name} is no readable tensor: write it again, or give h5_files.") from error
+    if not isinstance(tensor, torch.Tensor):
+        raise UserError(f"{path.name} holds no tensor of features: give the pt_files that CLAM wrote.")
+    return tensor.float().numpy()
+
+
+def _read_h5s(folder: Path) -> list[Found]:
+    return [Found(path.stem, _features(read_h5(path, "features"), path)) for path in sorted(folder.glob("*.h5"))]
+
+
+def _trident_features(folder: Path) -> list[Path]:
+    """The folders of features in it: TRIDENT makes one an encoder; or it is one of them."""
+    inside = sorted(p for p in folder.glob("features_*") if p.is_dir() and any(p.glob("*.h5")))
+    return inside or ([folder] if folder.name.startswith("features_") and any(folder.glob("*.h5")) else [])
+
+
+def _read_trident(folder: Path) -> list[Found]:
+    there = _trident_features(folder)
+    if len(there) > 1:
+        raise UserError(
+            f"{folder.name} holds the features of several encoders ({', '.join(p.name for p in there)}): give one."
+        )
+    return _read_h5s(there[0])
+
+
+def _read_npz(folder: Path) -> list[Found]:
+    found = []
+    for path in sorted(folder.glob("*.npz")):
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                labels = file["labels"].astype(np.int8) if "labels" in file else None
+                label = int(file["label"]) if "label" in file else None
+                found.append(Found(path.stem, _features(file["features"], path), labels, label))
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise UserError(f"{path.name} is no bag: a .npz with the array features is needed.") from error
+    return found
+
+
+def _is_npz(folder: Path) -> bool:
+    """Whether its .npz hold features, as bags do, and not images."""
+    first = next(iter(sorted(folder.glob("*.npz"))), None)
+    try:
+        if first is None:
+            return False
+        with np.load(first, allow_pickle=False) as file:
+            return "features" in file
+    except (OSError, ValueError):
+        return False
+
+
+TORCHMIL = Layout(lambda folder: any((folder / "features").glob("*.npy")), _read_torchmil)
+CLAM = Layout(
+    lambda folder: any((folder / "h5_files").glob("*.h5")) or any((folder / "pt_files").glob("*.pt")), _read_clam
+)
+TRIDENT = Layout(lambda folder: bool(_trident_features(folder)), _read_trident)
+NPZ = Layout(_is_npz, _read_npz)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from mil_toy import export, toy_bags
+
+from cfdiff.cli.app import main
+
+pytest.importorskip("torchmil")
+
+
+def cfdiff(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:
+    monkeypatch.setattr(sys, "argv", ["cfdiff", *arguments])
+    try:
+        main()
+    except SystemExit as ended:
+        return ended.code
+    return 0
+
+
+def test_train_evaluate_and_explain_from_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data, test = export(toy_bags(20, 0), tmp_path / "bags"), export(toy_bags(8, 5, name="test"), tmp_path / "test")
+    quick = ["--steps", "3", "--width", "8", "--device", "cpu", "--threads", "1"]
+    assert cfdiff(monkeypatch, "mil", "train", "--data", str(data), *quick) == 0
+    assert "bags at several mixes (swap)" in capsys.readouterr().err
+    where = ["--model", "runs/mil-bags/model.safetensors", "--data", str(test), "--device", "cpu", "--threads", "1"]
+    assert cfdiff(monkeypatch, "mil", "evaluate", *where, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["bags"] == 8
+    assert cfdiff(monkeypatch, "mil", "explain", *where) == 0
+    said = capsys.readouterr().out
+    assert "AUPRC of the attention" in said and "dose-response.png" in said
+    assert (tmp_path / "runs" / "mil-explain" / "explain.json").is_file()
+
+
+def test_a_mistake_is_one_sentence_with_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = export(toy_bags(4, 0), tmp_path / "bags")
+    for words, said in (
+        (["train", "--data", str(data), "--mixtures", "nowhere.h5"], "does not exist"),
+        (["train", "--data", str(data), "--losses", "rank+magic"], "no loss of mixtures 'magic'"),
+        (["evaluate"], "make one with cfdiff mil train"),
+    ):
+        assert cfdiff(monkeypatch, "mil", *words) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("Error: ") and said in error and error.count("\n") == 1

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from mil_toy import export, toy_bags, translated
+
+from cfdiff.errors import UserError
+from cfdiff.mil.folders import as_mixes, is_bag_folder, read_folder
+from cfdiff.mil.series import BagSet
+from cfdiff.mil.sources import of_source, open_mixes, read_sweep
+from cfdiff.store.bag_layouts import FeatureBag, square, write_clam, write_npz, write_table, write_torchmil
+from cfdiff.store.bags import open_bags
+
+
+def read(folder: Path, **named: Any) -> BagSet:
+    return read_folder(folder, named.get("table"), None, None)
+
+
+def feature_bags(n: int = 4) -> list[FeatureBag]:
+    bags = toy_bags(n, 0)
+    return [
+        FeatureBag(
+            one.name, f"P{i // 2}", bags.contents[one.rows[0]], square(one.size), one.labels[0], one.labels[0] == 9, 0
+        )
+        for i, one in enumerate(bags.series)
+    ]
+
+
+def trident(folder: Path, bags: list[FeatureBag]) -> None:
+    inside = folder / "features_uni"
+    inside.mkdir()
+    for bag in bags:
+        with h5py.File(inside / f"{bag.name}.h5", "w") as file:
+            file["features"] = bag.features[None]
+    write_table(folder, bags)
+
+
+def clam(folder: Path, bags: list[FeatureBag]) -> None:
+    for bag in bags:
+        write_clam(folder, bag, (16, 16))
+    write_table(folder, bags)
+
+
+def clam_pt(folder: Path, bags: list[FeatureBag]) -> None:
+    (folder / "pt_files").mkdir()
+    for bag in bags:
+        torch.save(torch.from_numpy(bag.features), folder / "pt_files" / f"{bag.name}.pt")
+    write_table(folder, bags)
+
+
+def torchmil(folder: Path, bags: list[FeatureBag]) -> None:
+    for bag in bags:
+        write_torchmil(folder, bag)
+    write_table(folder, bags)
+
+
+@pytest.mark.parametrize("write", [trident, clam, clam_pt, torchmil])
+def test_every_layout_is_read_to_the_same_bags(write: Callable[[Path, list[FeatureBag]], None], tmp_path: Path) -> None:
+    bags = feature_bags()
+    write(tmp_path, bags)
+    assert is_bag_folder(tmp_path)
+    found = read(tmp_path)
+    by_name = {one.name: one for one in found.series}
+    for bag in bags:
+        one = by_name[bag.name]
+        assert np.array_equal(found.contents[one.rows[0]], bag.features)
+        assert one.classes[0] == bag.label and one.group == bag.case
+        assert one.known == (write is torchmil)
+
+
+def test_a_table_of_slides_and_classes_may_lie_elsewhere_and_chooses_bags(tmp_path: Path) -> None:
+    bags = feature_bags()
+    (tmp_path / "slides").mkdir()
+    clam(tmp_path / "slides", bags)
+    (tmp_path / "slides" / "dataset.csv").unlink()
+    with pytest.raises(UserError, match="has no class"):
+        read(tmp_path / "slides")
+    with (tmp_path / "t.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["slide_id", "label"], [f"{bags[0].name}.svs", "normal"], [bags[1].name, "tumor"]])
+    found = read(tmp_path / "slides", table=tmp_path / "t.csv")
+    assert [int(one.classes[0]) for one in found.series] == [0, 1] and found.names == ("normal", "tumor")
+
+
+def test_features_of_other_widths_are_refused(tmp_path: Path) -> None:
+    bags = feature_bags(2)
+    for bag in (bags[0], replace(bags[1], features=bags[1].features[:, :5])):
+        write_npz(tmp_path, bag)
+    with pytest.raises(UserError, match="features of other widths"):
+        read(tmp_path)
+
+
+def test_an_export_of_a_sweep_is_one_bag_at_several_mixes_lowest_first(tmp_path: Path) -> None:
+    made = translated(toy_bags(3, 0), 0)
+    found = as_mixes(read(export(made, tmp_path / "mixes")))
+    assert [one.name for one in found.series] == sorted(one.name for one in made.series)
+    for one in found.series:
+        assert len(one) == 7 and (np.diff(one.positives) >= 0).all() and not one.real
+    with pytest.raises(UserError, match="one mix only"):
+        as_mixes(read(export(toy_bags(3, 0), tmp_path / "single")))
+
+
+def test_a_bag_file_gives_each_bag_as_found_and_at_its_mixes(make_bags: Any) -> None:
+    path = make_bags()
+    found = read_sweep(path)
+    with open_bags(path) as bags:
+        views = [bags[j] for j in range(len(bags))]
+    for one in found.series:
+        mine = sorted((v for v in views if v.name == one.name), key=lambda v: v.requested)
+        assert np.array_equal(found.contents[one.rows[0]], mine[0].source) and one.real
+        assert np.array_equal(one.labels[0], mine[0].label_before)
+        for v, view in enumerate(mine, 1):
+            assert np.array_equal(found.contents[one.rows[v]], view.image)
+            assert np.array_equal(one.labels[v], view.label)
+
+
+def test_sweeps_of_other_models_or_other_instances_are_refused(make_bags: Any, tmp_path: Path) -> None:
+    path = make_bags()
+    real = read_sweep(path)
+    (tmp_path / "other.h5").write_bytes(path.read_bytes())
+    with h5py.File(tmp_path / "other.h5", "r+") as file:
+        file.attrs["models"] = '{"diffusion": "another"}'
+    with pytest.raises(UserError, match="edited by other models"):
+        open_mixes([path, tmp_path / "other.h5"], real)
+    with pytest.raises(UserError, match="holds images and .* holds features|holds features and .* holds images"):
+        open_mixes([path], toy_bags(2, 0))
+    with pytest.raises(UserError, match="holds no bags at several mixes"):
+        open_mixes([tmp_path / "nothing.h5"], real)
+
+
+def test_images_without_groups_are_no_bags(toy: Any) -> None:
+    from cfdiff.data.open import open_source
+
+    source = open_source(toy.data)
+    found = of_source(source)
+    assert found.groups == [f"P{i}" for i in range(8)] and all(one.size == 6 for one in found.series)
+    with pytest.raises(UserError, match="--group-key"):
+        of_source(replace(source, groups=None))
+
+
+def test_parts_of_a_bag_are_of_nearly_equal_size_and_have_the_class_of_their_instances() -> None:
+    bags = toy_bags(4, 0)
+    parts = bags.cut(6, 0)
+    assert [one.size for one in parts.series] == [6, 5, 5] * 4
+    for one in parts.series:
+        assert one.classes[0] == (one.labels[0] == 1).any()
+    whole = np.sort(np.concatenate([one.rows[0] for one in parts.series]))
+    assert np.array_equal(whole, np.arange(4 * 16))
