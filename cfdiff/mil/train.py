@@ -115,7 +115,9 @@ def build(s: MilTrainSettings, bags: BagSet) -> BagNetwork:
         config, features = classifier.config, encoder_width(classifier.config)
     else:
         classifier, features = build_encoder(
-            ClassifierConfig(arch=s.arch, kwargs=s.arch_kwargs, channels=channels, size=(height, width), upsample=1)
+            ClassifierConfig(
+                arch=s.arch, kwargs=s.arch_kwargs, channels=channels, size=(height, width), upsample=1, downsample=1
+            )
         )
         config = classifier.config
     net = BagNetwork(BagConfig(features=features, encoder=config, frozen=s.frozen, **told))
