@@ -10,3 +10,8 @@ class UserError(Exception):
 def first_line(error: Exception) -> str:
     """The first line of what an exception says, without its full stop; its name where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")
+
+
+def plain(name: str) -> str:
+    """A name from somewhere without control characters and halves of characters, so that it stays on its line."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import secrets
 import tempfile
+import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 from cfdiff.errors import UserError
 
@@ -26,6 +30,22 @@ def try_writing(folder: Path) -> None:
         pass
 
 
+def parse_json(text: str | bytes) -> Any:
+    """What JSON says; ValueError also for what is nested so deeply that nobody can have meant it."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """What TOML says; ValueError for what is none, and also for what is nested too deeply."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 @contextmanager
 def atomic(path: Path, *, through: Path | None = None) -> Iterator[Path]:
     """Yield a temporary name to write to; at the end it is fsynced and renamed to `path`.
@@ -40,18 +60,30 @@ def atomic(path: Path, *, through: Path | None = None) -> Iterator[Path]:
         os.replace(scratch, path)
         sync(path.parent)
     except OSError as error:
-        raise UserError(
-            f"Cannot write {path} ({error.strerror or error}): free space there, or choose another place."
-        ) from error
+        raise UserError(f"Cannot write {path} ({error.strerror or error}): {_advice(error)}.") from error
     finally:
         with suppress(OSError):  # a parent that is no folder: said above
             scratch.unlink(missing_ok=True)
 
 
+def _advice(error: OSError) -> str:
+    """What to do after a file could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "free space there, or choose another place"
+    if error.errno == errno.ENAMETOOLONG:
+        return "choose a shorter name"
+    return "choose another place"
+
+
 def sync(path: Path) -> None:
-    """Wait until a file's bytes, or a folder's names, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """Wait until a file's bytes, or a folder's names, are on the disk.
+
+    Some file systems refuse that for a folder (EINVAL, EBADF, EACCES): then there is nothing to wait for.
+    """
+    folder = path.is_dir()
+    with suppress(OSError) if folder else nullcontext():
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

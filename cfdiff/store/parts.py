@@ -29,7 +29,8 @@ import h5py
 import numpy as np
 
 from cfdiff.errors import UserError
-from cfdiff.files import atomic, sync, temporary
+from cfdiff.files import atomic, parse_json, sync, temporary
+from cfdiff.hdf5 import create
 from cfdiff.store.chunks import append
 from cfdiff.store.claims import Claims
 from cfdiff.store.output import check_output, parts_dir
@@ -127,7 +128,7 @@ class RunParts:
         checked = check_arrays(arrays, count)
         self._require_ours()
         with atomic(self.folder / _name(start)) as scratch:
-            with h5py.File(scratch, "w", locking=False) as file:
+            with create(scratch) as file:
                 for name, array in checked.items():
                     create_dataset(file, name, array, count)[:] = _storable(array)
             # HDF5 ignores what follows its own end: the run, then what tells a whole part from a damaged one.
@@ -162,7 +163,7 @@ class RunParts:
         if not self.folder.is_dir():
             return
         # The scratch file lies with the parts, so that nothing unfinished is ever seen beside `out`.
-        with atomic(self.out, through=self.folder) as scratch, h5py.File(scratch, "w", locking=False) as file:
+        with atomic(self.out, through=self.folder) as scratch, create(scratch) as file:
             write_attributes(file, self.settings, attrs)
             for start in range(0, self.n, self.part_size):
                 with self._open_part(start) as part:
@@ -218,7 +219,7 @@ class RunParts:
     def _same(self, record: Path, force: bool) -> bool:
         """Whether the parts come from these settings; False if they are others and may be thrown away."""
         try:
-            other = json.loads(record.read_text())
+            other = parse_json(record.read_text())
         except ValueError:
             other = {}
         if other == self._record:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,16 @@ import h5py
 import numpy as np
 
 from cfdiff.errors import UserError
+from cfdiff.hdf5 import Stored
+from cfdiff.store.check import NUMBER, TABLE, TEXT, Stock, open_stock
 from cfdiff.store.recall import Recall, read_recall
 from cfdiff.store.schema import FORMAT, FORMAT_VERSION, SCHEMA
 from cfdiff.version import __version__
 
 _REQUIRED = ("seed", "models", "direction")
+_ATTRIBUTES = {"cfdiff_version": TEXT, "seed": NUMBER, "models": TABLE, "direction": TEXT}
+_KIND = "a cfdiff result: give a file that cfdiff translate wrote"
+_AGAIN = "run the command that made it again"
 
 
 class Result:
@@ -24,9 +28,9 @@ class Result:
     Images are (H, W, C) in the type of the source; `difference` is counterfactual - source in [0, 1] units.
     """
 
-    def __init__(self, file: h5py.File, path: Path) -> None:
+    def __init__(self, stock: Stock, path: Path) -> None:
         self.path = path
-        self._file = file
+        self._stock = stock
 
     def __enter__(self) -> Result:
         return self
@@ -36,49 +40,48 @@ class Result:
 
     def __len__(self) -> int:
         """The number of images."""
-        return int(self._file["id"].shape[0])
+        return len(self._stock.data["id"])
 
     def __contains__(self, name: str) -> bool:
-        return name in SCHEMA and name in self._file
+        return name in self._stock.data
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> Stored:
         """The data set `name` of schema.SCHEMA, read when it is indexed; strings come as str."""
         if name not in self:
             raise UserError(f"{self.path.name} has no data set {name}: it has {', '.join(self.names)}.")
-        dataset = self._file[name]
-        return dataset.asstr() if SCHEMA[name].dtype == "string" else dataset
+        return self._stock.data[name]
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self._stock.file.close()
 
     @property
     def names(self) -> list[str]:
         """The data sets that the file holds, in the schema's order."""
-        return [name for name in SCHEMA if name in self._file]
+        return list(self._stock.data)
 
     @property
     def attrs(self) -> dict[str, Any]:
         """The root attributes; those stored as JSON (command, models, ...) come as dicts and lists."""
-        return {key: _decode(value) for key, value in self._file.attrs.items()}
+        return self._stock.attrs
 
     @property
     def settings(self) -> dict[str, Any]:
         """The resolved settings of the command that made the file."""
-        return json.loads(self._file.attrs["command"])
+        return self._stock.settings
 
     @property
-    def source(self) -> Any:
+    def source(self) -> Stored:
         """(N, H, W, C), the images as read."""
         return self["source"]
 
     @property
-    def counterfactual(self) -> Any:
+    def counterfactual(self) -> Stored:
         """(N, H, W, C), the guided outputs in the type of the source."""
         return self["counterfactual"]
 
     @property
-    def difference(self) -> Any:
+    def difference(self) -> Stored:
         """(N, H, W, C) float16, counterfactual - source in [0, 1] units."""
         return self["difference"]
 
@@ -92,7 +95,7 @@ class Result:
     @property
     def recall(self) -> dict[str, Recall]:
         """Role -> what it says of real images of the class asked for; empty in a file that was not told."""
-        return read_recall(self.attrs.get("recall"))
+        return read_recall(self.attrs.get("recall"), str(self.path))
 
     def prob(self, model: str) -> np.ndarray:
         """(N, 2, K) float32: what `model` ("judge", "verifier" or "checker") gives each class before and after."""
@@ -100,30 +103,13 @@ class Result:
 
 
 def open_result(path: str | Path) -> Result:
-    """Open a finished result file. Raises UserError if it is missing, damaged, no result, or too new."""
+    """Open a finished result file.
+
+    Raises:
+        UserError: it is missing, damaged, no result, too new, or does not hold what the schema says.
+    """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: give the .h5 file of a finished run.")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise UserError(f"{path} is no HDF5 file or is damaged: run the command that made it again.") from error
-    problem = _problem(file)
-    if problem:
-        file.close()
-        raise UserError(f"{path} {problem}.")
-    return Result(file, path)
-
-
-def _problem(file: h5py.File) -> str | None:
-    if file.attrs.get("format") != FORMAT:
-        return "is not a cfdiff result: give a file that cfdiff translate wrote"
-    version = int(file.attrs.get("format_version", 0))
-    if not 1 <= version <= FORMAT_VERSION:
-        return f"has format version {version}, newer than {FORMAT_VERSION}: install a newer cfdiff to read it"
-    if not file.attrs.get("complete", False):
-        return "is not complete: run the command that makes it again"
-    return None
+    return Result(open_stock(path, _KIND, (FORMAT, FORMAT_VERSION), SCHEMA, _ATTRIBUTES, _AGAIN), path)
 
 
 def is_result_of(path: Path, settings: dict[str, Any], n: int) -> bool:
@@ -157,10 +143,3 @@ def write_attributes(file: h5py.File, settings: dict[str, Any], attrs: dict[str,
     for key, value in sorted({**attrs, **own}.items()):
         plain = isinstance(value, str | int | float | np.generic)
         file.attrs[key] = value if plain else json.dumps(value, sort_keys=True)
-
-
-def _decode(value: Any) -> Any:
-    if isinstance(value, str) and value[:1] in ("{", "["):
-        with suppress(ValueError):
-            return json.loads(value)
-    return value.item() if isinstance(value, np.generic) else value
