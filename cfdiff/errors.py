@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+LONGEST = 1200
+"""Characters of a sentence: a name in it may have thousands."""
+
 
 class UserError(Exception):
-    """What is wrong, where, and what to do: one sentence, shown without a traceback, exit code 2."""
+    """What is wrong, where, and what to do: one sentence, shown without a traceback, exit code 2.
+
+    It stays on its line whatever the names in it hold, and a page of them is cut in the middle.
+    """
+
+    def __init__(self, words: str) -> None:
+        line = plain(" ".join(words.splitlines()))
+        half = LONGEST // 2
+        super().__init__(line if len(line) <= LONGEST else f"{line[:half]} … {line[-half:]}")
 
 
 def first_line(error: Exception) -> str:

@@ -10,6 +10,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,14 @@ from cfdiff.errors import UserError
 def temporary(path: Path) -> Path:
     """A name beside `path` that no other process uses."""
     return path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is something of that name; False also for a name that cannot be (too long, with a NUL)."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def try_writing(folder: Path) -> None:
@@ -44,6 +53,74 @@ def parse_toml(text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+class Guarded:
+    """A file to write to for libraries in C, which after a failure takes whatever comes and keeps quiet.
+
+    Few of them bear that a write fails. So they never see one; `error` is the first that happened.
+    """
+
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data).cast("B")
+        size = len(left)
+        while len(left) and self.error is None:
+            try:
+                left = left[self._file.write(left) :]  # a nearly full disk takes a part
+            except OSError as error:
+                self.error = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        if self.error is None:
+            try:
+                return self._file.truncate(size)
+            except OSError as error:
+                self.error = error
+        return size or 0
+
+    def flush(self) -> None:
+        if self.error is None:
+            try:
+                self._file.flush()
+            except OSError as error:
+                self.error = error
+
+    def readinto(self, buffer: Any) -> int:
+        """What was written before; zeros for what could not be."""
+        view = memoryview(buffer).cast("B")
+        got = self._file.readinto(view) or 0
+        view[got:] = bytes(len(view) - got)
+        return len(view)
+
+    def read(self, size: int = -1) -> bytes:
+        """By which h5py knows a file; it calls `readinto`."""
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+@contextmanager
+def guarded(path: Path) -> Iterator[Any]:
+    """A file to hand to a library in C. That it could not be written is an OSError when the library is done with it."""
+    with path.open("w+b", buffering=0) as raw:
+        guard = Guarded(raw)
+        try:
+            yield guard
+        except Exception:
+            if guard.error is not None:  # what follows from it is not what went wrong
+                raise guard.error from None
+            raise
+        if guard.error is not None:
+            raise guard.error
 
 
 @contextmanager

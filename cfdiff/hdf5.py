@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import h5py
 import numpy as np
 
 from cfdiff.errors import UserError
+from cfdiff.files import guarded
 
 DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, NotImplementedError)
 """What h5py and numpy raise for damaged files."""
@@ -125,74 +127,20 @@ def _elsewhere(where: str, name: str, how: str) -> UserError:
     return UserError(f"{name!r} of {where} is {how}, which is not followed: copy the values into {where} itself.")
 
 
-class Full:
-    """A file to write to for h5py, which after a failure takes whatever comes and keeps quiet.
-
-    HDF5 cannot bear that a write fails: on a full disk it ends in a RuntimeError when the file is closed, or in a
-    segmentation fault. So it never sees one; `error` is the first that happened.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        left = memoryview(data).cast("B")
-        size = len(left)
-        while len(left) and self.error is None:
-            try:
-                left = left[self._file.write(left) :]  # a nearly full disk takes a part
-            except OSError as error:
-                self.error = error
-        return size
-
-    def truncate(self, size: int | None = None) -> int:
-        if self.error is None:
-            try:
-                return self._file.truncate(size)
-            except OSError as error:
-                self.error = error
-        return size or 0
-
-    def flush(self) -> None:
-        if self.error is None:
-            try:
-                self._file.flush()
-            except OSError as error:
-                self.error = error
-
-    def readinto(self, buffer: Any) -> int:
-        """What was written before; zeros for what could not be."""
-        view = memoryview(buffer).cast("B")
-        got = self._file.readinto(view) or 0  # type: ignore[attr-defined]
-        view[got:] = bytes(len(view) - got)
-        return len(view)
-
-    def read(self, size: int = -1) -> bytes:
-        """By which h5py knows a file; it calls `readinto`."""
-        return self._file.read(size)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-
 @contextmanager
 def create(path: Path) -> Iterator[h5py.File]:
-    """Make a file; that the disk is full is an OSError, at the end: until then HDF5 goes on as if it were not."""
-    with path.open("w+b", buffering=0) as raw:
-        guard = Full(raw)  # type: ignore[arg-type]
-        try:
-            with h5py.File(guard, "w") as file:
-                yield file
-        except Exception:
-            if guard.error is not None:
-                raise guard.error from None
-            raise
-        if guard.error is not None:
-            raise guard.error
+    """Make a file. That the disk is full is an OSError at the end: HDF5 cannot bear it, and ends in a RuntimeError when
+    the file is closed, or in a segmentation fault."""
+    with guarded(path) as raw, h5py.File(raw, "w") as file:
+        yield file
+
+
+def in_memory(fill: Callable[[h5py.File], None]) -> bytes:
+    """The bytes of a small file, made without a disk."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        fill(file)
+    return buffer.getvalue()
 
 
 class Stored:

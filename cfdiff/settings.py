@@ -85,6 +85,12 @@ class DataSettings(Settings):
     group_key: str | None = Field(
         None, description="Array or column that says which images belong together.", json_schema_extra=DATA
     )
+    layout: str | None = Field(
+        None,
+        description="What the folders of a folder stand for: class/group, group/class, split/class, ... [default: by "
+        "their names].",
+        json_schema_extra=DATA,
+    )
     splits: Path | None = Field(
         None,
         description="CSV with id,split of every image, in place of the data's own splits (cfdiff data split).",

@@ -11,7 +11,7 @@ import cfdiff
 
 ROOT = Path(cfdiff.__file__).parent
 # What each package may import besides itself; the ground and the package itself are open to all.
-GROUND = {"errors", "files", "hdf5", "progress", "registry", "roles", "version"}
+GROUND = {"errors", "files", "hdf5", "progress", "registry", "roles", "stopping", "version"}
 EDITING = {"edit", "figures", "models", "data", "store", "metrics", "engine", "settings"}
 TASKS = {"translate", "bag", "evaluate", "doctor", "tune", "fit", "report", "train"}
 ALLOWED = {
@@ -48,6 +48,7 @@ ALLOWED = {
     "progress": set(),
     "registry": set(),
     "roles": set(),
+    "stopping": set(),
     "version": set(),
     "errors": set(),
     "files": set(),

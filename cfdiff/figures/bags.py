@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
+from cfdiff.data.lettering import lettered
 from cfdiff.figures.panel import save, shown, window
 from cfdiff.store.bags import Bags, BagView
 
@@ -38,6 +39,7 @@ def file_names(bags: Bags) -> list[str]:
     return [f"{clean[b]}_mix-{mix:.10g}" for b, mix in zip(of.tolist(), requested, strict=True)]
 
 
+@lettered
 def contact_sheet(view: BagView, classes: tuple[str, ...], out: Path) -> Path:
     """One bag: all its instances before (left) and after (right), edited ones framed, the ratios in the title.
 
@@ -144,6 +146,7 @@ def _line(side: float, columns: int) -> float:
     return min(1.5, max(0.5, side / columns * 72 / 25))
 
 
+@lettered
 def dose_response(
     requested: np.ndarray, achieved: np.ndarray, probability: np.ndarray, *, positive: str, out: Path
 ) -> Path:

@@ -322,7 +322,7 @@ def open_bags(path: str | Path) -> Bags:
 
 
 def _check_rows(data: Mapping[str, Stored], path: Path) -> None:
-    """Raise UserError unless the rows of each mix are the instances of its bag, each once, and what is edited has an edit."""
+    """Raise UserError unless the rows of a mix are the instances of its bag, once each; edited ones have an edit."""
     bag_offset, mix_offset = data["bag/offset"][:], data["mix/offset"][:]
     bag, instance, edit = data["mix/bag"][:], data["row/instance"][:], data["row/edit"][:]
     lengths = np.diff(bag_offset)[bag]

@@ -22,6 +22,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ import numpy as np
 
 from cfdiff.errors import UserError
 from cfdiff.files import atomic, parse_json, sync, temporary
-from cfdiff.hdf5 import create
+from cfdiff.hdf5 import create, in_memory
+from cfdiff.stopping import whole
 from cfdiff.store.chunks import append
 from cfdiff.store.claims import Claims
 from cfdiff.store.output import check_output, parts_dir
@@ -69,9 +71,13 @@ class RunParts:
             "format version": FORMAT_VERSION,
         }
         self._run = hashlib.sha256(json.dumps(self._record, sort_keys=True).encode()).digest()
-        check_output(self.out, force)
-        if self.out.exists() and not force and not self.joined():
+        check_output(self.out, force, resumes=True)
+        self.finished = not force and self.joined()
+        if self.out.exists() and not force and not self.finished:
             raise UserError(f"{self.out} exists already: choose another --out, or replace it with --force.")
+        if self.finished and not self.folder.exists():  # killed later still, or simply given again
+            self._bury()
+            return
         try:
             self._enter(force)
             # Killed after the join and before the clearing up, or another process has just finished.
@@ -114,7 +120,8 @@ class RunParts:
                 try:
                     if not self._whole(start):  # or another process finished it between the look and the claim
                         idle = False
-                        yield start, stop
+                        with whole():
+                            yield start, stop
                 finally:
                     self.claims.release(_claim(start))
             if idle:
@@ -127,14 +134,16 @@ class RunParts:
             raise ValueError(f"no part starts at {start} (parts of {self.part_size} images, {self.n} images)")
         checked = check_arrays(arrays, count)
         self._require_ours()
-        with atomic(self.folder / _name(start)) as scratch:
-            with create(scratch) as file:
-                for name, array in checked.items():
-                    create_dataset(file, name, array, count)[:] = _storable(array)
-            # HDF5 ignores what follows its own end: the run, then what tells a whole part from a damaged one.
-            digest = hashlib.sha256(scratch.read_bytes() + self._run).digest()
-            with scratch.open("ab") as end:
-                end.write(self._run + digest)
+        content = in_memory(lambda file: _fill(file, checked, count))
+        # HDF5 ignores what follows its own end: the run, then what tells a whole part from a damaged one.
+        digest = hashlib.sha256(content + self._run).digest()
+        try:
+            with atomic(self.folder / _name(start)) as scratch:
+                scratch.write_bytes(content + self._run + digest)
+        except UserError:
+            if self.folder.is_dir() or not self.joined():
+                raise
+            # Another process has finished the run, this part too, and cleared the folder away.
         self._good.add(start)
 
     def join(self, attrs: dict[str, Any]) -> Path:
@@ -241,13 +250,13 @@ class RunParts:
         """Remove the folder, unless it is another run's by now; for other processes it is gone at one instant."""
         if not self.claims.holds(self._worker):
             return
-        grave = temporary(self.folder)
-        try:
-            os.rename(self.folder, grave)
-        except FileNotFoundError:
-            return
-        sync(self.out.parent)
-        # This one, and what one left that was killed at this very place.
+        with suppress(FileNotFoundError):
+            os.rename(self.folder, temporary(self.folder))
+            sync(self.out.parent)
+        self._bury()
+
+    def _bury(self) -> None:
+        """Remove what was cleared away: now, and by one that was killed at this very place."""
         for left in self.out.parent.glob(f"{glob.escape(self.folder.name)}.*.tmp"):
             shutil.rmtree(left, ignore_errors=True)
 
@@ -270,6 +279,11 @@ class RunParts:
 
 def _name(start: int) -> str:
     return f"part-{start:08d}.h5"
+
+
+def _fill(file: h5py.File, arrays: dict[str, np.ndarray], count: int) -> None:
+    for name, array in arrays.items():
+        create_dataset(file, name, array, count)[:] = _storable(array)
 
 
 def _claim(start: int) -> str:

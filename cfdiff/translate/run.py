@@ -42,7 +42,7 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> Transla
     if Path(s.data).exists() and out.exists() and out.samefile(s.data):
         raise UserError(f"--out {out} is the file that the images come from: choose another --out.")
     if s.out is not None and not (s.preview is not None and out.is_file()):
-        check_output(out, s.force)
+        check_output(out, s.force, resumes=True)
     _check_preview(s.preview)
     if s.mask == "data":
         require_masks(source, "--mask data")
@@ -101,7 +101,9 @@ class Selected(NamedTuple):
 
 def select_images(s: TranslateSettings) -> Selected:
     """The images to translate, where they go, and what is there already, in the same split."""
-    whole = open_source(s.data, negative=s.negative, positive=s.positive, group_key=s.group_key, splits=s.splits)
+    whole = open_source(
+        s.data, layout=s.layout, negative=s.negative, positive=s.positive, group_key=s.group_key, splits=s.splits
+    )
     target = None if s.to is None else class_index(s.to, whole, "--to")
     if target is not None and "from_" not in s.model_fields_set:
         start = 1 - target  # --to alone says both

@@ -18,7 +18,7 @@ import warnings
 from pathlib import Path
 from types import FrameType
 
-import corpus
+from robustness import corpus
 
 from cfdiff.errors import UserError
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import h5py
-import mutate
 import numpy as np
 from PIL import Image
+from robustness import mutate
 
-N, SIZE = 6, 12
+N, SIZE = 12, 12
 
 
 class Kind(NamedTuple):
@@ -51,7 +51,7 @@ def write(folder: Path) -> None:
     pictures.mkdir()
     for i in range(N):
         Image.fromarray(rgb[i]).save(pictures / f"{i}.png")
-    rows = [[f"{i}.png", ["no", "yes"][i % 2], f"P{i // 2}", "train" if i < 4 else "test"] for i in range(N)]
+    rows = [[f"{i}.png", ["no", "yes"][i % 2], f"P{i // 2}", "train" if i < 8 else "test"] for i in range(N)]
     (pictures / "list.csv").write_text(mutate.table([["path", "label", "patient", "split"], *rows]))
     for name, image, how in (
         ("a.png", rgb[0], {}),
@@ -82,10 +82,11 @@ def read_images(path: Path) -> None:
     from cfdiff.data.splitting import plan_splits
     from cfdiff.data.summary import summarise
 
-    source = open_source(path, negative="no", positive="yes") if path.suffix in (".h5", ".csv") else open_source(path)
+    source = open_source(path)
     summarise(source)
     source.read_masks(np.arange(len(source)))
-    plan_splits(source)
+    if len(source) >= N:
+        plan_splits(source)
 
 
 def read_model(path: Path) -> None:
@@ -196,16 +197,17 @@ KINDS = {
 
 
 def case(corpus: Path, kind: str, number: int, folder: Path) -> Path:
-    """The input of a case, made in an empty folder; equal numbers give equal inputs."""
-    rng = np.random.default_rng([list(KINDS).index(kind), number])
+    """The input of a case, made in an empty folder; equal numbers give equal inputs, and those below 0 are sound."""
     names = KINDS[kind].files
-    name = names[int(rng.integers(len(names)))]
+    rng = np.random.default_rng([list(KINDS).index(kind), max(number, 0)])
+    name = names[int(rng.integers(len(names)))] if number >= 0 else names[number % len(names)]
     made = folder / name
     if (corpus / name).is_dir():
         shutil.copytree(corpus / name, made)
     else:
         shutil.copy(corpus / name, made)
-    KINDS[kind].mutate(made, rng)
+    if number >= 0:
+        KINDS[kind].mutate(made, rng)
     return made
 
 
