@@ -106,6 +106,7 @@ PLACES = {
     "device",
     "threads",
     "data",
+    "layout",
     "splits",
     "weights",
     "diffusion",

@@ -116,7 +116,10 @@ def main() -> None:
     say_anything()
     stopping.heed()
     try:
-        app(prog_name="cfdiff")
+        try:
+            app(prog_name="cfdiff")
+        finally:
+            sys.stdout.flush()  # here, where it can be said, and not when Python ends
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)

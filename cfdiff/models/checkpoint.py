@@ -277,7 +277,7 @@ def read_card(path: Path) -> Card:
         if metadata.get("format") != FORMAT:
             raise UserError(f"{path.name} was not made by cfdiff: give a .safetensors file made by cfdiff train-….")
         told = parse_json(metadata["card"])
-        card = _CARDS.validate_python({f.name: told[f.name] for f in fields(Card) if f.name in told}, strict=True)
+        card = _CARDS.validate_python({f.name: told[f.name] for f in fields(Card) if f.name in told})
         _check_told(card)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path.name} is no readable model file: it is truncated or damaged; copy it again.") from error

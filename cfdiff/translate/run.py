@@ -12,6 +12,7 @@ import numpy as np
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source, class_index, require_masks
 from cfdiff.edit.editor import Editor
+from cfdiff.edit.memory import in_halves
 from cfdiff.edit.recall import real_images, recall
 from cfdiff.edit.roles import Cast, load_cast
 from cfdiff.edit.verdicts import edit_arrays
@@ -73,7 +74,8 @@ def _compute(
     """Fill and join the parts; seconds an image, None where all were there."""
     started, fresh = time.monotonic(), 0
     for start, stop in parts.todo():
-        parts.write(start, translate_batch(editor, s, source, np.arange(start, stop), target))
+        arrays = in_halves(lambda rows: translate_batch(editor, s, source, np.array(rows), target), range(start, stop))
+        parts.write(start, arrays)
         fresh += stop - start
         if progress is not None:
             left = sum(b - a for a, b in parts.missing())

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -173,6 +174,60 @@ def torment(name: str, data: str, weights: str, work: Path, kills: int, seed: in
     return {"job": name, "kills": done, "runs": runs, "ended before": after, "seconds": seconds, "problems": problems}
 
 
+def sized(most: int) -> Callable[[], None]:
+    """For a fork: no file grows beyond so many bytes, as on a disk that is full."""
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+    return limit
+
+
+def disturb(name: str, data: str, weights: str, work: Path) -> dict[str, dict[str, object]]:
+    """What a job ends with that is told to stop, or whose disk is full; and whether the same command finishes it."""
+    job, found = JOBS[name], dict[str, dict[str, object]]()
+    calm = work / "calm"
+    calm.mkdir(parents=True)
+    assert ended(start(job.words(data, weights, calm), work / "log")) == 0, (work / "log").read_text()
+    expected = job.digest(calm)
+    final = max((path.stat().st_size for path in calm.rglob("*") if path.is_file()), default=0)
+
+    def told(number: int) -> Callable[[Path], int]:
+        def do(out: Path) -> int:
+            pid = start(job.words(data, weights, out), work / "log")
+            while not any(out.rglob("part-*.h5")) and not any(out.rglob("settings.json")):
+                time.sleep(0.005)
+            time.sleep(0.05)
+            os.kill(pid, number)
+            return ended(pid)
+
+        return do
+
+    def full(most: int) -> Callable[[Path], int]:
+        return lambda out: ended(start(job.words(data, weights, out), work / "log", sized(most)))
+
+    for case, do in {
+        "SIGTERM": told(signal.SIGTERM),
+        "SIGINT": told(signal.SIGINT),
+        "full at once": full(2000),
+        "full at the end": full(final - 1),
+    }.items():
+        out = work / case.replace(" ", "-")
+        out.mkdir()
+        code = do(out)
+        said = (work / "log").read_text()
+        left = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.suffix in (".tmp", ".lock"))
+        finished = ended(start(job.words(data, weights, out), work / "log"))
+        again = (work / "log").read_text()
+        same = finished == 0 and job.digest(out) == expected
+        found[case] = {"code": code, "said": said, "left": left, "same": same, "again": again}
+    return found
+
+
 if __name__ == "__main__":
     warm()
+    if len(sys.argv) == 5:
+        print(json.dumps(disturb(sys.argv[4], *sys.argv[1:3], Path(sys.argv[3]))))
+        sys.exit()
     print(json.dumps(torment(sys.argv[4], *sys.argv[1:3], Path(sys.argv[3]), int(sys.argv[5]), int(sys.argv[6]))))

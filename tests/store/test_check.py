@@ -69,7 +69,7 @@ BAD_RESULTS = {
     "null": (put("label", h5py.Empty("i1")), r"'label' .* shape None"),
     "more axes": (put("prob/judge", np.zeros((12, 2), np.float32)), "'prob/judge' .* shape"),
     "three stages": (put("prob/judge", np.zeros((12, 3, 2), np.float32)), "3 entries on its axis 2 where 2 are needed"),
-    "one class": (put("prob/judge", np.zeros((12, 2, 1), np.float32)), "'prob/judge' .* cannot have"),
+    "one class": (put("prob/judge", np.zeros((12, 2, 1), np.float32)), "1 entries on its axis K"),
     "text for numbers": (put("label", ["a"] * 12), "'label' .* type object instead of int8"),
     "numbers for text": (put("id", np.arange(12)), "'id' .* type int64 instead of string"),
     "wide": (put("source", np.zeros((12, 12, 12, 1), np.int32)), "'source' .* type int32 instead of image"),
