@@ -6,7 +6,7 @@ import functools
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 from matplotlib import font_manager
@@ -77,7 +77,7 @@ def lettered(draw: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> T:
-        style = {"text.parse_math": False, "font.family": families()}
+        style: dict[Any, Any] = {"text.parse_math": False, "font.family": families()}
         try:
             with matplotlib.rc_context(style), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Glyph .* missing from")

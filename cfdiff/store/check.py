@@ -24,6 +24,7 @@ MAY_BE_EMPTY = ("E",)
 CHANNELS = (1, 3)
 TEXT, NUMBER, TABLE = "text", "a number", "a table"
 """Kinds of root attributes: TABLE is a JSON object."""
+_TYPES: dict[str, tuple[type, ...]] = {TEXT: (str,), NUMBER: (int, float), TABLE: (dict,)}
 
 
 class Told(dict[str, Any]):
@@ -123,8 +124,7 @@ def _told(raw: Mapping[str, Any], attributes: Mapping[str, str], where: str, aga
     """The attributes, parsed, of which those in `attributes` and `command` are there and of their kind."""
     found = {name: _parsed(value) for name, value in raw.items()}
     for name, kind in {"command": TABLE, **attributes}.items():
-        types = {TEXT: str, NUMBER: (int, float), TABLE: dict}[kind]
-        if not isinstance(found.get(name), types):
+        if not isinstance(found.get(name), _TYPES[kind]):
             lacks = "lacks the attribute" if name not in raw else "has no " + kind.removeprefix("a ") + " as attribute"
             raise UserError(f"{where} {lacks} {name!r}: {again}.")
     return found

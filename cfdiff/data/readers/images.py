@@ -295,8 +295,8 @@ def _image(path: Path, shown: str, tiff: Tiff | None = None) -> Iterator[Image.I
     A TIFF that Pillow is not to read is an empty image with its orientation and colour profile.
     """
     try:
-        if tiff is not None and (pixels := tiff.shape[0] * tiff.shape[1]) > MAX_PIXELS:
-            raise Image.DecompressionBombError(f"Image size ({pixels} pixels)")
+        if tiff is not None and (area := tiff.shape[0] * tiff.shape[1]) > MAX_PIXELS:
+            raise Image.DecompressionBombError(f"Image size ({area} pixels)")
         if tiff is not None and not tiff.by_pillow:
             yield _beside(path)
             return

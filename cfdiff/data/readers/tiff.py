@@ -60,7 +60,8 @@ def _end(page: Any) -> int:
 
 
 def _look(file: tifffile.TiffFile, shown: str) -> Tiff:
-    pages = [page for page in file.pages if not (page.is_reduced or page.is_mask)]
+    every: Any = file.pages
+    pages = [page for page in every if not (page.is_reduced or page.is_mask)]
     if len(pages) != 1:
         raise UserError(f"{shown} has {len(pages)} pages: save each as a file of its own, with one page.")
     page: Any = file.pages[0]
