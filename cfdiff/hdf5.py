@@ -152,7 +152,7 @@ class Stored:
     def __init__(self, item: h5py.Dataset, name: str, where: str, again: str) -> None:
         self._item, self.name, self._where, self._again = item, name, where, again
         self.text = h5py.check_string_dtype(item.dtype) is not None
-        self.shape: tuple[int, ...] = tuple(item.shape)
+        self.shape: Any = tuple(item.shape)
         self.dtype: np.dtype = item.dtype
 
     def __len__(self) -> int:

@@ -259,7 +259,11 @@ def _check_told(card: Card) -> None:
     classes = card.data.get("classes") or ["", ""]
     if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(name, str) for name in classes):
         raise ValueError(f"its classes are {classes!r}")
-    sides = card.image or [1, 1, 1]
+    kinds = ((card.training, "validation", dict), (card.data, "groups", list), (card.data, "name", str))
+    for told, name, kind in kinds:
+        if not isinstance(told.get(name, kind()), kind | None):
+            raise ValueError(f"its {name} is {told[name]!r}")
+    sides = [1, 1, 1] if card.image is None else card.image
     if len(sides) != 3 or min(sides) < 1:
         raise ValueError(f"its images are of {sides!r}")
 

@@ -18,14 +18,14 @@ from cfdiff.files import atomic
 from cfdiff.hdf5 import Stored, create
 from cfdiff.roles import WITNESSES
 from cfdiff.store.bag_schema import FORMAT, FORMAT_VERSION, SCHEMA
-from cfdiff.store.check import NUMBER, TABLE, TEXT, Stock, open_stock
+from cfdiff.store.check import NUMBER, TEXT, TEXTS, Stock, open_stock
 from cfdiff.store.parts import POLL, RunParts
 from cfdiff.store.result import encode_settings, is_result_of
 from cfdiff.store.schema import Field
 from cfdiff.version import __version__
 
 _VECTOR_CHUNK = 4096
-_ATTRIBUTES = {"cfdiff_version": TEXT, "seed": NUMBER, "models": TABLE}
+_ATTRIBUTES = {"cfdiff_version": TEXT, "seed": NUMBER, "models": TEXTS}
 _KIND = "a finished bag file: give a file that cfdiff bag wrote"
 _AGAIN = "run cfdiff bag again"
 T = TypeVar("T")

@@ -22,9 +22,9 @@ from cfdiff.store.schema import IMAGE_DTYPES, Field
 MAY_BE_EMPTY = ("E",)
 """Axes that may have no entry: a run of bags may edit nothing."""
 CHANNELS = (1, 3)
-TEXT, NUMBER, TABLE = "text", "a number", "a table"
-"""Kinds of root attributes: TABLE is a JSON object."""
-_TYPES: dict[str, tuple[type, ...]] = {TEXT: (str,), NUMBER: (int, float), TABLE: (dict,)}
+TEXT, NUMBER, TABLE, TEXTS = "text", "a number", "a table", "a table of text"
+"""Kinds of root attributes: TABLE is a JSON object, and TEXTS one of which all values are text."""
+_TYPES: dict[str, tuple[type, ...]] = {TEXT: (str,), NUMBER: (int, float), TABLE: (dict,), TEXTS: (dict,)}
 
 
 class Told(dict[str, Any]):
@@ -124,7 +124,9 @@ def _told(raw: Mapping[str, Any], attributes: Mapping[str, str], where: str, aga
     """The attributes, parsed, of which those in `attributes` and `command` are there and of their kind."""
     found = {name: _parsed(value) for name, value in raw.items()}
     for name, kind in {"command": TABLE, **attributes}.items():
-        if not isinstance(found.get(name), _TYPES[kind]):
+        value = found.get(name)
+        of_text = kind != TEXTS or (isinstance(value, dict) and all(isinstance(part, str) for part in value.values()))
+        if not isinstance(value, _TYPES[kind]) or not of_text:
             lacks = "lacks the attribute" if name not in raw else "has no " + kind.removeprefix("a ") + " as attribute"
             raise UserError(f"{where} {lacks} {name!r}: {again}.")
     return found
@@ -142,6 +144,10 @@ def _parsed(value: Any) -> Any:
 def _check_settings(settings: Mapping[str, Any], where: str, again: str) -> None:
     """Raise UserError where settings by which every reader goes are not what they must be."""
     classes = settings.get("classes", ["", " "])
+    described = settings.get("classifiers", {})
+    lists = list(described.values()) if isinstance(described, dict) else [None]
+    if not all(isinstance(part, list) and all(isinstance(one, dict) for one in part) for part in lists):
+        raise UserError(f"{where} has 'classifiers' in its settings that are none: {again}.")
     pair = isinstance(classes, list) and len(classes) == 2 and all(isinstance(name, str) for name in classes)
     if not pair or not all(isinstance(settings.get(name, ""), str) for name in ("data", "mode")):
         name = "data or mode" if pair else "classes"

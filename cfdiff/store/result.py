@@ -11,13 +11,13 @@ import numpy as np
 
 from cfdiff.errors import UserError
 from cfdiff.hdf5 import Stored
-from cfdiff.store.check import NUMBER, TABLE, TEXT, Stock, open_stock
+from cfdiff.store.check import NUMBER, TEXT, TEXTS, Stock, open_stock
 from cfdiff.store.recall import Recall, read_recall
 from cfdiff.store.schema import FORMAT, FORMAT_VERSION, SCHEMA
 from cfdiff.version import __version__
 
 _REQUIRED = ("seed", "models", "direction")
-_ATTRIBUTES = {"cfdiff_version": TEXT, "seed": NUMBER, "models": TABLE, "direction": TEXT}
+_ATTRIBUTES = {"cfdiff_version": TEXT, "seed": NUMBER, "models": TEXTS, "direction": TEXT}
 _KIND = "a cfdiff result: give a file that cfdiff translate wrote"
 _AGAIN = "run the command that made it again"
 

@@ -101,7 +101,7 @@ def read_model(path: Path) -> None:
     height, width, channels = model.shape
     x = torch.zeros(2, channels, height, width)
     if model.card.kind == "diffusion":
-        _ = model.denoiser.eps(x, 3), model.space
+        _ = model.denoiser()(x, 3), model.space
     elif model.card.schedule is not None:
         _ = model.net(x, model.schedule.log_snr(torch.tensor([3, 3])))
     else:
