@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,9 +74,12 @@ def _compute(
 ) -> float | None:
     """Fill and join the parts; seconds an image, None where all were there."""
     started, fresh = time.monotonic(), 0
+
+    def edited(rows: Sequence[int]) -> dict[str, np.ndarray]:
+        return translate_batch(editor, s, source, np.array(rows), target)
+
     for start, stop in parts.todo():
-        arrays = in_halves(lambda rows: translate_batch(editor, s, source, np.array(rows), target), range(start, stop))
-        parts.write(start, arrays)
+        parts.write(start, in_halves(edited, range(start, stop)))  # no name: one batch alive at a time
         fresh += stop - start
         if progress is not None:
             left = sum(b - a for a, b in parts.missing())
