@@ -6,7 +6,7 @@ WORKERS ?= 2
 CONSTRAINTS ?= -c constraints.txt
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-lowest lint lock wheel clean
+.PHONY: demo test fuzz test-lowest lint lock wheel clean
 
 demo: .venv/stamp
 	mkdir -p demo
@@ -23,6 +23,11 @@ demo: .venv/stamp
 # Two workers of one thread each: two threads in each of two processes would wait for one another.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+# Unsound inputs and kills, as many as one likes (CI tries some): make fuzz N=20000 FIRST=160 KIND=h5+npz KILLS=200
+fuzz: .venv/stamp
+	OMP_NUM_THREADS=1 FUZZ_N=$(or $(N),5000) FUZZ_FIRST=$(or $(FIRST),0) FUZZ_KIND=$(KIND) FUZZ_KILLS=$(or $(KILLS),200) \
+		$(BIN)/python -m pytest -s tests/robustness
 
 # The oldest versions that pyproject.toml allows, in an environment of their own (some GB; not in CI).
 test-lowest:

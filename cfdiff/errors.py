@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+LONGEST = 1200
+"""Characters of a sentence: a name in it may have thousands."""
+
 
 class UserError(Exception):
-    """What is wrong, where, and what to do: one sentence, shown without a traceback, exit code 2."""
+    """What is wrong, where, and what to do: one sentence, shown without a traceback, exit code 2.
+
+    It stays on its line whatever the names in it hold, and a page of them is cut in the middle.
+    """
+
+    def __init__(self, words: str) -> None:
+        line = plain(" ".join(words.splitlines()))
+        half = LONGEST // 2
+        super().__init__(line if len(line) <= LONGEST else f"{line[:half]} … {line[-half:]}")
 
 
 def first_line(error: Exception) -> str:
     """The first line of what an exception says, without its full stop; its name where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")
+
+
+def plain(name: str) -> str:
+    """A name from somewhere without control characters and halves of characters, so that it stays on its line."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import secrets
 import tempfile
+import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from io import FileIO
 from pathlib import Path
+from typing import Any
 
 from cfdiff.errors import UserError
 
@@ -17,6 +22,14 @@ def temporary(path: Path) -> Path:
     return path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is something of that name; False also for a name that cannot be (too long, with a NUL)."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def try_writing(folder: Path) -> None:
     """Raise OSError where no file can be made in `folder`; a mode bit says nothing of read-only mounts and quotas.
 
@@ -24,6 +37,90 @@ def try_writing(folder: Path) -> None:
     """
     with tempfile.TemporaryFile(dir=folder):
         pass
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What JSON says; ValueError also for what is nested so deeply that nobody can have meant it."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """What TOML says; ValueError for what is none, and also for what is nested too deeply."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+class Guarded:
+    """A file to write to for libraries in C, which after a failure takes whatever comes and keeps quiet.
+
+    Few of them bear that a write fails. So they never see one; `error` is the first that happened.
+    """
+
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data).cast("B")
+        size = len(left)
+        while len(left) and self.error is None:
+            try:
+                left = left[self._file.write(left) :]  # a nearly full disk takes a part
+            except OSError as error:
+                self.error = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        if self.error is None:
+            try:
+                return self._file.truncate(size)
+            except OSError as error:
+                self.error = error
+        return size or 0
+
+    def flush(self) -> None:
+        if self.error is None:
+            try:
+                self._file.flush()
+            except OSError as error:
+                self.error = error
+
+    def readinto(self, buffer: Any) -> int:
+        """What was written before; zeros for what could not be."""
+        view = memoryview(buffer).cast("B")
+        got = self._file.readinto(view) or 0
+        view[got:] = bytes(len(view) - got)
+        return len(view)
+
+    def read(self, size: int = -1) -> bytes:
+        """By which h5py knows a file; it calls `readinto`."""
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+@contextmanager
+def guarded(path: Path) -> Iterator[Any]:
+    """A file to hand to a library in C. That it could not be written is an OSError when the library is done with it."""
+    with path.open("w+b", buffering=0) as raw:
+        guard = Guarded(raw)
+        try:
+            yield guard
+        except Exception:
+            if guard.error is not None:  # what follows from it is not what went wrong
+                raise guard.error from None
+            raise
+        if guard.error is not None:
+            raise guard.error
 
 
 @contextmanager
@@ -40,18 +137,30 @@ def atomic(path: Path, *, through: Path | None = None) -> Iterator[Path]:
         os.replace(scratch, path)
         sync(path.parent)
     except OSError as error:
-        raise UserError(
-            f"Cannot write {path} ({error.strerror or error}): free space there, or choose another place."
-        ) from error
+        raise UserError(f"Cannot write {path} ({error.strerror or error}): {_advice(error)}.") from error
     finally:
         with suppress(OSError):  # a parent that is no folder: said above
             scratch.unlink(missing_ok=True)
 
 
+def _advice(error: OSError) -> str:
+    """What to do after a file could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "free space there, or choose another place"
+    if error.errno == errno.ENAMETOOLONG:
+        return "choose a shorter name"
+    return "choose another place"
+
+
 def sync(path: Path) -> None:
-    """Wait until a file's bytes, or a folder's names, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """Wait until a file's bytes, or a folder's names, are on the disk.
+
+    Some file systems refuse that for a folder (EINVAL, EBADF, EACCES): then there is nothing to wait for.
+    """
+    folder = path.is_dir()
+    with suppress(OSError) if folder else nullcontext():
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -6,7 +6,6 @@ No torch here, so that `--help` stays quick.
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from cfdiff.errors import UserError
+from cfdiff.errors import UserError, first_line
+from cfdiff.files import parse_toml
 from cfdiff.registry import OneOf
 
 S = TypeVar("S", bound="Settings")
@@ -40,6 +40,10 @@ class Recipe:
     values: dict[str, Any]
 
 
+MOST = 2**63 - 1
+"""The largest whole number of any setting: what lies beyond is a slip, and C takes it for something else."""
+
+
 class Settings(BaseModel):
     """Base of all settings: unknown names are an error, and the object never changes."""
 
@@ -57,6 +61,8 @@ class Settings(BaseModel):
     @field_validator("*")
     @classmethod
     def _known_name(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) > MOST:
+            raise ValueError(f"no setting needs a number beyond {MOST:,}")
         for mark in cls.model_fields[info.field_name or ""].metadata:
             if isinstance(mark, OneOf) and value is not None:
                 mark.check(value)
@@ -80,6 +86,12 @@ class DataSettings(Settings):
     group_key: str | None = Field(
         None, description="Array or column that says which images belong together.", json_schema_extra=DATA
     )
+    layout: str | None = Field(
+        None,
+        description="What the folders of a folder stand for: class/group, group/class, split/class, ... [default: by "
+        "their names].",
+        json_schema_extra=DATA,
+    )
     splits: Path | None = Field(
         None,
         description="CSV with id,split of every image, in place of the data's own splits (cfdiff data split).",
@@ -95,6 +107,7 @@ PLACES = {
     "device",
     "threads",
     "data",
+    "layout",
     "splits",
     "weights",
     "diffusion",
@@ -150,11 +163,11 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         UserError: it cannot be read, or is no TOML.
     """
     try:
-        return tomllib.loads(path.read_text())
+        return parse_toml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"The {what} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"The {what} is no valid TOML: {error}.") from error
+    except ValueError as error:
+        raise UserError(f"The {what} is no valid TOML: {first_line(error)}.") from error
 
 
 def _unknown(model: type[Settings], name: str, config: Path | None) -> UserError:

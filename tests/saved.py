@@ -53,6 +53,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
             **{f"prob/{who}": np.stack([1 - p, p], axis=2).astype(np.float32) for who in judges},
             "guidance/retries": np.arange(n) % 3,
             "guidance/network_calls": np.full(n, 32),
+            "guidance/guide_calls": np.full(n, 16),
         }
         settings = {"data": "tiles.npz", "classes": CLASSES, "steps": 15, "ratio": 0.3, "to": None}
         with RunParts(tmp_path / out, settings, n, n) as parts:

@@ -11,7 +11,7 @@ import cfdiff
 
 ROOT = Path(cfdiff.__file__).parent
 # What each package may import besides itself; the ground and the package itself are open to all.
-GROUND = {"errors", "files", "progress", "registry", "roles", "version"}
+GROUND = {"errors", "files", "hdf5", "progress", "registry", "roles", "stopping", "version"}
 EDITING = {"edit", "figures", "models", "data", "store", "metrics", "engine", "settings"}
 TASKS = {"translate", "generate", "bag", "evaluate", "doctor", "tune", "fit", "report", "train", "mil"}
 ALLOWED = {
@@ -50,12 +50,14 @@ ALLOWED = {
     "progress": set(),
     "registry": set(),
     "roles": set(),
+    "stopping": set(),
     "version": set(),
     "errors": set(),
     "files": set(),
+    "hdf5": set(),
     "__main__": {"cli"},
 }
-WITHOUT_TORCH = ("__init__", "api", "files", "store", "figures", "data", "cli/app")
+WITHOUT_TORCH = ("__init__", "api", "files", "hdf5", "store", "figures", "data", "cli/app")
 WITH_TORCH = ("data/values",)  # images to and from the network's tensors
 
 
@@ -110,7 +112,7 @@ def test_the_light_parts_do_not_import_torch() -> None:
 
 def test_only_the_store_and_the_readers_know_hdf5() -> None:
     users = {_part(path) for path in _modules() if any(name.split(".")[0] == "h5py" for name in _imports(path))}
-    assert users <= {"store", "data"}
+    assert users <= {"store", "data", "hdf5"}
 
 
 def test_every_package_that_is_imported_is_a_declared_dependency() -> None:

@@ -13,7 +13,7 @@ from cfdiff.bag.setup import Setup
 from cfdiff.data.values import to_model
 from cfdiff.errors import UserError
 from cfdiff.figures.bags import file_names
-from cfdiff.files import atomic
+from cfdiff.files import atomic, guarded, try_writing
 from cfdiff.models.features import Extract, judge_features, timm_features
 from cfdiff.store.bag_layouts import FeatureBag, clear, square, write_clam, write_npz, write_table, write_torchmil
 from cfdiff.store.bags import Bags, open_bags
@@ -30,6 +30,10 @@ def check_export(s: BagSettings, setup: Setup) -> tuple[str, Path, Extract] | No
     kind, folder = s.export
     if folder.is_file() or not folder.resolve().parent.is_dir():
         raise UserError(f"--export cannot make the folder {folder}: name one in an existing folder.")
+    try:
+        try_writing(folder if folder.is_dir() else folder.resolve().parent)
+    except OSError as error:
+        raise UserError(f"--export cannot write into {folder} ({error.strerror}): name another folder.") from error
     if folder.is_dir() and any(folder.iterdir()) and not s.force:
         raise UserError(f"--export would write into {folder}, which is not empty: name another, or use --force.")
     device = setup.cast.device
@@ -40,7 +44,21 @@ def check_export(s: BagSettings, setup: Setup) -> tuple[str, Path, Extract] | No
 
 
 def export_bags(result: Path, kind: str, folder: Path, extract: Extract) -> list[FeatureBag]:
-    """Write every bag and mix of a bag file in the layout of `kind`; each image passes the network once."""
+    """Write every bag and mix of a bag file in the layout of `kind`; each image passes the network once.
+
+    Raises:
+        UserError: the folder cannot be written; the bag file is as it was.
+    """
+    try:
+        return _export(result, kind, folder, extract)
+    except OSError as error:
+        raise UserError(
+            f"--export cannot write into {folder} ({error.strerror or error}): make room or name another folder, and "
+            "give the command again; the bags are done."
+        ) from error
+
+
+def _export(result: Path, kind: str, folder: Path, extract: Extract) -> list[FeatureBag]:
     folder.mkdir(exist_ok=True)
     clear(folder, kind)
     with open_bags(result) as bags:
@@ -78,8 +96,8 @@ def export_bags(result: Path, kind: str, folder: Path, extract: Extract) -> list
 def _write_pt(folder: Path, bag: FeatureBag) -> None:
     """`pt_files/NAME.pt`: what CLAM trains on."""
     (folder / "pt_files").mkdir(exist_ok=True)
-    with atomic(folder / "pt_files" / f"{bag.name}.pt") as scratch:
-        torch.save(torch.from_numpy(bag.features), scratch)
+    with atomic(folder / "pt_files" / f"{bag.name}.pt") as scratch, guarded(scratch) as file:
+        torch.save(torch.from_numpy(bag.features), file)
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ import numpy as np
 
 from cfdiff.bag.plan import choose
 from cfdiff.bag.setup import Setup
+from cfdiff.edit.memory import in_halves
 from cfdiff.edit.tiling import ImageEditor, editor_of, tiles_of
 from cfdiff.edit.verdicts import edit_arrays
 from cfdiff.errors import UserError
@@ -136,7 +137,7 @@ def _round(
     if run is not None:
         with run:
             for start, stop in run.todo():
-                run.write(start, edit_items(setup, items[start:stop], flip, sham))
+                run.write(start, in_halves(lambda some: edit_items(setup, list(some), flip, sham), items[start:stop]))
                 report(run, len(items), "translating", progress)
             run.join(root_attributes(setup))
     return path

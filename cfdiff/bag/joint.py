@@ -22,6 +22,7 @@ from cfdiff.bag.settings import BagSettings
 from cfdiff.bag.setup import Setup
 from cfdiff.data.values import as_saved, to_model
 from cfdiff.edit.editor import Editor, Edits
+from cfdiff.edit.memory import in_halves
 from cfdiff.edit.roles import probabilities
 from cfdiff.edit.verdicts import edit_arrays
 from cfdiff.engine import Guidance
@@ -54,7 +55,7 @@ def edit_jointly(setup: Setup, parts: BagParts, progress: Progress | None = None
             return None
         with run:
             for start, _ in run.todo():
-                run.write(start, joint_arrays(setup, editor, goal))
+                run.write(start, in_halves(lambda goals: joint_arrays(setup, editor, goals[0]), [goal]))
                 report(run, len(bag), f"bag {finished + 1} of {total}", progress)
             run.join(root_attributes(setup))
         return len(bag)

@@ -35,7 +35,7 @@ def bag(s: BagSettings, progress: Progress | None = None) -> BagSummary:
     out = s.out or DEFAULT_OUT
     reads = s.preview is not None or s.export is not None
     if s.out is not None and not (reads and out.is_file()):
-        check_output(out, s.force)
+        check_output(out, s.force, resumes=True)
     _check_preview(s.preview)
     setup = set_up(s)
     exporter = check_export(s, setup)
@@ -47,10 +47,10 @@ def bag(s: BagSettings, progress: Progress | None = None) -> BagSummary:
             if not parts.finished:
                 _compute(setup, parts, progress)
     seconds = (time.monotonic() - started) / len(setup.goals)
+    if exporter is not None:  # before the pictures, which may fail
+        export_bags(out, *exporter)
     if s.preview is not None:
         draw(out, s.preview)
-    if exporter is not None:
-        export_bags(out, *exporter)
     return replace(summarise_bags(out), seconds_per_bag=seconds)
 
 

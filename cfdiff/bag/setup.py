@@ -96,6 +96,7 @@ def _open(s: BagSettings) -> Source:
         positive=s.positive,
         group_key=s.group_key,
         splits=s.splits,
+        layout=s.layout,
         keep_other=judged,
         unlabelled=_judges_classes(s) if judged else None,
     )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import io
+import os
 import sys
 from typing import Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from cfdiff import stopping
 from cfdiff.api import TASKS
 from cfdiff.cli.memory import keep_freed_memory
 from cfdiff.errors import UserError
@@ -107,12 +110,33 @@ def cfdiff(
 
 
 def main() -> None:
-    """Run the program; it exits with 0, with 2 for a user's mistake (one line), or with 130 for Ctrl-C."""
+    """Run the program; it exits with 0, with 2 for a user's mistake (one line), with 130 for Ctrl-C or 143 for SIGTERM.
+
+    What a pipe no longer takes, because its reader has ended (`| head`), is nobody's mistake: 141, as of any program.
+    """
     keep_freed_memory()
+    say_anything()
+    stopping.heed()
     try:
-        app(prog_name="cfdiff")
+        try:
+            app(prog_name="cfdiff")
+        finally:
+            sys.stdout.flush()  # here, where it can be said, and not when Python ends
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it closes it
+        sys.exit(141)
+    except stopping.Stopped:
+        print("Stopped, as told (SIGTERM): the same command again goes on from here.", file=sys.stderr)
+        sys.exit(stopping.EXIT_CODE)
+
+
+def say_anything() -> None:
+    """Print names in any script to any terminal: what its encoding lacks comes as an escape and not as a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -16,10 +16,12 @@ from rich.text import Text
 from cfdiff.data import bundled, open_source
 from cfdiff.data.convert import convert as convert_source
 from cfdiff.data.fit import Fit
+from cfdiff.data.readers.tree import LAYOUTS
 from cfdiff.data.sheet import contact_sheet
 from cfdiff.data.split_file import check_split_file, write_splits
 from cfdiff.data.splitting import plan_splits
 from cfdiff.data.summary import Groups, Summary, count_splits, summarise
+from cfdiff.errors import plain
 from cfdiff.registry import READERS
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="List, inspect, convert and split image data.")
@@ -32,6 +34,10 @@ Negative = Annotated[str | None, typer.Option(metavar="CLASS", help="The class t
 Positive = Annotated[str | None, typer.Option(metavar="CLASS", help="The class that is positive.")]
 Splits = Annotated[
     Path | None, typer.Option("--splits", metavar="FILE.csv", help="Splits in place of the data's own (data split).")
+]
+Layout = Annotated[
+    str | None,
+    typer.Option(metavar="LEVELS", help=f"What the folders of a folder stand for: {', '.join(LAYOUTS)}."),
 ]
 GroupKey = Annotated[str | None, typer.Option(metavar="COLUMN", help="Which images belong together.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
@@ -64,6 +70,7 @@ def inspect(
     negative: Negative = None,
     positive: Positive = None,
     group_key: GroupKey = None,
+    layout: Layout = None,
     sheet: Annotated[
         Path | None, typer.Option(metavar="OUT.png", help="Write a contact sheet of both classes.")
     ] = None,
@@ -77,6 +84,7 @@ def inspect(
         negative=negative,
         positive=positive,
         group_key=group_key,
+        layout=layout,
         keep_other=True,
     )
     summary = summarise(opened)
@@ -105,6 +113,7 @@ def convert(
     negative: Negative = None,
     positive: Positive = None,
     group_key: GroupKey = None,
+    layout: Layout = None,
     limit: Annotated[int | None, typer.Option(metavar="N", help="A random part of N images.")] = None,
     seed: Annotated[int, typer.Option(help="Which random part.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.npz.")] = False,
@@ -120,6 +129,7 @@ def convert(
         negative=negative,
         positive=positive,
         group_key=group_key,
+        layout=layout,
         limit=limit,
         seed=seed,
         fit=Fit(size, channels),
@@ -134,6 +144,7 @@ def split_data(
     out: Annotated[Path, typer.Option("--out", metavar="OUT.csv", help="The table to write.")] = Path("splits.csv"),
     seed: Annotated[int, typer.Option(help="Which groups go where.")] = 0,
     group_key: GroupKey = None,
+    layout: Layout = None,
     negative: Negative = None,
     positive: Positive = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.csv.")] = False,
@@ -142,7 +153,9 @@ def split_data(
     """Divide images by group into train, train-verifier, train-judge, val and test, for --splits of every command."""
     check_split_file(out, source, force)
     # Images of other classes are split too: a table of all images fits whichever classes a run asks for.
-    opened = open_source(source, negative=negative, positive=positive, group_key=group_key, keep_other=True)
+    opened = open_source(
+        source, negative=negative, positive=positive, group_key=group_key, layout=layout, keep_other=True
+    )
     plan = plan_splits(opened, seed)
     write_splits(opened, plan.splits, out)
     rows = count_splits(replace(opened, splits=plan.splits))
@@ -151,7 +164,7 @@ def split_data(
         return
     console = Console()
     for note in plan.notes:
-        _say(console, f"note: {_plain(note)}")
+        _say(console, f"note: {plain(note)}")
     table = _table("split", *next(iter(rows.values())))
     for name, row in rows.items():
         table.add_row(_text(name), *("" if n is None else f"{n:,}" for n in row.values()))
@@ -182,15 +195,15 @@ SHOWN_GROUPS = 20
 
 def _print(summary: Summary, notes: tuple[str, ...], console: Console) -> None:
     """The summary as text and tables."""
-    negative, positive = map(_plain, summary.classes)
+    negative, positive = map(plain, summary.classes)
     _say(
         console,
-        (_plain(summary.name), "bold"),
+        (plain(summary.name), "bold"),
         f": {summary.n:,} images, {_shape(summary.shape, summary.dtype)}; "
         f"negative = {negative}, positive = {positive}{'; with masks' if summary.masks else ''}",
     )
     for note in notes:
-        _say(console, f"note: {_plain(note)}")
+        _say(console, f"note: {plain(note)}")
     classes = list(next(iter(summary.counts.values())))
     counts = _table("split", *classes, "all")
     for split, row in summary.counts.items():
@@ -242,12 +255,7 @@ def _say(console: Console, *parts: str | tuple[str, str]) -> None:
 
 def _text(name: str) -> Text:
     """A name from the data: whatever it looks like, it is no markup."""
-    return Text(_plain(name))
-
-
-def _plain(name: str) -> str:
-    """Without control characters, which a terminal would obey."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+    return Text(plain(name))
 
 
 def _shape(shape: Sequence[int], dtype: object) -> str:

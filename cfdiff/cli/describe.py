@@ -11,6 +11,7 @@ import typer
 from cfdiff.cli import tables
 from cfdiff.cli.tables import PlainTable
 from cfdiff.errors import UserError
+from cfdiff.files import parse_json
 from cfdiff.models.description import NORMALISATIONS, description_file, read_description, write_description
 from cfdiff.registry import OUTPUTS
 
@@ -94,6 +95,6 @@ def describe(
 
 def _table(text: str) -> Any:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        return parse_json(text)
+    except ValueError as error:
         raise UserError(f"--kwargs wants a JSON object, not {text!r}.") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import types
 import typing
 from collections.abc import Callable, Collection
@@ -13,6 +12,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from cfdiff.errors import UserError
+from cfdiff.files import parse_json
 from cfdiff.models.given import Given
 from cfdiff.registry import OneOf
 from cfdiff.settings import S, Settings, Word, resolve
@@ -134,7 +134,7 @@ def _parse(model: type[S], name: str, value: Any) -> Any:
         return tuple(v.strip() for v in value.split(","))
     if origin is dict and isinstance(value, str):
         try:
-            return json.loads(value)
-        except json.JSONDecodeError as error:
+            return parse_json(value)
+        except ValueError as error:
             raise UserError(f"--{name.replace('_', '-')} wants a JSON object, not {value!r}.") from error
     return value

@@ -25,6 +25,18 @@ def as_images(images: np.ndarray, name: str) -> np.ndarray:
 
 def check_layout(shape: tuple[int, ...], dtype: np.dtype, name: str) -> None:
     """Raise UserError unless (N, H, W, C) with 1 or 3 channels, not empty, of a pixel type and a size we can take."""
+    if len(shape) == 1 and dtype.kind in "SUO":
+        raise UserError(
+            f"{name} has names or encoded bytes as images: store pixels, (N, H, W) or (N, H, W, 3), or list files in a "
+            ".csv."
+        )
+    if len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3):
+        raise UserError(
+            f"{name} has images of shape {tuple(shape)}, with the channels first: put them last with "
+            "np.moveaxis(images, 1, -1)."
+        )
+    if len(shape) == 4 and shape[3] == 4:
+        raise UserError(f"{name} has images of 4 channels: leave alpha out, and save colours as RGB.")
     if len(shape) != 4 or shape[3] not in (1, 3):
         raise UserError(f"{name} has images of shape {tuple(shape)}: (N, H, W) or (N, H, W, 3) is needed.")
     if 0 in shape:

@@ -7,11 +7,13 @@ other array that fits may serve as groups, and one that does not fit is ignored.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from cfdiff.data.limits import BYTES_A_NAME, MAX_NAME, check_memory
+from cfdiff.data.names import fold
 from cfdiff.errors import UserError
 
 KNOWN = ("id", "name", "split", "patient", "group", "pair")
@@ -107,22 +109,31 @@ def row_ids(columns: Mapping[str, np.ndarray], n: int) -> np.ndarray:
 
 
 def class_names(labels: np.ndarray, classes: np.ndarray | None, name: str, unlabelled: bool = False) -> np.ndarray:
-    """Labels (N,), integers, booleans or strings, as class names (N,) str.
+    """Labels (N,), integers, booleans or strings, as class names (N,) str; the same in every layout of images.
 
-    Integers are places in `classes` where these are given. -1 is "", where data may be `unlabelled`; but where the only
-    other label is 1 and there are two classes, -1 is the first of them.
+    Integers are places in `classes` where these are given, and so are strings of digits that are no class themselves.
+    Whole numbers are one class however they are written: 1, 1.0, "1", "1.0". -1 is "", where data may be `unlabelled`;
+    but where the only other label is 1 and there are two classes, -1 is the first of them.
+
+    Raises:
+        UserError: several labels an image, one-hot ones too; fractions; numbers beyond `classes`.
     """
     if classes is not None and classes.ndim != 1:
         raise UserError(f"{name} has 'classes' of shape {classes.shape}: one name per label is needed, shape (K,).")
     labels = as_row(labels)
     if labels.ndim != 1:
-        raise UserError(f"{name} has labels of shape {labels.shape}: one class per image is needed, shape (N,).")
+        hint = ": one class per image is needed, shape (N,)"
+        hint += "; of one-hot labels take np.argmax(labels, axis=1), of several choose one" if labels.ndim == 2 else ""
+        raise UserError(f"{name} has labels of shape {labels.shape}{hint}.")
     if labels.dtype.kind == "f":
         if not (np.isfinite(labels).all() and np.array_equal(labels, np.rint(labels))):
             raise UserError(f"{name} has labels that are not whole numbers: store a class per image, 0 or 1.")
         labels = labels.astype(np.int64)
     if labels.dtype.kind == "b":
         labels = labels.astype(np.uint8)
+    if labels.dtype.kind not in "iu":
+        said = as_text(labels, "labels", name)
+        labels = _numbers(said, () if classes is None else as_text(classes, "classes", name).tolist(), name)
     if classes is None or labels.dtype.kind not in "iu":
         return as_text(labels, "labels", name)
     if len(classes) == 2 and set(np.unique(labels).tolist()) == {-1, 1}:
@@ -130,6 +141,24 @@ def class_names(labels: np.ndarray, classes: np.ndarray | None, name: str, unlab
     if labels.size and not (-1 if unlabelled else 0) <= labels.min() <= labels.max() < len(classes):
         raise UserError(f"{name} has labels from {labels.min()} to {labels.max()} but names {len(classes)} 'classes'.")
     return np.where(labels < 0, "", as_text(classes, "classes", name)[labels.astype(np.int64)])
+
+
+def _numbers(said: np.ndarray, classes: Sequence[str], name: str) -> np.ndarray:
+    """Labels (N,) str as they were meant: "1.0" is 1; all as integers, where `classes` are other names.
+
+    Raises:
+        UserError: numbers that are fractions.
+    """
+    unique, place = np.unique(said, return_inverse=True)
+    spoken = [word.strip() for word in unique.tolist() if fold(word) not in ("", "nan")]
+    if not spoken or not all(re.fullmatch(r"[+-]?\d{1,9}(\.\d+)?", word, re.ASCII) for word in spoken):
+        return said
+    if any(float(word) != int(float(word)) for word in spoken):
+        raise UserError(f"{name} has labels that are not whole numbers: store a class per image, 0 or 1.")
+    if classes and len(spoken) == len(unique) and not any(word in classes for word in spoken):
+        return np.array([int(float(word)) for word in spoken], np.int64)[place.reshape(-1)]
+    plain = np.array([re.sub(r"\.0+$", "", word.strip()) for word in unique.tolist()])
+    return plain[place.reshape(-1)] if "." in "".join(spoken) else said
 
 
 def check_labels(labels: np.ndarray, n: int, name: str) -> None:

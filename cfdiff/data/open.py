@@ -17,6 +17,7 @@ from cfdiff.data.readers.npz import read_npz
 from cfdiff.data.source import OTHER, Source
 from cfdiff.data.split_file import read_splits
 from cfdiff.errors import UserError
+from cfdiff.files import is_there
 from cfdiff.registry import READERS
 
 
@@ -34,6 +35,7 @@ def open_source(
     unlabelled: tuple[str, str] | None = None,
     fit: Fit | None = None,
     splits: str | Path | None = None,
+    layout: str | None = None,
 ) -> Source:
     """Open images: a bundled name, a folder per class, a .csv manifest, a .npz or a .h5.
 
@@ -42,10 +44,10 @@ def open_source(
     absent and blank ones are of neither class, and a flat folder of images will do. `group_key` is the column that
     says which images belong together. `from_label` keeps one class. `limit` takes a random part, spread over groups,
     that depends on `seed` and the ids only. `fit` changes size or channels while reading. `splits` is a .csv with
-    `id,split` of every image (`cfdiff data split`) that stands in place of the data's own splits. Raises UserError for
-    anything that cannot be read as asked.
+    `id,split` of every image (`cfdiff data split`) that stands in place of the data's own splits. `layout` is what the
+    folders of a folder stand for (`readers.tree.LAYOUTS`). Raises UserError for anything that cannot be read as asked.
     """
-    raw = read_raw(spec, fit, unlabelled is not None)
+    raw = read_raw(spec, fit, unlabelled is not None, layout)
     labels, classes = map_classes(raw.labels, negative, positive, raw.name, raw.stated_classes, unlabelled)
     unique, counts = np.unique(raw.ids, return_counts=True)
     if len(unique) != len(raw.ids):
@@ -64,7 +66,7 @@ def open_source(
         digest=raw.digest,
         rows=np.arange(len(raw.ids)),
         columns=raw.columns,
-        notes=one_class_notes(raw.labels),
+        notes=(*raw.notes, *one_class_notes(raw.labels)),
     )
     key = raw.default_group if group_key is None else group_key
     source = replace(source, groups=None if key is None else source.column(key))
@@ -74,13 +76,15 @@ def open_source(
     return kept.narrow(split, from_label, limit, seed)
 
 
-def read_raw(spec: str | Path, fit: Fit | None = None, unlabelled: bool = False) -> Raw:
+def read_raw(spec: str | Path, fit: Fit | None = None, unlabelled: bool = False, layout: str | None = None) -> Raw:
     """Every row of a source, with class names as they stand there; "" where it may be and is `unlabelled`."""
     if str(spec) in BUNDLED:
+        if layout is not None:
+            raise _no_folder(str(spec))
         return _fitted(read_npz(bundled_file(str(spec)), str(spec), card(str(spec))["classes"]), fit)
     path = Path(spec)
     name = path.name or path.resolve().name
-    if not path.exists():
+    if not is_there(path):
         raise UserError(
             f"There is no data at {str(spec)!r}: give one of {', '.join(READERS)}, "
             f"or a bundled name ({', '.join(BUNDLED)})."
@@ -92,8 +96,16 @@ def read_raw(spec: str | Path, fit: Fit | None = None, unlabelled: bool = False)
         format: Format = READERS[kind]
         if format.recognises(path):
             with enough_memory(name):
-                return _fitted(format.read(path, name, fit, unlabelled), fit)
+                if layout is None:
+                    return _fitted(format.read(path, name, fit, unlabelled), fit)
+                if format.read_as is None:
+                    raise _no_folder(name)
+                return _fitted(format.read_as(path, name, fit, unlabelled, layout), fit)
     raise UserError(f"{name} is of no kind that can be read: give one of {', '.join(READERS)}.")
+
+
+def _no_folder(name: str) -> UserError:
+    return UserError(f"--layout says what the folders of a folder stand for, and {name} is none: leave it out.")
 
 
 def _fitted(raw: Raw, fit: Fit | None) -> Raw:

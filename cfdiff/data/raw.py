@@ -23,7 +23,8 @@ class Raw:
     """All rows of a file or folder. `labels` are class names (N,) str; `columns` may serve as groups.
 
     `stated_classes` are the names that the file itself gives to the integers 0, 1, ... `digest` says what the rows that
-    it is asked about hold: pixels and masks, and whatever else is in their files.
+    it is asked about hold: pixels and masks, and whatever else is in their files. `notes` are sentences about what was
+    taken how, and what was not read.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Raw:
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     default_group: str | None = None
     stated_classes: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Format(NamedTuple):
@@ -48,10 +50,12 @@ class Format(NamedTuple):
         read: (path, name, fit, unlabelled) -> Raw. `name` is what messages call the path. Images of one size need
             not mind `fit`: whoever opens the source applies it. Where it may be `unlabelled`, labels that are not there
             are "". Raises UserError, one sentence, for what cannot be read.
+        read_as: the same with a fifth argument, what the folders stand for (`--layout`); None where there is no choice.
     """
 
     recognises: Callable[[Path], bool]
     read: Callable[[Path, str, Fit | None, bool], Raw]
+    read_as: Callable[[Path, str, Fit | None, bool, str | None], Raw] | None = None
 
 
 def file_sha256(path: Path) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 
+from cfdiff.data.lettering import lettered, make_legible
 from cfdiff.data.source import NEGATIVE, POSITIVE, Source, random_subset
 from cfdiff.files import atomic
 
@@ -15,6 +16,7 @@ INCH = 0.82  # side of one image
 LONGEST_CAPTION = 15
 
 
+@lettered
 def contact_sheet(source: Source, out: Path, per_class: int = 48, columns: int = 8, seed: int = 0) -> Path:
     """Write a PNG with up to `per_class` random images of either class side by side, spread over groups.
 
@@ -36,11 +38,11 @@ def contact_sheet(source: Source, out: Path, per_class: int = 48, columns: int =
         va="top",
         fontsize=9,
         color="0.35",
-        parse_math=False,  # a name between dollar signs is no formula
     )
     body = figure.subfigures(1, 2, wspace=0.02, squeeze=False)
     for label, part, half in zip((NEGATIVE, POSITIVE), picked, body[0], strict=True):
         _half(half, part, source, label, rows, columns)
+    make_legible(figure)
     with atomic(out) as scratch:
         figure.savefig(scratch, format="png")
     return out
@@ -66,7 +68,6 @@ def _half(half: SubFigure, part: Source, source: Source, label: int, rows: int, 
         va="center",
         fontsize=11,
         fontweight="bold",
-        parse_math=False,
     )
     axes = half.subplots(
         rows,
@@ -89,7 +90,7 @@ def _half(half: SubFigure, part: Source, source: Source, label: int, rows: int, 
     for axis, image, caption in zip(axes.flat, images, captions, strict=False):
         picture = image[..., 0] if image.shape[2] == 1 else image
         axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axis.set_title(_short(str(caption)), fontsize=5, color="0.35", y=-0.02, va="top", pad=0, parse_math=False)
+        axis.set_title(_short(str(caption)), fontsize=5, color="0.35", y=-0.02, va="top", pad=0)
 
 
 def _short(text: str) -> str:

@@ -163,7 +163,12 @@ def open_context(s: DoctorSettings) -> tuple[Context, list[Line]]:
 
 def open_images(s: DoctorSettings) -> Source:
     """At most `limit` images, as many negatives as positives, negatives first."""
-    options: dict[str, Any] = {"negative": s.negative, "positive": s.positive, "group_key": s.group_key}
+    options: dict[str, Any] = {
+        "negative": s.negative,
+        "positive": s.positive,
+        "group_key": s.group_key,
+        "layout": s.layout,
+    }
     source = open_source(s.data, split=s.split, splits=s.splits, **options)
     if s.split is None and source.splits is not None:
         known = set(source.splits.tolist())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from pathlib import Path
 
 from cfdiff.errors import UserError
+from cfdiff.files import parse_json
 from cfdiff.models.bundled import WEIGHTS, weights_folder
 from cfdiff.settings import Recipe, read_toml
 
@@ -37,7 +37,7 @@ def fitted_splits(folder: Path, data: str | None) -> Path | None:
     So that what is translated by default is what no model learned from.
     """
     try:
-        told = json.loads((folder / "fit.json").read_text())
+        told = parse_json((folder / "fit.json").read_text())
         fitted = told["of"]["data"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -132,12 +132,18 @@ def probabilities(model: Model, x0: Tensor, batch: int = 256, exact: bool = True
     `exact`: on one CPU thread, because with more the last bit of a small matrix product depends on where its memory
     lies, and a verdict that is stored or decides retries must be the same when a killed run is repeated. A figure that
     is a mean of many need not be: without, all threads are used.
+
+    Raises:
+        UserError: it gives what is no number.
     """
     threads = torch.get_num_threads()
     if exact:
         torch.set_num_threads(1)
     try:
-        return torch.cat([F.softmax(model.logits(some).float(), dim=1)[:, :2] for some in x0.split(batch)]).cpu()
+        found = torch.cat([F.softmax(model.logits(some).float(), dim=1)[:, :2] for some in x0.split(batch)]).cpu()
+        if not bool(found.isfinite().all()):
+            raise UserError(f"{model.name} gives numbers that are not finite (nan or inf) for an image: train it anew.")
+        return found
     finally:
         if exact:
             torch.set_num_threads(threads)

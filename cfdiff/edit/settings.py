@@ -37,7 +37,9 @@ class EditSettings(Settings):
     depth: float = Field(
         0.3, gt=0, le=1, json_schema_extra=PATH, description="How far up the noise levels, a fraction of T."
     )
-    steps: PositiveInt = Field(15, json_schema_extra=PATH, description="Levels of tau up to depth: S up, S down.")
+    steps: PositiveInt = Field(
+        15, le=100_000, json_schema_extra=PATH, description="Levels of tau up to depth: S up, S down."
+    )
     spacing: Literal["uniform", "quadratic", "logsnr"] = Field(
         "uniform", json_schema_extra=PATH, description="Spacing of tau."
     )
@@ -100,6 +102,7 @@ class EditSettings(Settings):
     )
     retries: NonNegativeInt = Field(
         4,
+        le=100,
         json_schema_extra=GUIDANCE,
         description="Rungs of the ladder for images below --accept: 1.5 x stronger each, then twice 1.5 x deeper.",
     )
@@ -137,9 +140,11 @@ class EditSettings(Settings):
         json_schema_extra=REGENERATE,
         description="How far up the noise levels the drawing begins.",
     )
-    redraw_steps: PositiveInt = Field(20, json_schema_extra=REGENERATE, description="Levels from there down.")
+    redraw_steps: PositiveInt = Field(
+        20, le=100_000, json_schema_extra=REGENERATE, description="Levels from there down."
+    )
     redraw_times: PositiveInt = Field(
-        2, json_schema_extra=REGENERATE, description="Times each step is taken, so that inside and outside fit."
+        2, le=100, json_schema_extra=REGENERATE, description="Times each step is taken, so that inside and outside fit."
     )
     redraw_share: float = Field(
         0.05,
@@ -149,13 +154,14 @@ class EditSettings(Settings):
         description="Share of pixels that are the place, before growing.",
     )
     redraw_grow: PositiveInt = Field(
-        5, json_schema_extra=REGENERATE, description="Side of the square that the place is dilated by, odd."
+        5, le=1023, json_schema_extra=REGENERATE, description="Side of the square that the place is dilated by, odd."
     )
     redraw_ratio: PositiveFloat | None = Field(
         0.5, json_schema_extra=REGENERATE, description="As --ratio, of the regenerating edit."
     )
     redraws: PositiveInt = Field(
         3,
+        le=100,
         json_schema_extra=REGENERATE,
         description="Draws at most, each from other noise, 1.5 x stronger and in 1.5 x as many pixels.",
     )
@@ -166,7 +172,7 @@ class EditSettings(Settings):
         "no", json_schema_extra=RUN, description="Autocast of the diffusion network."
     )
     device: str = Field("auto", json_schema_extra=RUN, description="auto, cpu, cuda or mps.")
-    threads: PositiveInt | None = Field(None, json_schema_extra=RUN, description="CPU threads [default: all].")
+    threads: PositiveInt | None = Field(None, le=4096, json_schema_extra=RUN, description="CPU threads [default: all].")
     seed: int = Field(0, json_schema_extra=RUN, description="Of every image's noise, and of --limit.")
 
     @field_validator("checker", mode="before")

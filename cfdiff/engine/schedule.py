@@ -16,6 +16,8 @@ from torch import Tensor
 
 from cfdiff.errors import UserError
 
+MOST_STEPS = 1_000_000
+
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
@@ -76,9 +78,11 @@ class NoiseSchedule:
             raise UserError(f"Unknown noise schedule {name!r}; use linear, cosine or betas.")
         try:
             if build != cls.from_betas:
+                if not 1 <= int(rest["T"]) <= MOST_STEPS:
+                    raise UserError(f"A noise schedule has 1 to {MOST_STEPS:,} steps, not T = {rest['T']!r}.")
                 rest = {"T": int(rest.pop("T")), **{key: float(value) for key, value in rest.items()}}
             return build(**rest)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise UserError(f"The noise schedule {config} is not complete: it needs T, or betas.") from error
 
     @property

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
+from cfdiff.data.lettering import lettered
 from cfdiff.figures.panel import save, shown, window
 from cfdiff.store.bags import Bags, BagView
 
@@ -31,13 +32,19 @@ def contact_sheets(bags: Bags, classes: tuple[str, ...], folder: Path) -> list[P
 def file_names(bags: Bags) -> list[str]:
     """A file name without ending for each bag and mix, unique and safe on any system."""
     groups, of = bags.read("bag/name"), bags.read("mix/bag")
-    clean = [re.sub(r"[^\w.-]+", "_", name) for name in groups.tolist()]
+    clean = [_cut(re.sub(r"[^\w.-]+", "_", name)) for name in groups.tolist()]
     twice = len({name.lower() for name in clean}) < len(clean)
     clean = [f"{i:04d}_{name}" for i, name in enumerate(clean)] if twice else clean
     requested = bags.read("mix/requested").tolist()
     return [f"{clean[b]}_mix-{mix:.10g}" for b, mix in zip(of.tolist(), requested, strict=True)]
 
 
+def _cut(name: str) -> str:
+    """So much of a name as the name of a file can hold beside what is added to it: 255 bytes in all."""
+    return name.encode("utf-8", "replace")[:150].decode("utf-8", "ignore")
+
+
+@lettered
 def contact_sheet(view: BagView, classes: tuple[str, ...], out: Path) -> Path:
     """One bag: all its instances before (left) and after (right), edited ones framed, the ratios in the title.
 
@@ -144,6 +151,7 @@ def _line(side: float, columns: int) -> float:
     return min(1.5, max(0.5, side / columns * 72 / 25))
 
 
+@lettered
 def dose_response(
     requested: np.ndarray, achieved: np.ndarray, probability: np.ndarray, *, positive: str, out: Path
 ) -> Path:

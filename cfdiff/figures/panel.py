@@ -16,6 +16,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from cfdiff.data.lettering import lettered, make_legible
 from cfdiff.errors import UserError
 from cfdiff.figures.colour import chroma_range, chroma_view, colour_change, is_colour
 from cfdiff.files import atomic
@@ -29,6 +30,7 @@ _PAGE, _COLUMN, _EDGE, _GAP, _BETWEEN = 7.0, 3.4, 0.06, 0.03, 0.16
 _LARGEST, _HEAD, _LINE, _TITLE, _BAR = 1.2, 0.16, 0.115, 0.22, 0.54
 
 
+@lettered
 def panel(
     source: np.ndarray,
     counterfactual: np.ndarray,
@@ -210,6 +212,7 @@ def save(figure: Figure, out: Path) -> Path:
     """Write the figure whole or not at all, with no date in it, and with fonts that journals accept."""
     suffix = out.suffix.lower()
     dateless = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(suffix)
+    make_legible(figure)
     with matplotlib.rc_context({"pdf.fonttype": 42, "svg.hashsalt": "cfdiff"}), atomic(out) as scratch:
         figure.savefig(scratch, format=suffix[1:], metadata=dateless)
     return out

@@ -10,12 +10,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from cfdiff.data.lettering import lettered
 from cfdiff.figures.panel import save
 
 _COLOURS = "cividis"  # made to look the same with and without colour blindness
 _START, _CHOSEN = "#d55e00", "#cc79a7"  # Okabe & Ito 2008
 
 
+@lettered
 def trade_off(
     flip: np.ndarray,
     change: np.ndarray,

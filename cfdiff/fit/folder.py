@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cfdiff.errors import UserError
-from cfdiff.files import atomic
+from cfdiff.files import atomic, parse_json
 from cfdiff.store.claims import held
 from cfdiff.store.output import own_folder
 
@@ -84,7 +84,7 @@ class FitFolder:
                 )
             return None
         try:
-            told = json.loads(path.read_text())
+            told = parse_json(path.read_text())
             space = told.get("space", "pixel")
             state = State(told["of"], told["width"], told["augment"], told["used"], tuple(told["done"]), space)
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -54,7 +54,9 @@ def fit(s: FitSettings, progress: Progress = silent) -> FitResult:
     if s.threads:
         torch.set_num_threads(s.threads)
     device = pick_device(s.device)
-    source = open_source(s.data, negative=s.negative, positive=s.positive, group_key=s.group_key, splits=s.splits)
+    source = open_source(
+        s.data, layout=s.layout, negative=s.negative, positive=s.positive, group_key=s.group_key, splits=s.splits
+    )
     folder = FitFolder(s.out or Path("runs") / source.name.partition(".")[0])
     space = fitting_space(s.space, source.shape)
     notes = look(source, space)

@@ -25,6 +25,10 @@ NEVER = {"device", "dtype", "features_only", "feature_cls", "out_indices", "prun
 """Where and as what a network is built, not its shape."""
 
 
+MOST = 100_000
+"""The largest whole number in an argument: no network is as deep or wide, and one that were would never be built."""
+
+
 def check_arguments(arch: str, arguments: dict[str, Any]) -> None:
     """Raise UserError for an argument that is none of the architecture's own, or no plain value.
 
@@ -40,8 +44,8 @@ def check_arguments(arch: str, arguments: dict[str, Any]) -> None:
             )
         if not _plain(value):
             raise UserError(
-                f"The argument {name!r} of {arch!r} is no plain value: numbers, words, true, false and lists of them "
-                "are allowed."
+                f"The argument {name!r} of {arch!r} is no plain value: numbers up to {MOST:,}, words, true, false and "
+                "lists of them are allowed."
             )
 
 
@@ -83,7 +87,9 @@ def _plain(value: Any) -> bool:
         return all(map(_plain, value))
     if isinstance(value, float):
         return math.isfinite(value)
-    return value is None or isinstance(value, bool | int | str)
+    if isinstance(value, int):
+        return abs(value) <= MOST
+    return value is None or isinstance(value, str)
 
 
 def _some(allowed: frozenset[str]) -> str:

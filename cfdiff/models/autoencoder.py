@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 
 from cfdiff.errors import UserError
+from cfdiff.files import parse_json
 
 CLASSES = {"AutoencoderKL": "autoencoder_kl", "AutoencoderTiny": "autoencoder_tiny"}
 """diffusers' autoencoders that a folder may hold, and their modules."""
@@ -39,12 +39,14 @@ class AutoencoderConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    channels: PositiveInt = Field(3, description="Image channels.")
+    channels: PositiveInt = Field(3, le=4096, description="Image channels.")
     size: tuple[PositiveInt, PositiveInt] = Field((128, 128), description="Height and width that it was trained on.")
-    patch: PositiveInt = Field(4, description="Pixels per side folded into channels at the entrance.")
-    widths: tuple[PositiveInt, ...] = Field((64,), description="Channels of each resolution, half as fine each.")
-    blocks: PositiveInt = Field(1, description="Residual blocks a resolution; one more in the decoder.")
-    latent: PositiveInt = Field(4, description="Channels of the latents.")
+    patch: PositiveInt = Field(4, le=64, description="Pixels per side folded into channels at the entrance.")
+    widths: tuple[PositiveInt, ...] = Field(
+        (64,), min_length=1, max_length=12, description="Channels of each resolution, half as fine each."
+    )
+    blocks: PositiveInt = Field(1, le=64, description="Residual blocks a resolution; one more in the decoder.")
+    latent: PositiveInt = Field(4, le=4096, description="Channels of the latents.")
 
     @property
     def factor(self) -> int:
@@ -215,7 +217,7 @@ def need_diffusers() -> None:
 
 def _config(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads((path / "config.json").read_text())
+        config = parse_json((path / "config.json").read_text())
     except OSError as error:
         raise UserError(
             f"{str(path)!r} is no autoencoder: give a .safetensors file of cfdiff train-autoencoder, or a folder of "

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -24,8 +24,8 @@ from cfdiff.engine.process import PARAMETRISATIONS, Parametrisation
 from cfdiff.engine.schedule import NoiseSchedule
 from cfdiff.engine.tiles import Tiles
 from cfdiff.errors import UserError
-from cfdiff.files import atomic
-from cfdiff.models.classifier import refuse_pickle
+from cfdiff.files import atomic, parse_json
+from cfdiff.models.classifier import BUILD_ERRORS, refuse_pickle
 from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.space import Space
 from cfdiff.models.tiled import most_positive
@@ -196,15 +196,20 @@ def load_model(path: str | Path, kind: str | None = None, device: str | torch.de
     if kind is not None and card.kind != kind:
         raise UserError(f"{path.name} is a {card.kind} model, but a {kind} model is needed here.")
     try:
+        with safe_open(path, "pt") as file:
+            _check_size(card, {k: tuple(file.get_slice(k).get_shape()) for k in file.keys()})  # noqa: SIM118
         net = _network(card)
         config: Any = net.config
         if card.kind == "diffusion" and bool(config.classes) != (card.condition == "class"):
             raise TypeError("the card and the network disagree on whether there are classes")
         with safe_open(path, "pt") as file:
-            net.load_state_dict({k: file.get_tensor(k) for k in file.keys()})  # noqa: SIM118
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+        if not all(bool(t.isfinite().all()) for t in tensors.values() if t.is_floating_point()):
+            raise UserError("It holds weights that are NaN or infinite, so its training went wrong: train it again.")
+        net.load_state_dict(tensors)
     except UserError as error:  # its card asks for what may not be
         raise UserError(f"{path.name} cannot be built. {error}") from error
-    except (ValidationError, TypeError, RuntimeError, SafetensorError) as error:
+    except (ValidationError, MemoryError, SafetensorError, *BUILD_ERRORS, ArithmeticError) as error:
         raise UserError(
             f"{path.name} is damaged: its weights do not fit its config; train or copy it again."
         ) from error
@@ -224,6 +229,19 @@ def _network(card: Card) -> nn.Module:
         raise UserError(f"Its network is a {name!r}, which this cfdiff does not know: update it.")
     net: nn.Module = NETWORKS[name](card)
     return net
+
+
+def _check_size(card: Card, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Raise TypeError where a card describes another network than that of the tensors, before that takes any memory."""
+    try:
+        with torch.device("meta"):
+            expected = {k: tuple(v.shape) for k, v in _network(card).state_dict().items()}
+    except (UserError, ValidationError):
+        raise
+    except Exception:  # a network that cannot be built without its numbers is built with them
+        return
+    if expected != shapes:
+        raise TypeError("the tensors are not those of the network")
 
 
 def load_diffusion(path: str | Path, device: str | torch.device = "cpu") -> Model:
@@ -252,6 +270,24 @@ class OwnDenoisers:
         return load_model(path, "diffusion", device)
 
 
+_CARDS: TypeAdapter[Card] = TypeAdapter(Card)
+"""Holds what a file says of itself against the types of a card."""
+
+
+def _check_told(card: Card) -> None:
+    """Raise ValueError where what everyone goes by is not what it must be: the classes, the size of the images."""
+    classes = card.data.get("classes") or ["", ""]
+    if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(name, str) for name in classes):
+        raise ValueError(f"its classes are {classes!r}")
+    kinds = ((card.training, "validation", dict), (card.data, "groups", list), (card.data, "name", str))
+    for told, name, kind in kinds:
+        if not isinstance(told.get(name, kind()), kind | None):
+            raise ValueError(f"its {name} is {told[name]!r}")
+    sides = [1, 1, 1] if card.image is None else card.image
+    if len(sides) != 3 or min(sides) < 1:
+        raise ValueError(f"its images are of {sides!r}")
+
+
 def read_card(path: Path) -> Card:
     """The card of a model file, without its weights; entries of a newer cfdiff are passed over.
 
@@ -264,11 +300,10 @@ def read_card(path: Path) -> Card:
             metadata = file.metadata() or {}
         if metadata.get("format") != FORMAT:
             raise UserError(f"{path.name} was not made by cfdiff: give a .safetensors file made by cfdiff train-….")
-        told = json.loads(metadata["card"])
-        card = Card(**{f.name: told[f.name] for f in fields(Card) if f.name in told})
-        if not all(isinstance(part, dict) for part in (card.config, card.schedule or {}, card.data, card.training)):
-            raise TypeError("a part of the card is no dictionary")
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        told = parse_json(metadata["card"])
+        card = _CARDS.validate_python({f.name: told[f.name] for f in fields(Card) if f.name in told})
+        _check_told(card)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path.name} is no readable model file: it is truncated or damaged; copy it again.") from error
     if card.kind not in KINDS:
         raise UserError(f"{path.name} holds a model of unknown kind {card.kind!r}: it needs a newer cfdiff.")

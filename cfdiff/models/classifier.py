@@ -31,10 +31,10 @@ class ClassifierConfig(BaseModel):
 
     arch: str = Field("resnet14t", description="Name of a timm model.")
     kwargs: dict[str, Any] = Field(default_factory=dict, description="Further arguments that shape it.")
-    channels: PositiveInt = 1
+    channels: PositiveInt = Field(1, le=4096)
     size: tuple[PositiveInt, PositiveInt] = (48, 48)
-    upsample: PositiveInt = Field(1, description="Bilinear enlargement before the network.")
-    downsample: PositiveInt = Field(1, description="Side of the patches whose mean the network sees.")
+    upsample: PositiveInt = Field(1, le=64, description="Bilinear enlargement before the network.")
+    downsample: PositiveInt = Field(1, le=64, description="Side of the patches whose mean the network sees.")
     noisy: bool = False
 
     @property

@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from cfdiff.errors import UserError
+from cfdiff.errors import UserError, first_line
+from cfdiff.files import atomic, parse_json, parse_toml
 from cfdiff.registry import OUTPUTS, OneOf
 
 NORMALISATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -187,16 +188,16 @@ def read_description(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it cannot be read, or says what no description does.
     """
-    import tomllib
-
     file = description_file(path)
     if not file.is_file():
         return {}
     try:
-        text = file.read_text()
-        told = tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
-    except (OSError, ValueError) as error:  # both parsers raise kinds of ValueError
-        raise UserError(f"The description {file.name!r} cannot be read ({error}): write it anew.") from error
+        text = file.read_text(encoding="utf-8")
+        told = parse_toml(text) if file.suffix == ".toml" else parse_json(text)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"The description {file.name!r} cannot be read ({first_line(error)}): write it anew."
+        ) from error
     if not isinstance(told, dict):
         raise UserError(f"The description {file.name!r} is no table of names and values: write it anew.")
     return told
@@ -235,8 +236,6 @@ def complete(name: str, where: str, told: Mapping[str, Any], outputs: int | None
 
 def write_description(path: Path, told: Mapping[str, Any]) -> Path:
     """Write what is told of the model at `path` beside it, as TOML; where."""
-    from cfdiff.files import atomic
-
     file = path / IN_A_FOLDER if path.is_dir() else path.with_suffix(".toml")
     lines = [
         f"# What {path.name} takes and says: docs/any-classifier.md",

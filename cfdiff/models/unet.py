@@ -26,20 +26,24 @@ class UNetConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    channels: PositiveInt = Field(1, description="Image channels.")
+    channels: PositiveInt = Field(1, le=4096, description="Image channels.")
     size: tuple[PositiveInt, PositiveInt] = Field((48, 48), description="Image height and width.")
-    patch: PositiveInt = Field(2, description="Pixels per side folded into channels at the entrance; 1 for none.")
-    width: PositiveInt = Field(64, description="Channels at the first resolution.")
-    mult: tuple[PositiveInt, ...] = Field((1, 2, 3), description="Channel multiplier of each resolution.")
+    patch: PositiveInt = Field(
+        2, le=64, description="Pixels per side folded into channels at the entrance; 1 for none."
+    )
+    width: PositiveInt = Field(64, le=16384, description="Channels at the first resolution.")
+    mult: tuple[PositiveInt, ...] = Field(
+        (1, 2, 3), min_length=1, max_length=12, description="Channel multiplier of each resolution."
+    )
     blocks: PositiveInt = Field(
-        1, description="Residual blocks per resolution on the way down; one more on the way up."
+        1, le=64, description="Residual blocks per resolution on the way down; one more on the way up."
     )
     attention: tuple[PositiveInt, ...] = Field(
         (2, 4), description="Downsampling factors (after the patches) with self-attention."
     )
-    head_width: PositiveInt = Field(default=32, description="Channels per attention head.")
+    head_width: PositiveInt = Field(default=32, le=16384, description="Channels per attention head.")
     dropout: float = Field(0.0, ge=0, lt=1)
-    classes: NonNegativeInt = Field(0, description="Classes that it may be told; 0 is unconditional.")
+    classes: NonNegativeInt = Field(0, le=1_000_000, description="Classes that it may be told; 0 is unconditional.")
 
     @property
     def factor(self) -> int:

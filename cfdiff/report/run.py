@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +10,7 @@ from pydantic import BaseModel
 
 from cfdiff.data.raw import file_sha256
 from cfdiff.errors import UserError
-from cfdiff.files import atomic
+from cfdiff.files import atomic, parse_json
 from cfdiff.report.bags import bag_context
 from cfdiff.report.html.page import render
 from cfdiff.report.html.tables import Table, evaluation_tables, plain
@@ -52,7 +51,7 @@ def report(s: ReportSettings) -> ReportResult:
         if s.masks is not None:
             raise UserError("A report of bags outlines no masks: leave --masks out.")
         with open_bags(s.run) as file:
-            settings, models = file.settings, json.loads(file.attrs["models"])
+            settings, models = file.settings, file.attrs["models"]
             context, of = bag_context(file, s), len(file)
     else:
         with open_result(s.run) as result:
@@ -99,7 +98,7 @@ def read_evaluation(path: Path, run: Run) -> list[Table]:
         UserError: it cannot be read, is something else, or is of another run.
     """
     try:
-        figures: Any = json.loads(path.read_text(encoding="utf-8"))
+        figures: Any = parse_json(path.read_text(encoding="utf-8"))
         found = _Evaluation.model_validate(figures)
     except OSError as error:
         raise UserError(f"The evaluation {path.name!r} cannot be read: {error.strerror}.") from error

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from cfdiff.errors import UserError
 from cfdiff.files import atomic
+from cfdiff.hdf5 import create, open_to_read
 
 LAYOUTS = {
     "clam": ("h5_files/{}.h5", "pt_files/{}.pt"),
@@ -52,7 +52,7 @@ class FeatureBag:
 def write_clam(folder: Path, bag: FeatureBag, pixels: tuple[int, int]) -> None:
     """`h5_files/NAME.h5` with `features` (n, D) float32 and `coords` (n, 2) int32 in pixels, as CLAM writes them."""
     path = _place(folder, "h5_files", f"{bag.name}.h5")
-    with atomic(path) as scratch, h5py.File(scratch, "w", locking=False) as file:
+    with atomic(path) as scratch, create(scratch) as file:
         file.create_dataset("features", data=bag.features.astype(np.float32), track_times=False)
         coords = bag.grid * np.array([pixels[1], pixels[0]])
         file.create_dataset("coords", data=coords.astype(np.int32), track_times=False)
@@ -65,7 +65,7 @@ def read_h5(path: Path, name: str) -> np.ndarray:
         UserError: the file is damaged, or has no such data set.
     """
     try:
-        with h5py.File(path, "r") as file:
+        with open_to_read(path, path.name, "write it again") as file:
             return file[name][:]
     except (OSError, KeyError, TypeError) as error:
         raise UserError(f"{path.name} is no HDF5 file with {name!r} at its root: write it again.") from error

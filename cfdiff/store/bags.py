@@ -15,14 +15,19 @@ import numpy as np
 
 from cfdiff.errors import UserError
 from cfdiff.files import atomic
+from cfdiff.hdf5 import Stored, create
 from cfdiff.roles import WITNESSES
 from cfdiff.store.bag_schema import FORMAT, FORMAT_VERSION, SCHEMA
+from cfdiff.store.check import NUMBER, TEXT, TEXTS, Stock, open_stock
 from cfdiff.store.parts import POLL, RunParts
 from cfdiff.store.result import encode_settings, is_result_of
 from cfdiff.store.schema import Field
 from cfdiff.version import __version__
 
 _VECTOR_CHUNK = 4096
+_ATTRIBUTES = {"cfdiff_version": TEXT, "seed": NUMBER, "models": TEXTS}
+_KIND = "a finished bag file: give a file that cfdiff bag wrote"
+_AGAIN = "run cfdiff bag again"
 T = TypeVar("T")
 
 ImageStream = tuple[tuple[int, ...], np.dtype, Iterable[np.ndarray]]
@@ -131,7 +136,7 @@ def write_bags(
     if missing := [name for name, field in SCHEMA.items() if field.required and name not in given]:
         raise ValueError(f"missing: {', '.join(missing)}")
     own = {"format": FORMAT, "format_version": FORMAT_VERSION, "cfdiff_version": __version__, "complete": True}
-    with h5py.File(path, "w", locking=False) as file:
+    with create(path) as file:
         for key, value in sorted({**attrs, **own, "command": encode_settings(settings)}.items()):
             plain = isinstance(value, str | int | float | np.generic)
             file.attrs[key] = value if plain else json.dumps(value, sort_keys=True)
@@ -207,40 +212,39 @@ class BagView:
 class Bags:
     """A finished bag file, read lazily: `bags[j]` reads one bag at one mix. Use it in a `with` statement."""
 
-    def __init__(self, file: h5py.File, path: Path) -> None:
-        self.path, self._file = path, file
+    def __init__(self, stock: Stock, path: Path) -> None:
+        self.path, self._stock = path, stock
 
     def __enter__(self) -> Bags:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._file.close()
+        self._stock.file.close()
 
     def __len__(self) -> int:
         """J, the number of pairs of a bag and a mix."""
-        return int(self._file["mix/bag"].shape[0])
+        return len(self._stock.data["mix/bag"])
 
     def __contains__(self, name: str) -> bool:
-        return name in SCHEMA and name in self._file
+        return name in self._stock.data
 
     def read(self, name: str, where: Any = slice(None)) -> np.ndarray:
         """A data set of SCHEMA, or part of it; strings come as str."""
-        dataset = self._file[name]
-        return dataset.asstr()[where] if SCHEMA[name].dtype == "string" else dataset[where]
+        return self._data(name)[where]
 
     @property
     def attrs(self) -> dict[str, Any]:
-        """The root attributes, as stored (`command` and `models` are JSON)."""
-        return {key: v.item() if isinstance(v, np.generic) else v for key, v in self._file.attrs.items()}
+        """The root attributes; those stored as JSON (command, models, ...) come as dicts and lists."""
+        return self._stock.attrs
 
     @property
     def settings(self) -> dict[str, Any]:
         """The resolved settings of the run."""
-        return json.loads(self._file.attrs["command"])
+        return self._stock.settings
 
     def rows(self, j: int) -> slice:
         """The rows of bag and mix j in row/* and prob/*."""
-        start, stop = self._file["mix/offset"][j : j + 2].tolist()
+        start, stop = self._data("mix/offset")[j : j + 2].tolist()
         return slice(start, stop)
 
     def edits(self) -> tuple[np.ndarray, np.ndarray]:
@@ -287,28 +291,49 @@ class Bags:
     def images(self, name: str, index: np.ndarray) -> np.ndarray:
         """Images of `source`, `counterfactual` or `difference` in any order, with repeats."""
         unique, back = np.unique(index, return_inverse=True)
-        dataset = self._file[name]
+        dataset = self._data(name)
         if len(unique) == 0:
             return np.empty((0, *dataset.shape[1:]), dataset.dtype)
         return dataset[unique][back]
 
     def _optional(self, name: str, j: int) -> float | None:
-        return float(self._file[name][j]) if name in self else None
+        return float(self._data(name)[j]) if name in self else None
+
+    def _data(self, name: str) -> Stored:
+        if name not in self:
+            raise UserError(f"{self.path.name} has no data set {name}: it has {', '.join(self._stock.data)}.")
+        return self._stock.data[name]
 
 
 def open_bags(path: str | Path) -> Bags:
-    """Open a finished bag file. Raises UserError if it is missing, damaged, none, or too new."""
+    """Open a finished bag file.
+
+    Raises:
+        UserError: it is missing, damaged, none, too new, or does not hold what the schema says.
+    """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: give the .h5 file of a finished cfdiff bag.")
+    stock = open_stock(path, _KIND, (FORMAT, FORMAT_VERSION), SCHEMA, _ATTRIBUTES, _AGAIN)
     try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise UserError(f"{path} is no HDF5 file or is damaged: run cfdiff bag again.") from error
-    if file.attrs.get("format") != FORMAT or not file.attrs.get("complete", False):
-        file.close()
-        raise UserError(f"{path} is no finished bag file: give a file that cfdiff bag wrote.")
-    if int(file.attrs["format_version"]) > FORMAT_VERSION:
-        file.close()
-        raise UserError(f"{path} is newer than this program can read: install a newer cfdiff.")
-    return Bags(file, path)
+        _check_rows(stock.data, path)
+    except BaseException:
+        stock.file.close()
+        raise
+    return Bags(stock, path)
+
+
+def _check_rows(data: Mapping[str, Stored], path: Path) -> None:
+    """Raise UserError unless the rows of a mix are the instances of its bag, once each; edited ones have an edit."""
+    bag_offset, mix_offset = data["bag/offset"][:], data["mix/offset"][:]
+    bag, instance, edit = data["mix/bag"][:], data["row/instance"][:], data["row/edit"][:]
+    lengths = np.diff(bag_offset)[bag]
+    fits = np.array_equal(np.diff(mix_offset), lengths)
+    if fits:
+        first = np.repeat(bag_offset[:-1][bag], lengths)
+        ordered = np.lexsort((instance, np.repeat(np.arange(len(bag)), lengths)))
+        place = np.arange(len(instance)) - np.repeat(mix_offset[:-1], lengths)
+        fits = np.array_equal(instance[ordered], first + place)
+    fits = fits and len(np.unique(bag)) == len(data["bag/name"])
+    if not fits:
+        raise UserError(f"The rows of {path} are not those of its bags, it may be damaged: {_AGAIN}.")
+    if np.any(data["row/edited"][:] & (edit < 0)):
+        raise UserError(f"{path} has edited rows without an edit, it may be damaged: {_AGAIN}.")

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cfdiff.errors import UserError
-from cfdiff.files import temporary
+from cfdiff.files import parse_json, temporary
 
 _HELD: set[str] = set()  # what the claims of this process say, whichever object holds them
 _POLL = 0.2  # seconds between looks at a claim of which nothing is known yet
@@ -103,7 +103,7 @@ class Claims:
         except FileNotFoundError:
             return "", False
         try:
-            owner = json.loads(text)
+            owner = parse_json(text)
         except ValueError:  # just made and not yet written, or its writer died between the two
             owner = {}
         if owner.get("host") == socket.gethostname():

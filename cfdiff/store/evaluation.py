@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from cfdiff.files import atomic
+from cfdiff.hdf5 import create
 from cfdiff.version import __version__
 
 FORMAT = "cfdiff-evaluation"
@@ -18,7 +19,7 @@ FORMAT_VERSION = 1
 
 def write_evaluation(path: Path, arrays: dict[str, np.ndarray], figures: dict[str, Any]) -> None:
     """Write `arrays` (numbers or str, any shapes) and, as the root attribute `figures`, the JSON of all figures."""
-    with atomic(path) as scratch, h5py.File(scratch, "w") as file:
+    with atomic(path) as scratch, create(scratch) as file:
         file.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION, "cfdiff_version": __version__})
         file.attrs["figures"] = json.dumps(figures, sort_keys=True)
         for name, values in sorted(arrays.items()):

@@ -22,6 +22,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -29,12 +30,14 @@ import h5py
 import numpy as np
 
 from cfdiff.errors import UserError
-from cfdiff.files import atomic, sync, temporary
+from cfdiff.files import atomic, parse_json, sync, temporary
+from cfdiff.hdf5 import create, in_memory
+from cfdiff.stopping import whole
 from cfdiff.store.chunks import append
 from cfdiff.store.claims import Claims
 from cfdiff.store.output import check_output, parts_dir
-from cfdiff.store.result import Result, Stored, encode_settings, is_result_of, write_attributes
-from cfdiff.store.schema import check_arrays, create_dataset
+from cfdiff.store.result import Result, RunFile, encode_settings, is_result_of, write_attributes
+from cfdiff.store.schema import Layout, check_arrays, create_dataset
 from cfdiff.version import __version__
 
 POLL = 0.2  # seconds between looks at what other processes have finished
@@ -52,7 +55,7 @@ class RunParts:
         kind: what is written: its layout says which data sets there are.
     """
 
-    kind: ClassVar[type[Stored]] = Result
+    kind: ClassVar[type[RunFile]] = Result
 
     def __init__(
         self, out: str | Path, settings: dict[str, Any], n: int, part_size: int, *, force: bool = False
@@ -73,9 +76,13 @@ class RunParts:
             "format version": self.kind.layout.version,
         }
         self._run = hashlib.sha256(json.dumps(self._record, sort_keys=True).encode()).digest()
-        check_output(self.out, force)
-        if self.out.exists() and not force and not self.joined():
+        check_output(self.out, force, resumes=True)
+        self.finished = not force and self.joined()
+        if self.out.exists() and not force and not self.finished:
             raise UserError(f"{self.out} exists already: choose another --out, or replace it with --force.")
+        if self.finished and not self.folder.exists():  # killed later still, or simply given again
+            self._bury()
+            return
         try:
             self._enter(force)
             # Killed after the join and before the clearing up, or another process has just finished.
@@ -118,7 +125,8 @@ class RunParts:
                 try:
                     if not self._whole(start):  # or another process finished it between the look and the claim
                         idle = False
-                        yield start, stop
+                        with whole():
+                            yield start, stop
                 finally:
                     self.claims.release(_claim(start))
             if idle:
@@ -131,14 +139,16 @@ class RunParts:
             raise ValueError(f"no part starts at {start} (parts of {self.part_size} images, {self.n} images)")
         checked = check_arrays(arrays, count, self.kind.layout)
         self._require_ours()
-        with atomic(self.folder / _name(start)) as scratch:
-            with h5py.File(scratch, "w", locking=False) as file:
-                for name, array in checked.items():
-                    create_dataset(file, name, array, count, self.kind.layout)[:] = _storable(array)
-            # HDF5 ignores what follows its own end: the run, then what tells a whole part from a damaged one.
-            digest = hashlib.sha256(scratch.read_bytes() + self._run).digest()
-            with scratch.open("ab") as end:
-                end.write(self._run + digest)
+        content = in_memory(lambda file: _fill(file, checked, count, self.kind.layout))
+        # HDF5 ignores what follows its own end: the run, then what tells a whole part from a damaged one.
+        digest = hashlib.sha256(content + self._run).digest()
+        try:
+            with atomic(self.folder / _name(start)) as scratch:
+                scratch.write_bytes(content + self._run + digest)
+        except UserError:
+            if self.folder.is_dir() or not self.joined():
+                raise
+            # Another process has finished the run, this part too, and cleared the folder away.
         self._good.add(start)
 
     def join(self, attrs: dict[str, Any]) -> Path:
@@ -167,7 +177,7 @@ class RunParts:
         if not self.folder.is_dir():
             return
         # The scratch file lies with the parts, so that nothing unfinished is ever seen beside `out`.
-        with atomic(self.out, through=self.folder) as scratch, h5py.File(scratch, "w", locking=False) as file:
+        with atomic(self.out, through=self.folder) as scratch, create(scratch) as file:
             write_attributes(file, self.settings, attrs, self.kind.layout)
             for start in range(0, self.n, self.part_size):
                 with self._open_part(start) as part:
@@ -223,7 +233,7 @@ class RunParts:
     def _same(self, record: Path, force: bool) -> bool:
         """Whether the parts come from these settings; False if they are others and may be thrown away."""
         try:
-            other = json.loads(record.read_text())
+            other = parse_json(record.read_text())
         except ValueError:
             other = {}
         if other == self._record:
@@ -245,13 +255,13 @@ class RunParts:
         """Remove the folder, unless it is another run's by now; for other processes it is gone at one instant."""
         if not self.claims.holds(self._worker):
             return
-        grave = temporary(self.folder)
-        try:
-            os.rename(self.folder, grave)
-        except FileNotFoundError:
-            return
-        sync(self.out.parent)
-        # This one, and what one left that was killed at this very place.
+        with suppress(FileNotFoundError):
+            os.rename(self.folder, temporary(self.folder))
+            sync(self.out.parent)
+        self._bury()
+
+    def _bury(self) -> None:
+        """Remove what was cleared away: now, and by one that was killed at this very place."""
         for left in self.out.parent.glob(f"{glob.escape(self.folder.name)}.*.tmp"):
             shutil.rmtree(left, ignore_errors=True)
 
@@ -274,6 +284,11 @@ class RunParts:
 
 def _name(start: int) -> str:
     return f"part-{start:08d}.h5"
+
+
+def _fill(file: h5py.File, arrays: dict[str, np.ndarray], count: int, layout: Layout) -> None:
+    for name, array in arrays.items():
+        create_dataset(file, name, array, count, layout)[:] = _storable(array)
 
 
 def _claim(start: int) -> str:

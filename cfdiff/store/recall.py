@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cfdiff.errors import UserError
 from cfdiff.metrics.intervals import over, share_interval
 
 
@@ -41,6 +42,17 @@ def recall_of(hits: np.ndarray, groups: np.ndarray | None) -> Recall:
     return Recall(float(hits.mean()), len(hits), low, high, over(groups))
 
 
-def read_recall(stored: dict[str, Any] | None) -> dict[str, Recall]:
-    """Role -> recall, of the root attribute; empty for a file that has none."""
-    return {role: Recall(**values) for role, values in (stored or {}).items()}
+def read_recall(stored: Any, where: str) -> dict[str, Recall]:
+    """Role -> recall, of the root attribute of the file `where`; empty for a file that has none.
+
+    Raises:
+        UserError: it says something else.
+    """
+    try:
+        found = {role: Recall(**values) for role, values in (stored or {}).items()}
+    except (AttributeError, TypeError) as error:
+        raise UserError(f"{where} has a 'recall' that cannot be read: run the command that made it again.") from error
+    numbers = (number for one in found.values() for number in (one.share, one.n, one.low, one.high))
+    if not all(isinstance(number, int | float) for number in numbers):
+        raise UserError(f"{where} has a 'recall' that is no number: run the command that made it again.")
+    return found

@@ -13,7 +13,9 @@ import numpy as np
 from cfdiff.errors import UserError
 from cfdiff.metrics import validity
 from cfdiff.roles import ACCEPTING, STEERING, WITNESSES, file_hashes
+from cfdiff.store import bag_schema
 from cfdiff.store.bags import Bags, open_bags
+from cfdiff.store.check import format_of
 from cfdiff.store.recall import Recall
 from cfdiff.store.result import open_result
 
@@ -117,12 +119,8 @@ def open_run(path: Path) -> Iterator[Run]:
 
 
 def is_bag_file(path: Path) -> bool:
-    """Whether `path` is a bag file that can be read."""
-    try:
-        with open_bags(path):
-            return True
-    except UserError:
-        return False
+    """Whether `path` says that it is a bag file; `open_bags` says whether it is a sound one."""
+    return path.is_file() and format_of(path) == bag_schema.FORMAT
 
 
 def _of_bags(bags: Bags) -> Run:
@@ -145,12 +143,12 @@ def _of_bags(bags: Bags) -> Run:
         path=bags.path,
         direction=f"{len(bags.read('bag/name'))} bags, {settings['mode']} mode",
         settings=settings,
-        models=settings["models"],
+        models=bags.attrs["models"],
         ids=bags.read("instance/id")[instance],
         label=bags.read("instance/label")[instance],
         target=bags.read("edit/target")[edits],
         # A drawn bag mixes patients, so only bags that are groups tell which images belong together.
-        groups=_at_least_two(bags.read("bag/name")[owner] if settings["bag_size"] is None else None),
+        groups=_at_least_two(bags.read("bag/name")[owner] if settings.get("bag_size") is None else None),
         prob={who: bags.read(f"prob/{who}")[rows] for who in WITNESSES if f"prob/{who}" in bags},
         shape=first_source.shape[1:],
         dtype=first_source.dtype,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cfdiff.store.parts import RunParts
-from cfdiff.store.result import Stored, open_stored
+from cfdiff.store.result import RunFile, open_run_file
 from cfdiff.store.schema import Field, Layout
 
 SAMPLES = Layout(
@@ -29,7 +29,7 @@ SAMPLES = Layout(
 QUARANTINED = "quarantined: the image was not finite, black stands in its place"
 
 
-class Samples(Stored):
+class Samples(RunFile):
     """Generated images, read lazily: `samples.image[3]` reads one (H, W, C)."""
 
     layout = SAMPLES
@@ -48,4 +48,4 @@ class SampleParts(RunParts):
 
 def open_samples(path: str | Path) -> Samples:
     """Open a finished file of cfdiff generate. Raises UserError if it is missing, damaged, another, or too new."""
-    return open_stored(path, Samples)
+    return open_run_file(path, Samples)

@@ -6,6 +6,7 @@ a reader of the old layout would misread the new one, and describe the change in
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import h5py
@@ -18,35 +19,81 @@ QUARANTINED = "quarantined: the edit was not finite, the source stands in its pl
 _VECTOR_CHUNK = 4096
 
 
+class Within(NamedTuple):
+    """Values from `low` to `high`, and no NaN."""
+
+    low: float
+    high: float
+
+    def problem(self, values: np.ndarray, sizes: Mapping[str, int]) -> str | None:
+        """What is wrong with values, in words that go on after the name of the data set; None where nothing is."""
+        if np.all((values >= self.low) & (values <= self.high)):
+            return None
+        return f"has values that are not from {self.low:g} to {self.high:g}"
+
+
+class Row(NamedTuple):
+    """Row numbers of an axis, or, with `low` -1, also none."""
+
+    axis: str
+    low: int = 0
+
+    def problem(self, values: np.ndarray, sizes: Mapping[str, int]) -> str | None:
+        """As Within.problem; `sizes` are those of the axes."""
+        if np.all((values >= self.low) & (values < sizes[self.axis])):
+            return None
+        return f"has row numbers beyond the {sizes[self.axis]} that there are"
+
+
+class Offsets(NamedTuple):
+    """Where pieces of an axis begin, and where the last one ends: from 0 to its size, and no piece is empty."""
+
+    axis: str
+
+    def problem(self, values: np.ndarray, sizes: Mapping[str, int]) -> str | None:
+        """As Row.problem."""
+        if values[0] == 0 and values[-1] == sizes[self.axis] and np.all(np.diff(values) > 0):
+            return None
+        return f"does not rise from 0 to {sizes[self.axis]}"
+
+
 class Field(NamedTuple):
-    """One data set. `dtype` "image" is that of the images read; "string" is variable-length UTF-8."""
+    """One data set. `dtype` "image" is that of the images read; "string" is variable-length UTF-8.
+
+    `values` says which it may have, where a reader would go wrong with others.
+    """
 
     axes: tuple[str, ...]
     dtype: str
     units: str
     description: str
     required: bool = False
+    values: Within | Row | Offsets | None = None
 
 
 _IMAGE = ("N", "H", "W", "C")
 _STAGES = "before and after (axis 1), per class (axis 2; 1 is positive)"
 _CODES = "class index"
+PROBABILITY = Within(0, 1 + 1e-3)  # half precision and sums of it
+CLASS = SHARE = Within(0, 1)
 
 SCHEMA: dict[str, Field] = {
     "id": Field(("N",), "string", "", "relative path or key of the image in its source", True),
     "group": Field(("N",), "string", "", "patient or slide of the image"),
     "pair": Field(("N",), "string", "", "name of the image's pair: the same place in both classes; empty for none"),
-    "label": Field(("N",), "int8", _CODES, "class before: 0 negative, 1 positive, -1 unknown", True),
-    "target": Field(("N",), "int8", _CODES, "class asked for: 0 negative, 1 positive", True),
+    "label": Field(("N",), "int8", _CODES, "class before: 0 negative, 1 positive, -1 unknown", True, Within(-1, 1)),
+    "target": Field(("N",), "int8", _CODES, "class asked for: 0 negative, 1 positive", True, CLASS),
     "source": Field(_IMAGE, "image", "stored value", "the image as read", True),
     "counterfactual": Field(_IMAGE, "image", "stored value", "the guided output as written", True),
     "difference": Field(_IMAGE, "float16", "fraction of the full range", "counterfactual - source, signed", True),
     "factual": Field(_IMAGE, "image", "stored value", "the unguided reconstruction of the same image"),
     "mask": Field(("N", "H", "W"), "bool", "", "where the image was allowed to change"),
     "saliency": Field(("N", "H", "W"), "float16", "1", "where the class stands to the guides, 1 at most in each image"),
-    "prob/checker": Field(("N", "2", "K"), "float32", "probability", f"checker, {_STAGES}"),
-    "prob/verifier": Field(("N", "2", "K"), "float32", "probability", f"verifier, which never steers, {_STAGES}"),
-    "prob/judge": Field(("N", "2", "K"), "float32", "probability", f"independent judge, {_STAGES}"),
+    "prob/checker": Field(("N", "2", "K"), "float32", "probability", f"checker, {_STAGES}", values=PROBABILITY),
+    "prob/verifier": Field(
+        ("N", "2", "K"), "float32", "probability", f"verifier, which never steers, {_STAGES}", values=PROBABILITY
+    ),
+    "prob/judge": Field(("N", "2", "K"), "float32", "probability", f"independent judge, {_STAGES}", values=PROBABILITY),
     "flipped": Field(("N",), "bool", "", "the judge sees the target class afterwards"),
     "status": Field(("N",), "string", "", "ok, not flipped, not judged, or quarantined and why"),
     "guidance/edit": Field(("N",), "string", "", "way of editing that was kept: anchored or regenerate"),
@@ -88,6 +135,9 @@ def check_arrays(arrays: dict[str, Any], count: int, layout: Layout = RESULT) ->
         for axis, size in zip(fields[name].axes, array.shape, strict=True):
             if sizes.setdefault(axis, size) != size:
                 raise ValueError(f"{name} has shape {array.shape}: axis {axis} should be {sizes[axis]}")
+        check = fields[name].values
+        if check is not None and (problem := check.problem(array, sizes)) is not None:
+            raise ValueError(f"{name} {problem}")  # or it could be written and never opened
     return checked
 
 

@@ -62,7 +62,9 @@ def open_training_data(s: TrainSettings) -> TrainingData:
 
 
 def _choose_splits(s: TrainSettings) -> TrainingData:
-    whole = open_source(s.data, negative=s.negative, positive=s.positive, group_key=s.group_key, splits=s.splits)
+    whole = open_source(
+        s.data, layout=s.layout, negative=s.negative, positive=s.positive, group_key=s.group_key, splits=s.splits
+    )
     known = [] if whole.splits is None else [str(k) for k in np.unique(whole.splits)]
     split = s.split or next((k for k in SPELLINGS[TRAIN] if k in known), None)
     if split is None and known:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from cfdiff.errors import UserError
-from cfdiff.files import atomic
+from cfdiff.files import atomic, guarded
 from cfdiff.store.claims import held
 from cfdiff.store.output import own_folder
 from cfdiff.train.settings import TrainSettings
@@ -116,8 +116,8 @@ class RunFolder:
     def save(self, state: dict[str, Any]) -> None:
         """Replace the state to continue from."""
         whole = {**state, "settings": json.dumps(self._identity(), sort_keys=True), "fingerprint": self.fingerprint}
-        with atomic(self._state) as scratch:
-            torch.save(whole, scratch)
+        with atomic(self._state) as scratch, guarded(scratch) as file:
+            torch.save(whole, file)
 
     def resume(self, step: int) -> None:
         """Forget what the log says of later steps: they are done again."""

@@ -8,6 +8,7 @@ repeats an undisturbed one to the bit on the same machine (unless --max-minutes 
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from torch import Tensor, nn
 
+from cfdiff import stopping
 from cfdiff.engine.noise import seed_of
 from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import Card, save_model
@@ -160,8 +162,11 @@ class Trainer:
         with self._progress() as progress:
             task = progress.add_task("", total=1.0, text="")
             while not over:
-                with self.budget.one_step():
-                    self._one_step(loss)
+                with stopping.whole():  # whoever is told to end loses no step
+                    with self.budget.one_step():
+                        self._one_step(loss)
+                    if stopping.asked():
+                        self._leave(card)
                 over = self._tick(whole)
                 if time.monotonic() - self.read_at > READ_SECONDS:
                     self._read_loss()
@@ -178,12 +183,16 @@ class Trainer:
                     if over and self.step < self.s.steps and not self.ended:
                         figures = self._validate(evaluate, card, self.budget.for_last(whole), over)
                 elif due or time.monotonic() - saved > STATE_SECONDS:
-                    self._read_loss()
-                    if not self.has_model:
-                        self._save_model(card, self._known(), self.average.net)
-                    self._save_state()
+                    self._leave(card)
                     saved = time.monotonic()
         return TrainResult.of(self.folder.model)
+
+    def _leave(self, card: Card) -> None:
+        """Save all that is needed to go on from here, and a model."""
+        self._read_loss()
+        if not self.has_model:
+            self._save_model(card, self._known(), self.average.net)
+        self._save_state()
 
     def _one_step(self, loss: Loss) -> Tensor:
         """The loss of one step, on the device: reading it here would make a GPU wait at each step."""
@@ -374,7 +383,16 @@ def make_accelerator(s: TrainSettings) -> Accelerator:
         torch.cuda.set_device(int(index))
     if AcceleratorState._shared_state and not torch.distributed.is_initialized():
         AcceleratorState._reset_state(reset_partial_state=True)  # an earlier training in this process
-    return Accelerator(mixed_precision=s.precision, gradient_accumulation_steps=s.accumulate, cpu=kind == "cpu")
+    # Without a GPU torchrun's processes work together only where accelerate is told that they are to use the CPU.
+    cpu = "cpu" in (kind, there)
+    accelerator = Accelerator(mixed_precision=s.precision, gradient_accumulation_steps=s.accumulate, cpu=cpu)
+    started = int(os.environ.get("WORLD_SIZE") or 1)
+    if accelerator.num_processes != started:
+        raise UserError(
+            f"{started} processes were started, and each would train by itself: start one (cfdiff without torchrun or "
+            "accelerate launch), or as many as there are GPUs."
+        )
+    return accelerator
 
 
 def _short(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import numpy as np
 
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source, class_index, require_masks
+from cfdiff.edit.memory import in_halves
 from cfdiff.edit.recall import real_images, recall
 from cfdiff.edit.roles import Cast, load_cast
 from cfdiff.edit.tiling import ImageEditor, editor_of, tiles_of
@@ -42,7 +44,7 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> Transla
     if Path(s.data).exists() and out.exists() and out.samefile(s.data):
         raise UserError(f"--out {out} is the file that the images come from: choose another --out.")
     if s.out is not None and not (s.preview is not None and out.is_file()):
-        check_output(out, s.force)
+        check_output(out, s.force, resumes=True)
     _check_preview(s.preview)
     if s.mask == "data":
         require_masks(source, "--mask data")
@@ -73,8 +75,12 @@ def _compute(
 ) -> float | None:
     """Fill and join the parts; seconds an image, None where all were there."""
     started, fresh = time.monotonic(), 0
+
+    def edited(rows: Sequence[int]) -> dict[str, np.ndarray]:
+        return translate_batch(editor, s, source, np.array(rows), target)
+
     for start, stop in parts.todo():
-        parts.write(start, translate_batch(editor, s, source, np.arange(start, stop), target))
+        parts.write(start, in_halves(edited, range(start, stop)))  # no name: one batch alive at a time
         fresh += stop - start
         if progress is not None:
             left = sum(b - a for a, b in parts.missing())
@@ -102,7 +108,9 @@ class Selected(NamedTuple):
 
 def select_images(s: TranslateSettings) -> Selected:
     """The images to translate, where they go, and what is there already, in the same split."""
-    whole = open_source(s.data, negative=s.negative, positive=s.positive, group_key=s.group_key, splits=s.splits)
+    whole = open_source(
+        s.data, layout=s.layout, negative=s.negative, positive=s.positive, group_key=s.group_key, splits=s.splits
+    )
     target = None if s.to is None else class_index(s.to, whole, "--to")
     if target is not None and "from_" not in s.model_fields_set:
         start = 1 - target  # --to alone says both

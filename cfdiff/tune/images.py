@@ -57,7 +57,9 @@ def open_halves(s: TuneSettings, rungs: Sequence[int]) -> Halves:
     Raises:
         UserError: there is no such split, no such class, or fewer than two images of a class.
     """
-    whole = open_source(s.data, negative=s.negative, positive=s.positive, group_key=s.group_key, splits=s.splits)
+    whole = open_source(
+        s.data, layout=s.layout, negative=s.negative, positive=s.positive, group_key=s.group_key, splits=s.splits
+    )
     known = [] if whole.splits is None else [str(name) for name in np.unique(whole.splits)]
     if s.split != "all":
         if missing := [name for name in s.split.split("+") if name not in known]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cfdiff.errors import UserError
-from cfdiff.files import atomic
+from cfdiff.files import atomic, parse_json
 from cfdiff.tune.trial import Outcome, Trial
 
 
@@ -28,7 +28,7 @@ class TrialLog:
         if not self.path.exists():
             return []
         try:
-            stored = json.loads(self.path.read_text())
+            stored = parse_json(self.path.read_text())
             before = dict(stored["settings"])
             trials = [_trial(line) for line in stored["trials"]] if before == self.settings else []
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

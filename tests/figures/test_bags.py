@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cfdiff.figures.bags import contact_sheet, dose_response
-from cfdiff.store.bags import BagView
+from cfdiff.figures.bags import contact_sheet, dose_response, file_names
+from cfdiff.store.bags import BagView, open_bags
 
 CLASSES = ("no", "yes")
 
@@ -71,3 +72,9 @@ def test_the_dose_response_plot_is_drawn(tmp_path: Path) -> None:
     requested = np.repeat([0.0, 0.5, 1.0], 4)
     out = dose_response(requested, requested, requested, positive="yes", out=tmp_path / "dose.png")
     assert pixels(out).shape == (1050, 2100, 3)
+
+
+def test_names_of_files_fit_any_system_and_stay_apart(make_bags: Callable[..., Path]) -> None:
+    with open_bags(make_bags(name=lambda i: "\u764c/" * 200 + str(i))) as bags:
+        names = file_names(bags)
+    assert len(set(names)) == 6 and all(len(name.encode()) < 200 for name in names)

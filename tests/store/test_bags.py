@@ -120,7 +120,11 @@ def test_what_is_no_bag_file_is_refused(path: Path, tmp_path: Path) -> None:
     (tmp_path / "text.h5").write_text("no")
     with h5py.File(tmp_path / "other.h5", "w"):
         pass
-    for name, words in (("none.h5", "does not exist"), ("text.h5", "damaged"), ("other.h5", "no finished bag file")):
+    for name, words in (
+        ("none.h5", "does not exist"),
+        ("text.h5", "damaged"),
+        ("other.h5", "is not a finished bag file"),
+    ):
         with pytest.raises(UserError, match=words):
             open_bags(tmp_path / name)
     with pytest.raises(UserError, match="not a cfdiff result"):
@@ -135,8 +139,11 @@ def test_a_run_is_finished_once_and_refuses_other_settings(tmp_path: Path) -> No
             BagParts(out, {**SETTINGS, "mix": "0.7"})
         parts.finish(lambda path: write_bags(path, SETTINGS, ATTRS, *toy()))
     assert out.exists() and not parts.folder.exists()
+    with BagParts(out, SETTINGS) as parts:  # the same command again
+        assert parts.finished
+    assert [path.name for path in tmp_path.iterdir()] == ["bags.h5"]
     with pytest.raises(UserError, match="exists already"):
-        BagParts(out, SETTINGS)
+        BagParts(out, {**SETTINGS, "mix": "0.7"})
 
 
 def test_a_write_that_fails_leaves_no_file(tmp_path: Path) -> None:

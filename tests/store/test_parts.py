@@ -285,6 +285,23 @@ def test_exactly_one_joins_and_the_others_return_when_the_file_is_there(
     assert len(joined) == 1
 
 
+def test_a_run_that_was_killed_while_it_cleared_up_ends_when_it_is_given_again(tmp_path: Path) -> None:
+    """After the result was in its place: the parts lie under the name by which they are thrown away, or not at all."""
+    out = tmp_path / "run.h5"
+    toy.run(out)
+    before = out.read_bytes()
+    for left in ([], ["run.h5.parts.4711-abcdef01.tmp"], ["run.h5.parts.4711-abcdef01.tmp", "run.h5.parts"]):
+        for name in left:
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "part-00000000.h5").write_bytes(b"of this run")
+        with RunParts(out, toy.SETTINGS, toy.N, toy.PART) as parts:
+            assert parts.finished and list(parts.todo()) == []
+            assert parts.join(toy.ATTRS) == out
+        assert os.listdir(tmp_path) == ["run.h5"] and out.read_bytes() == before
+    with pytest.raises(UserError, match="exists already"):
+        RunParts(out, {**toy.SETTINGS, "steps": 31}, toy.N, toy.PART)
+
+
 def test_join_refuses_while_parts_are_missing(tmp_path: Path) -> None:
     refused = pytest.raises(ValueError, match="6 parts are missing")
     with RunParts(tmp_path / "run.h5", toy.SETTINGS, toy.N, toy.PART) as parts, refused:

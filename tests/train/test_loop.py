@@ -392,3 +392,10 @@ def test_telling_the_class_leaves_levels_noise_and_images_as_they_were(
         seen.append([])
         train(settings(data, tmp_path / condition, condition=condition))
     assert len(seen[0]) == 12 and all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
+
+
+def test_processes_that_would_each_train_by_itself_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As torchrun starts them, and without what it tells them of one another."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="2 processes were started, and each would train by itself"):
+        module.make_accelerator(DiffusionSettings(data="x", out=tmp_path, device="cpu"))

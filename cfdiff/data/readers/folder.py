@@ -1,57 +1,70 @@
-"""Reader for a folder per class, `root/CLASS/*.png`, or per split and class, `root/SPLIT/CLASS/*.png`."""
+"""Reader for folders of images: `root/CLASS/*.png`, also with splits and groups (patients, slides) as folders."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
+from cfdiff.data.columns import Columns
 from cfdiff.data.fit import Fit
 from cfdiff.data.raw import Format, Raw
 from cfdiff.data.readers.images import SUFFIXES, ImageFiles
+from cfdiff.data.readers.tree import LAYOUTS, counted, layout_of, readable, walk
 from cfdiff.errors import UserError
 
 
-def read_folder(root: Path, name: str, fit: Fit | None = None, unlabelled: bool = False) -> Raw:
-    """All images below `root`; ids are paths relative to it.
+def read_folder(
+    root: Path, name: str, fit: Fit | None = None, unlabelled: bool = False, layout: str | None = None
+) -> Raw:
+    """The images below `root`, as most of them lie there; ids are paths relative to it.
 
-    A folder that holds images is a class. Where no folder in `root` holds images itself, these are splits. Images in
-    `root` itself are read where they may be `unlabelled`, with the class "".
+    What the folders stand for is `layout` (`tree.LAYOUTS`), or found by `tree.layout_of`. Images elsewhere are not
+    read, and counted in the notes; images in `root` itself are read where they may be `unlabelled`, with the class "".
     """
-    folders = _folders(root)
-    with_splits = bool(folders) and not any(_images(folder) for folder in folders)
-    class_folders = [c for split in folders for c in _folders(split)] if with_splits else folders
-    files = [(folder, path) for folder in class_folders for path in _images(folder)]
-    flat = [(root, path) for path in _images(root)] if unlabelled and not with_splits else []
-    files = flat + files
-    if not files:
-        hint = "its images are not in folders" if _images(root) else "it holds no images"
+    tree = walk(root, SUFFIXES, name)
+    flat = tree.at(0)
+    if not tree.files or (len(flat) == len(tree.files) and not unlabelled):
+        hint = "its images are not in folders" if flat else "it holds no images"
+        beside = f", but {counted(tree.others)}" if tree.others and not flat else ""
         raise UserError(
-            f"{name} has no folder of images per class ({hint}): lay it out as {name}/CLASS/image.png or "
+            f"{name} has no folder of images per class ({hint}{beside}): lay it out as {name}/CLASS/image.png or "
             f"{name}/SPLIT/CLASS/image.png with {', '.join(s[1:] for s in SUFFIXES)} files."
         )
-    ids = np.array([path.relative_to(root).as_posix() for _, path in files])
+    if len(flat) < len(tree.files):
+        chosen, why = layout_of(tree, name, layout)
+        files = tree.at(len(LAYOUTS[chosen]))
+    else:
+        chosen, why, files = "class", "", []
+    files = (flat if unlabelled and chosen == "class" else []) + files
+    elsewhere = len(tree.files) - len(files)
+    of = {
+        part: np.array([readable(folders[place]) if folders else "" for folders, _ in files])
+        for place, part in enumerate(LAYOUTS[chosen])
+    }
+    ids = np.array([readable(path.relative_to(root).as_posix()) for _, path in files])
     images = ImageFiles([path for _, path in files], ids, fit)
+    others = Counter(tree.others)
+    if elsewhere:
+        others["images in other folders"] = elsewhere
+    notes = [] if not why or (chosen == "class" and not elsewhere) else [f"Read as {chosen}/image: {why}."]
+    if others:
+        notes.append(f"Not read: {counted(others)}.")
+    groups = of.get("group")
     return Raw(
         name=name,
         ids=ids,
-        labels=np.array(["" if folder == root else folder.name for folder, _ in files]),
-        splits=np.array([folder.parent.name for folder, _ in files]) if with_splits else None,
+        labels=of["class"],
+        splits=of.get("split"),
         shape=images.shape,
         dtype=images.dtype,
         reader=images.read,
         digest=images.digest,
+        columns={} if groups is None else Columns({"group": lambda: groups}),
+        default_group=None if groups is None else "group",
+        notes=(*notes, *images.notes),
     )
 
 
-def _folders(root: Path) -> list[Path]:
-    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _images(folder: Path) -> list[Path]:
-    return sorted(
-        p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
-    )
-
-
-FORMAT = Format(Path.is_dir, read_folder)
+FORMAT = Format(Path.is_dir, read_folder, read_folder)

@@ -14,6 +14,7 @@ from cfdiff.data.fit import Fit
 from cfdiff.data.limits import BYTES_A_NAME, check_memory
 from cfdiff.data.raw import Format, Raw, whole_files
 from cfdiff.data.readers.datasets import Dataset, list_datasets, read_whole, rows_of
+from cfdiff.data.readers.encoded import EncodedImages
 from cfdiff.data.readers.manifest import read_columns
 from cfdiff.errors import UserError
 
@@ -22,7 +23,7 @@ OWN = ("images", "x", "labels", "y", "masks", "classes")
 
 
 def read_h5(path: Path, name: str, fit: Fit | None = None, unlabelled: bool = False) -> Raw:
-    """Images (N, H, W[, C]) that stay in the file until they are asked for.
+    """Images (N, H, W[, C]), or (N,) encoded as JPEG or PNG, that stay in the file until they are asked for.
 
     PatchCamelyon comes as `..._x.h5` with `x`, `..._y.h5` with `y` and `..._meta.csv` (slide names in `wsi`):
     give the x file, the others are found beside it. Where it may be `unlabelled`, labels that are not there are "".
@@ -34,9 +35,11 @@ def read_h5(path: Path, name: str, fit: Fit | None = None, unlabelled: bool = Fa
             f"{name} has no 'images' or 'x' but {', '.join(sorted(found)) or 'nothing'}: "
             f"a .h5 needs images and labels, or PatchCamelyon's x and y."
         )
+    encoded = found[key].encoded and len(found[key].shape) == 1 and 0 not in found[key].shape
     shape, dtype = found[key].shape, found[key].dtype.newbyteorder("=")
     full = (*shape, 1) if len(shape) == 3 else shape
-    check_layout(full, dtype, name)
+    if not encoded:
+        check_layout(full, dtype, name)
     n = full[0]
     beside, meta = _beside(path)
     others = {} if beside is None else list_datasets(beside, beside.name)
@@ -51,9 +54,12 @@ def read_h5(path: Path, name: str, fit: Fit | None = None, unlabelled: bool = Fa
     stated = as_row(read_whole(everything["classes"])) if "classes" in everything else None
     names = class_names(labels, stated, name, unlabelled)
     check_labels(names, n, name)
+    columns = _columns(everything, meta, n)
+    files = EncodedImages(found[key], row_ids(columns, n), fit) if encoded else None
+    if files is not None:
+        full, dtype = (n, *files.shape), files.dtype
     if "masks" in found:
         check_masks(found["masks"].shape, found["masks"].dtype, full, name)
-    columns = _columns(everything, meta, n)
     out_dtype = np.dtype(np.float32) if dtype.kind == "f" else dtype
 
     def read(rows: np.ndarray) -> np.ndarray:
@@ -69,7 +75,7 @@ def read_h5(path: Path, name: str, fit: Fit | None = None, unlabelled: bool = Fa
         splits=columns.get("split"),
         shape=(full[1], full[2], full[3]),
         dtype=out_dtype,
-        reader=read,
+        reader=read if files is None else files.read,
         mask_reader=read_masks if "masks" in found else None,
         digest=whole_files([file for file in (path, beside, meta) if file is not None]),
         columns=columns,

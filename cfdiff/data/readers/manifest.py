@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cfdiff.data.columns import Columns, check_name
+from cfdiff.data.columns import Columns, check_name, class_names
 from cfdiff.data.fit import Fit
 from cfdiff.data.limits import BYTES_A_NAME, check_memory
 from cfdiff.data.raw import Format, Raw
@@ -56,7 +56,7 @@ def read_manifest(path: Path, name: str, fit: Fit | None = None, unlabelled: boo
     return Raw(
         name=name,
         ids=columns.get("id", ids),
-        labels=columns["label"],
+        labels=class_names(columns["label"], None, name, unlabelled),
         splits=columns.get("split"),
         shape=images.shape,
         dtype=images.dtype,

@@ -124,7 +124,12 @@ def _join_medmnist(arrays: dict[str, Lazy], name: str) -> dict[str, Lazy]:
         pieces = [arrays[f"{s}_{key}"] for s in parts]
         tail = () if key not in ("images", "masks") else pieces[0].header.shape[1:]
         load = (lambda p: p.load()) if tail else (lambda p: p.load().reshape(-1))
-        header = Header((sum(sizes), *tail), np.result_type(*(p.header.dtype for p in pieces)))
+        try:
+            dtype = np.result_type(*(p.header.dtype for p in pieces))
+        except TypeError as error:
+            types = ", ".join(f"{s} {p.header.dtype}" for s, p in zip(parts, pieces, strict=True))
+            raise UserError(f"{name} has splits with {key} of different types ({types}): save them alike.") from error
+        header = Header((sum(sizes), *tail), dtype)
         return Lazy(header, lambda: np.concatenate([load(p) for p in pieces]))
 
     found = {key: joined(key) for key in ("images", "labels")}

@@ -7,8 +7,6 @@ network itself (config.json and weights) with a scheduler_config.json in it or i
 from __future__ import annotations
 
 import hashlib
-import json
-import tomllib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cfdiff.errors import UserError
+from cfdiff.files import parse_json, parse_toml
 
 COMPONENTS = ("unet", "transformer")
 STEM = "diffusion_pytorch_model"
@@ -70,7 +69,7 @@ class Folder:
         if path is None:
             return Beside()
         try:
-            return Beside(**tomllib.loads(path.read_text()))
+            return Beside(**parse_toml(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, ValidationError, TypeError) as error:
             raise UserError(
                 f"{BESIDE} in {self.path.name} may say classes = [NEGATIVE, POSITIVE], nothing = INDEX and "
@@ -161,7 +160,7 @@ def open_folder(path: Path) -> Folder:
 def read_json(path: Path, where: Path) -> dict[str, Any]:
     """The object in a file of the folder `where`; UserError where it is missing or no JSON object."""
     try:
-        told = json.loads(path.read_text())
+        told = parse_json(path.read_text())
     except OSError as error:
         raise _half(where, _within(path, where)) from error
     except ValueError as error:

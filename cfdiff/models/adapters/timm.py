@@ -7,7 +7,6 @@ which.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cfdiff.errors import UserError
+from cfdiff.files import parse_json
 from cfdiff.models.arguments import check_arguments
 from cfdiff.models.checkpoint import Model
 from cfdiff.models.classifier import BUILD_ERRORS, check_arch
@@ -66,7 +66,7 @@ def _config(folder: Path) -> dict[str, Any]:
     """config.json of timm, in the words of a description."""
     path = folder / CONFIG
     try:
-        told = json.loads(path.read_text())
+        told = parse_json(path.read_text())
         weights = told.get("pretrained_cfg") or {}
         arguments = {key: value for key, value in (told.get("model_args") or {}).items()}
         arch, channels = told["architecture"], arguments.pop("in_chans", (weights.get("input_size") or [None])[0])

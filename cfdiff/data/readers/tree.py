@@ -1,0 +1,153 @@
+"""What lies in a folder of images: which are read, which are not and why, and what each level of folders stands for."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cfdiff.data.classes import KNOWN_PAIRS
+from cfdiff.data.names import fold
+from cfdiff.errors import UserError
+
+LAYOUTS = {
+    "class": ("class",),
+    "split/class": ("split", "class"),
+    "class/group": ("class", "group"),
+    "group/class": ("group", "class"),
+    "split/class/group": ("split", "class", "group"),
+    "split/group/class": ("split", "group", "class"),
+}
+"""What `--layout` may say: what the folders stand for, from the outermost to that of the images."""
+SPLIT_WORDS = frozenset(
+    {"train", "training", "train-guide", "train-verifier", "train-judge", "val", "valid", "validation", "dev"}
+    | {"test", "testing", "holdout"}
+)
+"""What splits are called, folded."""
+SYSTEM = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found", "$recycle.bin", "ehthumbs.db"})
+"""Files and folders that systems leave behind, folded; so are all that begin with a dot."""
+DEEPEST = 6
+"""Levels of folders that are looked into, so that links in a circle come to an end."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The images of a folder, in order.
+
+    Attributes:
+        files: the folders between the root and an image, outermost first, and the image.
+        others: what is not read -> how many: a suffix, "dead links", ...
+    """
+
+    files: list[tuple[tuple[str, ...], Path]]
+    others: Counter[str]
+
+    def at(self, depth: int) -> list[tuple[tuple[str, ...], Path]]:
+        """The images under so many folders."""
+        return [(folders, path) for folders, path in self.files if len(folders) == depth]
+
+
+def walk(root: Path, suffixes: Sequence[str], shown: str) -> Tree:
+    """Look through a folder. Raises UserError for a folder in it that may not be read."""
+    tree = Tree([], Counter())
+    for folders, entry in _entries(root, (), shown, tree.others):
+        suffix = os.path.splitext(entry.name)[1].lower()
+        if suffix not in suffixes:
+            tree.others[suffix or "without a suffix"] += 1
+        elif not entry.is_file():
+            tree.others["dead links" if entry.is_symlink() else "no files"] += 1
+        else:
+            tree.files.append((folders, Path(entry.path)))
+    tree.files.sort(key=lambda found: found[1])
+    return tree
+
+
+def _entries(
+    folder: Path, above: tuple[str, ...], shown: str, others: Counter[str]
+) -> Iterator[tuple[tuple[str, ...], os.DirEntry[str]]]:
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        where = shown if not above else f"The folder {readable('/'.join(above))!r} of {shown}"
+        raise UserError(
+            f"{where} cannot be read ({error.strerror}): change its permissions or move it away."
+        ) from error
+    for entry in found:
+        if entry.name.startswith(".") or fold(entry.name) in SYSTEM:
+            continue
+        if not entry.is_dir():
+            yield above, entry
+        elif len(above) < DEEPEST:
+            yield from _entries(Path(entry.path), (*above, entry.name), shown, others)
+        else:
+            others["folders too deep"] += 1
+
+
+def layout_of(tree: Tree, shown: str, asked: str | None) -> tuple[str, str]:
+    """The name in `LAYOUTS`, and why: as it was asked for, or by where most images lie and how the folders are called.
+
+    Raises:
+        UserError: there is no such layout, no image lies as it says, or the folders can be read in several ways.
+    """
+    if asked is not None:
+        if asked not in LAYOUTS:
+            raise UserError(f"There is no --layout {asked!r}: choose of {', '.join(LAYOUTS)}.")
+        if not tree.at(len(LAYOUTS[asked])):
+            raise UserError(
+                f"{shown} has no image in {len(LAYOUTS[asked])} levels of folders, which --layout {asked} says: look "
+                "at how its folders lie."
+            )
+        return asked, "as --layout says"
+    depths = Counter(len(folders) for folders, _ in tree.files if folders)
+    depth = max(depths, key=lambda d: (depths[d], -d))
+    most = f"most images lie in {depth} level{'s' if depth > 1 else ''} of folders"
+    if depth == 1:
+        return "class", most
+    levels = [{fold(folders[i]) for folders, _ in tree.at(depth)} for i in range(depth)]
+    if depth <= 3 and levels[0] <= SPLIT_WORDS:
+        if depth == 2:
+            return "split/class", f"{most}, and the outer ones are called as splits are"
+        inner = _class_and_group(levels[1], levels[2])
+        if inner is not None:
+            return f"split/{inner[0]}", f"{most}, the outer ones are called as splits are, and {inner[1]}"
+    elif depth == 2 and (inner := _class_and_group(*levels)) is not None:
+        return inner[0], f"{most}, and {inner[1]}"
+    possible = [name for name, parts in LAYOUTS.items() if len(parts) == depth]
+    if not possible:
+        raise UserError(
+            f"{shown} has its images in {depth} levels of folders, and 3 are the most: list them in a .csv with path, "
+            "label and group."
+        )
+    raise UserError(
+        f"{shown} has its images in {depth} levels of folders, {_some(levels[0])} and in them {_some(levels[1])}: say "
+        f"what they stand for with --layout {' or '.join(possible)}."
+    )
+
+
+def _class_and_group(outer: set[str], inner: set[str]) -> tuple[str, str] | None:
+    """Which of two levels are the classes, and why: the one whose names are a known pair of classes."""
+    pairs = [set(pair) for pair in KNOWN_PAIRS]
+    outer_fits, inner_fits = (any(names <= pair for pair in pairs) for names in (outer, inner))
+    if inner_fits and not outer_fits:
+        return "group/class", "the inner ones are called as classes are"
+    if outer_fits and not inner_fits:
+        return "class/group", "the outer ones are called as classes are"
+    return None
+
+
+def _some(names: set[str]) -> str:
+    listed = [readable(name) for name in sorted(names)]
+    return ", ".join(listed[:3]) + (", …" if len(listed) > 3 else "")
+
+
+def readable(name: str) -> str:
+    """A name that is no UTF-8 with its bytes as \\xff, so that it can be shown and stored."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def counted(others: Counter[str]) -> str:
+    """What was not read, in words: "3 .txt, 1 dead link"."""
+    return ", ".join(f"{n:,} {what}" for what, n in sorted(others.items(), key=lambda item: (-item[1], item[0])))

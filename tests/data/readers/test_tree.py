@@ -1,0 +1,122 @@
+"""Folders as they lie: what each level stands for, and what is not read, counted and said."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cfdiff.data import open_source
+from cfdiff.errors import UserError
+
+
+def lay(root: Path, *places: str) -> Path:
+    """An image at each place, all different."""
+    for i, place in enumerate(places):
+        path = root / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((4, 4), i, np.uint8)).save(path)
+    return root
+
+
+CLASSES = ("normal", "tumor")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "layout", "grouped", "split"),
+    [
+        ("{c}/{i}.png", None, False, False),
+        ("{c}/{p}/{i}.png", "class/group", True, False),
+        ("{p}/{c}/{i}.png", "group/class", True, False),
+        ("{s}/{c}/{i}.png", "split/class", False, True),
+        ("{s}/{c}/{p}/{i}.png", "split/class/group", True, True),
+        ("{s}/{p}/{c}/{i}.png", "split/group/class", True, True),
+    ],
+)
+@pytest.mark.parametrize("how", ["by name", "asked"])
+def test_every_layout_is_understood_and_said(
+    tmp_path: Path, pattern: str, layout: str | None, grouped: bool, split: bool, how: str
+) -> None:
+    places = [
+        pattern.format(c=CLASSES[i % 2], p=f"P{i // 2}", s=("train", "test")[i // 4], i=i) for i in range(8)
+    ]  # fmt: skip
+    source = open_source(lay(tmp_path / "d", *places), layout=layout if how == "asked" else None)
+    assert sorted(source.ids.tolist()) == sorted(places) and source.classes == CLASSES
+    number = [int(Path(i).stem) for i in source.ids.tolist()]
+    assert source.labels.tolist() == [i % 2 for i in number]
+    groups = None if source.groups is None else source.groups.tolist()
+    assert groups == ([f"P{i // 2}" for i in number] if grouped else None)
+    splits = None if source.splits is None else source.splits.tolist()
+    assert splits == ([("train", "test")[i // 4] for i in number] if split else None)
+    said = [note for note in source.notes if note.startswith("Read as ")]
+    assert said == [] if layout is None else said[0].startswith(f"Read as {layout}/image: ")
+
+
+def test_levels_that_could_be_either_are_asked_for(tmp_path: Path) -> None:
+    root = lay(tmp_path / "d", "A/x/1.png", "A/y/2.png", "B/x/3.png", "B/y/4.png")
+    with pytest.raises(UserError, match="2 levels of folders, a, b and in them x, y: say .* --layout split/class or"):
+        open_source(root)
+    assert open_source(root, layout="group/class", negative="x").labels.tolist() == [0, 1, 0, 1]
+    assert open_source(root, layout="class/group", negative="A").labels.tolist() == [0, 0, 1, 1]
+    with pytest.raises(UserError, match="no image in 3 levels of folders, which --layout split/class/group says"):
+        open_source(root, layout="split/class/group")
+    with pytest.raises(UserError, match="no --layout 'klass': choose of class, split/class"):
+        open_source(root, layout="klass")
+    np.savez(tmp_path / "a.npz", images=np.zeros((2, 4, 4), np.uint8), labels=np.arange(2))
+    with pytest.raises(UserError, match="a.npz is none: leave it out"):
+        open_source(tmp_path / "a.npz", layout="class")
+
+
+@pytest.mark.parametrize("stray", ["train/stray.png", "stray.png", "train/normal/deeper/stray.png"])
+def test_a_stray_image_does_not_turn_the_layout_and_is_said(tmp_path: Path, stray: str) -> None:
+    places = [f"{s}/{c}/{i}.png" for s in ("train", "test") for c in CLASSES for i in range(2)]
+    source = open_source(lay(tmp_path / "d", *places, stray))
+    assert sorted(source.ids.tolist()) == sorted(places)
+    assert "Not read: 1 images in other folders." in source.notes
+
+
+def test_what_is_not_read_is_counted_and_what_systems_leave_is_not(tmp_path: Path) -> None:
+    root = lay(tmp_path / "d", "normal/1.png", "normal/._2.png", "tumor/3.png", "__MACOSX/normal/4.png")
+    for name in ("normal/notes.txt", "tumor/a.xml", "tumor/b.xml", "tumor/README", "normal/Thumbs.db", ".DS_Store"):
+        (root / name).write_text("")
+    (root / "tumor" / "gone.png").symlink_to(root / "nowhere.png")
+    (root / "tumor" / "linked.png").symlink_to(root / "normal" / "1.png")
+    source = open_source(root)
+    assert source.ids.tolist() == ["normal/1.png", "tumor/3.png", "tumor/linked.png"]
+    assert "Not read: 2 .xml, 1 .txt, 1 dead links, 1 without a suffix." in source.notes
+
+
+def test_names_that_are_no_utf8_are_read_and_can_be_shown(tmp_path: Path) -> None:
+    root = lay(tmp_path / "d", "normal/1.png", "tumor/2.png")
+    try:
+        os.rename(root / "tumor" / "2.png", os.fsencode(root / "tumor") + b"/gr\xf6\xdfe.png")
+    except OSError:
+        pytest.skip("this file system has only names in UTF-8")
+    source = open_source(root)
+    assert source.ids.tolist() == ["normal/1.png", "tumor/gr\\xf6\\xdfe.png"]
+    assert source.read([1]).shape == (1, 4, 4, 1)
+    "".join(source.ids).encode("utf-8")
+
+
+def test_a_circle_of_links_comes_to_an_end(tmp_path: Path) -> None:
+    root = lay(tmp_path / "d", "normal/1.png", "tumor/2.png")
+    (root / "normal" / "round").symlink_to(root / "normal")
+    source = open_source(root)
+    assert source.ids.tolist() == ["normal/1.png", "tumor/2.png"]
+    assert any("images in other folders" in note and "folders too deep" in note for note in source.notes)
+
+
+def test_a_folder_without_images_says_what_it_holds_instead(tmp_path: Path) -> None:
+    (tmp_path / "d" / "a").mkdir(parents=True)
+    (tmp_path / "d" / "a" / "x.dcm").write_text("")
+    with pytest.raises(UserError, match=r"it holds no images, but 1 \.dcm"):
+        open_source(tmp_path / "d")
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 5000])
+def test_a_name_that_can_be_none_is_one_sentence(name: str) -> None:
+    with pytest.raises(UserError, match="There is no data at"):
+        open_source(name)
