@@ -89,7 +89,7 @@ class MilTrainSettings(TrainSettings, BagFields):
     balance: bool = Field(
         True, description="As many positive as negative bags in a step.", json_schema_extra=OPTIMISATION
     )
-    steps: PositiveInt = Field(300, description="Optimiser steps.", json_schema_extra=OPTIMISATION)
+    steps: PositiveInt = Field(200, description="Optimiser steps.", json_schema_extra=OPTIMISATION)
     batch_size: PositiveInt = Field(
         4, description="Real bags a step, and as many at several mixes.", json_schema_extra=OPTIMISATION
     )
