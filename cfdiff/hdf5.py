@@ -163,6 +163,16 @@ class Stored:
         """Number of axes."""
         return len(self.shape)
 
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """What the file says of it (units, description); UserError where that cannot be read."""
+        try:
+            return dict(self._item.attrs)
+        except DAMAGED as error:
+            raise UserError(
+                f"The attributes of {self.name!r} of {self._where} {reason(error, self._again)}."
+            ) from error
+
     def __getitem__(self, which: Any) -> Any:
         """UserError where what is stored there cannot be read."""
         try:

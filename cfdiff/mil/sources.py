@@ -87,7 +87,7 @@ def read_sweep(path: Path) -> BagSet:
         )
         names = tuple(bags.settings.get("classes", ("negative", "positive")))
         series = tuple(_series(bags, b, sources) for b in range(len(bags.read("bag/name"))))
-        models = json.loads(str(bags.attrs.get("models", "{}")))
+        models = dict(bags.attrs.get("models", {}))
     told = tuple(sorted((role, json.dumps(value)) for role, value in models.items()))
     return BagSet(path.name, contents, series, (names[0], names[1]), told)
 
