@@ -6,7 +6,7 @@ WORKERS ?= 2
 CONSTRAINTS ?= -c constraints.txt
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-lowest lint lock wheel clean
+.PHONY: demo test test-large test-lowest lint lock wheel clean
 
 demo: .venv/stamp
 	mkdir -p demo
@@ -21,6 +21,10 @@ demo: .venv/stamp
 # Two workers of one thread each: two threads in each of two processes would wait for one another.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+# What takes many minutes: a thousand parts on a Ray cluster of two nodes, of which a tenth of the workers is killed.
+test-large: .venv/stamp
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m large
 
 # The oldest versions that pyproject.toml allows, in an environment of their own (some GB; not in CI).
 test-lowest:

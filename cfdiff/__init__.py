@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     from cfdiff.figures.show import show as _show
     from cfdiff.fit.run import fit as _fit
     from cfdiff.fit.settings import FitSettings as FitSettings
+    from cfdiff.join.run import join as _join
+    from cfdiff.join.settings import JoinSettings as JoinSettings
     from cfdiff.modelfiles.adm import import_adm as _import_adm
     from cfdiff.modelfiles.adm import import_adm_classifier as _import_adm_classifier
     from cfdiff.modelfiles.inspect import inspect_model as _inspect_model
@@ -56,14 +58,23 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     def _as_task(run: Callable[Concatenate[S, P], R]) -> Task[S, R]: ...
 
     translate, bag, tune, doctor = _as_task(_translate), _as_task(_bag), _as_task(_tune), _as_task(_doctor)
-    fit = _as_task(_fit)
+    fit, join = _as_task(_fit), _as_task(_join)
     evaluate, report, show = _as_task(_evaluate), _as_task(_report), _as_task(_show)
     import_adm, import_adm_classifier = _as_task(_import_adm), _as_task(_import_adm_classifier)
     inspect_model = _as_task(_inspect_model)
     train_autoencoder = _as_task(_train_autoencoder)
     train_diffusion, train_classifier = _as_task(_train_diffusion), _as_task(_train_classifier)
 
-_PACKAGES = ("fit", "translate", "bag", "doctor", "tune", "evaluate", "report")  # called like functions: cfdiff/api.py
+_PACKAGES = (
+    "fit",
+    "translate",
+    "bag",
+    "doctor",
+    "tune",
+    "evaluate",
+    "join",
+    "report",
+)  # called like functions: cfdiff/api.py
 _OBJECTS = (
     "show",
     *("import_adm", "import_adm_classifier", "inspect_model"),
@@ -81,6 +92,7 @@ _FROM = {
     "DoctorSettings": "cfdiff.doctor.settings",
     "TuneSettings": "cfdiff.tune.settings",
     "EvaluateSettings": "cfdiff.evaluate.settings",
+    "JoinSettings": "cfdiff.join.settings",
     "ReportSettings": "cfdiff.report.settings",
     "ShowSettings": "cfdiff.figures.settings",
     "ImportAdmSettings": "cfdiff.modelfiles.settings",

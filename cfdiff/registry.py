@@ -139,6 +139,20 @@ POLICIES = Registry(  # bag.plan.Policy
         "borderline": "cfdiff.bag.policies:BORDERLINE",
     },
 )
+CREWS = Registry(  # (settings, here, elsewhere) -> workers.crew.Crew: who computes the pieces of a run
+    "way to share work",
+    {
+        "here": "cfdiff.workers.here:Here",
+        "ray": "cfdiff.workers.cluster:RayCrew",
+    },
+)
+JOINS = Registry(  # (join.settings.JoinSettings, progress) -> summary: what makes a result of the shards of a command
+    "command that may be shared by shards",
+    {
+        "translate": "cfdiff.translate.join:join_translation",
+        "bag": "cfdiff.bag.join:join_bags",
+    },
+)
 # data.raw.Format: `recognises(path)` and `read(path, name, fit, unlabelled)`. The names stand in messages and `--help`.
 READERS = Registry(
     "layout of images",

@@ -11,9 +11,9 @@ import cfdiff
 
 ROOT = Path(cfdiff.__file__).parent
 # What each package may import besides itself; the ground and the package itself are open to all.
-GROUND = {"errors", "files", "progress", "registry", "roles", "version"}
+GROUND = {"errors", "files", "progress", "registry", "roles", "shard", "version"}
 EDITING = {"edit", "figures", "models", "data", "store", "metrics", "engine", "settings"}
-TASKS = {"translate", "bag", "evaluate", "doctor", "tune", "fit", "report", "train"}
+TASKS = {"translate", "bag", "evaluate", "join", "doctor", "tune", "fit", "report", "train"}
 ALLOWED = {
     # What a user imports: names of what is below, which are imported when they are first used.
     "__init__": {*TASKS, "modelfiles", "figures", "models", "data", "store", "api"},  # for type checkers only
@@ -30,15 +30,18 @@ ALLOWED = {
         "settings",
     },
     "fit": {*EDITING - {"figures", "metrics"}, *TASKS - {"bag", "fit"}},
-    "translate": EDITING,
-    "bag": EDITING,
-    "evaluate": EDITING - {"figures"},
+    "translate": {*EDITING, "join", "workers"},
+    "bag": {*EDITING, "join", "workers"},
+    "evaluate": {*EDITING - {"figures"}, "workers"},
+    # Below the commands whose shards it joins: they take its settings, and it finds them in the registry.
+    "join": {"store", "settings", "workers"},
     "doctor": EDITING - {"figures", "store"},
     "tune": EDITING - {"models"},
     "train": {"models", "data", "store", "metrics", "engine", "settings"},
     "modelfiles": {"models", "engine", "settings"},
     "edit": {"models", "data", "store", "engine", "settings"},
     "figures": {"data", "store", "settings"},
+    "workers": {"settings"},
     "models": {"engine"},
     "data": set(),
     "store": {"metrics"},
@@ -48,12 +51,13 @@ ALLOWED = {
     "progress": set(),
     "registry": set(),
     "roles": set(),
+    "shard": set(),
     "version": set(),
     "errors": set(),
     "files": set(),
     "__main__": {"cli"},
 }
-WITHOUT_TORCH = ("__init__", "api", "files", "store", "figures", "data", "cli/app")
+WITHOUT_TORCH = ("__init__", "api", "files", "store", "figures", "data", "cli/app", "workers", "join", "shard")
 WITH_TORCH = ("data/values",)  # images to and from the network's tensors
 
 

@@ -10,9 +10,10 @@ from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveInt
 from cfdiff.edit.settings import EditSettings
 from cfdiff.registry import POLICIES, OneOf
 from cfdiff.settings import PLACES, DataSettings
+from cfdiff.workers.settings import ShardSettings
 
 
-class BagSettings(EditSettings, DataSettings):
+class BagSettings(ShardSettings, EditSettings, DataSettings):
     """cfdiff bag."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)

@@ -32,6 +32,7 @@ COMMANDS = {
     "doctor": Entry("cfdiff.cli.doctor", "doctor", TASKS["doctor"].summary, "Use"),
     "tune": Entry("cfdiff.cli.tune", "tune", TASKS["tune"].summary, "Use"),
     "evaluate": Entry("cfdiff.cli.evaluate", "evaluate", TASKS["evaluate"].summary, "Use"),
+    "join": Entry("cfdiff.cli.join", "join", TASKS["join"].summary, "Use"),
     "report": Entry("cfdiff.cli.report", "report", TASKS["report"].summary, "Use"),
     "show": Entry("cfdiff.cli.show", "show", TASKS["show"].summary, "Use"),
     "data": Entry("cfdiff.cli.data", "app", "List, inspect, convert and split image data.", "Use"),

@@ -8,9 +8,10 @@ from pydantic import ConfigDict, Field, PositiveInt
 
 from cfdiff.edit.settings import EditSettings
 from cfdiff.settings import DATA, OUTPUT, DataSettings
+from cfdiff.workers.settings import ShardSettings
 
 
-class TranslateSettings(EditSettings, DataSettings):
+class TranslateSettings(ShardSettings, EditSettings, DataSettings):
     """cfdiff translate."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
