@@ -2,9 +2,9 @@
 
     python benchmarks/workers.py                       bundled cells: one process, one worker, two workers
 
-Each way translates the same images with one thread a process, in turn, `--repeats` times; compare the ratios, which hold
-for this machine and moment. Starting Ray and loading models is counted apart: a run of hours pays it once. The overhead a
-part is that of a part that does nothing, and beside it what a part takes.
+Each way translates the same images with one thread a process, in turn, `--repeats` times; compare the ratios, which
+hold for this machine and moment. Starting Ray and loading models is counted apart: a run of hours pays it once. The
+overhead a part is that of a part that does nothing, and beside it what a part takes.
 """
 
 from __future__ import annotations
@@ -56,9 +56,7 @@ def run(out: Path, options: argparse.Namespace, workers: int | None) -> tuple[fl
     values = {"limit": options.images, "batch_size": options.batch_size, "threads": 1, "device": "cpu"}
     values |= {"out": out, "workers": workers} | ({"data": options.data} if options.data else {})
     began = time.perf_counter()
-    translate(
-        resolve(TranslateSettings, None, values), lambda what, done, n: told.append((done, time.perf_counter()))
-    )
+    translate(resolve(TranslateSettings, None, values), lambda what, done, n: told.append((done, time.perf_counter())))
     # Of several workers the first parts end together: what is counted begins when each has ended one.
     first = told[(workers or 1) - 1]
     return (told[-1][1] - first[1]) / (told[-1][0] - first[0]), first[1] - began

@@ -30,4 +30,3 @@ def test_without_ray_one_sentence_says_what_to_install(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "ray", None)  # as an import that fails
     with pytest.raises(UserError, match=r"need Ray, which is not installed: pip install 'cfdiff\[ray\]'"):
         crew(raywork.Shared(**who), dict, Elsewhere(dict, ()))  # type: ignore[arg-type]
-
