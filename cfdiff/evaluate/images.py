@@ -16,7 +16,7 @@ from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.metrics import faithfulness, localisation
 from cfdiff.models.features import Extract
 from cfdiff.registry import METRICS
-from cfdiff.store.runs import Run, open_run
+from cfdiff.store.runs import Run, open_run_for_good
 from cfdiff.workers.crew import Crew
 
 FRACTIONS = "fractions"
@@ -88,7 +88,7 @@ class Measure:
 
 def pair_measurer(s: EvaluateSettings, maps: bool) -> Measure:
     """A `Measure` in a process of its own, which opens the run and the models."""
-    run = open_run(s.run).__enter__()  # for as long as the process lives
+    run = open_run_for_good(s.run)
     return Measure.of(run, s, models_of(s, run), maps)
 
 

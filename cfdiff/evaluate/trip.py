@@ -18,7 +18,7 @@ from cfdiff.evaluate.origin import as_source, bundled_data
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.metrics import minimality
 from cfdiff.roles import ROLES
-from cfdiff.store.runs import Run, open_run
+from cfdiff.store.runs import Run, open_run_for_good
 from cfdiff.workers.crew import Crew
 
 
@@ -68,7 +68,7 @@ class RoundTrip:
 
 def round_tripper(s: EvaluateSettings) -> RoundTrip:
     """A `RoundTrip` in a process of its own, which opens the run and the models."""
-    run = open_run(s.run).__enter__()  # for as long as the process lives
+    run = open_run_for_good(s.run)
     return RoundTrip(run, the_way_back(s, run), models_of(s, run).judge)
 
 

@@ -109,7 +109,8 @@ def test_kill_9_while_computing_and_the_same_command_again_give_the_same_file(
     out = tmp_path / "run.h5"
     worker = _start(out, hang_at=part * toy.PART)
     _wait_for_parts(out, part)
-    worker.send_signal(signal.SIGKILL)  # not reaped yet: a zombie must count as dead
+    worker.send_signal(signal.SIGKILL)
+    os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)  # not reaped yet: a zombie must count as dead
     assert not out.exists()
     assert sorted(toy.run(out)) == STARTS[part:]
     worker.communicate()
