@@ -24,16 +24,26 @@ os.environ.update(PATIENT)  # before Ray is imported, which reads it then
 
 
 @contextmanager
-def cluster(nodes: int = 2) -> Iterator[str]:
-    """The address of a cluster of so many nodes of one CPU each. What workers import may lie beside this file."""
+def patient() -> Iterator[None]:
+    """Within it Ray may take its time to start. What workers import may lie beside this file."""
     import ray._private.node
-    from ray.cluster_utils import Cluster
 
     before = os.environ.get("PYTHONPATH", "")
     os.environ["PYTHONPATH"] = os.pathsep.join(part for part in (str(HERE.parent), str(HERE), before) if part)
-    start, ray._private.node.Node.start_raylet = ray._private.node.Node.start_raylet, _start_raylet
-    Node.real = start
+    Node.real, ray._private.node.Node.start_raylet = ray._private.node.Node.start_raylet, _start_raylet
     try:
+        yield
+    finally:
+        ray._private.node.Node.start_raylet = Node.real
+        os.environ["PYTHONPATH"] = before
+
+
+@contextmanager
+def cluster(nodes: int = 2) -> Iterator[str]:
+    """The address of a cluster of so many nodes of one CPU each."""
+    from ray.cluster_utils import Cluster
+
+    with patient():
         found = Cluster(initialize_head=True, head_node_args=_arguments())
         try:
             for _ in range(nodes - 1):
@@ -41,9 +51,6 @@ def cluster(nodes: int = 2) -> Iterator[str]:
             yield str(found.address)
         finally:
             found.shutdown()
-    finally:
-        ray._private.node.Node.start_raylet = start
-        os.environ["PYTHONPATH"] = before
 
 
 class Node:

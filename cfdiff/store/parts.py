@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -282,7 +282,7 @@ def run_digest(record: dict[str, Any]) -> bytes:
 
 
 def join_parts(
-    files: PartFiles, out: Path, settings: dict[str, Any], attrs: dict[str, Any], still_ours: Any = lambda: None
+    files: PartFiles, out: Path, settings: dict[str, Any], attrs: dict[str, Any], still_ours: Callable[[], None]
 ) -> None:
     """Make `out` of all parts, one in memory at a time; `still_ours` may refuse before it takes its place."""
     # The scratch file lies with the parts, so that nothing unfinished is ever seen beside `out`.

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import ModuleType, TracebackType
 from typing import Any
 
+from cfdiff import registry
 from cfdiff.errors import UserError
 from cfdiff.workers.crew import Elsewhere, P, Shares
 
@@ -38,9 +39,10 @@ class Refused:
 class Worker:
     """What runs in an actor."""
 
-    def __init__(self, folder: str, threads: int, elsewhere: Elsewhere) -> None:
+    def __init__(self, folder: str, threads: int, new: registry.Additions, elsewhere: Elsewhere) -> None:
         if (torch := sys.modules.get("torch")) is not None:  # what it was given may have brought it along
             torch.set_num_threads(threads)
+        registry.add(new)
         self._refused: Refused | None = None
         try:
             _go_to(folder)
@@ -124,7 +126,7 @@ class RayCrew:
             max_task_retries=RETRIES,
         )(Worker)
         while len(self._actors) < count:
-            self._actors.append(made.remote(os.getcwd(), self._threads, self._elsewhere))
+            self._actors.append(made.remote(os.getcwd(), self._threads, registry.additions(), self._elsewhere))
 
     def _result(self, ref: Any, piece: Any) -> Any:
         try:

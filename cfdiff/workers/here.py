@@ -13,7 +13,8 @@ class Here:
     """A `workers.crew.Crew` of one."""
 
     def __init__(self, s: Shares, here: Callable[[], Callable[[Any], Any]], elsewhere: Elsewhere) -> None:
-        self._make, self._work = here, None
+        self._make = here
+        self._work: Callable[[Any], Any] | None = None
 
     def __enter__(self) -> Here:
         return self

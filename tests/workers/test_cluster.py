@@ -125,6 +125,19 @@ def test_a_thousand_parts_with_a_tenth_of_the_workers_killed(address: str, tmp_p
     assert not list(out.with_name("run.h5.notes").glob("doomed/*"))
 
 
+@pytest.mark.slow
+def test_workers_of_this_machine_need_no_cluster(tmp_path: Path) -> None:
+    out, alone = tmp_path / "run.h5", tmp_path / "alone.h5"
+    raywork.run(alone, raywork.Shared(), 6)
+    with raycluster.patient():
+        who = raywork.run(out, raywork.Shared(2), 6, 0.05)
+    assert out.read_bytes() == alone.read_bytes()
+    assert who and os.getpid() not in who
+    import ray
+
+    assert not ray.is_initialized()  # what the run has started it has ended
+
+
 @pytest.fixture
 def connected(address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """This process as a driver, so that a test need not connect for each run."""
