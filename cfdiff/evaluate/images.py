@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-import torch
 
-from cfdiff.data.values import to_model, unit
+from cfdiff.data.values import unit
+from cfdiff.evaluate.features import features_of
 from cfdiff.evaluate.judge import Judge
 from cfdiff.evaluate.models import Models, models_of
 from cfdiff.evaluate.settings import EvaluateSettings
@@ -132,9 +132,3 @@ def _faithful(
         "curve/insertion": back.curve.astype(np.float32),
     }
     return arrays, c.fractions
-
-
-@torch.no_grad()
-def features_of(extract: Extract, images: np.ndarray) -> np.ndarray:
-    """(B, D) float32 of stored images."""
-    return extract(to_model(images)).cpu().numpy()
