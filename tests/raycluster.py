@@ -60,20 +60,24 @@ class Node:
 
 
 def _start_raylet(node: Any, *given: Any, **named: Any) -> Any:
-    """Ray gives its dashboard agent 15 s to say that it serves no port, too little on a loaded machine: we do."""
+    """Ray gives its agents 15 s to say which ports they serve, too little on a loaded machine: the ports are given, or
+    said to be none, as its dashboard's are here."""
     for port in ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port"):
         Path(node._session_dir, f"{port}_{node._node_id}").write_text("-1")
+    node._ray_params.runtime_env_agent_port = _free_port()
     return Node.real(node, *given, **named)
 
 
-def _arguments() -> dict[str, Any]:
+def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return int(free.getsockname()[1])
+
+
+def _arguments() -> dict[str, Any]:
     return {
         "num_cpus": 1,
         "include_dashboard": False,
         "node_ip_address": "127.0.0.1",
         "object_store_memory": 80 * 2**20,
-        "runtime_env_agent_port": port,
     }
