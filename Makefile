@@ -6,7 +6,7 @@ WORKERS ?= 2
 CONSTRAINTS ?= -c constraints.txt
 
 .DELETE_ON_ERROR:
-.PHONY: demo test fuzz test-lowest lint lock wheel clean
+.PHONY: demo test fuzz test-large test-lowest lint lock wheel clean
 
 demo: .venv/stamp
 	mkdir -p demo
@@ -28,6 +28,10 @@ test: lint
 fuzz: .venv/stamp
 	OMP_NUM_THREADS=1 FUZZ_N=$(or $(N),5000) FUZZ_FIRST=$(or $(FIRST),0) FUZZ_KIND=$(KIND) FUZZ_KILLS=$(or $(KILLS),200) \
 		$(BIN)/python -m pytest -s tests/robustness
+
+# What takes many minutes: a thousand parts on a Ray cluster of two nodes, of which a tenth of the workers is killed.
+test-large: .venv/stamp
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m large
 
 # The oldest versions that pyproject.toml allows, in an environment of their own (some GB; not in CI).
 test-lowest:

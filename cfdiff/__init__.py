@@ -29,6 +29,8 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     from cfdiff.fit.settings import FitSettings as FitSettings
     from cfdiff.generate.run import generate as _generate
     from cfdiff.generate.settings import GenerateSettings as GenerateSettings
+    from cfdiff.join.run import join as _join
+    from cfdiff.join.settings import JoinSettings as JoinSettings
     from cfdiff.mil.evaluate import mil_evaluate as _mil_evaluate
     from cfdiff.mil.explain import mil_explain as _mil_explain
     from cfdiff.mil.settings import MilEvaluateSettings as MilEvaluateSettings
@@ -65,7 +67,7 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     def _as_task(run: Callable[Concatenate[S, P], R]) -> Task[S, R]: ...
 
     translate, bag, tune, doctor = _as_task(_translate), _as_task(_bag), _as_task(_tune), _as_task(_doctor)
-    fit, generate = _as_task(_fit), _as_task(_generate)
+    fit, generate, join = _as_task(_fit), _as_task(_generate), _as_task(_join)
     evaluate, report, show = _as_task(_evaluate), _as_task(_report), _as_task(_show)
     import_adm, import_adm_classifier = _as_task(_import_adm), _as_task(_import_adm_classifier)
     inspect_model = _as_task(_inspect_model)
@@ -74,7 +76,7 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     mil_train, mil_evaluate, mil_explain = _as_task(_mil_train), _as_task(_mil_evaluate), _as_task(_mil_explain)
 
 # Called like functions: cfdiff/api.py.
-_PACKAGES = ("fit", "translate", "generate", "bag", "doctor", "tune", "evaluate", "report")
+_PACKAGES = ("fit", "translate", "generate", "bag", "doctor", "tune", "evaluate", "join", "report")
 _OBJECTS = (
     "show",
     *("import_adm", "import_adm_classifier", "inspect_model"),
@@ -95,6 +97,7 @@ _FROM = {
     "DoctorSettings": "cfdiff.doctor.settings",
     "TuneSettings": "cfdiff.tune.settings",
     "EvaluateSettings": "cfdiff.evaluate.settings",
+    "JoinSettings": "cfdiff.join.settings",
     "ReportSettings": "cfdiff.report.settings",
     "ShowSettings": "cfdiff.figures.settings",
     "ImportAdmSettings": "cfdiff.modelfiles.settings",

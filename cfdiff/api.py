@@ -204,6 +204,7 @@ _TASKS: tuple[Task[Any, Any], ...] = (
     _package("tune", "Find the settings that flip enough with the smallest change.", "TuneSettings", "opening"),
     _package("fit", "Make models and settings for a data set, in a given time.", "FitSettings", "looking", "data"),
     _package("evaluate", "Measure a finished run with every figure.", "EvaluateSettings", "reading", "run"),
+    _package("join", "Make one result of the shards of a job array.", "JoinSettings", "joining", "run"),
     _package("report", "Show a run as one HTML page.", "ReportSettings", "reading", "run"),
     TaskObject(
         "show",

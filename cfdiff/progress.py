@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
@@ -23,6 +24,7 @@ def progress_bar(first: str) -> Iterator[Progress]:
     """
     from rich.console import Console
     from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     console = Console(stderr=True)
@@ -30,9 +32,44 @@ def progress_bar(first: str) -> Iterator[Progress]:
         with _line(first, sys.stderr) as advance:
             yield advance
         return
-    with Bar(console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task(escape(first), total=None)
-        yield lambda what, done, n: bar.update(task, description=escape(what), completed=done, total=n)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task, pace = bar.add_task(escape(first), total=None, rate=""), Pace()
+
+        def advance(what: str, done: int, n: int) -> None:
+            rate = pace.rate(what, done)
+            bar.update(task, description=escape(what), completed=done, total=n, rate=in_words(rate))
+
+        yield advance
+
+
+class Pace:
+    """How many a second, since the first call of the same words: what was there before does not count."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._what, self._done, self._since = "", 0, 0.0
+
+    def rate(self, what: str, done: int) -> float | None:
+        """A second; None while nothing can be said."""
+        now = self._clock()
+        if what != self._what or done < self._done:
+            self._what, self._done, self._since = what, done, now
+        took = now - self._since
+        return (done - self._done) / took if took > 0 and done > self._done else None
+
+
+def in_words(rate: float | None) -> str:
+    """So many a second, or a minute where they are few; "" where that is not known."""
+    if not rate:
+        return ""
+    return f"{rate:.3g} a second" if rate >= 0.1 else f"{60 * rate:.3g} a minute"
 
 
 @contextmanager

@@ -18,6 +18,7 @@ class Registry(dict[str, Any]):
     def __init__(self, kind: str, entries: dict[str, Any]) -> None:
         super().__init__(entries)
         self.kind = kind
+        self._own = dict(entries)
 
     def __getitem__(self, name: str) -> Any:
         entry = super().__getitem__(name)
@@ -25,6 +26,26 @@ class Registry(dict[str, Any]):
             return entry
         module, _, attribute = entry.partition(":")
         return getattr(importlib.import_module(module), attribute)
+
+    def added(self) -> dict[str, Any]:
+        """The entries that somebody has put in since: another process must be told of them."""
+        return {name: entry for name, entry in self.items() if self._own.get(name) is not entry}
+
+
+Additions = dict[str, dict[str, Any]]
+"""Name of a table -> its new entries."""
+
+
+def additions() -> Additions:
+    """What this process has put into the tables."""
+    tables = {name: table for name, table in globals().items() if isinstance(table, Registry)}
+    return {name: added for name, table in tables.items() if (added := table.added())}
+
+
+def add(new: Additions) -> None:
+    """Put into the tables what another process has in its own."""
+    for name, entries in new.items():
+        globals()[name].update(entries)
 
 
 class OneOf:
@@ -184,6 +205,20 @@ POLICIES = Registry(  # bag.plan.Policy
         "uniform": "cfdiff.bag.policies:UNIFORM",
         "confident": "cfdiff.bag.policies:CONFIDENT",
         "borderline": "cfdiff.bag.policies:BORDERLINE",
+    },
+)
+CREWS = Registry(  # (settings, here, elsewhere) -> workers.crew.Crew: who computes the pieces of a run
+    "way to share work",
+    {
+        "here": "cfdiff.workers.here:Here",
+        "ray": "cfdiff.workers.cluster:RayCrew",
+    },
+)
+JOINS = Registry(  # (join.settings.JoinSettings, progress) -> summary: what makes a result of the shards of a command
+    "command that may be shared by shards",
+    {
+        "translate": "cfdiff.translate.join:join_translation",
+        "bag": "cfdiff.bag.join:join_bags",
     },
 )
 # data.raw.Format: `recognises(path)` and `read(path, name, fit, unlabelled)`. The names stand in messages and `--help`.

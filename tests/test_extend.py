@@ -33,6 +33,7 @@ from cfdiff.models.outputs import Output
 from cfdiff.registry import READERS
 from cfdiff.store import open_result
 from cfdiff.store.bags import open_bags
+from cfdiff.workers.here import Here
 
 CALLED: list[str] = []
 
@@ -233,6 +234,27 @@ def test_a_reader(toy: Any, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["translate", *words, "--depth", "0.3", "--out", str(tmp_path / "run.h5")])
     assert result.exit_code == 0, result.output
     assert CALLED == ["reader"], "data is opened once a run"
+
+
+def test_a_way_to_share_work(toy: Any, tmp_path: Path) -> None:
+    class Counted(Here):
+        def __init__(self, s: Any, here: Any, elsewhere: Any) -> None:
+            super().__init__(s, here, elsewhere)
+            CALLED.append(f"{s.workers} workers")
+
+    registry.CREWS["ray"] = Counted
+    run(toy, "translate", "--limit", "2", "--workers", "3", "--out", str(tmp_path / "run.h5"))
+    assert CALLED == ["3 workers"]
+
+
+def test_what_is_put_into_the_tables_can_be_told_to_another_process() -> None:
+    registry.SOLVERS["midpoint"] = Midpoint
+    registry.READERS[".npz"] = READERS[".h5"]
+    told = registry.additions()
+    assert set(told) == {"SOLVERS", "READERS"} and told["SOLVERS"] == {"midpoint": Midpoint}
+    del registry.SOLVERS["midpoint"]
+    registry.add(told)
+    assert registry.SOLVERS["midpoint"] is Midpoint
 
 
 def test_a_metric(toy: Any, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import cfdiff
 
 ROOT = Path(cfdiff.__file__).parent
 # What each package may import besides itself; the ground and the package itself are open to all.
-GROUND = {"errors", "files", "hdf5", "progress", "registry", "roles", "stopping", "version"}
+GROUND = {"errors", "files", "hdf5", "progress", "registry", "roles", "shard", "stopping", "version"}
 EDITING = {"edit", "figures", "models", "data", "store", "metrics", "engine", "settings"}
-TASKS = {"translate", "generate", "bag", "evaluate", "doctor", "tune", "fit", "report", "train", "mil"}
+TASKS = {"translate", "generate", "bag", "evaluate", "join", "doctor", "tune", "fit", "report", "train", "mil"}
 ALLOWED = {
     # What a user imports: names of what is below, which are imported when they are first used.
     "__init__": {*TASKS, "modelfiles", "figures", "models", "data", "store", "api"},  # for type checkers only
@@ -30,10 +30,12 @@ ALLOWED = {
         "settings",
     },
     "fit": {*EDITING - {"figures", "metrics"}, *TASKS - {"bag", "fit", "generate", "mil"}},
-    "translate": EDITING,
+    "translate": {*EDITING, "join", "workers"},
     "generate": EDITING,
-    "bag": EDITING,
-    "evaluate": EDITING - {"figures"},
+    "bag": {*EDITING, "join", "workers"},
+    "evaluate": {*EDITING - {"figures"}, "workers"},
+    # Below the commands whose shards it joins: they take its settings, and it finds them in the registry.
+    "join": {"store", "settings", "workers"},
     "doctor": EDITING - {"figures", "store"},
     "tune": EDITING - {"models"},
     "train": {"models", "data", "store", "metrics", "engine", "settings"},
@@ -41,6 +43,7 @@ ALLOWED = {
     "modelfiles": {"models", "engine", "settings"},
     "edit": {"models", "data", "store", "engine", "settings"},
     "figures": {"data", "store", "settings"},
+    "workers": {"settings"},
     "models": {"engine"},
     "data": set(),
     "store": {"metrics"},
@@ -50,6 +53,7 @@ ALLOWED = {
     "progress": set(),
     "registry": set(),
     "roles": set(),
+    "shard": set(),
     "stopping": set(),
     "version": set(),
     "errors": set(),
@@ -57,7 +61,7 @@ ALLOWED = {
     "hdf5": set(),
     "__main__": {"cli"},
 }
-WITHOUT_TORCH = ("__init__", "api", "files", "hdf5", "store", "figures", "data", "cli/app")
+WITHOUT_TORCH = ("__init__", "api", "files", "hdf5", "store", "figures", "data", "cli/app", "workers", "join", "shard")
 WITH_TORCH = ("data/values",)  # images to and from the network's tensors
 
 

@@ -11,15 +11,29 @@ import torch
 from cfdiff.bag.settings import BagSettings
 from cfdiff.bag.setup import Setup
 from cfdiff.data.values import to_model
+from cfdiff.edit.roles import load_role, model_paths, pick_device
 from cfdiff.errors import UserError
 from cfdiff.figures.bags import file_names
 from cfdiff.files import atomic, guarded, try_writing
+from cfdiff.models.checkpoint import Model
 from cfdiff.models.features import Extract, judge_features, timm_features
 from cfdiff.store.bag_layouts import FeatureBag, clear, square, write_clam, write_npz, write_table, write_torchmil
 from cfdiff.store.bags import Bags, open_bags
+from cfdiff.workers.crew import Elsewhere, crew
+
+_BATCH = 128
 
 
-def check_export(s: BagSettings, setup: Setup) -> tuple[str, Path, Extract] | None:
+@dataclasses.dataclass(frozen=True)
+class Exporter:
+    """An export that can be made: its layout, its folder, and the features (in this process)."""
+
+    kind: str
+    folder: Path
+    extract: Extract
+
+
+def check_export(s: BagSettings, setup: Setup) -> Exporter | None:
     """The layout, folder and features asked for; None for none.
 
     Raises:
@@ -36,33 +50,59 @@ def check_export(s: BagSettings, setup: Setup) -> tuple[str, Path, Extract] | No
         raise UserError(f"--export cannot write into {folder} ({error.strerror}): name another folder.") from error
     if folder.is_dir() and any(folder.iterdir()) and not s.force:
         raise UserError(f"--export would write into {folder}, which is not empty: name another, or use --force.")
-    device = setup.cast.device
+    return Exporter(kind, folder, _extract(s, setup.source.shape[2], setup.cast.judge, setup.cast.device))
+
+
+def _extract(s: BagSettings, channels: int, judge: Model | None, device: torch.device) -> Extract:
     if s.features is not None:
-        return kind, folder, timm_features(s.features, s.feature_weights, setup.source.shape[2], device)
-    assert setup.cast.judge is not None
-    return kind, folder, judge_features(setup.cast.judge, device)
+        return timm_features(s.features, s.feature_weights, channels, device)
+    assert judge is not None, "asked before"
+    return judge_features(judge, device)
 
 
-def export_bags(result: Path, kind: str, folder: Path, extract: Extract) -> list[FeatureBag]:
-    """Write every bag and mix of a bag file in the layout of `kind`; each image passes the network once.
+class FeatureReader:
+    """Reads features of a bag file's images. A piece is a data set (source or counterfactual) and a range of rows."""
+
+    def __init__(self, bags: Bags, extract: Extract) -> None:
+        self.bags, self.extract = bags, extract
+
+    @torch.no_grad()
+    def __call__(self, piece: tuple[str, int, int]) -> np.ndarray:
+        """(images, D) float32."""
+        name, start, stop = piece
+        return self.extract(to_model(self.bags.images(name, np.arange(start, stop)))).cpu().numpy()
+
+
+def feature_reader(s: BagSettings, result: Path) -> FeatureReader:
+    """A `FeatureReader` in a process of its own; the judge is the only model that it opens, if any."""
+    bags, device = open_bags(result), pick_device(s.device)
+    channels = bags.images("source", np.array([0])).shape[3]
+    path = next(iter(model_paths(s, s.data, "judge")), None)
+    judge = None if s.features is not None or path is None else load_role(path, "judge", device)
+    return FeatureReader(bags, _extract(s, channels, judge, device))
+
+
+def export_bags(s: BagSettings, result: Path, exporter: Exporter) -> list[FeatureBag]:
+    """Write every bag and mix of a bag file; each image passes the network once, here or in a worker.
 
     Raises:
         UserError: the folder cannot be written; the bag file is as it was.
     """
     try:
-        return _export(result, kind, folder, extract)
+        return _export(s, result, exporter)
     except OSError as error:
         raise UserError(
-            f"--export cannot write into {folder} ({error.strerror or error}): make room or name another folder, and "
-            "give the command again; the bags are done."
+            f"--export cannot write into {exporter.folder} ({error.strerror or error}): make room or name another "
+            "folder, and give the command again; the bags are done."
         ) from error
 
 
-def _export(result: Path, kind: str, folder: Path, extract: Extract) -> list[FeatureBag]:
+def _export(s: BagSettings, result: Path, exporter: Exporter) -> list[FeatureBag]:
+    kind, folder = exporter.kind, exporter.folder
     folder.mkdir(exist_ok=True)
     clear(folder, kind)
     with open_bags(result) as bags:
-        before, after = _features(bags, "source", extract), _features(bags, "counterfactual", extract)
+        before, after = _features(s, bags, result, exporter.extract)
         names, cases = file_names(bags), bags.read("bag/name")
         pixels = bags.images("source", np.array([0])).shape[1:3]
         written = []
@@ -100,11 +140,14 @@ def _write_pt(folder: Path, bag: FeatureBag) -> None:
         torch.save(torch.from_numpy(bag.features), file)
 
 
-@torch.no_grad()
-def _features(bags: Bags, name: str, extract: Extract, batch: int = 128) -> np.ndarray:
-    """(images of `name`, D) float32."""
-    n = len(bags.read("edit/used")) if name == "counterfactual" else int(bags.read("instance/source").max()) + 1
-    parts = [
-        extract(to_model(bags.images(name, np.arange(i, min(i + batch, n))))).cpu().numpy() for i in range(0, n, batch)
-    ]
-    return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
+def _features(s: BagSettings, bags: Bags, result: Path, extract: Extract) -> tuple[np.ndarray, np.ndarray]:
+    """Those of the sources and of the edits, (images, D) float32 each."""
+    counts = {
+        "source": int(bags.read("instance/source").max()) + 1,
+        "counterfactual": len(bags.read("edit/used")),
+    }
+    pieces = [(name, i, min(i + _BATCH, n)) for name, n in counts.items() for i in range(0, n, _BATCH)]
+    with crew(s, lambda: FeatureReader(bags, extract), Elsewhere(feature_reader, (s, result))) as workers:
+        found = dict(workers.do(pieces))
+    parts = {name: [found[piece] for piece in pieces if piece[0] == name] for name in counts}
+    return tuple(np.concatenate(p) if p else np.empty((0, 0), np.float32) for p in parts.values())  # type: ignore[return-value]

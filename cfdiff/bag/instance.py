@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,32 @@ from typing import Any
 import numpy as np
 
 from cfdiff.bag.plan import choose
-from cfdiff.bag.setup import Setup
+from cfdiff.bag.setup import Plan, Setup
 from cfdiff.edit.memory import in_halves
 from cfdiff.edit.tiling import ImageEditor, editor_of, tiles_of
 from cfdiff.edit.verdicts import edit_arrays
 from cfdiff.errors import UserError
 from cfdiff.progress import Progress
 from cfdiff.roles import ACCEPTING
-from cfdiff.store import RunParts, open_result
-from cfdiff.store.bags import BagParts
+from cfdiff.store import open_result
+from cfdiff.store.bags import BagParts, round_of
+from cfdiff.store.part_files import PartFiles
+from cfdiff.workers.crew import Crew, Elsewhere, crew
 
 Item = tuple[int, int]
 """(row of the source, class to give it); its own class is a sham."""
+
+
+@dataclass(frozen=True)
+class RoundPart:
+    """A part of a round: the items from `start` on."""
+
+    files: PartFiles
+    start: int
+    items: tuple[Item, ...]
+
+    def __repr__(self) -> str:
+        return f"{self.files.path(self.start)}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,44 +57,72 @@ class Done:
     edited: list[np.ndarray]
 
 
-def edit_instances(setup: Setup, parts: BagParts, progress: Progress | None = None) -> Done:
+class InstanceWriter:
+    """Computes parts of rounds, each into its file. A piece is the part files, the first item and the items."""
+
+    def __init__(self, setup: Setup) -> None:
+        s, tiles = setup.s, tiles_of(setup.s)
+        self.setup = setup
+        first = s.model_copy(update={"retries": 0}) if s.on_fail == "keep" else s
+        self.flip = editor_of(setup.cast, first, tiles, s.every_tile)
+        # In the closed loop a sham would stop before it began, as the checker is sure of its class already.
+        to_itself = s.model_copy(update={"closed_loop": False, "retries": 0})
+        self.sham = editor_of(setup.cast, to_itself, tiles, s.every_tile)
+
+    def __call__(self, piece: RoundPart) -> None:
+        """Write a part, unless whoever was to do it before died after it was there."""
+        piece.files.fill(piece.start, lambda: in_halves(self._edited, piece.items))
+
+    def _edited(self, items: Sequence[Item]) -> dict[str, np.ndarray]:
+        return edit_items(self.setup, items, self.flip, self.sham)
+
+
+def instance_writer(plan: Plan) -> InstanceWriter:
+    """An `InstanceWriter` in a process of its own; UserError where it sees other data or models."""
+    return InstanceWriter(plan.set_up())
+
+
+def edit_instances(setup: Setup, parts: BagParts, progress: Progress | None = None) -> Done | None:
     """Translate what the goals need, in rounds: a failure that is replaced asks for one more instance.
+
+    A shard does its share of the first round, which needs nobody else's; the others are few, and the join's.
+
+    Returns:
+        The edits; None of a shard.
 
     Raises:
         UserError: with `on_fail` error, when an instance does not flip.
     """
     s, rank_strata = setup.s, setup.instances.strata
-    tiles = tiles_of(s)
-    first = s.model_copy(update={"retries": 0}) if s.on_fail == "keep" else s
-    flip = editor_of(setup.cast, first, tiles, s.every_tile)
-    # In the closed loop a sham would stop before it began, as the checker is sure of its class already.
-    to_itself = s.model_copy(update={"closed_loop": False, "retries": 0})
-    sham = editor_of(setup.cast, to_itself, tiles, s.every_tile)
+    writer = InstanceWriter(setup)
     done: dict[Item, int] = {}
     failed: set[Item] = set()
     files: list[Path] = []
-    while True:
-        chosen = []
-        for goal in setup.goals:
-            bag = setup.bags[goal.bag]
-            rows = bag.rows[goal.ranking]
-            ranking = goal.ranking[[(int(row), goal.target) not in failed for row in rows]]
-            chosen.append(choose(ranking, goal.edits, None if rank_strata is None else rank_strata[bag.rows]))
-        items = sorted(_items(setup, chosen) - done.keys(), key=lambda item: (item[1], item[0]))
-        if not items:
-            break
-        path = _round(setup, parts, f"round-{len(files):04d}", items, flip, sham, progress)
-        done |= {item: len(done) + i for i, item in enumerate(items)}
-        files.append(path)
-        new = _failures(setup, path, items)
-        if new and s.on_fail == "error":
-            raise UserError(
-                f"{len(new)} of {len(items)} instances were not flipped, the first is "
-                f"{str(setup.source.ids[min(new)[0]])!r}: raise --retries or --ratio, or use "
-                "--on-fail replace (with --force)."
-            )
-        if s.on_fail == "replace":
-            failed |= new
+    with crew(s, lambda: writer, Elsewhere(instance_writer, (Plan.of(setup),))) as workers:
+        while True:
+            chosen = []
+            for goal in setup.goals:
+                bag = setup.bags[goal.bag]
+                rows = bag.rows[goal.ranking]
+                ranking = goal.ranking[[(int(row), goal.target) not in failed for row in rows]]
+                chosen.append(choose(ranking, goal.edits, None if rank_strata is None else rank_strata[bag.rows]))
+            items = sorted(_items(setup, chosen) - done.keys(), key=lambda item: (item[1], item[0]))
+            if not items and parts.shard is None:
+                break
+            path = _round(setup, parts, f"round-{len(files):04d}", items, workers, progress)
+            if parts.shard is not None:
+                return None
+            done |= {item: len(done) + i for i, item in enumerate(items)}
+            files.append(path)
+            new = _failures(setup, path, items)
+            if new and s.on_fail == "error":
+                raise UserError(
+                    f"{len(new)} of {len(items)} instances were not flipped, the first is "
+                    f"{str(setup.source.ids[min(new)[0]])!r}: raise --retries or --ratio, or use "
+                    "--on-fail replace (with --force)."
+                )
+            if s.on_fail == "replace":
+                failed |= new
     return _assign(setup, chosen, done, files)
 
 
@@ -119,37 +162,37 @@ def _length(path: Path) -> int:
 
 
 def _round(
-    setup: Setup,
-    parts: BagParts,
-    name: str,
-    items: list[Item],
-    flip: ImageEditor,
-    sham: ImageEditor,
-    progress: Progress | None,
+    setup: Setup, parts: BagParts, name: str, items: list[Item], workers: Crew, progress: Progress | None
 ) -> Path:
-    """One run in parts over `items`; the file it ends in."""
+    """One run in parts over `items`, or the share of it that `parts` is a shard of; the file it ends in."""
     ids, labels = setup.source.ids, setup.instances.labels
     # By id: rows of the source are other images when its order or its groups change.
     made_of = [(str(ids[row]), target, int(labels[row])) for row, target in items]
     digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
     settings = {**setup.settings, "items": digest}
-    path, run = parts.round(f"{name}-{digest[:32]}", settings, len(items), setup.s.batch_size)
-    if run is not None:
-        with run:
-            for start, stop in run.todo():
-                run.write(start, in_halves(lambda some: edit_items(setup, list(some), flip, sham), items[start:stop]))
-                report(run, len(items), "translating", progress)
+    path = parts.path_of(f"{name}-{digest[:32]}")
+    run = round_of(path, settings, len(items), setup.s.batch_size, parts.shard) if items else None
+    if run is None:  # finished, or nothing is to be done
+        if parts.shard is not None:
+            parts.finish_pieces([])
+        return path
+    with run:
+        pieces = [RoundPart(run.files, start, tuple(items[start:stop])) for start, stop in run.missing()]
+        n = sum(stop - start for start, stop in run.ranges)
+        done = n - sum(len(piece.items) for piece in pieces)
+        for piece, _ in workers.do(pieces):
+            run.wrote(piece.start)
+            done += len(piece.items)
+            if progress is not None:
+                progress("translating", done, n)
+        if parts.shard is None:
             run.join(root_attributes(setup))
+        else:
+            parts.finish_pieces([f"{path.stem}/{run.files.path(start).name}" for start, _ in run.ranges])
     return path
 
 
-def report(run: RunParts, n: int, name: str, progress: Progress | None) -> None:
-    """Say how far a run in parts is."""
-    if progress is not None:
-        progress(name, n - sum(stop - start for start, stop in run.missing()), n)
-
-
-def edit_items(setup: Setup, items: list[Item], flip: ImageEditor, sham: ImageEditor) -> dict[str, np.ndarray]:
+def edit_items(setup: Setup, items: Sequence[Item], flip: ImageEditor, sham: ImageEditor) -> dict[str, np.ndarray]:
     """The arrays of one part (store.schema.SCHEMA): read, edit, judge."""
     rows, goals = (np.array(column) for column in zip(*items, strict=True))
     own = setup.instances.labels[rows] == goals

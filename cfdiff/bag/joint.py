@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from cfdiff.bag.instance import Done, report, root_attributes
+from cfdiff.bag.instance import Done, root_attributes
 from cfdiff.bag.plan import Goal
 from cfdiff.bag.settings import BagSettings
-from cfdiff.bag.setup import Setup
+from cfdiff.bag.setup import Plan, Setup
 from cfdiff.data.values import as_saved, to_model
 from cfdiff.edit.editor import Editor, Edits
 from cfdiff.edit.memory import in_halves
@@ -31,42 +30,69 @@ from cfdiff.engine.mixture import free_count
 from cfdiff.errors import UserError
 from cfdiff.progress import Progress
 from cfdiff.registry import GUIDES
-from cfdiff.store import open_result
-from cfdiff.store.bags import BagParts
+from cfdiff.store import RunParts, open_result
+from cfdiff.store.bags import BagParts, round_of
 from cfdiff.store.result import Result
+from cfdiff.workers.crew import Elsewhere, crew
 
 
-def edit_jointly(setup: Setup, parts: BagParts, progress: Progress | None = None) -> Done:
-    """Edit every bag at every mix as a whole; each is a unit of crash safety, and several processes share them.
+class BagWriter:
+    """Edits whole bags, each into a file of its own. A piece is the number of a goal."""
+
+    def __init__(self, setup: Setup, folder: Path) -> None:
+        self.setup, self.folder = setup, folder
+        self.editor = JointEditor(setup.cast, setup.s)
+        self.editor.kinds()  # a guide that knows no bags is said before any computation
+
+    def __call__(self, number: int) -> None:
+        """Write the file of a goal's bag, unless it is there."""
+        goal = self.setup.goals[number]
+        run = _run_of(self.setup, self.folder, goal)
+        if run is None:
+            return
+        with run:
+            for start, _ in run.todo():
+                # A bag is not done in halves, but one that does not fit the memory is said in a sentence.
+                run.write(start, in_halves(lambda goals: joint_arrays(self.setup, self.editor, goals[0]), [goal]))
+            run.join(root_attributes(self.setup))
+
+
+def bag_writer(plan: Plan, folder: Path) -> BagWriter:
+    """A `BagWriter` in a process of its own; UserError where it sees other data or models."""
+    return BagWriter(plan.set_up(), folder)
+
+
+def _run_of(setup: Setup, folder: Path, goal: Goal) -> RunParts | None:
+    """The run of one bag at one mix, whose file lies in `folder`; None where that is finished."""
+    name, n = _name(setup, goal), len(setup.bags[goal.bag])
+    # A worker that died may hold it for the moment that the system takes to notice.
+    return round_of(folder / f"{name}.h5", {**setup.settings, "bag": name}, n, n, patience=60)
+
+
+def edit_jointly(setup: Setup, parts: BagParts, progress: Progress | None = None) -> Done | None:
+    """Edit every bag at every mix as a whole; each is a unit of crash safety, of workers and of shards.
+
+    Returns:
+        The edits; None of a shard.
 
     Raises:
         UserError: with `on_fail` error, when a bag does not reach its count.
     """
-    editor = JointEditor(setup.cast, setup.s)
-    editor.kinds()  # a guide that knows no bags is said before any computation
+    writer = BagWriter(setup, parts.folder)
     names = [_name(setup, goal) for goal in setup.goals]
-    finished, total = 0, len(setup.goals)
-
-    def compute(name: str, goal: Goal) -> int | None:
-        """How many instances were done, None where the bag was there already."""
-        bag = setup.bags[goal.bag]
-        _, run = parts.round(name, {**setup.settings, "bag": name}, len(bag), len(bag))
-        if run is None:
-            return None
-        with run:
-            for start, _ in run.todo():
-                run.write(start, in_halves(lambda goals: joint_arrays(setup, editor, goals[0]), [goal]))
-                report(run, len(bag), f"bag {finished + 1} of {total}", progress)
-            run.join(root_attributes(setup))
-        return len(bag)
-
-    goals = dict(zip(names, setup.goals, strict=True))  # equal bags at equal counts are one piece of work
-    there = {name for name in names if parts.path_of(name).exists()}
-    for name, done in parts.share({name: partial(compute, name, goal) for name, goal in goals.items()}):
-        finished += names.count(name)
-        if done is None and name not in there and progress is not None:
-            n = len(setup.bags[goals[name].bag])
-            progress(f"bag {finished} of {total}", n, n)  # another process did it
+    numbers = {name: number for number, name in reversed(list(enumerate(names)))}  # equal bags are one piece of work
+    if parts.shard is not None:
+        numbers = dict(parts.shard.share(list(numbers.items())))
+    finished = 0
+    elsewhere = Elsewhere(bag_writer, (Plan.of(setup), parts.folder))
+    with crew(setup.s, lambda: writer, elsewhere) as workers:
+        for _ in workers.do(list(numbers.values())):
+            finished += 1
+            if progress is not None:
+                progress("editing bags", finished, len(numbers))
+    if parts.shard is not None:
+        parts.finish_pieces(list(numbers))
+        return None
     return _collect(setup, [parts.path_of(name) for name in names])
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from cfdiff.bag.export import check_export, export_bags
 from cfdiff.bag.file import write_bag_file
 from cfdiff.bag.instance import edit_instances
+from cfdiff.bag.join import bag_shard, keep_command
 from cfdiff.bag.joint import edit_jointly
 from cfdiff.bag.settings import BagSettings
 from cfdiff.bag.setup import Setup, set_up
@@ -18,14 +19,15 @@ from cfdiff.bag.summary import BagSummary, summarise_bags
 from cfdiff.errors import UserError
 from cfdiff.figures.bags import contact_sheets, dose_response
 from cfdiff.progress import Progress
+from cfdiff.shard import ShardSummary
 from cfdiff.store.bags import BagParts, Bags, is_bags_of, open_bags
 from cfdiff.store.output import check_output
 
 DEFAULT_OUT = Path("runs") / "bags.h5"
 
 
-def bag(s: BagSettings, progress: Progress | None = None) -> BagSummary:
-    """Run (or continue) a bag run; returns the summary of the finished file.
+def bag(s: BagSettings, progress: Progress | None = None) -> BagSummary | ShardSummary:
+    """Run (or continue) a bag run; returns the summary of the finished file, or of the shard that was asked for.
 
     A file that these settings have made already is not made again where a preview or an export of it is asked for.
 
@@ -37,32 +39,34 @@ def bag(s: BagSettings, progress: Progress | None = None) -> BagSummary:
     if s.out is not None and not (reads and out.is_file()):
         check_output(out, s.force, resumes=True)
     _check_preview(s.preview)
+    if s.shard is not None and reads:
+        raise UserError("A shard makes no --preview and no --export, as it has a share of the edits: leave them out.")
     setup = set_up(s)
     exporter = check_export(s, setup)
     if s.out is None:
         _make(out.parent, "--out")
     started = time.monotonic()
     if s.force or not (reads and is_bags_of(out, setup.settings)):
-        with BagParts(out, setup.settings, force=s.force) as parts:
+        with BagParts(out, setup.settings, force=s.force, shard=s.which_shard) as parts:
             if not parts.finished:
                 _compute(setup, parts, progress)
+            if parts.shard is not None:
+                return bag_shard(parts, s)
     seconds = (time.monotonic() - started) / len(setup.goals)
     if exporter is not None:  # before the pictures, which may fail
-        export_bags(out, *exporter)
+        export_bags(s, out, exporter)
     if s.preview is not None:
         draw(out, s.preview)
     return replace(summarise_bags(out), seconds_per_bag=seconds)
 
 
 def _compute(setup: Setup, parts: BagParts, progress: Progress | None) -> None:
-    try:
-        edit = edit_jointly if setup.s.mode == "joint" else edit_instances
-        done = edit(setup, parts, progress)
+    edit = edit_jointly if setup.s.mode == "joint" else edit_instances
+    if parts.shard is not None:
+        keep_command(parts.folder, setup.s)
+    done = edit(setup, parts, progress)
+    if done is not None:
         parts.finish(lambda path: write_bag_file(path, setup, done))
-    except (OSError, UserError):
-        if parts.folder.exists() or not parts.joined():
-            raise
-        # Another process has finished the same run and cleared the parts away under this one.
 
 
 def draw(result: Path, folder: Path) -> list[Path]:

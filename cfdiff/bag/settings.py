@@ -11,9 +11,10 @@ from cfdiff.edit.settings import EditSettings
 from cfdiff.edit.tile_settings import TileSettings
 from cfdiff.registry import POLICIES, OneOf
 from cfdiff.settings import PLACES, DataSettings
+from cfdiff.workers.settings import ShardSettings
 
 
-class BagSettings(EditSettings, TileSettings, DataSettings):
+class BagSettings(ShardSettings, EditSettings, TileSettings, DataSettings):
     """cfdiff bag."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)

@@ -15,6 +15,7 @@ from cfdiff.data.open import open_source
 from cfdiff.data.source import Source
 from cfdiff.data.values import to_model
 from cfdiff.edit.roles import Cast, load_cast, model_paths, probabilities
+from cfdiff.edit.sight import Sight
 from cfdiff.edit.tiling import tiles_of
 from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import Model
@@ -77,6 +78,36 @@ def set_up(s: BagSettings) -> Setup:
         **cast.facts,
     }
     return Setup(s, source, cast, bags, instances, label_from, goals, settings)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A planned run without its data and models: what a worker is sent, which opens those itself."""
+
+    s: BagSettings
+    bags: list[Bag]
+    instances: Instances
+    label_from: np.ndarray
+    goals: list[Goal]
+    settings: dict[str, Any]
+    seen: Sight
+
+    @classmethod
+    def of(cls, setup: Setup) -> Plan:
+        """That of a run that is set up."""
+        seen = Sight.of(setup.source, setup.cast)
+        return cls(setup.s, setup.bags, setup.instances, setup.label_from, setup.goals, setup.settings, seen)
+
+    def set_up(self) -> Setup:
+        """The run again, with the data and models of this process.
+
+        Raises:
+            UserError: they cannot be opened, or are others than those of the process that planned.
+        """
+        source = _open(self.s)
+        cast = load_cast(self.s, self.s.data, source, tiles_of(self.s))
+        self.seen.check(source, cast)
+        return Setup(self.s, source, cast, self.bags, self.instances, self.label_from, self.goals, self.settings)
 
 
 def prob_of(model: Model, source: Source, rows: np.ndarray, device: Any, batch: int = 256) -> np.ndarray:

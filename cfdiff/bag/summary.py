@@ -81,6 +81,11 @@ class BagSummary:
     flipped_judge_95: Interval | None = None
     seconds_per_bag: float | None = None
 
+    @property
+    def title(self) -> str:
+        """What it is, in words."""
+        return f"{self.bags} bags, {self.mode} mode"
+
     def rows(self) -> list[tuple[str, str]]:
         """Names and values as one reads them."""
         found = [

@@ -36,6 +36,7 @@ COMMANDS = {
     "doctor": Entry("cfdiff.cli.doctor", "doctor", TASKS["doctor"].summary, "Use"),
     "tune": Entry("cfdiff.cli.tune", "tune", TASKS["tune"].summary, "Use"),
     "evaluate": Entry("cfdiff.cli.evaluate", "evaluate", TASKS["evaluate"].summary, "Use"),
+    "join": Entry("cfdiff.cli.join", "join", TASKS["join"].summary, "Use"),
     "report": Entry("cfdiff.cli.report", "report", TASKS["report"].summary, "Use"),
     "show": Entry("cfdiff.cli.show", "show", TASKS["show"].summary, "Use"),
     "mil": Entry("cfdiff.cli.mil", "app", "Train, measure and explain bag models of controlled mixtures.", "Use"),

@@ -13,6 +13,7 @@ from cfdiff.progress import progress_bar
 
 if TYPE_CHECKING:
     from cfdiff.bag.summary import BagSummary
+    from cfdiff.shard import ShardSummary
 
 DOC = """Give bags of instances a chosen fraction of positives.
 
@@ -37,9 +38,9 @@ def bag(settings: BagSettings) -> None:
         tables.show(table(summary))
 
 
-def table(summary: BagSummary) -> PlainTable:
+def table(summary: BagSummary | ShardSummary) -> PlainTable:
     """The summary as one reads it."""
-    shown = PlainTable(title=f"{summary.bags} bags, {summary.mode} mode", show_header=False)
+    shown = PlainTable(title=summary.title, show_header=False)
     for name, value in summary.rows():
         shown.add_row(name, value)
     return shown

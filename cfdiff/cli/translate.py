@@ -12,6 +12,7 @@ from cfdiff.progress import progress_bar
 from cfdiff.translate.settings import TranslateSettings
 
 if TYPE_CHECKING:
+    from cfdiff.shard import ShardSummary
     from cfdiff.translate.summary import TranslateSummary
 
 DOC = """Turn negatives into positives, or the reverse.
@@ -36,9 +37,9 @@ def translate(settings: TranslateSettings) -> None:
         tables.show(table(summary))
 
 
-def table(summary: TranslateSummary) -> PlainTable:
+def table(summary: TranslateSummary | ShardSummary) -> PlainTable:
     """The summary as one reads it."""
-    shown = PlainTable(title=summary.direction, show_header=False)
+    shown = PlainTable(title=summary.title, show_header=False)
     for name, value in summary.rows():
         shown.add_row(name, value)
     return shown

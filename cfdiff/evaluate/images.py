@@ -7,15 +7,21 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-import torch
 
-from cfdiff.data.values import to_model, unit
+from cfdiff.data.values import unit
+from cfdiff.evaluate.features import features_of
 from cfdiff.evaluate.judge import Judge
+from cfdiff.evaluate.models import Models, models_of
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.metrics import faithfulness, localisation
 from cfdiff.models.features import Extract
 from cfdiff.registry import METRICS
-from cfdiff.store.runs import Run
+from cfdiff.store.runs import Run, open_run_for_good
+from cfdiff.workers.crew import Crew
+
+FRACTIONS = "fractions"
+Batch = tuple[int, np.ndarray]
+"""Number of a batch, and its rows."""
 
 
 @dataclass
@@ -38,42 +44,68 @@ class Measured:
     maps: np.ndarray | None = None
 
 
-def measure(
-    run: Run,
-    s: EvaluateSettings,
-    *,
-    judges: dict[str, Judge],
-    faithful: Judge | None,
-    extract: Extract | None,
-    maps: bool,
-    done: Callable[[int], None],
-) -> Measured:
-    """Read every pair once. `judges`: their probabilities; `faithful`: this judge's curves; `done`: after a batch."""
-    pieces: dict[str, list[np.ndarray]] = {}
-    order = []
-    fractions = None
-    for rows in run.batches(s.batch_size):
-        stored = run.read(rows)
+@dataclass(frozen=True, eq=False)
+class Measure:
+    """What is measured of each pair, with the models of this process.
+
+    Attributes:
+        judges: whose probabilities; faithful: whose curves; extract: the features; None for none.
+        maps: whether the difference maps are kept.
+    """
+
+    run: Run
+    s: EvaluateSettings
+    judges: dict[str, Judge]
+    faithful: Judge | None
+    extract: Extract | None
+    maps: bool
+
+    @classmethod
+    def of(cls, run: Run, s: EvaluateSettings, models: Models, maps: bool) -> Measure:
+        """What these models can measure. The judge whose probabilities the file holds is not asked for them again."""
+        judges = {name: one for name, one in models.judges.items() if one.another or name != "judge"}
+        extract = None if models.space is None else models.space.extract
+        return cls(run, s, judges, models.faithful, extract, maps)
+
+    def __call__(self, piece: Batch) -> dict[str, np.ndarray]:
+        """Arrays by name whose rows follow those of the piece, and the fractions of the curves."""
+        _, rows = piece
+        stored = self.run.read(rows)
         source, cf = unit(stored[0]), unit(stored[1])
-        here: dict[str, np.ndarray] = {name: np.asarray(METRICS[name].of(source, cf, s)) for name in METRICS}
-        for name, judge in judges.items():
+        here: dict[str, np.ndarray] = {name: np.asarray(METRICS[name].of(source, cf, self.s)) for name in METRICS}
+        for name, judge in self.judges.items():
             here[f"prob/{name}"] = np.stack([judge.predict(stage) for stage in stored], axis=1)
-        if faithful is not None:
-            curves, fractions = _faithful(source, cf, faithful, run.target[rows], s.fractions)
+        if self.faithful is not None:
+            curves, here[FRACTIONS] = _faithful(source, cf, self.faithful, self.run.target[rows], self.s.fractions)
             here |= curves
-        if extract is not None:
-            here["features/source"], here["features/counterfactual"] = (features_of(extract, x) for x in stored)
-        if maps:
-            here["maps"] = localisation.difference_map(cf - source, s.smooth, s.relative).astype(np.float32)
-        for name, values in here.items():
-            pieces.setdefault(name, []).append(values)
-        order.append(rows)
+        if self.extract is not None:
+            here["features/source"], here["features/counterfactual"] = (features_of(self.extract, x) for x in stored)
+        if self.maps:
+            smoothed = localisation.difference_map(cf - source, self.s.smooth, self.s.relative)
+            here["maps"] = smoothed.astype(np.float32)
+        return here
+
+
+def pair_measurer(s: EvaluateSettings, maps: bool) -> Measure:
+    """A `Measure` in a process of its own, which opens the run and the models."""
+    run = open_run_for_good(s.run)
+    return Measure.of(run, s, models_of(s, run), maps)
+
+
+def measure(measured: Measure, workers: Crew, done: Callable[[int], None]) -> Measured:
+    """Have every pair read once; `done` is told after a batch."""
+    batches = list(measured.run.batches(measured.s.batch_size))
+    found: dict[int, dict[str, np.ndarray]] = {}
+    for (number, rows), here in workers.do(list(enumerate(batches))):
+        found[number] = here
         done(len(rows))
-    back = np.argsort(np.concatenate(order))
-    joined = {name: np.concatenate(parts)[back] for name, parts in pieces.items()}
-    prob = {name: joined.pop(f"prob/{name}") for name in judges}
+    back = np.argsort(np.concatenate(batches))
+    parts = [found[number] for number in range(len(batches))]
+    fractions = parts[0].get(FRACTIONS)
+    joined = {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0] if name != FRACTIONS}
+    prob = {name: joined.pop(f"prob/{name}") for name in measured.judges}
     out = Measured(fractions=fractions, prob=prob, maps=joined.pop("maps", None))
-    if extract is not None:
+    if measured.extract is not None:
         out.features = joined.pop("features/source"), joined.pop("features/counterfactual")
     for name, values in joined.items():
         (out.curves if values.ndim == 2 else out.values)[name] = values
@@ -100,9 +132,3 @@ def _faithful(
         "curve/insertion": back.curve.astype(np.float32),
     }
     return arrays, c.fractions
-
-
-@torch.no_grad()
-def features_of(extract: Extract, images: np.ndarray) -> np.ndarray:
-    """(B, D) float32 of stored images."""
-    return extract(to_model(images)).cpu().numpy()

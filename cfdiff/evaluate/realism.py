@@ -11,7 +11,7 @@ import torch
 from cfdiff.data.raw import file_sha256
 from cfdiff.data.source import Source, random_subset
 from cfdiff.errors import UserError
-from cfdiff.evaluate.images import features_of
+from cfdiff.evaluate.features import features_of
 from cfdiff.evaluate.judge import Judge
 from cfdiff.evaluate.reference import open_reference
 from cfdiff.evaluate.settings import EvaluateSettings

@@ -11,27 +11,28 @@ import torch
 
 from cfdiff.data.raw import file_sha256
 from cfdiff.data.source import Source
-from cfdiff.edit.roles import pick_device
 from cfdiff.errors import UserError
 from cfdiff.evaluate import figures
 from cfdiff.evaluate.bags import achieved_mixes, bag_figures, judged_rows, per_bag
-from cfdiff.evaluate.images import measure
-from cfdiff.evaluate.judge import Judge, find_judges, need, role_of
+from cfdiff.evaluate.images import Measure, measure, pair_measurer
+from cfdiff.evaluate.judge import Judge
 from cfdiff.evaluate.masks import RULE, fixed_threshold, locate, read_masks, saliency_of
+from cfdiff.evaluate.models import models_of
 from cfdiff.evaluate.moved import moved_figures
 from cfdiff.evaluate.noise import beside_real
 from cfdiff.evaluate.output import check_outputs, write
 from cfdiff.evaluate.pairs import find_twins, near_twins
-from cfdiff.evaluate.realism import LEAST, compare, feature_space, read_features, real_images
+from cfdiff.evaluate.realism import LEAST, compare, read_features, real_images
 from cfdiff.evaluate.recall import recalls
 from cfdiff.evaluate.result import BagsSection, Evaluation, JudgeFacts, RealisticSection, Section, WhereSection
 from cfdiff.evaluate.settings import EvaluateSettings
-from cfdiff.evaluate.trip import round_trip, the_way_back
+from cfdiff.evaluate.trip import RoundTrip, round_trip, round_tripper, the_way_back
 from cfdiff.metrics.columns import Columns, Figure
 from cfdiff.progress import Progress
 from cfdiff.roles import WITNESSES
 from cfdiff.store.recall import Recall
 from cfdiff.store.runs import Run, open_run
+from cfdiff.workers.crew import Elsewhere, crew
 
 QUESTIONS = {
     "valid": "Valid?",
@@ -61,13 +62,8 @@ def evaluate(s: EvaluateSettings, progress: Progress | None = None) -> Evaluatio
 def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> Evaluation:
     # 1. Everything that can be wrong is found first.
     _check_options(s, run)
-    device = pick_device(s.device)
-    judges = {role_of(i): judge for i, judge in enumerate(find_judges(s, run, device))}
-    judge = judges.get("judge")
-    faithful = _wanted(judge, s.faithfulness, "--faithfulness")
-    space = None if s.realism is False else feature_space(s, run, judge, device)
-    if space is None and (s.realism or s.reference is not None):
-        need(judge, "--realism with the judge's features")
+    models = models_of(s, run)
+    judges, judge, space = models.judges, models.judge, models.space
     real = _real(s, run)
     recall = recalls(s, run, judges)
     masks = None if run.bags is not None else read_masks(s, run)
@@ -78,15 +74,9 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> Evaluation:
 
     # 2. One pass over the pairs.
     asks = judge if judge is not None and judge.another else None
-    measured = measure(
-        run,
-        s,
-        judges={name: one for name, one in judges.items() if one.another or name != "judge"},
-        faithful=faithful,
-        extract=None if space is None else space.extract,
-        maps=where is not None,
-        done=_counter(progress, "measuring", len(run)),
-    )
+    pairs = Measure.of(run, s, models, maps=where is not None)
+    with crew(s, lambda: pairs, Elsewhere(pair_measurer, (s, pairs.maps))) as workers:
+        measured = measure(pairs, workers, _counter(progress, "measuring", len(run)))
     run.prob.update(measured.prob)
     decided_by = next((who for who in WITNESSES if who in run.prob), None)
     flipped = None if decided_by is None else run.flipped(decided_by)
@@ -98,8 +88,8 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> Evaluation:
         "valid": _valid(run, columns, values, judges, recall),
         "minimal": _section("minimal", {}),
     }
-    if faithful is not None:
-        sections["faithful"] = _section("faithful", figures.faithful(values, columns), faithful)
+    if models.faithful is not None:
+        sections["faithful"] = _section("faithful", figures.faithful(values, columns), models.faithful)
     else:
         sections["faithful"] = _left("faithful", "--no-faithfulness" if s.faithfulness is False else _NO_JUDGE)
     if isinstance(real, str) or space is None or measured.features is None:
@@ -120,7 +110,9 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> Evaluation:
         )
     sections["noise"] = _section("noise", {})
     if back is not None:
-        trip = round_trip(run, back, judge, s.batch_size, _counter(progress, "round trip", len(run)))
+        there = RoundTrip(run, back, judge)
+        with crew(s, lambda: there, Elsewhere(round_tripper, (s,))) as workers:
+            trip = round_trip(there, workers, s.batch_size, _counter(progress, "round trip", len(run)))
         sections["returns"] = _section("returns", figures.returns(run, trip, columns), judge)
         values |= trip
     if where is not None and measured.maps is not None:
@@ -168,7 +160,7 @@ def _evaluate(s: EvaluateSettings, run: Run, progress: Progress) -> Evaluation:
 
 _NO_JUDGE = "no judge at hand: name one with --judge or --weights"
 _NO_FEATURES = "the judge is no timm model and has no features: name one with --features"
-_PLACES = {"run", "out", "save", "json_", "force", "device", "threads", "batch_size"} | {
+_PLACES = {"run", "out", "save", "json_", "force", "device", "threads", "batch_size", "workers", "ray"} | {
     *("data", "splits", "masks", "reference", "judge", "weights", "threshold_from", "feature_weights"),
 }
 
@@ -179,12 +171,6 @@ def _check_options(s: EvaluateSettings, run: Run) -> None:
             f"{run.path.name} is a bag file, which has no masks: leave out --masks and --threshold-from, or evaluate "
             "a result of cfdiff translate."
         )
-
-
-def _wanted(judge: Judge | None, asked: bool | None, what: str) -> Judge | None:
-    if asked is False:
-        return None
-    return need(judge, what) if asked else judge
 
 
 def _lesions(s: EvaluateSettings, run: Run, masks: np.ndarray | None) -> tuple[np.ndarray | None, str | None]:

@@ -8,12 +8,13 @@ from typing import Any
 from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveInt, field_validator
 
 from cfdiff.models.given import ModelFile, check_given
-from cfdiff.settings import DATA, MODEL, OUTPUT, RUN, Settings
+from cfdiff.settings import DATA, MODEL, OUTPUT, RUN
+from cfdiff.workers.settings import WorkerSettings
 
 MEASURE: dict[str, Any] = {"panel": "Measure"}
 
 
-class EvaluateSettings(Settings):
+class EvaluateSettings(WorkerSettings):
     """cfdiff evaluate."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,11 +13,13 @@ from cfdiff.edit.settings import EditSettings
 from cfdiff.edit.tiling import ImageEditor, editor_of, tiles_of
 from cfdiff.errors import UserError
 from cfdiff.evaluate.judge import Judge
+from cfdiff.evaluate.models import models_of
 from cfdiff.evaluate.origin import as_source, bundled_data, tiling
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.metrics import minimality
 from cfdiff.roles import ROLES
-from cfdiff.store.runs import Run
+from cfdiff.store.runs import Run, open_run_for_good
+from cfdiff.workers.crew import Crew
 
 
 def the_way_back(s: EvaluateSettings, run: Run) -> ImageEditor:
@@ -43,20 +46,40 @@ def the_way_back(s: EvaluateSettings, run: Run) -> ImageEditor:
     return editor_of(cast, settings, tiles_of(cut), cut.every_tile)
 
 
-def round_trip(
-    run: Run, editor: ImageEditor, judge: Judge | None, batch: int, done: Callable[[int], None]
-) -> dict[str, np.ndarray]:
-    """(N,) mean |x - x''|; with a judge, its p(target | x'')."""
-    change, verdict = np.zeros(len(run)), np.zeros(len(run))
-    for rows in run.batches(batch):
+@dataclass(frozen=True, eq=False)
+class RoundTrip:
+    """Translates counterfactuals back. A piece is the number of a batch and its rows."""
+
+    run: Run
+    editor: ImageEditor
+    judge: Judge | None
+
+    def __call__(self, piece: tuple[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+        """(B,) mean |x - x''|; with a judge, its p(target | x'')."""
+        _, rows = piece
+        run, editor = self.run, self.editor
         source, cf = run.read(rows)
         masks = None if run.masks is None or editor.s.mask != "data" else run.masks(rows)
         target = int(run.target[rows[0]])
         # An id of its own: the noise of the way there must not come again on the way back.
         edits = editor.edit(cf, [f"back/{name}" for name in run.ids[rows]], 1 - target, masks)
-        change[rows] = minimality.mean_abs(unit(source), unit(edits.counterfactual))
-        if judge is not None:
-            verdict[rows] = judge.predict(edits.counterfactual)[:, target]
+        change = minimality.mean_abs(unit(source), unit(edits.counterfactual))
+        return change, None if self.judge is None else self.judge.predict(edits.counterfactual)[:, target]
+
+
+def round_tripper(s: EvaluateSettings) -> RoundTrip:
+    """A `RoundTrip` in a process of its own, which opens the run and the models."""
+    run = open_run_for_good(s.run)
+    return RoundTrip(run, the_way_back(s, run), models_of(s, run).judge)
+
+
+def round_trip(there: RoundTrip, workers: Crew, batch: int, done: Callable[[int], None]) -> dict[str, np.ndarray]:
+    """(N,) mean |x - x''|; with a judge, its p(target | x'')."""
+    change, verdict = np.zeros(len(there.run)), np.zeros(len(there.run))
+    for (_, rows), (changed, said) in workers.do(list(enumerate(there.run.batches(batch)))):
+        change[rows] = changed
+        if said is not None:
+            verdict[rows] = said
         done(len(rows))
     back = {"round_trip/mean_abs_difference": change}
-    return back if judge is None else {**back, "round_trip/p_target": verdict}
+    return back if there.judge is None else {**back, "round_trip/p_target": verdict}

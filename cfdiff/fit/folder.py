@@ -11,8 +11,8 @@ from typing import Any
 
 from cfdiff.errors import UserError
 from cfdiff.files import atomic, parse_json
-from cfdiff.store.claims import held
 from cfdiff.store.output import own_folder
+from cfdiff.store.owner import held
 
 FORMAT = "cfdiff-fit-1"
 

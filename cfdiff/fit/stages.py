@@ -194,7 +194,9 @@ def show(fit: Fit, seconds: float, progress: Progress) -> Mapping[str, Translate
     def run(start: str, limit: int, out: Path, picture: Path | None) -> TranslateSummary:
         values = {**fit.data, **fit.machine, "weights": str(fit.folder.path), "split": fit.split(TEST)}
         values |= {"from": start, "limit": limit, "out": out, "preview": picture, "force": True, "seed": fit.s.seed}
-        return translate(resolve(TranslateSettings, None, values), progress)
+        whole = translate(resolve(TranslateSettings, None, values), progress)
+        assert isinstance(whole, TranslateSummary)  # not a shard of one
+        return whole
 
     probe = fit.folder.path / "probe.h5"
     try:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import h5py
 import numpy as np
@@ -17,18 +16,19 @@ from cfdiff.errors import UserError
 from cfdiff.files import atomic
 from cfdiff.hdf5 import Stored, create
 from cfdiff.roles import WITNESSES
+from cfdiff.shard import Shard
 from cfdiff.store.bag_schema import FORMAT, FORMAT_VERSION, SCHEMA
 from cfdiff.store.check import NUMBER, TEXT, TEXTS, Stock, open_stock
-from cfdiff.store.parts import POLL, RunParts
+from cfdiff.store.parts import RunParts
 from cfdiff.store.result import encode_settings, is_result_of
 from cfdiff.store.schema import Field
+from cfdiff.store.shards import write_manifest
 from cfdiff.version import __version__
 
 _VECTOR_CHUNK = 4096
 _ATTRIBUTES = {"cfdiff_version": TEXT, "seed": NUMBER, "models": TEXTS}
 _KIND = "a finished bag file: give a file that cfdiff bag wrote"
 _AGAIN = "run cfdiff bag again"
-T = TypeVar("T")
 
 ImageStream = tuple[tuple[int, ...], np.dtype, Iterable[np.ndarray]]
 """Shape of the whole, type, and the images in pieces."""
@@ -45,69 +45,50 @@ class BagParts(RunParts):
     It is entered, refused and resumed as any run; only what it consists of and how it is joined differ.
     """
 
-    def __init__(self, out: str | Path, settings: dict[str, Any], *, force: bool = False) -> None:
-        self._write: Callable[[Path], None] | None = None
-        super().__init__(out, settings, 0, 1, force=force)
+    def __init__(
+        self, out: str | Path, settings: dict[str, Any], *, force: bool = False, shard: Shard | None = None
+    ) -> None:
+        super().__init__(out, settings, 0, 1, force=force, shard=shard)
 
     def __enter__(self) -> BagParts:
         return self
-
-    def round(self, name: str, settings: dict[str, Any], n: int, part_size: int) -> tuple[Path, RunParts | None]:
-        """The file of one round of `n` translations, and its parts; None where it is finished already."""
-        path = self.path_of(name)
-        while not is_result_of(path, settings, n):
-            self._require_ours()
-            try:
-                return path, RunParts(path, settings, n, part_size)
-            except UserError:
-                if not is_result_of(path, settings, n):  # not finished by another process between the two looks
-                    raise
-        return path, None
 
     def path_of(self, name: str) -> Path:
         """Where the file of a round lies, finished or not."""
         return self.folder / f"{name}.h5"
 
-    def share(self, rounds: Mapping[str, Callable[[], T]]) -> Iterator[tuple[str, T]]:
-        """Do the rounds, in any number of processes at once; yields each name and what it came to, as they end.
-
-        Each process takes a round that nobody does and goes on with the next; it waits only while all that is left
-        is held by others, and takes over what those leave that die. `rounds` finds a finished one finished.
-        """
-        pending = dict(rounds)
-        while pending and self.folder.is_dir():  # else another process has finished the run
-            idle = True
-            for name in list(pending):
-                if not self.claims.take(name):
-                    self._require_ours()
-                    continue
-                try:
-                    done = pending.pop(name)()
-                finally:
-                    self.claims.release(name)
-                idle = False
-                yield name, done
-            if idle:
-                time.sleep(POLL)
+    def finish_pieces(self, names: Sequence[str]) -> Path:
+        """State that the pieces `names` of the shard are there; the file that says so."""
+        assert self.shard is not None
+        self._require_ours()
+        return write_manifest(self.folder, self.shard, names)
 
     def finish(self, write: Callable[[Path], None]) -> Path:
-        """Make `out` by `write`, in exactly one process, and remove the parts."""
-        self._write = write
-        return self.join({})
-
-    def _join(self, attrs: dict[str, Any]) -> None:
-        if not self.folder.is_dir():
-            return
+        """Make `out` by `write` and remove the parts."""
         self._require_ours()
-        assert self._write is not None
         with atomic(self.out, through=self.folder) as scratch:
-            self._write(scratch)
+            write(scratch)
             self._require_ours()
         self._clear()
+        self.finished = True
+        return self.out
 
     def joined(self) -> bool:
         """Whether `out` is the finished file of this very run."""
         return is_bags_of(self.out, self.settings)
+
+
+def round_of(
+    path: Path, settings: dict[str, Any], n: int, part_size: int, shard: Shard | None = None, patience: float = 0.0
+) -> RunParts | None:
+    """The parts of one round of `n` translations, whose file is `path`; None where that is finished already."""
+    if is_result_of(path, settings, n):
+        return None
+    run = RunParts(path, settings, n, part_size, shard=shard, patience=patience)
+    if run.finished:
+        run.close()
+        return None
+    return run
 
 
 def is_bags_of(path: Path, settings: dict[str, Any]) -> bool:

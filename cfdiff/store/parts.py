@@ -1,15 +1,13 @@
 """A run in parts: each finished batch is one file, so that a killed run loses one batch and can be shared.
 
-    with RunParts(out, settings, n, part_size) as parts:
-        for start, stop in parts.todo():
-            parts.write(start, {...})
-        parts.join(attrs)
+    with RunParts(out, settings, n, part_size) as run:
+        for start, stop in run.todo():
+            run.write(start, {...})
+        run.join(attrs)
 
-Any number of processes may run this at once with the same arguments; each comes to the end when the file is
-finished. The joined bytes do not depend on who computed what, in which order, or after which interruptions.
-
-Whoever works on a run holds a claim for as long as its RunParts lives, so that `force` sees it; and each part says
-of which run it is, so that one of another is computed anew and never joined.
+One process owns a run. It may have others compute parts, which it sends `run.files`; or many own a shard of it each, on
+whatever machines, and another joins them. The joined bytes do not depend on who computed what, in which order, or after
+which interruptions: the parts are the truth, and one of another run is computed anew and never joined.
 """
 
 from __future__ import annotations
@@ -18,155 +16,167 @@ import glob
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import h5py
 import numpy as np
 
 from cfdiff.errors import UserError
 from cfdiff.files import atomic, parse_json, sync, temporary
-from cfdiff.hdf5 import create, in_memory
+from cfdiff.hdf5 import create
+from cfdiff.shard import Shard
 from cfdiff.stopping import whole
 from cfdiff.store.chunks import append
-from cfdiff.store.claims import Claims
 from cfdiff.store.output import check_output, parts_dir
+from cfdiff.store.owner import Lock
+from cfdiff.store.part_files import PartFiles, Range
 from cfdiff.store.result import Result, RunFile, encode_settings, is_result_of, write_attributes
-from cfdiff.store.schema import Layout, check_arrays, create_dataset
+from cfdiff.store.schema import RESULT, Layout
+from cfdiff.store.shards import write_manifest
 from cfdiff.version import __version__
 
-POLL = 0.2  # seconds between looks at what other processes have finished
-_DIGEST = hashlib.sha256().digest_size
+_POLL = 0.1  # seconds between looks at a folder that another shard clears
+_PATIENCE = 10.0  # seconds in which a shard with --force has cleared a folder
 
 
 class RunParts:
-    """The parts of one run over `n` images, `part_size` a part, in `<out>.parts/`.
+    """The parts of one run over `n` images, `part_size` a part, in `<out>.parts/`, owned while this object lives.
 
     `settings` (JSON values) is everything that the result depends on. Parts that lie there from the same
     settings are used; from other settings they raise a UserError that names what differs, or are thrown away
-    with `force`. A finished `out` raises a UserError unless `force`; it is replaced at the very end.
+    with `force`. A finished `out` raises a UserError unless `force`; it is replaced at the very end. With a `shard`
+    other shards may be at work beside this one, and this one sees its own parts only. `patience` is for how many
+    seconds to wait for an owner that is about to end.
 
     Attributes:
         kind: what is written: its layout says which data sets there are.
+
+    Raises:
+        UserError: another process owns the run or this shard of it, or `out` cannot be written.
     """
 
     kind: ClassVar[type[RunFile]] = Result
 
     def __init__(
-        self, out: str | Path, settings: dict[str, Any], n: int, part_size: int, *, force: bool = False
+        self,
+        out: str | Path,
+        settings: dict[str, Any],
+        n: int,
+        part_size: int,
+        *,
+        force: bool = False,
+        shard: Shard | None = None,
+        patience: float = 0.0,
     ) -> None:
         self.out = Path(out)
         self.settings = settings
         self.n = n
         self.part_size = part_size
+        self.shard = shard
         self.folder = parts_dir(self.out)
-        self.claims = Claims(self.folder)
-        self._worker = f"worker-{os.getpid()}-{secrets.token_hex(4)}"
+        self._lock = Lock(self.folder)
+        self._shard_lock = None if shard is None else Lock(self.folder, f"shard-{shard.number}-of-{shard.of}")
         self._good: set[int] = set()  # starts of the parts that were found whole
-        self._record = {
-            "settings": json.loads(encode_settings(settings)),
-            "images": n,
-            "part size": part_size,
-            "cfdiff version": __version__,
-            "format version": self.kind.layout.version,
-        }
-        self._run = hashlib.sha256(json.dumps(self._record, sort_keys=True).encode()).digest()
+        layout = self.kind.layout
+        self._record = record_of(settings, n, part_size, layout)
+        self.files = PartFiles(self.folder, run_digest(self._record), n, part_size, layout)
         check_output(self.out, force, resumes=True)
         self.finished = not force and self.joined()
         if self.out.exists() and not force and not self.finished:
             raise UserError(f"{self.out} exists already: choose another --out, or replace it with --force.")
-        if self.finished and not self.folder.exists():  # killed later still, or simply given again
-            self._bury()
+        if self.finished and (shard is not None or not self.folder.exists()):
+            self._bury()  # killed later still, or simply given again; a folder that lies there is for who joins
             return
         try:
-            self._enter(force)
-            # Killed after the join and before the clearing up, or another process has just finished.
-            self.finished = not force and self.joined()
+            self._enter(force, _PATIENCE if shard is not None else patience)
+            # Killed after the join and before the clearing up.
+            self.finished = shard is None and not force and self.joined()
             if self.finished:
                 self._clear()
         except BaseException:
-            self.claims.close()
+            self.close()
             raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.claims.close()
+        self.close()
 
-    def missing(self) -> list[tuple[int, int]]:
-        """The (start, stop) ranges of images of which no whole part is there, in order."""
-        try:
-            present = set(os.listdir(self.folder))
-        except FileNotFoundError:  # joined, by this process or another
+    def close(self) -> None:
+        """Give the run up, so that another process may go on with it."""
+        for lock in (self._shard_lock, self._lock):
+            if lock is not None:
+                lock.release()
+
+    @property
+    def ranges(self) -> list[Range]:
+        """The images of every part of this run, or of its shard, in order."""
+        return self.files.ranges if self.shard is None else self.shard.share(self.files.ranges)
+
+    def missing(self) -> list[Range]:
+        """The (start, stop) ranges of images of which no whole part is there, in order; each part is read once."""
+        if self.finished:
             return []
-        return [
-            (start, min(start + self.part_size, self.n))
-            for start in range(0, self.n, self.part_size)
-            if _name(start) not in present or not self._whole(start)
-        ]
+        there = self.files.there()
+        return [(start, stop) for start, stop in self.ranges if start not in there or not self._whole(start)]
 
-    def todo(self) -> Iterator[tuple[int, int]]:
-        """Claim and yield the missing ranges, one at a time, until none is missing.
-
-        Waits for ranges that other processes have claimed and takes over those of processes that die.
-        """
-        while pending := self.missing():
+    def todo(self) -> Iterator[Range]:
+        """The missing ranges, while the run is this process's."""
+        for piece in self.missing():
             self._require_ours()
-            idle = True
-            for start, stop in pending:
-                if not self.claims.take(_claim(start)):
-                    continue
-                try:
-                    if not self._whole(start):  # or another process finished it between the look and the claim
-                        idle = False
-                        with whole():
-                            yield start, stop
-                finally:
-                    self.claims.release(_claim(start))
-            if idle:
-                time.sleep(POLL)
+            with whole():
+                yield piece
 
     def write(self, start: int, arrays: dict[str, np.ndarray]) -> None:
         """Store the arrays of the images from `start` on (names, types and shapes of the layout)."""
-        count = min(self.part_size, self.n - start)
-        if start % self.part_size or count <= 0:
-            raise ValueError(f"no part starts at {start} (parts of {self.part_size} images, {self.n} images)")
-        checked = check_arrays(arrays, count, self.kind.layout)
         self._require_ours()
-        content = in_memory(lambda file: _fill(file, checked, count, self.kind.layout))
-        # HDF5 ignores what follows its own end: the run, then what tells a whole part from a damaged one.
-        digest = hashlib.sha256(content + self._run).digest()
-        try:
-            with atomic(self.folder / _name(start)) as scratch:
-                scratch.write_bytes(content + self._run + digest)
-        except UserError:
-            if self.folder.is_dir() or not self.joined():
-                raise
-            # Another process has finished the run, this part too, and cleared the folder away.
+        self.files.write(start, arrays)
         self._good.add(start)
+
+    def wrote(self, start: int, patience: float = 60.0) -> None:
+        """Take note of a part that another process says it has written.
+
+        Raises:
+            UserError: it does not lie here, `patience` seconds later (a folder on the net may be late).
+        """
+        self._require_ours()
+        path, late = self.files.path(start), time.monotonic() + patience
+        while not path.exists():
+            os.listdir(self.folder)  # what makes a client of NFS ask its server again
+            if time.monotonic() > late:
+                raise UserError(
+                    f"A worker wrote {path} and it is not here: give an --out on storage that all machines share."
+                )
+            time.sleep(_POLL)
+        self._good.add(start)
+
+    def trust(self) -> None:
+        """Take the parts that lie there for whole without reading them: a join looks at each as it copies it."""
+        self._good |= self.files.there()
+
+    def finish_shard(self) -> Path:
+        """State that the shard's parts are all there; the file that says so."""
+        assert self.shard is not None
+        if gaps := self.missing():
+            raise ValueError(f"{len(gaps)} parts are missing, the first at image {gaps[0][0]}")
+        self._require_ours()
+        return write_manifest(self.folder, self.shard, [self.files.path(start).name for start, _ in self.ranges])
 
     def join(self, attrs: dict[str, Any]) -> Path:
         """Make `out` from the parts, in order and one part in memory at a time, and remove them.
 
         `attrs` are the further root attributes: `seed`, `models` (name -> sha256) and `direction` must be
-        among them. Exactly one process joins; the others return when the file is there.
+        among them.
         """
-        while self.folder.is_dir():
-            if self.claims.take("join"):
-                try:
-                    self._join(attrs)
-                finally:
-                    self.claims.release("join")
-            else:
-                time.sleep(POLL)
+        if not self.finished:
+            self._join(attrs)
         if not self.joined():
-            raise UserError(f"{self.folder} was removed while the run was going on: run the command again.")
+            raise UserError(f"{self.out} was replaced while the run was going on: run the command again.")
         self.finished = True
         return self.out
 
@@ -174,86 +184,79 @@ class RunParts:
         self._require_ours()
         if gaps := self.missing():
             raise ValueError(f"{len(gaps)} parts are missing, the first at image {gaps[0][0]}")
-        if not self.folder.is_dir():
-            return
-        # The scratch file lies with the parts, so that nothing unfinished is ever seen beside `out`.
-        with atomic(self.out, through=self.folder) as scratch, create(scratch) as file:
-            write_attributes(file, self.settings, attrs, self.kind.layout)
-            for start in range(0, self.n, self.part_size):
-                with self._open_part(start) as part:
-                    append(file, part, start, self.n, self.kind.layout)
-            file.close()
-            self._require_ours()
+        join_parts(self.files, self.out, self.settings, attrs, self._require_ours)
         self._clear()
 
-    def _open_part(self, start: int) -> h5py.File:
-        """The part as it was when its digest was looked at: another process may write it again meanwhile."""
-        content = self._content(start)
-        if content is None:
-            self._good.discard(start)
-            raise UserError(f"{self.folder / _name(start)} has changed while it was joined: run the command again.")
-        return h5py.File(h5py.h5f.open_file_image(content))
-
     def _require_ours(self) -> None:
-        """Raise UserError where the folder is another run's by now: this process was taken for dead."""
-        if self.folder.is_dir() and not self.claims.holds(self._worker):
-            raise UserError(f"{self.folder} was taken over while the run was going on: run the command again.")
+        """Raise UserError where the folder is gone or another run's by now: somebody removed it under this process."""
+        if not self.finished and not self._lock.holds():
+            raise UserError(f"{self.folder} was removed while the run was going on: run the command again.")
 
     def joined(self) -> bool:
         """Whether `out` is the finished file of this very run."""
         return is_result_of(self.out, self.settings, self.n, self.kind)
 
-    def _enter(self, force: bool) -> None:
-        """Make the folder and state the settings in it, or find it there with the same ones."""
+    def _enter(self, force: bool, patience: float) -> None:
+        """Own the folder, or a shard of it, and state the settings in it, or find them there to be the same."""
         record = self.folder / "settings.json"
+        late = time.monotonic() + patience
         while True:
             try:
                 self.folder.mkdir(exist_ok=True)
             except OSError as error:
                 raise UserError(f"Cannot make {self.folder} ({error.strerror}): choose another --out.") from error
-            if not self.claims.take("settings"):
-                time.sleep(POLL)
+            if not self._lock.take(shared=self.shard is not None):
+                if self.folder.is_dir() and time.monotonic() >= late:
+                    raise self._refused(self._lock)
+                time.sleep(_POLL)
                 continue
-            try:
-                if not self.claims.take(self._worker):  # the folder was cleared away under this process
-                    continue
-                if not record.exists():
-                    with atomic(record) as scratch:
-                        scratch.write_text(json.dumps(self._record, indent=1, sort_keys=True) + "\n")
-                    return
-                if self._same(record, force):
-                    return
+            self._state(record)
+            if self._same(record, force):
+                break
+            self._lock.release()  # only alone may it be cleared
+            if not self._lock.take():
+                raise UserError(
+                    f"Another process is at work in {self.folder} with other settings ({self._differences(record)}): "
+                    "stop it, or choose another --out."
+                )
+            if not self._same(record, force=True):
                 self._clear()
-            except (UserError, FileNotFoundError):
-                if self.claims.holds(self._worker):
-                    raise
-            finally:
-                self.claims.release("settings")
+            self._lock.release()
+        if self._shard_lock is not None and not self._shard_lock.take():
+            raise self._refused(self._shard_lock)
+
+    def _refused(self, lock: Lock) -> UserError:
+        who = f" ({owner})" if (owner := lock.owner()) else ""
+        what = "the same shard of " if lock is self._shard_lock else ""
+        return UserError(
+            f"Another process{who} is at work on {what}{self.out}: wait until it has ended, stop it, or choose another "
+            "--out (--workers and --shard share a run)."
+        )
+
+    def _state(self, record: Path) -> None:
+        """State the settings where none are stated; shards that do so at once write the same."""
+        if not record.exists():
+            with atomic(record) as scratch:
+                scratch.write_text(json.dumps(self._record, indent=1, sort_keys=True) + "\n")
 
     def _same(self, record: Path, force: bool) -> bool:
         """Whether the parts come from these settings; False if they are others and may be thrown away."""
-        try:
-            other = parse_json(record.read_text())
-        except ValueError:
-            other = {}
-        if other == self._record:
+        if _read(record) == self._record:
             return True
-        changes = "; ".join(_changes(other, self._record)) if other else "its settings.json is damaged"
         if not force:
             raise UserError(
-                f"{self.folder} holds an unfinished run with other settings ({changes}): repeat those to "
-                "finish it, start anew with --force, or choose another --out."
-            )
-        if self.claims.others():
-            raise UserError(
-                f"Another process is at work in {self.folder} with other settings ({changes}): stop it, "
-                "or choose another --out."
+                f"{self.folder} holds an unfinished run with other settings ({self._differences(record)}): repeat "
+                "those to finish it, start anew with --force, or choose another --out."
             )
         return False
 
+    def _differences(self, record: Path) -> str:
+        other = _read(record)
+        return "; ".join(_changes(other, self._record)) if other else "its settings.json is damaged"
+
     def _clear(self) -> None:
         """Remove the folder, unless it is another run's by now; for other processes it is gone at one instant."""
-        if not self.claims.holds(self._worker):
+        if not self._lock.holds():
             return
         with suppress(FileNotFoundError):
             os.rename(self.folder, temporary(self.folder))
@@ -267,36 +270,48 @@ class RunParts:
 
     def _whole(self, start: int) -> bool:
         """Whether the part is there, undamaged and of this run; each is read once a process."""
-        if start not in self._good and self._content(start) is not None:
+        if start not in self._good and self.files.content(start) is not None:
             self._good.add(start)
         return start in self._good
 
-    def _content(self, start: int) -> bytes | None:
-        """The part's HDF5 file, or None if it is missing, damaged or of another run."""
-        try:
-            data = (self.folder / _name(start)).read_bytes()
-        except FileNotFoundError:
-            return None
-        content, run, digest = data[: -2 * _DIGEST], data[-2 * _DIGEST : -_DIGEST], data[-_DIGEST:]
-        whole = run == self._run and hashlib.sha256(data[:-_DIGEST]).digest() == digest
-        return content if whole else None
+
+def record_of(settings: dict[str, Any], n: int, part_size: int, layout: Layout = RESULT) -> dict[str, Any]:
+    """What settings.json states of a run; its sha256 stands in every part."""
+    return {
+        "settings": json.loads(encode_settings(settings)),
+        "images": n,
+        "part size": part_size,
+        "cfdiff version": __version__,
+        "format version": layout.version,
+    }
 
 
-def _name(start: int) -> str:
-    return f"part-{start:08d}.h5"
+def run_digest(record: dict[str, Any]) -> bytes:
+    """The sha256 of what settings.json states."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).digest()
 
 
-def _fill(file: h5py.File, arrays: dict[str, np.ndarray], count: int, layout: Layout) -> None:
-    for name, array in arrays.items():
-        create_dataset(file, name, array, count, layout)[:] = _storable(array)
+def join_parts(
+    files: PartFiles, out: Path, settings: dict[str, Any], attrs: dict[str, Any], still_ours: Callable[[], None]
+) -> None:
+    """Make `out` of all parts, one in memory at a time; `still_ours` may refuse before it takes its place."""
+    # The scratch file lies with the parts, so that nothing unfinished is ever seen beside `out`.
+    with atomic(out, through=files.folder) as scratch, create(scratch) as file:
+        write_attributes(file, settings, attrs, files.layout)
+        for start, _ in files.ranges:
+            with files.open(start) as part:
+                append(file, part, start, files.n, files.layout)
+        file.close()
+        still_ours()
 
 
-def _claim(start: int) -> str:
-    return f"part-{start:08d}"
-
-
-def _storable(array: np.ndarray) -> np.ndarray:
-    return array.astype(object) if array.dtype.kind == "U" else array
+def _read(record: Path) -> dict[str, Any]:
+    """What is stated there; {} where it is damaged or gone."""
+    try:
+        found = parse_json(record.read_text())
+    except (ValueError, FileNotFoundError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _changes(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,14 @@ def open_run(path: Path) -> Iterator[Run]:
             recall=r.recall,
             saliency=(lambda rows: r["saliency"][rows]) if "saliency" in r else None,
         )
+
+
+_FOR_GOOD = ExitStack()
+
+
+def open_run_for_good(path: Path) -> Run:
+    """As `open_run`, for as long as the process lives: what a worker does."""
+    return _FOR_GOOD.enter_context(open_run(path))
 
 
 def is_bag_file(path: Path) -> bool:

@@ -14,8 +14,8 @@ import torch
 
 from cfdiff.errors import UserError
 from cfdiff.files import atomic, guarded
-from cfdiff.store.claims import held
 from cfdiff.store.output import own_folder
+from cfdiff.store.owner import held
 from cfdiff.train.settings import TrainSettings
 
 FREE = frozenset(

@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from cfdiff.data.open import open_source
-from cfdiff.data.source import Source, class_index, require_masks
-from cfdiff.edit.memory import in_halves
-from cfdiff.edit.recall import real_images, recall
+from cfdiff.data.source import Source, require_masks
+from cfdiff.edit.recall import recall
 from cfdiff.edit.roles import Cast, load_cast
+from cfdiff.edit.sight import Sight
 from cfdiff.edit.tiling import ImageEditor, editor_of, tiles_of
-from cfdiff.edit.verdicts import edit_arrays
 from cfdiff.errors import UserError
 from cfdiff.figures.panel import FORMATS
 from cfdiff.figures.show import draw
 from cfdiff.progress import Progress
 from cfdiff.roles import WITNESSES
 from cfdiff.settings import PLACES
+from cfdiff.shard import ShardSummary
 from cfdiff.store import RunParts, check_output, open_result
 from cfdiff.store.output import make_folder
 from cfdiff.store.result import is_result_of
+from cfdiff.store.shards import write_attributes_file
+from cfdiff.translate.select import select_images
 from cfdiff.translate.settings import TranslateSettings
 from cfdiff.translate.summary import TranslateSummary, summarise
+from cfdiff.translate.work import PartWriter, part_writer
+from cfdiff.workers.crew import Elsewhere, crew
 
 
-def translate(s: TranslateSettings, progress: Progress | None = None) -> TranslateSummary:
-    """Run (or continue) a translation; returns the summary of the finished file.
+def translate(s: TranslateSettings, progress: Progress | None = None) -> TranslateSummary | ShardSummary:
+    """Run (or continue) a translation; returns the summary of the finished file, or of the shard that was asked for.
 
     A file that these settings have made already is not made again where a preview of it is asked for.
 
@@ -46,6 +48,8 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> Transla
     if s.out is not None and not (s.preview is not None and out.is_file()):
         check_output(out, s.force, resumes=True)
     _check_preview(s.preview)
+    if s.shard is not None and s.preview is not None:
+        raise UserError("A shard makes no preview, as it has a share of the images: leave --preview out.")
     if s.mask == "data":
         require_masks(source, "--mask data")
     tiles = tiles_of(s)
@@ -57,96 +61,58 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> Transla
     if s.force or s.preview is None or not is_result_of(out, settings, len(source)):
         if s.out is None:
             make_folder(out.parent)
-        with RunParts(out, settings, len(source), s.batch_size, force=s.force) as parts:
-            seconds = _compute(parts, editor, s, source, target, real, progress)
+        with RunParts(out, settings, len(source), s.batch_size, force=s.force, shard=s.which_shard) as run:
+            seconds = _compute(run, editor, s, source, target, progress)
+            attributes = {} if run.finished else _attributes(s, editor, source, target, real)
+            if run.shard is not None:
+                return _end_shard(run, attributes, out)
+            run.join(attributes)
     if s.preview is not None:
         preview(out, s.preview)
     return replace(summarise(out), seconds_per_image=seconds)
 
 
 def _compute(
-    parts: RunParts,
-    editor: ImageEditor,
-    s: TranslateSettings,
-    source: Source,
-    target: int,
-    real: Source | None,
-    progress: Progress | None,
+    run: RunParts, editor: ImageEditor, s: TranslateSettings, source: Source, target: int, progress: Progress | None
 ) -> float | None:
-    """Fill and join the parts; seconds an image, None where all were there."""
-    started, fresh = time.monotonic(), 0
-
-    def edited(rows: Sequence[int]) -> dict[str, np.ndarray]:
-        return translate_batch(editor, s, source, np.array(rows), target)
-
-    for start, stop in parts.todo():
-        parts.write(start, in_halves(edited, range(start, stop)))  # no name: one batch alive at a time
-        fresh += stop - start
-        if progress is not None:
-            left = sum(b - a for a, b in parts.missing())
-            progress("translating", len(source) - left, len(source))
-    found = {} if parts.finished else recall(editor.cast, real, s.batch_size)
-    parts.join(
-        {
-            **({"recall": {role: of_role.as_json() for role, of_role in found.items()}} if found else {}),
-            "seed": s.seed,
-            "models": editor.cast.hashes,
-            "direction": direction(source, target),
-            "schedule": editor.cast.schedule.config,
-        }
-    )
+    """Fill the parts, here or by workers; seconds an image, None where all were there."""
+    started, fresh, pieces = time.monotonic(), 0, run.missing()
+    n = sum(stop - start for start, stop in run.ranges)
+    there = n - sum(stop - start for start, stop in pieces)
+    elsewhere = Elsewhere(part_writer, (s, run.files, Sight.of(source, editor.cast)))
+    with crew(s, lambda: PartWriter(editor, s, source, target, run.files), elsewhere) as workers:
+        for (start, stop), _ in workers.do(pieces):
+            run.wrote(start)
+            fresh += stop - start
+            if progress is not None:
+                progress("translating", there + fresh, n)
     return (time.monotonic() - started) / fresh if fresh else None
 
 
-class Selected(NamedTuple):
-    """The images to translate, the class index asked for, and real images of that class (None: there is none)."""
-
-    source: Source
-    target: int
-    real: Source | None
-
-
-def select_images(s: TranslateSettings) -> Selected:
-    """The images to translate, where they go, and what is there already, in the same split."""
-    whole = open_source(
-        s.data, layout=s.layout, negative=s.negative, positive=s.positive, group_key=s.group_key, splits=s.splits
-    )
-    target = None if s.to is None else class_index(s.to, whole, "--to")
-    if target is not None and "from_" not in s.model_fields_set:
-        start = 1 - target  # --to alone says both
-    else:
-        start = class_index(s.from_, whole, "--from")
-    target = 1 - start if target is None else target
-    if target == start:
-        raise UserError(
-            f"--from and --to are both {whole.classes[start]!r}: translate goes from one class to the other."
-        )
-    split = s.split
-    if split is None and whole.splits is not None and "test" in whole.splits:
-        split = "test"
-    source = whole.narrow(split, start, s.limit, s.seed)
-    return Selected(source, target, real_images(whole.narrow(split), {target}, s.seed))
+def _attributes(
+    s: TranslateSettings, editor: ImageEditor, source: Source, target: int, real: Source | None
+) -> dict[str, Any]:
+    """The root attributes of the result, beside the settings. Of several shards the first alone finds the recall."""
+    if s.which_shard is not None and s.which_shard.number != 1:
+        return {}
+    found = recall(editor.cast, real, s.batch_size)
+    return {
+        **({"recall": {role: of_role.as_json() for role, of_role in found.items()}} if found else {}),
+        "seed": s.seed,
+        "models": editor.cast.hashes,
+        "direction": direction(source, target),
+        "schedule": editor.cast.schedule.config,
+    }
 
 
-def translate_batch(
-    editor: ImageEditor, s: TranslateSettings, source: Source, rows: np.ndarray, target: int
-) -> dict[str, np.ndarray]:
-    """Read, edit, judge: the arrays of one part (store.schema.SCHEMA)."""
-    cast = editor.cast
-    images = source.read(rows)
-    ids = [str(i) for i in source.ids[rows]]
-    masks = source.read_masks(rows) if s.mask == "data" else None
-    edits = editor.edit(images, ids, target, masks)
-    arrays = edit_arrays(cast, images, ids, source.labels[rows], target, edits)
-    if source.groups is not None:
-        arrays["group"] = source.groups[rows].astype(str)
-    if source.pairs is not None:
-        arrays["pair"] = source.pairs[rows]
-    if edits.mask is not None:
-        arrays["mask"] = edits.mask
-    if s.factual:
-        arrays["factual"], _ = editor.reconstruct(images, ids, source.labels[rows])
-    return arrays
+def _end_shard(run: RunParts, attributes: dict[str, Any], out: Path) -> ShardSummary:
+    assert run.shard is not None
+    if not run.finished:
+        if attributes:
+            write_attributes_file(run.folder, attributes)
+        run.finish_shard()
+    images = sum(stop - start for start, stop in run.ranges)
+    return ShardSummary(out.name, run.shard, len(run.ranges), images)
 
 
 def direction(source: Source, target: int) -> str:

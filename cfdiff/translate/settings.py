@@ -9,9 +9,10 @@ from pydantic import ConfigDict, Field, PositiveInt
 from cfdiff.edit.settings import EditSettings
 from cfdiff.edit.tile_settings import TileSettings
 from cfdiff.settings import DATA, OUTPUT, DataSettings
+from cfdiff.workers.settings import ShardSettings
 
 
-class TranslateSettings(EditSettings, TileSettings, DataSettings):
+class TranslateSettings(ShardSettings, EditSettings, TileSettings, DataSettings):
     """cfdiff translate."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)

@@ -57,6 +57,11 @@ class TranslateSummary:
     seconds_per_image: float | None = None
     recall: dict[str, Recall] = field(default_factory=dict)
 
+    @property
+    def title(self) -> str:
+        """What it is, in words."""
+        return self.direction
+
     def as_json(self) -> dict[str, Any]:
         """What `--json` prints; without the figures of a model that there is not."""
         missing = [who for who in WITNESSES if getattr(self, f"flipped_{who}") is None]

@@ -38,7 +38,7 @@ def exported(made: tuple[Path, Setup], folder: Path, kind: str, **changes: Any) 
     s = made[1].s.model_copy(update={"export": (kind, folder), **changes})
     asked = check_export(s, made[1])
     assert asked is not None
-    export_bags(made[0], *asked)
+    export_bags(s, made[0], asked)
     return folder
 
 

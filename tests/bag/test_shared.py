@@ -1,18 +1,20 @@
-"""Runs that are stopped, changed and shared: nothing of another bag, and nobody idle."""
+"""Runs that are stopped, changed and shared by shards: nothing of another bag, and the file of one process."""
 
 from __future__ import annotations
 
-import multiprocessing
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from cfdiff.bag import instance, joint
+from cfdiff.bag import joint
 from cfdiff.bag.run import bag
 from cfdiff.bag.settings import BagSettings
+from cfdiff.errors import UserError
+from cfdiff.join.run import join
+from cfdiff.join.settings import JoinSettings
+from cfdiff.shard import ShardSummary
 from cfdiff.store.bags import open_bags
 
 
@@ -55,47 +57,25 @@ def test_groups_that_change_between_stop_and_continuation_mix_no_bags(
             assert (view.source[..., 0] == data["images"][[row_of[i] for i in view.ids], :, :, 0]).all()
 
 
-def _work(s: BagSettings, mode: str, me: Path, other: Path) -> None:
-    """A process that counts what it computes, and holds its first piece until the other process has one too."""
-    module, name = (joint, "joint_arrays") if mode == "joint" else (instance, "edit_items")
-    compute = getattr(module, name)
-
-    def counted(*args: Any) -> Any:
-        with me.open("a") as file:
-            file.write("one\n")
-        for _ in range(1200):  # an end for the case that the other one does nothing, which then fails the test
-            if other.exists():
-                break
-            time.sleep(0.05)
-        return compute(*args)
-
-    setattr(module, name, counted)
-    me.with_suffix(".ready").touch()
-    while not other.with_suffix(".ready").exists():
-        time.sleep(0.01)
-    bag(s)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["instance", "joint"])
-def test_two_processes_share_one_run_and_each_does_some(toy: Any, tmp_path: Path, mode: str) -> None:
-    folder = tmp_path / "out"
-    folder.mkdir()
-    s = settings(toy, folder / "shared.h5", mode=mode, bags=4, batch_size=4)
-    one, other = tmp_path / "one", tmp_path / "other"
-    processes = multiprocessing.get_context("spawn")
-    both = [processes.Process(target=_work, args=(s, mode, *names)) for names in ((one, other), (other, one))]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join()
-    assert [process.exitcode for process in both] == [0, 0]
-    done = [len(path.read_text().split()) if path.exists() else 0 for path in (one, other)]
-    assert min(done) >= 1
-    assert sum(done) == (8 if mode == "joint" else 6)  # bags and mixes, or parts: each of them once
-    bag(settings(toy, folder / "alone.h5", mode=mode, bags=4, batch_size=4))
-    assert (folder / "shared.h5").read_bytes() == (folder / "alone.h5").read_bytes()
-    assert sorted(path.name for path in folder.iterdir()) == ["alone.h5", "shared.h5"]
+def test_shards_and_their_join_make_the_file_of_one_process(toy: Any, tmp_path: Path, mode: str) -> None:
+    alone, shared = tmp_path / "alone.h5", tmp_path / "shared.h5"
+    bag(settings(toy, alone, mode=mode, bags=3, batch_size=4))
+    for shard in ("2/3", "3/3"):
+        found = bag(settings(toy, shared, mode=mode, bags=3, batch_size=4, shard=shard))
+        assert isinstance(found, ShardSummary) and found.pieces > 0
+    with pytest.raises(UserError, match=r"1 of 3 shards have not finished.*--shard K/3 for K = 1"):
+        join(JoinSettings(run=shared, device="cpu"))
+    bag(settings(toy, shared, mode=mode, bags=3, batch_size=4, shard="1/3"))
+    assert not shared.exists()
+    assert join(JoinSettings(run=shared, device="cpu")).rows()[0] == ("result", "shared.h5")
+    assert shared.read_bytes() == alone.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.h5", "shared.h5"]
+
+
+def test_a_shard_of_bags_makes_no_pictures_and_no_export(toy: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no --preview and no --export"):
+        bag(settings(toy, tmp_path / "run.h5", shard="1/2", preview=tmp_path / "pictures"))
 
 
 def test_equal_bags_at_equal_counts_are_edited_once(toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

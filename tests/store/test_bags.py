@@ -135,8 +135,9 @@ def test_a_run_is_finished_once_and_refuses_other_settings(tmp_path: Path) -> No
     out = tmp_path / "bags.h5"
     with BagParts(out, SETTINGS) as parts:
         assert not parts.finished
-        with pytest.raises(UserError, match="other settings"):
-            BagParts(out, {**SETTINGS, "mix": "0.7"})
+    with pytest.raises(UserError, match="other settings"):
+        BagParts(out, {**SETTINGS, "mix": "0.7"})
+    with BagParts(out, SETTINGS) as parts:
         parts.finish(lambda path: write_bags(path, SETTINGS, ATTRS, *toy()))
     assert out.exists() and not parts.folder.exists()
     with BagParts(out, SETTINGS) as parts:  # the same command again

@@ -4,12 +4,12 @@ import hashlib
 import importlib.util
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -51,8 +51,10 @@ def _start(out: Path, pause: float = 0.0, hang_at: int = toy.N) -> subprocess.Po
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def _wait_for(path: Path) -> None:
-    while not path.exists():
+def _wait_for_parts(out: Path, count: int) -> None:
+    """Until a worker that does one part after another has its run, and so many parts of it."""
+    folder = out.with_name(out.name + ".parts")
+    while not (folder / "settings.json").exists() or len(list(folder.glob("part-????????.h5"))) < count:
         time.sleep(0.005)
 
 
@@ -107,8 +109,9 @@ def test_kill_9_while_computing_and_the_same_command_again_give_the_same_file(
 ) -> None:
     out = tmp_path / "run.h5"
     worker = _start(out, hang_at=part * toy.PART)
-    _wait_for(tmp_path / "run.h5.parts" / f"part-{part * toy.PART:08d}.lock")
-    worker.send_signal(signal.SIGKILL)  # not reaped yet: a zombie must count as dead
+    _wait_for_parts(out, part)
+    worker.send_signal(signal.SIGKILL)
+    os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)  # not reaped yet: a zombie must count as dead
     assert not out.exists()
     assert sorted(toy.run(out)) == STARTS[part:]
     worker.communicate()
@@ -148,20 +151,6 @@ def _interrupt(self: RunParts) -> None:
     raise KeyboardInterrupt
 
 
-def test_processes_share_the_parts_and_do_each_of_them_once(tmp_path: Path, undisturbed: bytes) -> None:
-    out = tmp_path / "run.h5"
-    with RunParts(out, toy.SETTINGS, toy.N, toy.PART) as parts:
-        assert parts.claims.take("part-00000000")  # holds the others up until both have begun
-        workers = [_start(out, pause=0.02) for _ in range(2)]
-        assert [worker.stdout.readline() for worker in workers if worker.stdout] == ["begun\n"] * 2
-        while len(parts.missing()) > 1:
-            time.sleep(0.01)
-    computed = [int(start) for worker in workers for start in worker.communicate()[0].split()]
-    assert [worker.returncode for worker in workers] == [0, 0]
-    assert sorted(computed) == STARTS
-    assert out.read_bytes() == undisturbed
-
-
 @pytest.mark.parametrize("damage", ["truncated", "empty", "flipped bit", "text"])
 def test_a_damaged_part_is_computed_again(tmp_path: Path, undisturbed: bytes, damage: str) -> None:
     out = tmp_path / "run.h5"
@@ -197,14 +186,34 @@ def test_other_settings_are_refused_and_the_differing_ones_named(tmp_path: Path)
         assert len(parts.missing()) == len(STARTS)
 
 
-def test_force_does_not_throw_away_the_parts_of_a_live_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", [toy.SETTINGS, {"steps": 1}])
+@pytest.mark.parametrize("force", [False, True])
+def test_a_run_has_one_owner(tmp_path: Path, settings: dict[str, object], force: bool) -> None:
     out = tmp_path / "run.h5"
-    worker = _start(out, hang_at=0)
-    _wait_for(tmp_path / "run.h5.parts" / "part-00000000.lock")
-    with pytest.raises(UserError, match="Another process is at work"):
-        RunParts(out, {"steps": 1}, toy.N, toy.PART, force=True)
+    worker = _start(out, hang_at=4)
+    _wait_for_parts(out, 1)
+    with pytest.raises(UserError, match=rf"Another process \(process {worker.pid} on .*at work on .*run.h5.*--shard"):
+        RunParts(out, settings, toy.N, toy.PART, force=force)
+    assert len(list((tmp_path / "run.h5.parts").glob("part-*.h5"))) == 1
     worker.kill()
     worker.communicate()
+
+
+def test_two_objects_of_one_process_do_not_own_one_run_either(tmp_path: Path) -> None:
+    refused = pytest.raises(UserError, match="at work")
+    with RunParts(tmp_path / "run.h5", toy.SETTINGS, toy.N, toy.PART), refused:
+        RunParts(tmp_path / "run.h5", toy.SETTINGS, toy.N, toy.PART)
+    with RunParts(tmp_path / "run.h5", toy.SETTINGS, toy.N, toy.PART) as run:
+        assert len(run.missing()) == len(STARTS)
+
+
+def test_what_another_process_wrote_is_taken_note_of_once_it_is_there(tmp_path: Path) -> None:
+    with RunParts(tmp_path / "run.h5", toy.SETTINGS, toy.N, toy.PART) as run:
+        with pytest.raises(UserError, match="part-00000004.h5 and it is not here.*all machines share"):
+            run.wrote(4, patience=0)
+        pickle.loads(pickle.dumps(run.files)).write(4, toy.batch(4, 8))
+        run.wrote(4)
+        assert [start for start, _ in run.missing()] == [0, *STARTS[2:]]
 
 
 def test_a_finished_file_is_replaced_only_with_force_and_only_at_the_end(tmp_path: Path) -> None:
@@ -221,35 +230,6 @@ def test_a_finished_file_is_replaced_only_with_force_and_only_at_the_end(tmp_pat
         assert len(result) == toy.N
 
 
-def test_a_claim_of_another_host_is_kept_while_it_shows_life_and_taken_over_after(tmp_path: Path) -> None:
-    with RunParts(tmp_path / "run.h5", toy.SETTINGS, toy.N, toy.PART) as parts:
-        lock = parts.folder / "part-00000000.lock"
-        lock.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": "1"}))
-        assert not parts.claims.take("part-00000000")
-        parts.claims.patience = 0.0
-        os.utime(lock, ns=(1, 1))
-        assert not parts.claims.take("part-00000000")  # it moved since the last look
-        assert parts.claims.take("part-00000000")
-
-
-def test_a_claim_whose_process_was_killed_before_it_could_sign_it_is_taken_over(tmp_path: Path) -> None:
-    with RunParts(tmp_path / "run.h5", toy.SETTINGS, toy.N, toy.PART) as parts:
-        (parts.folder / "part-00000000.lock").touch()
-        assert not parts.claims.take("part-00000000")
-        parts.claims.grace = 0.0
-        assert parts.claims.take("part-00000000")
-
-
-def test_a_held_claim_shows_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cfdiff.store.claims.Claims.beat", 0.01)
-    with RunParts(tmp_path / "run.h5", toy.SETTINGS, toy.N, toy.PART) as parts:
-        assert parts.claims.take("part-00000000")
-        lock = parts.folder / "part-00000000.lock"
-        os.utime(lock, ns=(1, 1))
-        while lock.stat().st_mtime_ns == 1:
-            time.sleep(0.01)
-
-
 def test_a_part_may_not_be_written_with_arrays_that_the_schema_does_not_know(tmp_path: Path) -> None:
     arrays = toy.batch(0, 4)
     with RunParts(tmp_path / "run.h5", toy.SETTINGS, toy.N, toy.PART) as parts:
@@ -264,25 +244,6 @@ def test_a_part_may_not_be_written_with_arrays_that_the_schema_does_not_know(tmp
         with pytest.raises(ValueError, match="no part starts at 3"):
             parts.write(3, arrays)
         assert len(parts.missing()) == len(STARTS)
-
-
-def test_exactly_one_joins_and_the_others_return_when_the_file_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out, joined, real = tmp_path / "run.h5", [], RunParts._join
-
-    def join(self: RunParts, attrs: dict[str, object]) -> None:
-        joined.append(self)
-        time.sleep(0.05)
-        real(self, attrs)
-
-    monkeypatch.setattr(RunParts, "_join", join)
-    shares = [RunParts(out, toy.SETTINGS, toy.N, toy.PART) for _ in range(3)]
-    for start in STARTS:
-        shares[0].write(start, toy.batch(start, min(start + toy.PART, toy.N)))
-    with ThreadPoolExecutor() as pool:
-        assert list(pool.map(lambda parts: parts.join(toy.ATTRS), shares)) == [out] * 3
-    assert len(joined) == 1
 
 
 def test_a_run_that_was_killed_while_it_cleared_up_ends_when_it_is_given_again(tmp_path: Path) -> None:
@@ -371,50 +332,6 @@ def test_rows_that_are_packed_in_another_way_are_copied_by_value(tmp_path: Path,
         assert whole["source"].chunks == (1, 6, 6, 1) and whole["source"].shuffle
 
 
-def _refused(out: Path) -> bool:
-    """Whether --force with other settings is turned away because somebody works there."""
-    try:
-        RunParts(out, {"steps": 1}, toy.N, toy.PART, force=True).__exit__()
-    except UserError as error:
-        return "Another process is at work" in str(error)
-    return False
-
-
-def test_force_sees_a_process_that_has_not_claimed_a_part_yet(tmp_path: Path) -> None:
-    with RunParts(tmp_path / "run.h5", toy.SETTINGS, toy.N, toy.PART):
-        assert _refused(tmp_path / "run.h5")
-    assert not _refused(tmp_path / "run.h5")
-
-
-def test_force_sees_a_process_that_looks_through_the_parts_of_a_resumed_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "run.h5"
-    with RunParts(out, toy.SETTINGS, toy.N, toy.PART) as parts:
-        for start in STARTS[:3]:
-            parts.write(start, toy.batch(start, start + toy.PART))
-    refused, read = [], Path.read_bytes
-
-    def slow(self: Path) -> bytes:
-        if self.name.startswith("part-"):
-            refused.append(_refused(out))
-        return read(self)
-
-    with RunParts(out, toy.SETTINGS, toy.N, toy.PART) as parts, monkeypatch.context() as patched:
-        patched.setattr(Path, "read_bytes", slow)
-        assert [start for start, _ in parts.missing()] == STARTS[3:]
-    assert refused == [True] * 3
-
-
-def test_force_with_the_same_settings_shares_the_parts_of_a_live_process(tmp_path: Path, undisturbed: bytes) -> None:
-    out = tmp_path / "run.h5"
-    with RunParts(out, toy.SETTINGS, toy.N, toy.PART) as parts:
-        parts.write(0, toy.batch(0, 4))
-        assert toy.run(out, force=True) == STARTS[1:]
-        assert list(parts.todo()) == [] and parts.join(toy.ATTRS) == out
-    assert out.read_bytes() == undisturbed
-
-
 def test_a_part_of_another_run_is_computed_anew_and_never_joined(tmp_path: Path, undisturbed: bytes) -> None:
     out, other = tmp_path / "run.h5", tmp_path / "other.h5"
     strange = {**toy.SETTINGS, "guides": {"scale": 0.3}}
@@ -437,7 +354,7 @@ def test_a_part_that_turns_into_another_runs_while_it_waits_is_not_joined(tmp_pa
         for start in STARTS:
             parts.write(start, toy.batch(start, min(start + toy.PART, toy.N)))
         (parts.folder / "part-00000004.h5").write_bytes(part)
-        with pytest.raises(UserError, match=r"part-00000004.h5 has changed.*again"):
+        with pytest.raises(UserError, match=r"part-00000004.h5 is damaged, of another run or gone.*again"):
             parts.join(toy.ATTRS)
     assert not out.exists()
     assert toy.run(out) == [4]
@@ -453,22 +370,20 @@ def test_a_part_that_does_not_say_of_which_run_it_is_counts_as_missing(tmp_path:
     assert toy.run(out) == STARTS
 
 
-def test_a_process_that_was_taken_for_dead_writes_nothing_into_the_run_that_took_over(tmp_path: Path) -> None:
+def test_one_whose_folder_was_removed_writes_nothing_into_the_run_that_came_after(tmp_path: Path) -> None:
     out = tmp_path / "run.h5"
     strange = {**toy.SETTINGS, "guides": {"scale": 0.3}}
     with RunParts(out, strange, toy.N, toy.PART) as late:
         late.write(0, toy.batch(0, 4))
-        shutil.rmtree(late.folder)  # as --force on another host does after a minute of silence
-        with RunParts(out, toy.SETTINGS, toy.N, toy.PART) as parts:
-            with pytest.raises(UserError, match="taken over"):
+        shutil.rmtree(late.folder)
+        with RunParts(out, toy.SETTINGS, toy.N, toy.PART) as run:
+            with pytest.raises(UserError, match="was removed"):
                 late.write(4, toy.batch(4, 8))
-            with pytest.raises(UserError, match="taken over"):
+            with pytest.raises(UserError, match="was removed"):
                 late.join(toy.ATTRS)
             late._clear()
-            assert len(parts.missing()) == len(STARTS) and parts.folder.is_dir()
+            assert len(run.missing()) == len(STARTS) and run.folder.is_dir()
         toy.run(out)
-        with pytest.raises(UserError, match="removed while"):
-            late.join(toy.ATTRS)  # the file is there, and it is another run's
     with open_result(out) as result:
         assert result.settings == toy.SETTINGS
 
@@ -490,14 +405,6 @@ def test_stopped_while_it_joins_the_same_command_again_joins(
     assert not out.exists() and not [name for name in left if name.endswith((".lock", ".tmp"))]
     assert toy.run(out) == []
     assert out.read_bytes() == undisturbed
-
-
-def test_a_run_that_is_finished_and_cleared_away_meanwhile_is_read_as_finished(tmp_path: Path) -> None:
-    out = tmp_path / "run.h5"
-    with RunParts(out, toy.SETTINGS, toy.N, toy.PART) as parts:
-        toy.run(out)
-        assert parts.missing() == [] and list(parts.todo()) == []
-        assert parts.join(toy.ATTRS) == out
 
 
 def test_one_that_is_turned_away_leaves_no_claim(tmp_path: Path) -> None:

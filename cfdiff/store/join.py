@@ -1,0 +1,65 @@
+"""One result of the parts that shards have written: neither data nor models are opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cfdiff.errors import UserError
+from cfdiff.files import parse_json
+from cfdiff.progress import Progress
+from cfdiff.store.output import parts_dir
+from cfdiff.store.part_files import DamagedPart
+from cfdiff.store.parts import RunParts, record_of
+from cfdiff.store.shards import check_finished, read_attributes_file, shard_of
+
+
+def read_record(out: Path) -> dict[str, Any]:
+    """What the shards of a result that is to be `out` state of their run (parts.record_of).
+
+    Raises:
+        UserError: no shard was there, or it was another version's.
+    """
+    folder = parts_dir(out)
+    try:
+        record: dict[str, Any] = parse_json((folder / "settings.json").read_text())
+        mine = record_of(record["settings"], record["images"], record["part size"])
+    except FileNotFoundError as error:
+        raise UserError(
+            f"There is nothing to join for {out}, as {folder} holds no parts: give the --out of the shards."
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / 'settings.json'} is damaged: run a shard again.") from error
+    if mine != record:
+        raise UserError(
+            f"The parts in {folder} were written by cfdiff {record.get('cfdiff version')}: join them with that "
+            "version, or run the shards again."
+        )
+    return record
+
+
+def join_shards(out: Path, force: bool, progress: Progress) -> None:
+    """Make `out` of the parts of all shards, and remove them.
+
+    Raises:
+        UserError: shards have not finished, are at work, or have left a damaged part; which, and what to do.
+    """
+    record = read_record(out)
+    with RunParts(out, record["settings"], record["images"], record["part size"], force=force) as run:
+        if run.finished:
+            return
+        there = run.files.there()
+        missing = [place for place, (start, _) in enumerate(run.ranges) if start not in there]
+        check_finished(run.folder, missing, len(run.ranges))
+        run.trust()
+        progress("joining", 0, run.n)
+        try:
+            run.join(read_attributes_file(run.folder))
+        except DamagedPart as error:
+            place = [start for start, _ in run.ranges].index(error.start)
+            raise DamagedPart(error.path, error.start, _again(run.folder, place, len(run.ranges))) from error
+
+
+def _again(folder: Path, place: int, count: int) -> str:
+    shard = shard_of(folder, place, count)
+    return "run the command again" if shard is None else f"run its shard again, as --shard {shard}"

@@ -1,0 +1,69 @@
+"""Translations in shards of a job array, and their join."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from cfdiff.cli.app import app
+from cfdiff.errors import UserError
+from cfdiff.join.run import join
+from cfdiff.join.settings import JoinSettings
+from cfdiff.shard import ShardSummary
+from cfdiff.translate.run import translate
+
+QUICK = {"limit": 12, "batch_size": 4, "threads": 1}
+
+
+def test_shards_and_their_join_make_the_file_of_one_process(toy: Any, tmp_path: Path) -> None:
+    alone, out = tmp_path / "alone.h5", tmp_path / "run.h5"
+    whole = translate(toy.settings(alone, **QUICK))
+    for number in (3, 1):
+        found = translate(toy.settings(out, **QUICK, shard=f"{number}/3"))
+        assert isinstance(found, ShardSummary)
+        assert (found.pieces, found.images, found.title) == (1, 4, f"shard {number} of 3")
+    with pytest.raises(UserError, match=r"1 of 3 parts are missing.*--shard K/3 for K = 2\."):
+        join(JoinSettings(run=out))
+    told: list[tuple[str, int, int]] = []
+    translate(toy.settings(out, **QUICK, shard="2/3"), lambda *what: told.append(what))
+    assert told == [("translating", 4, 4)]
+    joined = join(JoinSettings(run=out))
+    assert out.read_bytes() == alone.read_bytes()
+    left_out = {"result", "seconds_per_image"}
+    assert {k: v for k, v in joined.as_json().items() if k not in left_out} == {
+        k: v for k, v in whole.as_json().items() if k not in left_out
+    }
+    with pytest.raises(UserError, match="nothing to join"):
+        join(JoinSettings(run=out))
+
+
+def test_the_command_line_says_what_a_shard_did_and_joins(toy: Any, tmp_path: Path) -> None:
+    out = tmp_path / "run.h5"
+    words = ["translate", "--data", str(toy.data), "--weights", str(toy.weights), "--out", str(out), "--device", "cpu"]
+    words += ["--steps", "2", "--retries", "0", "--limit", "4", "--batch-size", "2"]
+    for number in (1, 2):
+        done = CliRunner().invoke(app, [*words, "--shard", f"{number}/2", "--json"], catch_exceptions=False)
+        assert done.exit_code == 0
+        assert json.loads(done.stdout) == {
+            **{"result": "run.h5", "shard": f"{number}/2", "pieces": 1, "images": 2},
+            "complete": False,
+        }
+    done = CliRunner().invoke(app, ["join", str(out), "--json"], catch_exceptions=False)
+    assert done.exit_code == 0 and json.loads(done.stdout)["images"] == 4
+
+
+@pytest.mark.parametrize(
+    ("shard", "said"), [("0/4", "where an array counts from 0, add 1"), ("3", "as 3/100"), ("5/4", "1/4 to 4/4")]
+)
+def test_what_is_no_shard_is_refused(toy: Any, tmp_path: Path, shard: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        toy.settings(tmp_path / "run.h5", shard=shard)
+
+
+def test_a_shard_makes_no_preview(toy: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="shard makes no preview"):
+        translate(toy.settings(tmp_path / "run.h5", shard="1/2", preview=tmp_path / "run.png"))
