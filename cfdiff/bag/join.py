@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 
 from cfdiff.bag.settings import BagSettings
-from cfdiff.bag.summary import BagSummary
+from cfdiff.bag.summary import BagSummary, summarise_bags
 from cfdiff.errors import UserError
 from cfdiff.files import atomic, parse_json
 from cfdiff.join.settings import JoinSettings
 from cfdiff.progress import Progress
 from cfdiff.shard import ShardSummary
 from cfdiff.store.bags import BagParts
+from cfdiff.store.join import was_joined
 from cfdiff.store.output import parts_dir
 from cfdiff.store.shards import check_finished, read_manifests
 
@@ -49,6 +50,8 @@ def join_bags(s: JoinSettings, progress: Progress) -> BagSummary:
     """
     from cfdiff.bag.run import bag
 
+    if was_joined(s.run, s.force):
+        return summarise_bags(s.run)
     folder = parts_dir(s.run)
     check_finished(folder)
     try:

@@ -8,7 +8,7 @@ from cfdiff.errors import UserError
 from cfdiff.join.settings import JoinSettings
 from cfdiff.progress import Progress, silent
 from cfdiff.registry import JOINS
-from cfdiff.store.join import read_record
+from cfdiff.store.join import command_of
 
 
 class Summary(Protocol):
@@ -21,11 +21,12 @@ class Summary(Protocol):
 def join(s: JoinSettings, progress: Progress | None = None) -> Summary:
     """Make the result of all shards of a run; returns the summary that the command itself would.
 
+    One that is made already is summarised again, as a join may be killed after it, before it has said so.
+
     Raises:
         UserError: shards are missing, which are named, or the parts cannot be used.
     """
-    record = read_record(s.run)
-    command = record["settings"].get("command")
+    command = command_of(s.run, s.force)
     if command not in JOINS:
         raise UserError(f"{s.run} is of the command {command!r}, which has no shards: give the --out of {_known()}.")
     summary: Summary = JOINS[command](s, progress or silent)

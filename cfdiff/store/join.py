@@ -8,9 +8,12 @@ from typing import Any
 from cfdiff.errors import UserError
 from cfdiff.files import parse_json
 from cfdiff.progress import Progress
+from cfdiff.store.bags import open_bags
 from cfdiff.store.output import parts_dir
 from cfdiff.store.part_files import DamagedPart
 from cfdiff.store.parts import RunParts, record_of
+from cfdiff.store.result import open_result
+from cfdiff.store.runs import is_bag_file
 from cfdiff.store.shards import check_finished, read_attributes_file, shard_of
 
 
@@ -38,12 +41,32 @@ def read_record(out: Path) -> dict[str, Any]:
     return record
 
 
+def was_joined(out: Path, force: bool) -> bool:
+    """Whether a result lies at `out` and no parts beside it: whoever joined it was killed at the very end, or is asked
+    again. With `force` it counts as another run's, which is to be replaced."""
+    return not force and out.is_file() and not parts_dir(out).exists()
+
+
+def command_of(out: Path, force: bool) -> Any:
+    """The command whose shards `out` is to be of, or was joined of.
+
+    Raises:
+        UserError: no shard was there, or it was another version's; or `out` is no result.
+    """
+    if not was_joined(out, force):
+        return read_record(out)["settings"].get("command")
+    with open_bags(out) if is_bag_file(out) else open_result(out) as found:
+        return found.settings.get("command")
+
+
 def join_shards(out: Path, force: bool, progress: Progress) -> None:
-    """Make `out` of the parts of all shards, and remove them.
+    """Make `out` of the parts of all shards, and remove them; nothing is done where that is done.
 
     Raises:
         UserError: shards have not finished, are at work, or have left a damaged part; which, and what to do.
     """
+    if was_joined(out, force):
+        return
     record = read_record(out)
     with RunParts(out, record["settings"], record["images"], record["part size"], force=force) as run:
         if run.finished:

@@ -7,7 +7,9 @@ was doing. Nothing is kept in Ray: a piece either returns its result or has writ
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -164,12 +166,15 @@ def _connect(ray: ModuleType, s: Shares) -> None:
         how |= {"address": "local", "num_cpus": places, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     else:
         how |= {"address": s.ray}
+    told = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**how)
     except Exception as error:  # Ray raises whatever it meets: no host, no session, another version, no answer
         where = "Ray could not be started here" if s.ray is None else f"There is no Ray cluster at {s.ray!r}"
         hint = "try again, or work without --workers" if s.ray is None else "give HOST:PORT of its head (ray start)"
         raise UserError(f"{where} ({_first_line(error)}): {hint}.") from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, told)  # Ray brings its own, which says nothing and ends with another code
 
 
 def _places(there: dict[str, float], s: Shares) -> tuple[int, int, int]:

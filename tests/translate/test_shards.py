@@ -37,8 +37,12 @@ def test_shards_and_their_join_make_the_file_of_one_process(toy: Any, tmp_path: 
     assert {k: v for k, v in joined.as_json().items() if k not in left_out} == {
         k: v for k, v in whole.as_json().items() if k not in left_out
     }
+    again = join(JoinSettings(run=out))  # as after one that was killed when the file was in its place
+    assert again.as_json() == joined.as_json() and out.read_bytes() == alone.read_bytes()
     with pytest.raises(UserError, match="nothing to join"):
-        join(JoinSettings(run=out))
+        join(JoinSettings(run=out, force=True))
+    with pytest.raises(UserError, match="nothing to join"):
+        join(JoinSettings(run=tmp_path / "other.h5"))
 
 
 def test_the_command_line_says_what_a_shard_did_and_joins(toy: Any, tmp_path: Path) -> None:
