@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ import numpy as np
 import pytest
 
 from cfdiff.bag import joint
+from cfdiff.bag.instance import InstanceWriter, edit_items, instance_writer
 from cfdiff.bag.run import bag
 from cfdiff.bag.settings import BagSettings
+from cfdiff.bag.setup import Plan, set_up
+from cfdiff.edit.tiling import TiledEditor
 from cfdiff.errors import UserError
 from cfdiff.join.run import join
 from cfdiff.join.settings import JoinSettings
@@ -71,6 +75,18 @@ def test_shards_and_their_join_make_the_file_of_one_process(toy: Any, tmp_path: 
     assert join(JoinSettings(run=shared, device="cpu")).rows()[0] == ("result", "shared.h5")
     assert shared.read_bytes() == alone.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.h5", "shared.h5"]
+
+
+def test_a_worker_edits_bags_by_tiles_as_the_owner_does(toy: Any, toys: Any, tmp_path: Path) -> None:
+    big = toys.write_npz(tmp_path / "big.npz", 12, size=28)
+    setup = set_up(settings(toy, tmp_path / "run.h5", data=str(big), tile=16, mix="0.5", steps=2, ratio=1.0))
+    plan: Plan = pickle.loads(pickle.dumps(Plan.of(setup)))
+    here, there = InstanceWriter(setup), instance_writer(plan)
+    assert isinstance(there.flip, TiledEditor) and isinstance(there.sham, TiledEditor)
+    item = (0, 1 - int(setup.instances.labels[0]))
+    one, other = (edit_items(setup, [item], w.flip, w.sham) for w in (here, there))
+    assert one["counterfactual"].shape == (1, 28, 28, 1)
+    assert one.keys() == other.keys() and all((one[name] == other[name]).all() for name in one)
 
 
 def test_a_shard_of_bags_makes_no_pictures_and_no_export(toy: Any, tmp_path: Path) -> None:
