@@ -32,7 +32,7 @@ from cfdiff.progress import Progress
 from cfdiff.registry import GUIDES
 from cfdiff.store import RunParts, open_result
 from cfdiff.store.bags import BagParts, round_of
-from cfdiff.store.result import Result
+from cfdiff.store.result import Result, is_result_of
 from cfdiff.workers.crew import Elsewhere, crew
 
 
@@ -64,9 +64,15 @@ def bag_writer(plan: Plan, folder: Path) -> BagWriter:
 
 def _run_of(setup: Setup, folder: Path, goal: Goal) -> RunParts | None:
     """The run of one bag at one mix, whose file lies in `folder`; None where that is finished."""
-    name, n = _name(setup, goal), len(setup.bags[goal.bag])
+    path, settings, n = _file_of(setup, folder, goal)
     # A worker that died may hold it for the moment that the system takes to notice.
-    return round_of(folder / f"{name}.h5", {**setup.settings, "bag": name}, n, n, patience=60)
+    return round_of(path, settings, n, n, patience=60)
+
+
+def _file_of(setup: Setup, folder: Path, goal: Goal) -> tuple[Path, dict[str, Any], int]:
+    """Of one bag at one mix: its file, the settings that stand in it, and its instances."""
+    name = _name(setup, goal)
+    return folder / f"{name}.h5", {**setup.settings, "bag": name}, len(setup.bags[goal.bag])
 
 
 def edit_jointly(setup: Setup, parts: BagParts, progress: Progress | None = None) -> Done | None:
@@ -83,10 +89,13 @@ def edit_jointly(setup: Setup, parts: BagParts, progress: Progress | None = None
     numbers = {name: number for number, name in reversed(list(enumerate(names)))}  # equal bags are one piece of work
     if parts.shard is not None:
         numbers = dict(parts.shard.share(list(numbers.items())))
-    finished = 0
+    left = [
+        number for number in numbers.values() if not is_result_of(*_file_of(setup, parts.folder, setup.goals[number]))
+    ]
+    finished = len(numbers) - len(left)
     elsewhere = Elsewhere(bag_writer, (Plan.of(setup), parts.folder))
     with crew(setup.s, lambda: writer, elsewhere) as workers:
-        for _ in workers.do(list(numbers.values())):
+        for _ in workers.do(left):
             finished += 1
             if progress is not None:
                 progress("editing bags", finished, len(numbers))

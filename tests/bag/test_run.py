@@ -164,7 +164,7 @@ class Stop(Exception):
     """Stands for whatever ends a process."""
 
 
-@pytest.mark.parametrize(("mode", "first"), [("instance", 12), ("joint", 6)])  # joint: a bag is a part of its own
+@pytest.mark.parametrize(("mode", "first"), [("instance", 12), ("joint", 2)])  # joint: bags are counted
 def test_a_stopped_run_continues_where_it_was_and_ends_in_the_same_bytes(
     toy: Any, tmp_path: Path, mode: str, first: int
 ) -> None:
@@ -180,14 +180,16 @@ def test_a_stopped_run_continues_where_it_was_and_ends_in_the_same_bytes(
         bag(settings(toy, halved, **changes), stop)
     assert not halved.exists()
     bag(settings(toy, halved, **changes), lambda what, done, n: seen.append(done))
-    assert seen[0] == first and len(seen) == (3 if mode == "instance" else 7)  # the first six were there already
+    assert seen[0] == first and len(seen) == (
+        3 if mode == "instance" else 7
+    )  # the first part, or bag, was there already
     assert halved.read_bytes() == whole.read_bytes()
     assert not halved.with_name("halved.h5.parts").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["instance", "joint"])
-def test_two_processes_share_one_run(toy: Any, tmp_path: Path, mode: str) -> None:
+def test_of_two_processes_with_one_output_one_does_it_all(toy: Any, tmp_path: Path, mode: str) -> None:
     alone, shared = tmp_path / "alone.h5", tmp_path / "shared.h5"
     changes = {"mix": "0,1", "bags": 4, "batch_size": 4, "mode": mode, "threads": 1}
     processes = multiprocessing.get_context("spawn")
