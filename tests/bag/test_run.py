@@ -180,9 +180,8 @@ def test_a_stopped_run_continues_where_it_was_and_ends_in_the_same_bytes(
         bag(settings(toy, halved, **changes), stop)
     assert not halved.exists()
     bag(settings(toy, halved, **changes), lambda what, done, n: seen.append(done))
-    assert seen[0] == first and len(seen) == (
-        3 if mode == "instance" else 7
-    )  # the first part, or bag, was there already
+    # The first part, or bag, was there already.
+    assert seen[0] == first and len(seen) == (3 if mode == "instance" else 7)
     assert halved.read_bytes() == whole.read_bytes()
     assert not halved.with_name("halved.h5.parts").exists()
 
