@@ -315,8 +315,8 @@ def test_of_two_processes_with_one_output_one_does_it_all(
         process.start()
     for process in both:
         process.join()
-    # The second is told that the first is at work, or that it has finished.
-    assert sorted(process.exitcode for process in both) == [0, 1]
+    # The second is told that the first is at work, or finds what it has made.
+    assert sorted(process.exitcode for process in both) in ([0, 1], [0, 0])
     assert datasets(out) == datasets(undisturbed)
     assert [path.name for path in tmp_path.iterdir()] == ["run.h5"]
 
