@@ -108,11 +108,16 @@ def test_a_whole_run_goes_on_with_what_shards_have_done(tmp_path: Path, alone: b
     assert out.read_bytes() == alone
 
 
-def test_a_shard_of_a_finished_file_has_nothing_to_do(tmp_path: Path, alone: bytes) -> None:
+def test_a_shard_of_a_finished_file_is_refused_and_does_nothing_where_the_join_was_killed_at_its_end(
+    tmp_path: Path, alone: bytes
+) -> None:
     out = tmp_path / "alone.h5"
+    with pytest.raises(UserError, match="exists already"):
+        RunParts(out, toy.SETTINGS, toy.N, toy.PART, shard=Shard(2, 3))
+    (tmp_path / "alone.h5.parts").mkdir()  # what a join leaves that is killed before it clears up
     with RunParts(out, toy.SETTINGS, toy.N, toy.PART, shard=Shard(2, 3)) as run:
         assert run.finished and run.missing() == []
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.h5"]
+    assert out.read_bytes() == alone and list((tmp_path / "alone.h5.parts").iterdir()) == []
 
 
 def test_manifests_say_what_was_done_and_a_damaged_one_counts_as_none(tmp_path: Path) -> None:

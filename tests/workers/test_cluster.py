@@ -16,8 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("ray", reason="Ray is not installed: pip install 'cfdiff[ray]'")
 import raycluster
 import raywork
 
@@ -28,6 +26,8 @@ from cfdiff.evaluate.run import evaluate
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.translate.run import translate
 from cfdiff.workers.crew import Elsewhere, crew
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install 'cfdiff[ray]'")
 
 
 @pytest.fixture(scope="module")
