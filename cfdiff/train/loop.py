@@ -321,6 +321,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             if state is None:
                 self.folder.begin()
+                self._save_state()  # a full disk shows here, and no model is ever without a state to go on from
             else:
                 self.folder.resume(self.step)
 
