@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from cfdiff import stopping
 from cfdiff.errors import UserError
 from cfdiff.files import atomic, guarded
 from cfdiff.store.claims import held
@@ -114,10 +115,10 @@ class RunFolder:
         return state
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the state to continue from."""
-        whole = {**state, "settings": json.dumps(self._identity(), sort_keys=True), "fingerprint": self.fingerprint}
-        with atomic(self._state) as scratch, guarded(scratch) as file:
-            torch.save(whole, file)
+        """Replace the state to continue from; a process that is told to end ends after it, as torch hides what stops it."""
+        told = {**state, "settings": json.dumps(self._identity(), sort_keys=True), "fingerprint": self.fingerprint}
+        with stopping.whole(), atomic(self._state) as scratch, guarded(scratch) as file:
+            torch.save(told, file)
 
     def resume(self, step: int) -> None:
         """Forget what the log says of later steps: they are done again."""
