@@ -115,7 +115,7 @@ class RunFolder:
         return state
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the state to continue from; a process that is told to end ends after it, as torch hides what stops it."""
+        """Replace the state to continue from, to the end of it: torch would hide what stops it."""
         told = {**state, "settings": json.dumps(self._identity(), sort_keys=True), "fingerprint": self.fingerprint}
         with stopping.whole(), atomic(self._state) as scratch, guarded(scratch) as file:
             torch.save(told, file)
