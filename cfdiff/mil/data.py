@@ -233,12 +233,11 @@ def _of_training(mixes: BagSet, real: BagSet, validation: BagSet) -> BagSet:
     Raises:
         UserError: none is left.
     """
-    ids = {i for one in real.series if one.ids is not None for i in one.ids.tolist()}
+    group_of = real.group_of_ids
     groups = set(real.groups) - set(validation.groups)
-    group_of = {i: one.group for one in real.series if one.ids is not None for i in one.ids.tolist()}
 
     def ours(one: Series) -> bool:
-        return set(one.ids.tolist()) <= ids if ids and one.ids is not None else one.group in groups
+        return set(one.ids.tolist()) <= group_of.keys() if group_of and one.ids is not None else one.group in groups
 
     kept = mixes.only(ours)
     if not kept.series:
@@ -246,7 +245,7 @@ def _of_training(mixes: BagSet, real: BagSet, validation: BagSet) -> BagSet:
             f"{mixes.name} holds no bag of those that are trained on ({real.name}): make it of the same data and "
             "split, as in cfdiff bag --split train --sweep 0:1:0.1."
         )
-    grouped = [replace(o, group=group_of[str(o.ids[0])]) if ids and o.ids is not None else o for o in kept.series]
+    grouped = [replace(o, group=group_of[str(o.ids[0])]) if group_of and o.ids is not None else o for o in kept.series]
     return replace(kept, series=tuple(grouped))
 
 
