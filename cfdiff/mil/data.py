@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cfdiff.data.bundled import card_sha256
-from cfdiff.data.open import open_source
+from cfdiff.data.open import open_told
 from cfdiff.data.splitting import SPELLINGS, TRAIN, VAL
 from cfdiff.engine import seed_of
 from cfdiff.errors import UserError
@@ -158,7 +158,7 @@ def _splits(s: MilTrainSettings) -> tuple[str | None, str | None]:
     """The splits to train and to validate on, as named or as images call them; None where all is divided anew."""
     if is_bag_folder(Path(s.data)) or is_sweep(Path(s.data)):
         return s.split, s.val_split
-    source = open_source(s.data, negative=s.negative, positive=s.positive, group_key=s.group_key, splits=s.splits)
+    source = open_told(s)
     known = [] if source.splits is None else [str(k) for k in np.unique(source.splits)]
     split = s.split or next((k for k in SPELLINGS[TRAIN] if k in known), None)
     if split is None and known:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cfdiff.data.open import open_source
+from cfdiff.data.open import open_told
 from cfdiff.data.source import Source, class_index, require_masks
 from cfdiff.edit.memory import in_halves
 from cfdiff.edit.recall import real_images, recall
@@ -108,9 +108,7 @@ class Selected(NamedTuple):
 
 def select_images(s: TranslateSettings) -> Selected:
     """The images to translate, where they go, and what is there already, in the same split."""
-    whole = open_source(
-        s.data, layout=s.layout, negative=s.negative, positive=s.positive, group_key=s.group_key, splits=s.splits
-    )
+    whole = open_told(s)
     target = None if s.to is None else class_index(s.to, whole, "--to")
     if target is not None and "from_" not in s.model_fields_set:
         start = 1 - target  # --to alone says both
