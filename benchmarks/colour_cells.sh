@@ -11,7 +11,7 @@ latent="--space latent --autoencoder $out/autoencoder/model.safetensors"
 small="--gain 0 --shift 0 --arch ese_vovnet19b_slim --upsample 2 --split train-guide"
 
 cfdiff train-classifier $common --clean --arch resnet10t --downsample 2 --split train-guide --steps 900 --eval-every 300 --seed 2 --out "$out/verifier"
-cfdiff train-autoencoder $common --split train-guide --features "$out/verifier/model.safetensors" --steps 700 --eval-every 175 --out "$out/autoencoder"
+cfdiff train-autoencoder $common --split train-guide --features "$out/verifier/model.safetensors" --latent 8 --steps 600 --eval-every 150 --out "$out/autoencoder"
 cfdiff train-classifier $common --clean --arch regnetx_002 --split train-judge --steps 1100 --eval-every 275 --seed 1 --out "$out/judge"
 cfdiff train-classifier $common $latent $small --steps 1500 --eval-every 500 --out "$out/guide"
 cfdiff train-classifier $common $latent $small --clean --steps 900 --eval-every 300 --out "$out/checker"

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from cfdiff import stopping
 from cfdiff.errors import UserError
 from cfdiff.files import atomic, guarded
 from cfdiff.store.claims import held
@@ -117,7 +116,7 @@ class RunFolder:
     def save(self, state: dict[str, Any]) -> None:
         """Replace the state to continue from, to the end of it: torch would hide what stops it."""
         told = {**state, "settings": json.dumps(self._identity(), sort_keys=True), "fingerprint": self.fingerprint}
-        with stopping.whole(), atomic(self._state) as scratch, guarded(scratch) as file:
+        with atomic(self._state) as scratch, guarded(scratch) as file:
             torch.save(told, file)
 
     def resume(self, step: int) -> None:
