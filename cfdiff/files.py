@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cfdiff.errors import UserError
+from cfdiff.stopping import unbroken
 
 
 def temporary(path: Path) -> Path:
@@ -110,8 +111,9 @@ class Guarded:
 
 @contextmanager
 def guarded(path: Path) -> Iterator[Any]:
-    """A file to hand to a library in C. That it could not be written is an OSError when the library is done with it."""
-    with path.open("w+b", buffering=0) as raw:
+    """A file to hand to a library in C. That it could not be written is an OSError when the library is done with it;
+    Ctrl-C, too, waits until then."""
+    with unbroken(), path.open("w+b", buffering=0) as raw:
         guard = Guarded(raw)
         try:
             yield guard

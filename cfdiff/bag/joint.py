@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,18 +178,7 @@ class JointEditor(Editor):
         n, checker, free = len(images), self.cast.checker, np.flatnonzero(~frozen)
         assert checker is not None, "joint mode counts by the checker"
         source_p = self._check(images)
-        edits = Edits(
-            images.copy(),
-            source_p.copy(),
-            np.zeros(n, np.float32),
-            np.zeros(n, np.float32),
-            np.zeros(n, np.int16),
-            np.zeros(n, np.int32),
-            np.zeros(n, np.int32),
-            None,
-            np.zeros(n, bool),
-            np.full(n, self.s.edit),
-        )
+        edits = replace(Edits.none(images, True, [self.s.edit]), accepting=source_p.copy())
         if not len(free):
             return edits, labels.copy()
         wanted = free_count(k, len(free), (labels[frozen] == 1).tolist())

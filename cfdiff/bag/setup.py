@@ -11,7 +11,7 @@ import numpy as np
 from cfdiff.bag.mixes import parse_mixes
 from cfdiff.bag.plan import Bag, Goal, Instances, make_bags, make_goal, read_ids
 from cfdiff.bag.settings import BAG_PLACES, BagSettings
-from cfdiff.data.open import open_source
+from cfdiff.data.open import open_told
 from cfdiff.data.source import Source
 from cfdiff.data.values import to_model
 from cfdiff.edit.roles import Cast, load_cast, model_paths, probabilities
@@ -121,16 +121,7 @@ def prob_of(model: Model, source: Source, rows: np.ndarray, device: Any, batch: 
 
 def _open(s: BagSettings) -> Source:
     judged = s.others == "judge"
-    whole = open_source(
-        s.data,
-        negative=s.negative,
-        positive=s.positive,
-        group_key=s.group_key,
-        splits=s.splits,
-        layout=s.layout,
-        keep_other=judged,
-        unlabelled=_judges_classes(s) if judged else None,
-    )
+    whole = open_told(s, keep_other=judged, unlabelled=_judges_classes(s) if judged else None)
     split = s.split
     if split is None and whole.splits is not None and "test" in whole.splits:
         split = "test"

@@ -23,7 +23,6 @@ Everything is measured on the saved images, over all samples and, beside it, ove
 means and how to read it: docs/evaluate.md."""
 SHOWN_GROUPS = 12
 """With more groups the table would be longer than a page."""
-ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 
 
 @command(
@@ -66,7 +65,7 @@ def table(found: Evaluation) -> PlainTable:
             shown.add_row(f"not measured ({section.not_measured})")
         for figure in section.figures.values():
             share = figure.unit == "share"
-            label = f"{figure.label} {ARROWS[figure.better]}".rstrip()
+            label = tables.with_arrow(figure.label, figure.better)
             cells = [_cell(figure.all, share, found.images)]
             cells += [] if by is None else [_cell(figure.flipped, share, found.flipped)]
             shown.add_row(label, *cells)

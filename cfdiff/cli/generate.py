@@ -48,8 +48,9 @@ def table(found: GenerateSummary) -> PlainTable:
     if first.seen is not None:
         shown.add_row(first.seen.label, *(_cell(walk.seen) for walk in found.walks))
     for name, figure in first.figures.items():
-        label = figure.label if figure.better is None else f"{figure.label} ↓"
-        shown.add_row(label, *(_cell(walk.figures.get(name)) for walk in found.walks))
+        shown.add_row(
+            tables.with_arrow(figure.label, figure.better), *(_cell(walk.figures.get(name)) for walk in found.walks)
+        )
     return shown
 
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 HELP = "Train bag models (multiple-instance learning) on mixtures made under control; measure and explain them."
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=HELP)
-ARROWS = {"higher": " ↑", "lower": " ↓", None: ""}
 
 
 @command(
@@ -77,5 +76,5 @@ def _table(title: str, figures: Iterable[Measured]) -> PlainTable:
     for one in figures:
         value = "–" if one.value is None else f"{one.value:.3f}"
         between = "" if one.interval is None else " [" + ", ".join(f"{end:.3f}" for end in one.interval) + "]"
-        shown.add_row(one.label + ARROWS[one.better], value + between, str(one.n))
+        shown.add_row(tables.with_arrow(one.label, one.better), value + between, str(one.n))
     return shown

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 Cell = str | Text | None
+ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 
 
 class PlainTable(Table):
@@ -31,6 +32,11 @@ class PlainTable(Table):
     def add_row(self, *cells: Any, **style: Any) -> None:
         """A row; its cells are shown as they stand."""
         super().add_row(*map(_plain, cells), **style)
+
+
+def with_arrow(label: str, better: str | None) -> str:
+    """What a figure is called, and which way is good: ↑ "higher", ↓ "lower"."""
+    return f"{label} {ARROWS[better]}".rstrip()
 
 
 def show(*parts: Table | Text | str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -74,6 +75,37 @@ def open_source(
         source = replace(source, splits=read_splits(Path(splits), source))
     kept = source if keep_other else source.select(np.flatnonzero(source.labels != OTHER))
     return kept.narrow(split, from_label, limit, seed)
+
+
+class Told(Protocol):
+    """Of the settings of a command (settings.DataSettings), those that say which images."""
+
+    @property
+    def data(self) -> str: ...
+    @property
+    def layout(self) -> str | None: ...
+    @property
+    def negative(self) -> str | None: ...
+    @property
+    def positive(self) -> str | None: ...
+    @property
+    def group_key(self) -> str | None: ...
+    @property
+    def splits(self) -> Path | None: ...
+
+
+def open_told(s: Told, *, keep_other: bool = False, unlabelled: tuple[str, str] | None = None) -> Source:
+    """`open_source` of what the settings of a command say: all of them, so that none is asked for and not heeded."""
+    return open_source(
+        s.data,
+        layout=s.layout,
+        negative=s.negative,
+        positive=s.positive,
+        group_key=s.group_key,
+        splits=s.splits,
+        keep_other=keep_other,
+        unlabelled=unlabelled,
+    )
 
 
 def read_raw(spec: str | Path, fit: Fit | None = None, unlabelled: bool = False, layout: str | None = None) -> Raw:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cfdiff.data.match import Shape
-from cfdiff.data.open import open_source
+from cfdiff.data.open import open_told
 from cfdiff.data.source import Source, random_subset
 from cfdiff.data.values import to_model
 from cfdiff.doctor.lines import Line
@@ -163,13 +163,7 @@ def open_context(s: DoctorSettings) -> tuple[Context, list[Line]]:
 
 def open_images(s: DoctorSettings) -> Source:
     """At most `limit` images, as many negatives as positives, negatives first."""
-    options: dict[str, Any] = {
-        "negative": s.negative,
-        "positive": s.positive,
-        "group_key": s.group_key,
-        "layout": s.layout,
-    }
-    source = open_source(s.data, split=s.split, splits=s.splits, **options)
+    source = open_told(s).narrow(s.split)
     if s.split is None and source.splits is not None:
         known = set(source.splits.tolist())
         split = next((name for name in SPLITS if name in known), None)

@@ -23,8 +23,7 @@ from cfdiff.errors import UserError
 from cfdiff.models.bundled import role_files, weights_folder
 from cfdiff.models.checkpoint import PIXELS, Model, load_diffusion, load_model
 from cfdiff.models.denoiser import Denoiser
-from cfdiff.models.encoded import log_prob_in
-from cfdiff.models.ensemble import ensemble
+from cfdiff.models.ensemble import ensemble, log_prob_in
 from cfdiff.models.foreign import check_images, descriptions, load_classifier
 from cfdiff.models.given import ModelFile
 from cfdiff.models.space import Space

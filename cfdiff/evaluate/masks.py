@@ -50,7 +50,9 @@ def read_masks(s: EvaluateSettings, run: Run) -> np.ndarray | None:
         return None
     if s.masks is not None and Path(spec).is_dir():
         return _from_folder(Path(spec), run)
-    source = open_source(spec, negative=run.classes[0], positive=run.classes[1], keep_other=True)
+    source = open_source(
+        spec, layout=s.layout_of(spec), negative=run.classes[0], positive=run.classes[1], keep_other=True
+    )
     if source.mask_reader is None:
         if s.masks is None:
             return None

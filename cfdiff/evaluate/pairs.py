@@ -56,7 +56,9 @@ def find_twins(s: EvaluateSettings, run: Run) -> Twins | None:
         if s.pair:
             raise UserError(f"--pair looks for the twins of {run.path.name} in its data: name that with --data.")
         return None
-    source = open_source(spec, negative=run.classes[0], positive=run.classes[1], keep_other=True)
+    source = open_source(
+        spec, layout=s.layout_of(spec), negative=run.classes[0], positive=run.classes[1], keep_other=True
+    )
     if source.pairs is None and not s.pair:
         return None
     other = twins(source)

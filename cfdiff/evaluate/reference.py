@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source
@@ -30,8 +30,9 @@ def open_reference(s: EvaluateSettings, run: Run) -> Reference | None:
     spec = s.reference or s.data or bundled_data(run)
     if spec is None:
         return None
-    names: dict[str, Any] = {"negative": run.classes[0], "positive": run.classes[1]}
-    whole = open_source(spec, splits=s.splits, **names)
+    whole = open_source(
+        spec, layout=s.layout_of(spec), negative=run.classes[0], positive=run.classes[1], splits=s.splits
+    )
     split = _split(s, run, whole)
     source = whole.narrow(split)
     if source.shape != run.shape:

@@ -23,6 +23,12 @@ class EvaluateSettings(WorkerSettings):
     data: str | None = Field(
         None, json_schema_extra=DATA, description="The run's data, for its masks [default: its bundled name]."
     )
+    layout: str | None = Field(
+        None,
+        json_schema_extra=DATA,
+        description="What the folders of --data stand for: class/group, group/class, split/class, ... [default: by "
+        "their names].",
+    )
     splits: Path | None = Field(
         None, json_schema_extra=DATA, description="CSV id,split of the real images, in place of their own."
     )
@@ -106,6 +112,10 @@ class EvaluateSettings(WorkerSettings):
     device: str = Field("auto", json_schema_extra=RUN, description="auto, cpu, cuda or mps.")
     threads: PositiveInt | None = Field(None, json_schema_extra=RUN, description="CPU threads [default: all].")
     seed: int = Field(0, json_schema_extra=RUN, description="Of resamples and random halves.")
+
+    def layout_of(self, spec: str) -> str | None:
+        """The layout of a source, which is told of --data alone."""
+        return self.layout if spec == self.data else None
 
     @field_validator("judge", mode="before")
     @classmethod

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cfdiff.data.open import open_source
+from cfdiff.data.open import open_told
 from cfdiff.data.source import Source, random_subset
 from cfdiff.data.split_file import write_splits
 from cfdiff.data.splitting import plan_splits
@@ -54,9 +54,7 @@ def fit(s: FitSettings, progress: Progress = silent) -> FitResult:
     if s.threads:
         torch.set_num_threads(s.threads)
     device = pick_device(s.device)
-    source = open_source(
-        s.data, layout=s.layout, negative=s.negative, positive=s.positive, group_key=s.group_key, splits=s.splits
-    )
+    source = open_told(s)
     folder = FitFolder(s.out or Path("runs") / source.name.partition(".")[0])
     space = fitting_space(s.space, source.shape)
     notes = look(source, space)

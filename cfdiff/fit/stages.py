@@ -74,10 +74,8 @@ class Fit:
     @property
     def data(self) -> dict[str, Any]:
         """The settings that say which images, for any command."""
-        s = self.s
-        return {"data": s.data, "negative": s.negative, "positive": s.positive, "group_key": s.group_key} | {
-            "splits": self.folder.splits
-        }
+        told = self.s.model_dump(include={"data", "layout", "negative", "positive", "group_key"})
+        return told | {"splits": self.folder.splits}
 
     @property
     def machine(self) -> dict[str, Any]:
@@ -225,6 +223,7 @@ def moved(fit: Fit, start: str, progress: Progress) -> float | None:
         EvaluateSettings(
             run=run,
             data=fit.s.data,
+            layout=fit.s.layout,
             splits=fit.folder.splits,
             weights=weights,
             faithfulness=False,

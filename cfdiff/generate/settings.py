@@ -37,6 +37,12 @@ class GenerateSettings(Settings):
         None, json_schema_extra=DATA, description="Class name of the negatives, where it is not a known one."
     )
     positive: str | None = Field(None, json_schema_extra=DATA, description="Class name of the positives.")
+    layout: str | None = Field(
+        None,
+        json_schema_extra=DATA,
+        description="What the folders of --data stand for: class/group, group/class, split/class, ... [default: by "
+        "their names].",
+    )
     splits: Path | None = Field(
         None, json_schema_extra=DATA, description="CSV with id,split of every real image, in place of their own splits."
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cfdiff.data.bundled import card_sha256
-from cfdiff.data.open import open_source
+from cfdiff.data.open import open_told
 from cfdiff.data.splitting import SPELLINGS, TRAIN, VAL
 from cfdiff.engine import seed_of
 from cfdiff.errors import UserError
@@ -158,7 +158,7 @@ def _splits(s: MilTrainSettings) -> tuple[str | None, str | None]:
     """The splits to train and to validate on, as named or as images call them; None where all is divided anew."""
     if is_bag_folder(Path(s.data)) or is_sweep(Path(s.data)):
         return s.split, s.val_split
-    source = open_source(s.data, negative=s.negative, positive=s.positive, group_key=s.group_key, splits=s.splits)
+    source = open_told(s)
     known = [] if source.splits is None else [str(k) for k in np.unique(source.splits)]
     split = s.split or next((k for k in SPELLINGS[TRAIN] if k in known), None)
     if split is None and known:
@@ -233,12 +233,11 @@ def _of_training(mixes: BagSet, real: BagSet, validation: BagSet) -> BagSet:
     Raises:
         UserError: none is left.
     """
-    ids = {i for one in real.series if one.ids is not None for i in one.ids.tolist()}
+    group_of = real.group_of_ids
     groups = set(real.groups) - set(validation.groups)
-    group_of = {i: one.group for one in real.series if one.ids is not None for i in one.ids.tolist()}
 
     def ours(one: Series) -> bool:
-        return set(one.ids.tolist()) <= ids if ids and one.ids is not None else one.group in groups
+        return set(one.ids.tolist()) <= group_of.keys() if group_of and one.ids is not None else one.group in groups
 
     kept = mixes.only(ours)
     if not kept.series:
@@ -246,7 +245,7 @@ def _of_training(mixes: BagSet, real: BagSet, validation: BagSet) -> BagSet:
             f"{mixes.name} holds no bag of those that are trained on ({real.name}): make it of the same data and "
             "split, as in cfdiff bag --split train --sweep 0:1:0.1."
         )
-    grouped = [replace(o, group=group_of[str(o.ids[0])]) if ids and o.ids is not None else o for o in kept.series]
+    grouped = [replace(o, group=group_of[str(o.ids[0])]) if group_of and o.ids is not None else o for o in kept.series]
     return replace(kept, series=tuple(grouped))
 
 

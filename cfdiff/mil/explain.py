@@ -74,7 +74,7 @@ def _edited(s: MilExplainSettings, opened: Opened) -> BagSet:
             "with the same --weights, or say --other-models."
         )
     told: dict[str, Any] = opened.model.card.training["settings"]
-    groups, of_id = set(opened.bags.groups), _groups_of_ids(opened.bags)
+    groups, of_id = set(opened.bags.groups), opened.bags.group_of_ids
 
     def group(one: Series) -> str:
         return of_id.get(str(one.ids[0]), one.group) if one.ids is not None else one.group
@@ -88,10 +88,6 @@ def _edited(s: MilExplainSettings, opened: Opened) -> BagSet:
     size = s.bag_size or told.get("bag_size") or (max(one.size for one in opened.bags.series))
     parts = replace(mixes, series=kept).cut(size, s.seed)
     return replace(parts, series=parts.series[: s.limit])
-
-
-def _groups_of_ids(bags: BagSet) -> dict[str, str]:
-    return {i: one.group for one in bags.series if one.ids is not None for i in one.ids.tolist()}
 
 
 def _where(opened: Opened, names: list[str], advance: Progress) -> dict[str, Measured]:

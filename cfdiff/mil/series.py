@@ -107,6 +107,11 @@ class BagSet:
         """Patients, sorted."""
         return sorted({one.group for one in self.series})
 
+    @property
+    def group_of_ids(self) -> dict[str, str]:
+        """The patient of each instance that has an id in its source."""
+        return {i: one.group for one in self.series if one.ids is not None for i in one.ids.tolist()}
+
     @cached_property
     def fingerprint(self) -> str:
         """sha256 (hex) over all that a training may depend on."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cfdiff.data.open import open_source
+from cfdiff.data.open import open_told
 from cfdiff.data.source import Source
 from cfdiff.errors import UserError
 from cfdiff.mil.folders import as_mixes, is_bag_folder, read_folder
@@ -31,9 +31,7 @@ def open_real(s: DataSettings, labels: Path | None, splits: Sequence[str] | None
     if is_sweep(path):
         sweep = read_sweep(path)
         return BagSet(sweep.name, sweep.contents, tuple(o.version([0]) for o in sweep.series), sweep.names)
-    source = open_source(
-        s.data, negative=s.negative, positive=s.positive, group_key=s.group_key, splits=s.splits, keep_other=False
-    )
+    source = open_told(s)
     if splits is not None and source.splits is not None:
         source = source.narrow("+".join(splits))
     return of_source(source)

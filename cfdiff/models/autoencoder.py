@@ -1,8 +1,10 @@
 """Autoencoders: images to latents and back, with diffusers' own networks (Rombach et al. 2022, section 3.1).
 
 One that is trained here is diffusers' `AutoencoderKL` on patches: pixel-unshuffle at the entrance and pixel-shuffle at
-the exit, so that no convolution works at full resolution. A ready one is a folder of diffusers (AutoencoderKL or
-AutoencoderTiny). Both become an `Autoencoder`: E is the mean of the posterior, so that encoding is deterministic, and
+the exit, so that no convolution works at full resolution. Beside it runs a linear `Projection` of patches, which begins
+as their principal components: the network learns what those lack, and minutes of a core are enough for what else takes
+hours. A ready one is a folder of diffusers (AutoencoderKL or AutoencoderTiny). Both become an `Autoencoder`: E is the
+mean of the posterior, so that encoding is deterministic, and
 
     z = (E(x) - shift) scale,      x = D(z / scale + shift)
 
@@ -21,6 +23,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from cfdiff.errors import UserError
@@ -30,6 +33,8 @@ CLASSES = {"AutoencoderKL": "autoencoder_kl", "AutoencoderTiny": "autoencoder_ti
 """diffusers' autoencoders that a folder may hold, and their modules."""
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 MISSING = "An autoencoder is built with diffusers, which is not installed: pip install 'cfdiff[latent]'."
+LOG_VARIANCE = -8.0
+"""Of the posterior at the beginning of a training: noise of 2 % of what a latent varies by."""
 LEAST_SPREAD = 0.01
 """A channel whose latents vary by less than this share of the widest's is not blown up any further."""
 
@@ -47,6 +52,7 @@ class AutoencoderConfig(BaseModel):
     )
     blocks: PositiveInt = Field(1, le=64, description="Residual blocks a resolution; one more in the decoder.")
     latent: PositiveInt = Field(4, le=4096, description="Channels of the latents.")
+    linear: bool = Field(False, description="A linear projection of patches beside the network.")
 
     @property
     def factor(self) -> int:
@@ -54,11 +60,49 @@ class AutoencoderConfig(BaseModel):
         return int(self.patch * 2 ** (len(self.widths) - 1))
 
 
+class Projection(nn.Module):
+    """Patches of `factor` x `factor` pixels as `latent` numbers each, and back, by a matrix each way."""
+
+    def __init__(self, channels: int, latent: int, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+        self.down = nn.Conv2d(channels * factor**2, latent, 1)
+        self.up = nn.Conv2d(latent, channels * factor**2, 1)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, `latent`, H/factor, W/factor)."""
+        found: Tensor = self.down(F.pixel_unshuffle(x, self.factor))
+        return found
+
+    def decode(self, z: Tensor) -> Tensor:
+        """And back."""
+        return F.pixel_shuffle(self.up(z), self.factor)
+
+    @torch.no_grad()
+    def begin(self, x: Tensor) -> None:
+        """Become the whitened principal components of the patches of images (N, C, H, W); what they lack stays zero."""
+        patches = F.pixel_unshuffle(x.double().cpu(), self.factor).movedim(1, -1).flatten(0, -2)
+        k = min(self.down.out_channels, *patches.shape)
+        found = PCA(k, svd_solver="covariance_eigh").fit(patches.numpy())
+        axes = torch.from_numpy(found.components_)
+        spread = torch.from_numpy(found.explained_variance_).clamp_min(0).sqrt()
+        spread = spread.clamp_min(LEAST_SPREAD * float(spread.max())).clamp_min(torch.finfo(torch.float32).tiny)
+        mean = torch.from_numpy(found.mean_)
+        down, up = self.down.state_dict(), self.up.state_dict()
+        for tensor in (*down.values(), *up.values()):
+            tensor.zero_()
+        down["weight"][:k, :, 0, 0] = axes / spread[:, None]
+        down["bias"][:k] = -(axes @ mean / spread)
+        up["weight"][:, :k, 0, 0] = (axes * spread[:, None]).T
+        up["bias"][:] = mean
+
+
 class Autoencoder(nn.Module):
     """E and D of images (B, C, H, W) in [-1, 1], H and W multiples of `factor`; z is (B, `latent`, H/factor, W/factor).
 
     Args:
         net: one of diffusers' `CLASSES`, of patches of `patch` pixels.
+        linear: what is added to the mean of its posterior, and to what it draws.
         shift, scale: of each latent channel, or of all alike.
         config: what built it, where it is one of ours.
     """
@@ -76,9 +120,10 @@ class Autoencoder(nn.Module):
         shift: float | list[float] = 0.0,
         scale: float | list[float] = 1.0,
         config: AutoencoderConfig | None = None,
+        linear: Projection | None = None,
     ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.linear = config, linear
         self.net, self.channels, self.latent, self.factor, self.patch = net, channels, latent, factor, patch
         for name, value in (("shift", shift), ("scale", scale)):
             given = torch.as_tensor(value, dtype=torch.float32).flatten()
@@ -88,17 +133,35 @@ class Autoencoder(nn.Module):
         """z, with zero mean and unit variance over the training images."""
         found = self._net.encode(F.pixel_unshuffle(x, self.patch))
         mean = found.latent_dist.mode() if hasattr(found, "latent_dist") else found.latents
-        return (mean.float() - self.shift) * self.scale
+        return (self._mean(mean, x).float() - self.shift) * self.scale
 
     def decode(self, z: Tensor) -> Tensor:
         """x of z, with its gradient, not clipped."""
-        return F.pixel_shuffle(self._net.decode(z / self.scale + self.shift).sample.float(), self.patch)
+        return self._draw(z / self.scale + self.shift).float()
 
     def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """A pass of training: D(mean + std noise), and mean and log-variance of the posterior, both as the latents."""
         posterior = self._net.encode(F.pixel_unshuffle(x, self.patch)).latent_dist
-        drawn = self._net.decode(posterior.mean + posterior.std * noise).sample
-        return F.pixel_shuffle(drawn, self.patch), posterior.mean, posterior.logvar
+        mean = self._mean(posterior.mean, x)
+        return self._draw(mean + posterior.std * noise), mean, posterior.logvar
+
+    def begin(self, x: Tensor) -> None:
+        """Before the first step of a training: all is linear, the principal components of the images (N, C, H, W)."""
+        if self.linear is None:
+            return
+        self.linear.begin(x)
+        latents, drawn = self._net.quant_conv, self._net.decoder.conv_out
+        for layer in (latents, drawn):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        nn.init.constant_(latents.bias[self.latent :], LOG_VARIANCE)
+
+    def _mean(self, of_net: Tensor, x: Tensor) -> Tensor:
+        return of_net if self.linear is None else of_net + self.linear.encode(x)
+
+    def _draw(self, z: Tensor) -> Tensor:
+        drawn = F.pixel_shuffle(self._net.decode(z).sample, self.patch)
+        return drawn if self.linear is None else drawn + self.linear.decode(z)
 
     @property
     def _net(self) -> Any:
@@ -130,7 +193,10 @@ def build_autoencoder(config: AutoencoderConfig, latents: Mapping[str, list[floa
         mid_block_add_attention=False,
     )
     own: dict[str, Any] = {"shift": 0.0, "scale": 1.0, **(latents or {})}
-    return Autoencoder(net, config.channels, config.latent, config.factor, config.patch, **own, config=config)
+    linear = Projection(config.channels, config.latent, config.factor) if config.linear else None
+    return Autoencoder(
+        net, config.channels, config.latent, config.factor, config.patch, **own, config=config, linear=linear
+    )
 
 
 def check_size(size: tuple[int, int], factor: int) -> None:

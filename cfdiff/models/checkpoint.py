@@ -27,6 +27,7 @@ from cfdiff.errors import UserError
 from cfdiff.files import atomic, parse_json
 from cfdiff.models.classifier import BUILD_ERRORS, refuse_pickle
 from cfdiff.models.denoiser import Denoiser
+from cfdiff.models.encoded import EncodedClassifier
 from cfdiff.models.space import Space
 from cfdiff.models.tiled import most_positive
 from cfdiff.registry import DENOISERS, NETWORKS, SPACES
@@ -198,11 +199,10 @@ def load_model(path: str | Path, kind: str | None = None, device: str | torch.de
     try:
         with safe_open(path, "pt") as file:
             _check_size(card, {k: tuple(file.get_slice(k).get_shape()) for k in file.keys()})  # noqa: SIM118
-        net = _network(card)
-        config: Any = net.config
-        if card.kind == "diffusion" and bool(config.classes) != (card.condition == "class"):
-            raise TypeError("the card and the network disagree on whether there are classes")
-        with safe_open(path, "pt") as file:
+            net = _network(card)
+            config: Any = net.config
+            if card.kind == "diffusion" and bool(config.classes) != (card.condition == "class"):
+                raise TypeError("the card and the network disagree on whether there are classes")
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
         if not all(bool(t.isfinite().all()) for t in tensors.values() if t.is_floating_point()):
             raise UserError("It holds weights that are NaN or infinite, so its training went wrong: train it again.")
@@ -216,8 +216,6 @@ def load_model(path: str | Path, kind: str | None = None, device: str | torch.de
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     net = net.float().eval().requires_grad_(False).to(device)
     if card.kind == "clean-classifier" and card.space is not None:
-        from cfdiff.models.encoded import EncodedClassifier
-
         net = EncodedClassifier(net, space_of(card.space, path.name, path), card.space)
     return Model(net, card, sha256, path.stem, path)
 
@@ -236,9 +234,7 @@ def _check_size(card: Card, shapes: dict[str, tuple[int, ...]]) -> None:
     try:
         with torch.device("meta"):
             expected = {k: tuple(v.shape) for k, v in _network(card).state_dict().items()}
-    except (UserError, ValidationError):
-        raise
-    except Exception:  # a network that cannot be built without its numbers is built with them
+    except Exception:  # a network that cannot be built without its numbers is built with them, or says why not
         return
     if expected != shapes:
         raise TypeError("the tensors are not those of the network")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfdiff.models.checkpoint import Model
+from cfdiff.models.encoded import EncodedClassifier
+from cfdiff.models.space import Space
 from cfdiff.roles import JOINED
 
 
@@ -55,3 +58,19 @@ def ensemble(models: Sequence[Model]) -> Model | None:
         JOINED.join(model.sha256 for model in models),
         " + ".join(model.name for model in models),
     )
+
+
+def log_prob_in(net: nn.Module, z0: Tensor, space: Space, told: dict[str, Any]) -> Tensor:
+    """log p(negative) and log p(positive), (B, 2), of clean z0 (B, c, h, w) in a space of which a card says `told`.
+
+    A classifier of that very space is asked of z0, others of decode(z0), once for all of several that are averaged.
+    """
+    members = list(net.members) if isinstance(net, Average) else [net]
+    at_home = [isinstance(member, EncodedClassifier) and member.told == told for member in members]
+    x0 = None if all(at_home) else space.decode(z0)
+    logits = [
+        member.classifier(z0) if home else member(x0)  # type: ignore[operator]
+        for member, home in zip(members, at_home, strict=True)
+    ]
+    said = [F.log_softmax(one.float(), dim=1) for one in logits]
+    return (said[0] if len(said) == 1 else F.log_softmax(joined(said), dim=1))[:, :2]

@@ -76,6 +76,7 @@ _STAGES = "before and after (axis 1), per class (axis 2; 1 is positive)"
 _CODES = "class index"
 PROBABILITY = Within(0, 1 + 1e-3)  # half precision and sums of it
 CLASS = SHARE = Within(0, 1)
+COUNT = Within(0, np.inf)
 
 SCHEMA: dict[str, Field] = {
     "id": Field(("N",), "string", "", "relative path or key of the image in its source", True),
@@ -100,9 +101,11 @@ SCHEMA: dict[str, Field] = {
     "guidance/ratio": Field(("N",), "float32", "1", "clamp of the guidance by the network's norm, as used"),
     "guidance/depth": Field(("N",), "float32", "fraction of T", "how far up the image was encoded"),
     "guidance/alpha_bar": Field(("N",), "float32", "1", "alpha_bar at that depth: comparable across schedules"),
-    "guidance/retries": Field(("N",), "int16", "1", "rungs of the retry ladder that were climbed"),
-    "guidance/network_calls": Field(("N",), "int32", "1", "calls of the diffusion network for this image"),
-    "guidance/guide_calls": Field(("N",), "int32", "1", "steps in which the guides steered this image"),
+    "guidance/retries": Field(("N",), "int16", "1", "rungs of the retry ladder that were climbed", values=COUNT),
+    "guidance/network_calls": Field(
+        ("N",), "int32", "1", "calls of the diffusion network for this image", values=COUNT
+    ),
+    "guidance/guide_calls": Field(("N",), "int32", "1", "steps in which the guides steered this image", values=COUNT),
 }
 
 

@@ -28,7 +28,7 @@ from cfdiff.train.result import TrainResult
 from cfdiff.train.settings import AutoencoderSettings
 
 MEASURED = 512
-"""Training images by which the latents are scaled."""
+"""Training images by which the latents are scaled, and of whose patches they are the principal components at first."""
 
 
 def train_autoencoder(s: AutoencoderSettings, progress: Progress | None = None) -> TrainResult:
@@ -42,11 +42,16 @@ def train_autoencoder(s: AutoencoderSettings, progress: Progress | None = None) 
         widths=s.widths,
         blocks=s.blocks,
         latent=s.latent,
+        linear=True,
     )
     witnesses = {"features": s.features, "judge": s.judge}
     models = {name: None if path is None else _classifier(path, name, data) for name, path in witnesses.items()}
+    measured = random_subset(data.train, MEASURED, 0)
+    typical = to_model(measured.read(range(len(measured))))
     torch.manual_seed(s.seed)
-    trainer = Trainer(s, data, build_autoencoder(config), "autoencoder", progress)
+    net = build_autoencoder(config)
+    net.begin(typical)
+    trainer = Trainer(s, data, net, "autoencoder", progress)
     seen = None if models["features"] is None else feature_maps(models["features"], trainer.device)
     batches = trainer.batches()
 
@@ -60,9 +65,8 @@ def train_autoencoder(s: AutoencoderSettings, progress: Progress | None = None) 
             found = found + s.perceptual * feature_distance(seen, drawn, x).mean()
         return found + s.kl * kl_from_standard(mean, log_variance)
 
-    measured = random_subset(data.train, MEASURED, 0)
     validation = ReconstructionValidation(
-        to_model(measured.read(range(len(measured)))).to(trainer.device),
+        typical.to(trainer.device),
         to_model(data.validation.read(range(len(data.validation)))).to(trainer.device),
         data.validation.dtype,
         pixel_loss(s.loss),

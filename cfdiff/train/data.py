@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cfdiff.data.bundled import card_sha256
-from cfdiff.data.open import open_source
+from cfdiff.data.open import open_told
 from cfdiff.data.source import Source, random_subset
 from cfdiff.data.splitting import SPELLINGS, TRAIN, VAL
 from cfdiff.data.values import unit
@@ -62,9 +62,7 @@ def open_training_data(s: TrainSettings) -> TrainingData:
 
 
 def _choose_splits(s: TrainSettings) -> TrainingData:
-    whole = open_source(
-        s.data, layout=s.layout, negative=s.negative, positive=s.positive, group_key=s.group_key, splits=s.splits
-    )
+    whole = open_told(s)
     known = [] if whole.splits is None else [str(k) for k in np.unique(whole.splits)]
     split = s.split or next((k for k in SPELLINGS[TRAIN] if k in known), None)
     if split is None and known:

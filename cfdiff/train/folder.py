@@ -114,10 +114,10 @@ class RunFolder:
         return state
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the state to continue from."""
-        whole = {**state, "settings": json.dumps(self._identity(), sort_keys=True), "fingerprint": self.fingerprint}
+        """Replace the state to continue from, to the end of it: torch would hide what stops it."""
+        told = {**state, "settings": json.dumps(self._identity(), sort_keys=True), "fingerprint": self.fingerprint}
         with atomic(self._state) as scratch, guarded(scratch) as file:
-            torch.save(whole, file)
+            torch.save(told, file)
 
     def resume(self, step: int) -> None:
         """Forget what the log says of later steps: they are done again."""

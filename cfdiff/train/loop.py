@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from cfdiff import stopping
 from cfdiff.engine.noise import seed_of
-from cfdiff.errors import UserError
+from cfdiff.errors import UserError, first_line
 from cfdiff.models.checkpoint import Card, save_model
 from cfdiff.progress import Progress as Watch
 from cfdiff.progress import silent
@@ -343,6 +343,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             if state is None:
                 self.folder.begin()
+                self._save_state()  # a full disk shows here, and no model is ever without a state to go on from
             else:
                 self.folder.resume(self.step)
 
@@ -385,8 +386,16 @@ def make_accelerator(s: TrainSettings) -> Accelerator:
         AcceleratorState._reset_state(reset_partial_state=True)  # an earlier training in this process
     # Without a GPU torchrun's processes work together only where accelerate is told that they are to use the CPU.
     cpu = "cpu" in (kind, there)
-    accelerator = Accelerator(mixed_precision=s.precision, gradient_accumulation_steps=s.accumulate, cpu=cpu)
     started = int(os.environ.get("WORLD_SIZE") or 1)
+    try:
+        accelerator = Accelerator(mixed_precision=s.precision, gradient_accumulation_steps=s.accumulate, cpu=cpu)
+    except (ValueError, RuntimeError) as error:
+        if started == 1:
+            raise
+        raise UserError(
+            f"The {started} processes that were started do not find one another ({first_line(error)}): start them with "
+            "torchrun or accelerate launch."
+        ) from error
     if accelerator.num_processes != started:
         raise UserError(
             f"{started} processes were started, and each would train by itself: start one (cfdiff without torchrun or "

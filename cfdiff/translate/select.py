@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cfdiff.data.open import open_source
+from cfdiff.data.open import open_told
 from cfdiff.data.source import Source, class_index
 from cfdiff.edit.recall import real_images
 from cfdiff.errors import UserError
@@ -21,9 +21,7 @@ class Selected(NamedTuple):
 
 def select_images(s: TranslateSettings) -> Selected:
     """The images to translate, where they go, and what is there already, in the same split."""
-    whole = open_source(
-        s.data, layout=s.layout, negative=s.negative, positive=s.positive, group_key=s.group_key, splits=s.splits
-    )
+    whole = open_told(s)
     target = None if s.to is None else class_index(s.to, whole, "--to")
     if target is not None and "from_" not in s.model_fields_set:
         start = 1 - target  # --to alone says both

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from cfdiff.data.open import open_source
+from cfdiff.data.open import open_told
 from cfdiff.data.source import Source, class_index, random_subset
 from cfdiff.data.values import mean_change, to_model
 from cfdiff.edit.editor import Editor
@@ -57,9 +57,7 @@ def open_halves(s: TuneSettings, rungs: Sequence[int]) -> Halves:
     Raises:
         UserError: there is no such split, no such class, or fewer than two images of a class.
     """
-    whole = open_source(
-        s.data, layout=s.layout, negative=s.negative, positive=s.positive, group_key=s.group_key, splits=s.splits
-    )
+    whole = open_told(s)
     known = [] if whole.splits is None else [str(name) for name in np.unique(whole.splits)]
     if s.split != "all":
         if missing := [name for name in s.split.split("+") if name not in known]:

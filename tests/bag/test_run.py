@@ -242,8 +242,9 @@ def test_a_run_that_is_killed_continues_and_ends_in_the_same_bytes(toy: Any, swe
 
 def test_a_finished_file_is_not_replaced_without_force(toy: Any, swept: Any) -> None:
     before = swept[0].read_bytes()
+    assert bag(settings(toy, swept[0], sweep="0:1:0.25")).bags == swept[1].bags, "the same again finds it there"
     with pytest.raises(UserError, match="--force"):
-        bag(settings(toy, swept[0], sweep="0:1:0.25"))
+        bag(settings(toy, swept[0], sweep="0:1:0.5"))
     assert swept[0].read_bytes() == before
 
 

@@ -274,13 +274,13 @@ def broken(net: nn.Module) -> None:
     next(net.parameters()).fill_(float("nan"))
 
 
-def test_weights_that_are_not_finite_fail_identity_and_eps_error(toy: Any, settings: Settings, tmp_path: Path) -> None:
+def test_weights_that_are_not_finite_are_named_and_nothing_runs_with_them(
+    toy: Any, settings: Settings, tmp_path: Path
+) -> None:
     path = saved_again(toy.weights / "diffusion.safetensors", tmp_path / "nan.safetensors", broken)
     report = doctor(settings(diffusion=path))
-    assert {"identity", "eps error"} <= failed(report)
-    assert line(report, "identity").values == {"changed": 12.0}
-    assert line(report, "inversion").status == "warn"
-    assert line(report, "eps error").as_json()["values"]["20"] is None  # JSON has no nan
+    assert {"model (diffusion)", "start"} == failed(report)
+    assert "NaN or infinite" in line(report, "model (diffusion)").figure
 
 
 def test_too_few_steps_show_in_the_inversion_error_and_more_steps_lower_it(settings: Settings) -> None:

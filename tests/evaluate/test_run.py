@@ -383,7 +383,7 @@ def mistakes(toy: Any, tmp_path: Path) -> list[tuple[dict[str, Any], str]]:
         ({"features": "resnet9000"}, "knows no model"),
         ({"feature_weights": tmp_path / "w.safetensors"}, "name it with --features"),
         ({"run": tmp_path / "gone.h5"}, "does not exist"),
-        ({"run": toy.data}, "no HDF5 file"),
+        ({"run": toy.data}, "is not a readable HDF5 file"),
         ({"out": tmp_path / "e.txt"}, "should end in .json"),
         ({"save": tmp_path / "run.h5"}, "is the run itself"),
         (

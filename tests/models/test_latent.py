@@ -22,8 +22,7 @@ from cfdiff.errors import UserError
 from cfdiff.models.autoencoder import AutoencoderConfig, build_autoencoder
 from cfdiff.models.checkpoint import load_model, save_model
 from cfdiff.models.classifier import Classifier, ClassifierConfig
-from cfdiff.models.encoded import log_prob_in
-from cfdiff.models.ensemble import ensemble
+from cfdiff.models.ensemble import ensemble, log_prob_in
 from cfdiff.models.latent import LatentSpace
 from cfdiff.registry import SOLVERS
 from cfdiff.store import open_result

@@ -89,7 +89,31 @@ def test_saved_and_loaded_it_encodes_and_draws_the_same(trained: tuple[Path, Any
     again = load_autoencoder(trained[0] / "model.safetensors")
     assert torch.equal(net.encode(x), again.encode(x)) and torch.equal(net.encode(x), net.encode(x)), "the mean"
     z = net.encode(x)
-    torch.testing.assert_close(net.decode(z), torch.pixel_shuffle(net.net.decode(z / net.scale + net.shift).sample, 2))
+    raw = z / net.scale + net.shift
+    drawn = torch.pixel_shuffle(net.net.decode(raw).sample, 2) + torch.pixel_shuffle(net.linear.up(raw), 2)
+    torch.testing.assert_close(net.decode(z), drawn)
+
+
+@pytest.mark.parametrize("latent", [3, 6])
+def test_before_the_first_step_it_is_the_principal_components_of_the_patches(latent: int) -> None:
+    from sklearn.decomposition import PCA
+
+    x = torch.randn(40, 1, 8, 8, generator=torch.Generator().manual_seed(0)).cumsum(-1).cumsum(-2) / 20
+    torch.manual_seed(0)
+    net = build_autoencoder(
+        AutoencoderConfig(channels=1, size=(8, 8), patch=2, widths=(8,), latent=latent, linear=True)
+    )
+    net.begin(x)
+    patches = torch.pixel_unshuffle(x, 2).movedim(1, -1).reshape(-1, 4).numpy()
+    theirs = PCA(min(latent, 4)).fit(patches)
+    back = torch.from_numpy(theirs.inverse_transform(theirs.transform(patches))).reshape(40, 4, 4, 4).movedim(-1, 1)
+    torch.testing.assert_close(net.decode(net.encode(x)), torch.pixel_shuffle(back, 2), atol=1e-5, rtol=0)
+    z = net.encode(x)
+    assert (z.std((0, 2, 3))[: min(latent, 4)] - 1).abs().max() < 1e-3 and not z[:, 4:].any(), "white; none to spare"
+    drawn, mean, log_variance = net(x, torch.zeros_like(z))
+    assert torch.equal(mean, z) and torch.equal(log_variance, torch.full_like(z, -8))
+    drawn.square().sum().backward()
+    assert net.net.decoder.conv_out.weight.grad.any() and net.net.quant_conv.weight.grad.any(), "the network can learn"
 
 
 def test_kl_is_that_of_torch_and_psnr_and_scale_are_by_hand() -> None:

@@ -6,6 +6,7 @@ import csv
 import json
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -102,12 +103,12 @@ def test_a_kill_while_the_state_is_written_keeps_the_one_before(
     out = tmp_path / "out"
     save, calls = torch.save, []
 
-    def torn(value: Any, path: Path) -> None:
-        calls.append(path)
-        if len(calls) == 2:
-            path.write_bytes(b"half a file")
+    def torn(value: Any, file: Any) -> None:
+        calls.append(file)
+        if len(calls) == 3:  # at the beginning, after two steps, after four
+            file.write(b"half a file")
             raise Stop
-        save(value, path)
+        save(value, file)
 
     monkeypatch.setattr(torch, "save", torn)
     with pytest.raises(Stop):
@@ -395,7 +396,18 @@ def test_telling_the_class_leaves_levels_noise_and_images_as_they_were(
 
 
 def test_processes_that_would_each_train_by_itself_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As torchrun starts them, and without what it tells them of one another."""
+    """As torchrun starts them: where accelerate takes no notice, or they do not find one another."""
     monkeypatch.setenv("WORLD_SIZE", "2")
+    s = DiffusionSettings(data="x", out=tmp_path, device="cpu")
+    monkeypatch.setattr(module, "Accelerator", lambda **how: SimpleNamespace(num_processes=1))
     with pytest.raises(UserError, match="2 processes were started, and each would train by itself"):
-        module.make_accelerator(DiffusionSettings(data="x", out=tmp_path, device="cpu"))
+        module.make_accelerator(s)
+
+    def lost(**how: Any) -> None:
+        raise ValueError("environment variable MASTER_ADDR expected, but not set")
+
+    monkeypatch.setattr(module, "Accelerator", lost)
+    with pytest.raises(
+        UserError, match="2 processes .* do not find one another .*MASTER_ADDR.*: start them with torchrun"
+    ):
+        module.make_accelerator(s)

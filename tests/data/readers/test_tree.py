@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cfdiff.data import open_source
+from cfdiff.data.open import open_told
 from cfdiff.errors import UserError
+from cfdiff.evaluate.settings import EvaluateSettings
+from cfdiff.fit.folder import FitFolder
+from cfdiff.fit.settings import FitSettings
+from cfdiff.fit.stages import Fit
+from cfdiff.mil.settings import MilEvaluateSettings
+from cfdiff.mil.sources import open_real
+from cfdiff.train.settings import DiffusionSettings
+from cfdiff.translate.settings import TranslateSettings
 
 
 def lay(root: Path, *places: str) -> Path:
@@ -53,6 +63,36 @@ def test_every_layout_is_understood_and_said(
     assert splits == ([("train", "test")[i // 4] for i in number] if split else None)
     said = [note for note in source.notes if note.startswith("Read as ")]
     assert said == [] if layout is None else said[0].startswith(f"Read as {layout}/image: ")
+
+
+AMBIGUOUS = ("A/x/1.png", "A/y/2.png", "B/x/3.png", "B/y/4.png")
+
+
+@pytest.mark.parametrize("settings", [TranslateSettings, DiffusionSettings, FitSettings, MilEvaluateSettings])
+def test_whoever_opens_what_settings_say_heeds_the_layout(tmp_path: Path, settings: Any) -> None:
+    told = {"data": str(lay(tmp_path / "d", *AMBIGUOUS)), "negative": "x", "positive": "y"}
+    source = open_told(settings(**told, layout="group/class"))
+    assert source.classes == ("x", "y") and source.groups is not None and source.groups.tolist() == ["A", "A", "B", "B"]
+    with pytest.raises(UserError, match="--layout"):
+        open_told(settings(**told))
+
+
+def test_bags_of_images_heed_the_layout(tmp_path: Path) -> None:
+    told = {"data": str(lay(tmp_path / "d", *AMBIGUOUS)), "negative": "x", "positive": "y"}
+    bags = open_real(MilEvaluateSettings(**told, layout="group/class"), None, None)
+    assert bags.groups == ["A", "B"]
+
+
+def test_a_fit_tells_its_commands_the_layout(tmp_path: Path) -> None:
+    s = FitSettings(data="d", layout="group/class", negative="x")
+    fit = Fit(s, FitFolder(tmp_path), None, None, 1.0)  # type: ignore[arg-type]
+    assert fit.data["layout"] == "group/class" and fit.data["negative"] == "x"
+    assert fit.data["splits"] == tmp_path / "splits.csv"
+
+
+def test_the_layout_of_evaluate_is_that_of_its_data(tmp_path: Path) -> None:
+    s = EvaluateSettings(run=Path("run.h5"), data="d", reference="other", layout="group/class")
+    assert s.layout_of("d") == "group/class" and s.layout_of("other") is None
 
 
 def test_levels_that_could_be_either_are_asked_for(tmp_path: Path) -> None:
