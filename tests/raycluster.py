@@ -25,8 +25,13 @@ os.environ.update(PATIENT)  # before Ray is imported, which reads it then
 
 @contextmanager
 def patient() -> Iterator[None]:
-    """Within it Ray may take its time to start. What workers import may lie beside this file."""
+    """Within it, also once more within it, Ray may take its time to start. What workers import may lie beside this
+    file."""
     import ray._private.node
+
+    if Node.real is not None:
+        yield
+        return
 
     before = os.environ.get("PYTHONPATH", "")
     os.environ["PYTHONPATH"] = os.pathsep.join(part for part in (str(HERE.parent), str(HERE), before) if part)
@@ -34,7 +39,7 @@ def patient() -> Iterator[None]:
     try:
         yield
     finally:
-        ray._private.node.Node.start_raylet = Node.real
+        ray._private.node.Node.start_raylet, Node.real = Node.real, None
         os.environ["PYTHONPATH"] = before
 
 
