@@ -1,10 +1,13 @@
 """A run of toy parts that workers of Ray write: the tests start it, kill its workers and itself, and start it again.
 
 python raywork.py OUT ADDRESS PARTS WORKERS SECONDS_A_PART
+
+ADDRESS "here" has Ray started by the run itself, on this machine.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
@@ -85,4 +88,13 @@ def run(out: Path, s: Shared, parts: int, seconds: float = 0.0) -> set[int]:
 
 if __name__ == "__main__":
     where, address, count, several, pause = sys.argv[1:]
-    run(Path(where), Shared(int(several), address), int(count), float(pause))
+    if address == "here":
+        import raycluster
+
+        with raycluster.patient():
+            own = run(Path(where), Shared(int(several)), int(count), float(pause))
+        import ray
+
+        print(json.dumps({"workers": sorted(own), "driver": os.getpid(), "left": ray.is_initialized()}))
+    else:
+        run(Path(where), Shared(int(several), address), int(count), float(pause))
