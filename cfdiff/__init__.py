@@ -49,9 +49,11 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     from cfdiff.store.bags import open_bags as open_bags
     from cfdiff.store.result import open_result as open_result
     from cfdiff.store.samples import open_samples as open_samples
+    from cfdiff.train.adapt import adapt as _adapt
     from cfdiff.train.autoencoder import train_autoencoder as _train_autoencoder
     from cfdiff.train.classifier import train_classifier as _train_classifier
     from cfdiff.train.diffusion import train_diffusion as _train_diffusion
+    from cfdiff.train.settings import AdaptSettings as AdaptSettings
     from cfdiff.train.settings import AutoencoderSettings as AutoencoderSettings
     from cfdiff.train.settings import ClassifierSettings as ClassifierSettings
     from cfdiff.train.settings import DiffusionSettings as DiffusionSettings
@@ -71,7 +73,7 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     evaluate, report, show = _as_task(_evaluate), _as_task(_report), _as_task(_show)
     import_adm, import_adm_classifier = _as_task(_import_adm), _as_task(_import_adm_classifier)
     inspect_model = _as_task(_inspect_model)
-    train_autoencoder = _as_task(_train_autoencoder)
+    train_autoencoder, adapt = _as_task(_train_autoencoder), _as_task(_adapt)
     train_diffusion, train_classifier = _as_task(_train_diffusion), _as_task(_train_classifier)
     mil_train, mil_evaluate, mil_explain = _as_task(_mil_train), _as_task(_mil_evaluate), _as_task(_mil_explain)
 
@@ -80,7 +82,7 @@ _PACKAGES = ("fit", "translate", "generate", "bag", "doctor", "tune", "evaluate"
 _OBJECTS = (
     "show",
     *("import_adm", "import_adm_classifier", "inspect_model"),
-    *("train_autoencoder", "train_diffusion", "train_classifier"),
+    *("train_autoencoder", "train_diffusion", "train_classifier", "adapt"),
     *("mil_train", "mil_evaluate", "mil_explain"),
 )
 _FROM = {
@@ -103,6 +105,7 @@ _FROM = {
     "ImportAdmSettings": "cfdiff.modelfiles.settings",
     "ImportAdmClassifierSettings": "cfdiff.modelfiles.settings",
     "InspectModelSettings": "cfdiff.modelfiles.settings",
+    "AdaptSettings": "cfdiff.train.settings",
     "AutoencoderSettings": "cfdiff.train.settings",
     "DiffusionSettings": "cfdiff.train.settings",
     "ClassifierSettings": "cfdiff.train.settings",

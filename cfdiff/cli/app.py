@@ -45,6 +45,7 @@ COMMANDS = {
     "train-autoencoder": Entry("cfdiff.cli.train", "train_autoencoder", TASKS["train_autoencoder"].summary, "Train"),
     "train-diffusion": Entry("cfdiff.cli.train", "train_diffusion", TASKS["train_diffusion"].summary, "Train"),
     "train-classifier": Entry("cfdiff.cli.train", "train_classifier", TASKS["train_classifier"].summary, "Train"),
+    "adapt": Entry("cfdiff.cli.train", "adapt", TASKS["adapt"].summary, "Train"),
 }
 
 

@@ -1,9 +1,9 @@
-"""cfdiff train-autoencoder, train-diffusion and train-classifier."""
+"""cfdiff train-autoencoder, train-diffusion, train-classifier and adapt."""
 
 from __future__ import annotations
 
 from cfdiff.cli.options import command
-from cfdiff.train.settings import AutoencoderSettings, ClassifierSettings, DiffusionSettings
+from cfdiff.train.settings import AdaptSettings, AutoencoderSettings, ClassifierSettings, DiffusionSettings
 
 
 @command(
@@ -35,5 +35,16 @@ def train_diffusion(settings: DiffusionSettings) -> None:
 )
 def train_classifier(settings: ClassifierSettings) -> None:
     from cfdiff.train.classifier import train_classifier as run
+
+    run(settings)
+
+
+@command(
+    AdaptSettings,
+    "Adapt a diffusion model to a new laboratory by a few images; the same command again continues where it stopped.",
+    names={"half": "--half/--full", "low_rank": "--low-rank/--all-weights"},
+)
+def adapt(settings: AdaptSettings) -> None:
+    from cfdiff.train.adapt import adapt as run
 
     run(settings)

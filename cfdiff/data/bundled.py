@@ -12,7 +12,7 @@ from typing import Any
 
 from cfdiff.errors import UserError
 
-BUNDLED = ("malaria-cells", "pneumoniamnist", "deeppcb")
+BUNDLED = ("malaria-cells", "malaria-cells-rgb", "pneumoniamnist", "deeppcb")
 
 
 def datasets_root() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -15,9 +16,15 @@ class Average:
     All tensors are averaged in a few calls (torch's foreach form), not one by one.
     """
 
-    def __init__(self, net: nn.Module, decay: float, device: torch.device) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        decay: float,
+        device: torch.device,
+        saved: Callable[[nn.Module], nn.Module] = lambda net: net,
+    ) -> None:
         self.net = copy.deepcopy(net).eval().requires_grad_(False).to(device)
-        self.decay = decay
+        self.decay, self.saved = decay, saved
 
     @torch.no_grad()
     def update(self, current: nn.Module, step: int) -> None:
@@ -33,8 +40,8 @@ class Average:
     def as_saved(self, half: bool) -> nn.Module:
         """The network as its file will give it back: with `half`, each weight rounded to float16."""
         if not half:
-            return self.net
-        net = copy.deepcopy(self.net)
+            return self.saved(self.net)
+        net = copy.deepcopy(self.saved(self.net))
         for value in net.state_dict().values():
             if value.is_floating_point():
                 value.copy_(value.half())

@@ -93,9 +93,17 @@ STATE_SECONDS = 300
 class Trainer:
     """Runs one training in its folder; `run()` starts it or continues it."""
 
-    def __init__(self, s: TrainSettings, data: Learned, net: nn.Module, role: str, watch: Watch | None = None) -> None:
+    def __init__(
+        self,
+        s: TrainSettings,
+        data: Learned,
+        net: nn.Module,
+        role: str,
+        watch: Watch | None = None,
+        saved: Callable[[nn.Module], nn.Module] = lambda net: net,
+    ) -> None:
         """`role` names the folder where the settings name none: runs/ROLE-DATA. `watch` is told how far it is, and the
-        terminal then is not.
+        terminal then is not. `saved` gives the network as it is validated and saved, of the one that is trained.
 
         Raises:
             UserError: the device or precision is not there, the batch cannot be cut, the folder cannot be written.
@@ -114,7 +122,7 @@ class Trainer:
         self.watch = watch or silent
         self.console = Console(quiet=watch is not None or not self.accelerator.is_main_process, stderr=True)
         self.budget = Budget(s.max_minutes)
-        self.average = Average(net, s.ema, self.accelerator.device)
+        self.average = Average(net, s.ema, self.accelerator.device, saved)
         optimizer = torch.optim.AdamW(net.parameters(), s.lr, betas=BETAS, weight_decay=s.weight_decay)
         self.net, self.optimizer = self.accelerator.prepare(net, optimizer)
         self.step, self.elapsed, self.share, self.running = 0, 0.0, 0.0, math.nan
@@ -156,7 +164,7 @@ class Trainer:
         whole = evaluate.passes(1.0)
         if self.budget.limited and self.share < 1 and self.accelerator.is_main_process:
             with self.budget.validating(evaluate.passes(PROBE)):
-                evaluate(self.average.net, self.step, PROBE)
+                evaluate(self.average.as_saved(False), self.step, PROBE)
         over = self._tick(whole)
         line, saved = time.monotonic(), time.monotonic()
         with self._progress() as progress:
@@ -191,7 +199,7 @@ class Trainer:
         """Save all that is needed to go on from here, and a model."""
         self._read_loss()
         if not self.has_model:
-            self._save_model(card, self._known(), self.average.net)
+            self._save_model(card, self._known(), self.average.as_saved(False))
         self._save_state()
 
     def _one_step(self, loss: Loss) -> Tensor:
@@ -267,7 +275,7 @@ class Trainer:
             clock, known = time.monotonic(), self._known()
             if not self.has_model:  # whoever is stopped during the first validation has a model
                 with self.budget.saved():
-                    self._save_model(card, known, self.average.net)
+                    self._save_model(card, known, self.average.as_saved(False))
             net = self.average.as_saved(self.s.half)
             with self.budget.validating(evaluate.passes(share)):
                 figures = known | evaluate(net, self.step, share)

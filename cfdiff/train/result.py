@@ -19,6 +19,8 @@ class TrainResult:
         val_loss: L_simple of a diffusion model, cross-entropy of a classifier; val_loss_by_level: from level, "200+".
         val_loss_told_class: val_loss of a conditional diffusion model that is told the class of each image that has
             one; val_loss is that of the same images when it is told nothing.
+        val_loss_old: of an adapted diffusion model, on the data that it was trained on before; val_loss_before and
+            val_loss_old_before: what they were then.
         val_accuracy: balanced, on clean images; val_accuracy_by_level: of a guide, by noise level.
         bits_per_dim: variational bound of a diffusion model of pixels.
         psnr, ssim: of an autoencoder's images, in dB, and beside the originals; verdicts_kept: the share of them that
@@ -35,6 +37,9 @@ class TrainResult:
     val_loss: float | None = None
     val_loss_by_level: dict[str, float] | None = None
     val_loss_told_class: float | None = None
+    val_loss_old: float | None = None
+    val_loss_before: float | None = None
+    val_loss_old_before: float | None = None
     val_accuracy: float | None = None
     val_accuracy_by_level: dict[str, float] | None = None
     bits_per_dim: float | None = None

@@ -124,6 +124,63 @@ class DiffusionSettings(TrainSettings):
     )
 
 
+class AdaptSettings(TrainSettings):
+    """cfdiff adapt."""
+
+    diffusion: Path = Field(description="Model file that is adapted.", json_schema_extra=MODEL)
+    images: PositiveInt = Field(
+        30, description="New images that it learns from; the others validate it.", json_schema_extra=DATA
+    )
+    rank: NonNegativeInt = Field(
+        8, description="Rank of what is added to each weight; 0 changes nothing.", json_schema_extra=MODEL
+    )
+    low_rank: bool = Field(
+        True,
+        description="Train additions of low rank to the weights, or all weights themselves.",
+        json_schema_extra=MODEL,
+    )
+    prior: NonNegativeFloat = Field(
+        1.0,
+        description="Weight of what is not to be forgotten: the loss on images of the model's own.",
+        json_schema_extra=OPTIMISATION,
+    )
+    prior_images: PositiveInt = Field(
+        64, description="How many those are, drawn before the training.", json_schema_extra=OPTIMISATION
+    )
+    old: str | None = Field(
+        None,
+        description="Data that the model was trained on: prior images are taken of it, and validations say how well "
+        "it is still known [default: none].",
+        json_schema_extra=DATA,
+    )
+    steps: PositiveInt = Field(400, description="Optimiser steps.", json_schema_extra=OPTIMISATION)
+    batch_size: PositiveInt = Field(
+        8, description="New images a step, over all processes, and as many prior ones.", json_schema_extra=OPTIMISATION
+    )
+    warmup: NonNegativeInt = Field(
+        20, description="Steps of linear warm-up; a cosine to zero follows.", json_schema_extra=OPTIMISATION
+    )
+    weight_decay: NonNegativeFloat = Field(0.0, description="Weight decay (AdamW).", json_schema_extra=OPTIMISATION)
+    ema: float = Field(
+        0.98,
+        ge=0,
+        lt=1,
+        description="Decay of the averaged weights, which are what is saved.",
+        json_schema_extra=OPTIMISATION,
+    )
+    eval_every: PositiveInt = Field(
+        200, description="Steps between validations, samples and saved models.", json_schema_extra=OUTPUT
+    )
+    val_limit: PositiveInt = Field(192, description="Images of a validation.", json_schema_extra=OUTPUT)
+    drop: float = Field(
+        0.15,
+        gt=0,
+        lt=1,
+        description="Share of images whose class is not told to a model that may be told it.",
+        json_schema_extra=OPTIMISATION,
+    )
+
+
 class ClassifierSettings(TrainSettings):
     """cfdiff train-classifier."""
 

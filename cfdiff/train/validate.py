@@ -154,16 +154,22 @@ def sample_grid(
 
     Of a conditional model the left half is negative, and the right half positive from the same noise.
     """
-    schedule, place = denoise.schedule, torch.arange(n, device=like.device)
+    place = torch.arange(n, device=like.device)
     right = (place % COLUMNS >= COLUMNS // 2).long() if denoise.conditional else None
-    ask = partial(denoise, condition=right)
     ids = place if right is None else place - COLUMNS // 2 * right
     x_T = NoiseSource(0, map(str, ids.tolist())).like(like.new_empty(n, *shape))
+    z0 = drawn(denoise, x_T, right, clip=space.discrete)
+    draw_grid(to_saved(space.decode(z0), np.dtype(np.uint8)), out)
+
+
+@torch.no_grad()
+def drawn(denoise: Denoiser, x_T: Tensor, condition: Tensor | None, clip: bool) -> Tensor:
+    """z_0 of pure noise (B, c, h, w) by DDIM with `SAMPLE_STEPS` steps, each told its class of `condition` (B,)."""
+    schedule, ask = denoise.schedule, partial(denoise, condition=condition)
     tau = make_tau(schedule, 1.0, min(SAMPLE_STEPS, schedule.T))
     # Plain decoding reads the path only at its end; there is no encoded image below it.
     path = Trajectory(tau, [x_T] * len(tau), [*[None] * (len(tau) - 1), ask(x_T, tau[-1])], calls=1, schedule=schedule)
-    z0 = decode(schedule, ask, path, solver=Ddim(), anchored=False, clip=space.discrete)
-    draw_grid(to_saved(space.decode(z0), np.dtype(np.uint8)), out)
+    return decode(schedule, ask, path, solver=Ddim(), anchored=False, clip=clip)
 
 
 def draw_grid(images: np.ndarray, out: Path, columns: int = COLUMNS) -> None:

@@ -45,6 +45,23 @@ def _model(out: Path) -> str:
     return hashlib.sha256(repr(numbers).encode()).hexdigest() + f" left: {left}"
 
 
+def _fit(out: Path) -> str:
+    """The names of all files, the splits, and that models and results can be opened: how far a model is, and how many
+    images are shown, depends on the clock."""
+    from cfdiff.models.checkpoint import load_model
+    from cfdiff.store import open_result
+
+    folder = out / "fit"
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    kept = [name for name in names if "images-" not in name]  # pictures of validations, as many as there was time for
+    for path in folder.glob("*/model.safetensors"):
+        load_model(path)
+    for path in folder.glob("*.h5"):
+        with open_result(path) as result:
+            assert len(result["id"])
+    return f"{kept} {hashlib.sha256((folder / 'splits.csv').read_bytes()).hexdigest()}"
+
+
 _EDIT = ["--device=cpu", "--threads=1", "--steps=3", "--retries=1", "--batch-size=2"]
 JOBS = {
     "translate": Job(
@@ -73,6 +90,13 @@ JOBS = {
             + ["--clean", "--steps=40", "--eval-every=5", "--batch-size=4", "--device=cpu", "--threads=1"]
         ),
         _model,
+    ),
+    "fit": Job(
+        lambda data, weights, out: (
+            ["fit", str(Path(data).with_name("many.npz")), f"--out={out / 'fit'}"]
+            + ["--minutes=4", "--device=cpu", "--threads=1"]
+        ),
+        _fit,
     ),
 }
 
@@ -131,6 +155,7 @@ def warm() -> None:
     import cfdiff.cli.app
     import cfdiff.cli.bag
     import cfdiff.cli.translate
+    import cfdiff.fit.run
     import cfdiff.train.classifier
     import cfdiff.translate.run
 

@@ -1,0 +1,205 @@
+"""cfdiff adapt: a trained diffusion model learns a new laboratory from a few images, and is kept from forgetting.
+
+    loss = L_simple(new images) + prior L_simple(prior images)
+
+The prior images are drawn by the model itself before it changes (DreamBooth: Ruiz et al. 2023, section 3.2), or taken
+of the data that it was trained on, where that is at hand. What is trained are additions of low rank (models/lora.py)
+or all weights; what is saved is an ordinary diffusion model.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cfdiff.data.match import class_misfit, shape_misfit
+from cfdiff.data.open import open_source, open_told
+from cfdiff.data.source import Source, random_subset
+from cfdiff.data.splitting import SPELLINGS, TRAIN, VAL
+from cfdiff.data.values import to_model
+from cfdiff.engine.loss import l_simple
+from cfdiff.engine.noise import NoiseSource
+from cfdiff.errors import UserError
+from cfdiff.models.checkpoint import Card, Model, load_model
+from cfdiff.models.denoiser import Denoiser
+from cfdiff.models.lora import low_rank, merged, need_peft
+from cfdiff.models.space import encoded
+from cfdiff.progress import Progress
+from cfdiff.train.batches import Draws, draw_levels, drop_classes
+from cfdiff.train.data import TrainingData, open_training_data
+from cfdiff.train.loop import Trainer
+from cfdiff.train.result import TrainResult
+from cfdiff.train.settings import AdaptSettings
+from cfdiff.train.spaces import Encodings, settle_in
+from cfdiff.train.validate import DiffusionValidation, drawn, validate
+
+DRAWN_AT_ONCE = 16
+
+
+def adapt(s: AdaptSettings, progress: Progress | None = None) -> TrainResult:
+    """Adapt (or go on) and write the model to `s.out`; `progress` hears of it in the place of the terminal.
+
+    The result has `val_loss` on new images and, with `old`, `val_loss_old`, each beside what it was before.
+
+    Raises:
+        UserError: images and model do not fit, or the model is none of our own files; said before any training.
+    """
+    model = load_model(s.diffusion, "diffusion")
+    if s.low_rank and s.rank:
+        need_peft()
+    data = _open_new(s)
+    _check(data.train, model)
+    old = None if s.old is None else _open_old(s, model)
+    torch.manual_seed(s.seed)
+    net = copy.deepcopy(model.net)
+    net = low_rank(net, s.rank) if s.low_rank and s.rank else net.requires_grad_(True)
+    trainer = Trainer(s, data, net, "adapted", progress, merged)
+    model = replace(model, net=model.net.to(trainer.device))
+    space, schedule = model.space, model.schedule
+    if hasattr(space, "put_beside"):
+        settle_in(space, trainer)
+    batches, encode = trainer.batches(), Encodings(space, data.train, s.augment)
+    keep = Prior(model, s, None if old is None else old[0]) if s.prior else None
+
+    def denoiser(changed: nn.Module) -> Denoiser:
+        return replace(model, net=changed).denoiser()
+
+    def loss(changed: nn.Module, step: int, part: int) -> Tensor:
+        batch = batches.read(step, part)
+        ask = denoiser(changed)
+        found = _l_simple(ask, encode(batch), batch.labels, batch.draws, s.drop)
+        if keep is not None:
+            z0, labels = keep.read(batch.draws)
+            found = found + s.prior * _l_simple(ask, z0, labels, batch.draws, s.drop)
+        return found if s.rank or not s.low_rank else 0.0 * found  # of rank 0 there is nothing to learn
+
+    images = to_model(data.validation.read(range(len(data.validation)))).to(trainer.device)
+    labels = torch.from_numpy(data.validation.labels.astype("int64")).to(trainer.device)
+    new = DiffusionValidation(
+        denoiser,
+        space,
+        images,
+        data.validation.dtype,
+        trainer.folder.path,
+        labels if model.conditional and model.card.told_nothing else None,
+    )
+    known = None if old is None else encoded(space, to_model(old[1].read(range(len(old[1])))).to(trainer.device))
+    card = _card(model, data, schedule.config)
+    return trainer.run(loss, AdaptValidation(new, denoiser, model, known), card)
+
+
+class AdaptValidation:
+    """How well the new images are known, and the old ones (N, c, h, w) in the space, each beside what it was before."""
+
+    def __init__(self, new: DiffusionValidation, denoiser: Any, model: Model, old: Tensor | None) -> None:
+        self.new, self.denoiser, self.model, self.old = new, denoiser, model, old
+        self.before: dict[int, dict[str, float]] = {}
+
+    def __call__(self, net: nn.Module, step: int, share: float) -> dict[str, Any]:
+        figures, n = self.new(net, step, share), self._old(share)
+        if n not in self.before:
+            self.before[n] = self._losses(self.model.net, share, "_before")
+        return figures | self._losses(net, share, "") | self.before[n]
+
+    def passes(self, share: float) -> int:
+        """As `DiffusionValidation.passes`; what was before is measured once for each share."""
+        return self.new.passes(share) + self._old(share)
+
+    def _old(self, share: float) -> int:
+        return 0 if self.old is None else max(1, int(share * len(self.old)))
+
+    def _losses(self, net: nn.Module, share: float, when: str) -> dict[str, float]:
+        ask = self.denoiser(net)
+        new = self.new.z0[: max(1, int(share * len(self.new.z0)))]
+        found = {f"val_loss{when}": validate(ask, new)["val_loss"]}
+        if self.old is not None:
+            found[f"val_loss_old{when}"] = validate(ask, self.old[: self._old(share)])["val_loss"]
+        return found
+
+
+class Prior:
+    """What the model is to go on knowing, in its space: `prior_images` of the old data, or drawn by itself."""
+
+    def __init__(self, model: Model, s: AdaptSettings, old: Source | None) -> None:
+        device = model.device
+        if old is not None:
+            some = random_subset(old, s.prior_images, s.seed)
+            self.z0 = encoded(model.space, to_model(some.read(range(len(some)))).to(device))
+            self.labels = torch.from_numpy(some.labels.astype("int64")).to(device)
+            return
+        height, width, channels = model.shape
+        shape = model.space.shape(channels, height, width)
+        self.labels = torch.arange(s.prior_images, device=device) % 2
+        noise = NoiseSource(s.seed, [f"prior/{i}" for i in range(s.prior_images)]).like(
+            torch.empty(s.prior_images, *shape, device=device)
+        )
+        told = self.labels.split(DRAWN_AT_ONCE) if model.conditional else [None] * s.prior_images
+        ask = model.denoiser()
+        parts = zip(noise.split(DRAWN_AT_ONCE), told, strict=False)
+        self.z0 = torch.cat([drawn(ask, x_T, of, clip=model.space.discrete) for x_T, of in parts])
+        if not model.conditional:
+            self.labels = torch.full_like(self.labels, -1)
+
+    def read(self, draws: Draws) -> tuple[Tensor, Tensor]:
+        """(b, c, h, w) and their classes (b,) for a batch."""
+        rows = draws.integers(0, len(self.z0) - 1)
+        return self.z0[rows], self.labels[rows]
+
+
+def _l_simple(ask: Denoiser, z0: Tensor, labels: Tensor, draws: Draws, drop: float) -> Tensor:
+    levels, noise = draw_levels(draws, ask.schedule.T, 1.0), draws.normal(*z0.shape[1:])
+    told = None
+    if ask.conditional:
+        told = drop_classes(draws, labels, drop) if ask.told_nothing else labels
+    return l_simple(ask.schedule, partial(ask, condition=told), z0, levels, noise).mean()
+
+
+def _open_new(s: AdaptSettings) -> TrainingData:
+    """`images` of the training split to learn from, spread over groups and classes. The data's own validation split,
+    or else all other images, validate; where there are no others, the same do, and the card says so."""
+    whole = open_told(s)
+    if whole.splits is not None:
+        data = open_training_data(s)
+        return replace(data, train=random_subset(data.train, s.images, s.seed))
+    train = random_subset(whole, s.images, s.seed)
+    others = whole.select(np.flatnonzero(~np.isin(whole.ids, train.ids)))
+    validation, name = (
+        (random_subset(others, s.val_limit, s.seed), "the others") if len(others) else (train, "the same")
+    )
+    return TrainingData(train.in_memory(1 << 31), validation.in_memory(1 << 31), f"{len(train)} images", name)
+
+
+def _open_old(s: AdaptSettings, model: Model) -> tuple[Source, Source]:
+    """Old images to learn from, and others to validate on."""
+    assert s.old is not None
+    whole = open_source(s.old, negative=s.negative, positive=s.positive)
+    _check(whole, model)
+    known = [] if whole.splits is None else [str(name) for name in np.unique(whole.splits)]
+    parts = [next((name for name in SPELLINGS[kind] if name in known), None) for kind in (TRAIN, VAL)]
+    if None in parts:
+        raise UserError(
+            f"--old {s.old} has no splits to train and to validate on: split it (cfdiff data split), or leave --old "
+            "out."
+        )
+    return whole.narrow(parts[0]), whole.narrow(parts[1], limit=s.val_limit)
+
+
+def _check(source: Source, model: Model) -> None:
+    misfit = shape_misfit(source.name, source.shape, f"the diffusion model {model.name!r}", model.shape)
+    if misfit is None and model.conditional:
+        misfit = class_misfit(source.name, source.classes, f"the model {model.name!r}", model.card.data.get("classes"))
+    if misfit is not None:
+        raise misfit.error
+
+
+def _card(model: Model, data: TrainingData, schedule: dict[str, Any]) -> Card:
+    """The card of the adapted model: that of the old one, which has learned from the new groups, too."""
+    groups = sorted({*model.card.data.get("groups", []), *data.card["groups"]})
+    told = {**model.card.data, "groups": groups, "adapted_to": data.card, "adapted_from": model.sha256}
+    return replace(model.card, data=told, schedule=schedule, training={})

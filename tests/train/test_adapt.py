@@ -1,0 +1,159 @@
+"""That a model learns a new laboratory from a few images, what it forgets, and that rank 0 changes nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cfdiff.errors import UserError
+from cfdiff.models.checkpoint import load_diffusion, load_model, read_card, save_model
+from cfdiff.models.lora import low_rank, merged
+from cfdiff.train.adapt import adapt
+from cfdiff.train.diffusion import train_diffusion
+from cfdiff.train.settings import AdaptSettings, DiffusionSettings
+
+peft = pytest.importorskip("peft")
+
+QUICK: dict[str, Any] = {"device": "cpu", "val_limit": 24, "augment": "none"}
+
+
+@pytest.fixture(scope="module")
+def world(toys: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Old images with splits, new ones that are their negatives, and a small class-conditional model of the old."""
+    folder = tmp_path_factory.mktemp("adapt")
+    splits = np.array(["train"] * 72 + ["val"] * 24)
+    old = toys.write_npz(folder / "old.npz", 96, split=splits)
+    with np.load(old) as file:
+        arrays = {key: file[key] for key in file.files}
+    arrays |= {"images": 255 - arrays["images"], "patient": np.char.add("N", arrays["patient"])}
+    np.savez(folder / "new.npz", **{key: value for key, value in arrays.items() if key != "split"})
+    model = train_diffusion(
+        DiffusionSettings(
+            data=str(old), out=folder / "model", condition="class", T=50, width=16, mult=(1, 2), attention=(2,),
+            steps=60, batch_size=16, lr=4e-3, warmup=5, ema=0.9, eval_every=60, group_key="patient", **QUICK,
+        )
+    ).model  # fmt: skip
+    return old, folder / "new.npz", model
+
+
+def settings(world: tuple[Path, Path, Path], out: Path, **changes: Any) -> AdaptSettings:
+    old, new, model = world
+    common = {"data": str(new), "old": str(old), "diffusion": model, "group_key": "patient", "out": out, "ema": 0.5}
+    common |= {"steps": 30, "lr": 8e-3, "warmup": 2, "eval_every": 15, "images": 12, "prior_images": 8, **QUICK}
+    return AdaptSettings(**(common | changes))
+
+
+def test_additions_of_low_rank_begin_as_nothing_and_become_part_of_the_weights(world: tuple[Path, Path, Path]) -> None:
+    base = load_model(world[2]).net
+    net = low_rank(load_model(world[2]).net, 3)
+    trained = [p for p in net.parameters() if p.requires_grad]
+    assert trained and sum(p.numel() for p in trained) < sum(p.numel() for p in base.parameters())
+    begun = merged(net).state_dict()
+    assert begun.keys() == base.state_dict().keys()
+    assert all(torch.equal(value, begun[name]) for name, value in base.state_dict().items()), "bit for bit"
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for p in trained:
+            p.add_(0.05 * torch.randn_like(p))
+    x, t = torch.randn(2, 1, 16, 16), torch.tensor([3, 40])
+    with torch.no_grad():
+        torch.testing.assert_close(merged(net)(x, t), net(x, t), atol=1e-5, rtol=1e-4)
+        assert (net(x, t) - base(x, t)).abs().max() > 1e-3
+
+
+def test_it_learns_what_is_new_and_the_prior_keeps_what_was(world: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    free = adapt(settings(world, tmp_path / "free", prior=0.0))
+    kept = adapt(settings(world, tmp_path / "kept", prior=4.0))
+    for found in (free, kept):
+        assert found.val_loss < found.val_loss_before, "the new laboratory"
+    assert free.val_loss_old_before == kept.val_loss_old_before
+    assert kept.val_loss_old < free.val_loss_old, "language drift, and what holds it"
+    model = load_diffusion(kept.model)
+    assert model.card.kind == "diffusion" and model.conditional
+    told = model.card.data
+    assert {name[0] for name in told["groups"]} == {"P", "N"}, "patients of both"
+    assert set(load_model(world[2]).card.data["groups"]) < set(told["groups"])
+    assert told["adapted_from"] == load_model(world[2]).sha256
+    assert told["adapted_to"]["images"] == 12
+
+
+def test_stopped_and_gone_on_with_it_ends_in_the_same_weights(world: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    whole = adapt(settings(world, tmp_path / "whole", steps=20, eval_every=10))
+    out = tmp_path / "parts"
+    with pytest.raises(UserError, match="other settings"):
+        adapt(settings(world, out, steps=20, eval_every=10, max_minutes=0.001))
+        adapt(settings(world, out, steps=20, eval_every=10, rank=2))
+    again = adapt(settings(world, tmp_path / "again", steps=20, eval_every=10))
+    assert whole.model.read_bytes()[-1000:] == again.model.read_bytes()[-1000:]
+
+
+@pytest.mark.parametrize("prior", [0.0, 1.0])
+def test_rank_0_is_the_identity(world: tuple[Path, Path, Path], tmp_path: Path, prior: float) -> None:
+    found = adapt(settings(world, tmp_path / "out", rank=0, steps=3, prior=prior))
+    assert found.val_loss == pytest.approx(found.val_loss_before, abs=1e-7)
+    before, after = (load_model(path).net.state_dict() for path in (world[2], found.model))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_all_weights_may_be_trained_and_prior_images_drawn_by_the_model(
+    world: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    found = adapt(settings(world, tmp_path / "out", low_rank=False, old=None, lr=2e-3))
+    assert found.val_loss < found.val_loss_before and found.val_loss_old is None
+    line = json.loads((tmp_path / "out" / "log.jsonl").read_text().splitlines()[-1])
+    assert "val_loss_old" not in line and (tmp_path / "out" / "samples-000030.png").exists()
+
+
+def test_where_there_are_no_other_images_the_same_validate(
+    world: tuple[Path, Path, Path], tmp_path: Path, toys: Any
+) -> None:
+    few = toys.write_npz(tmp_path / "few.npz", 6)
+    found = adapt(settings(world, tmp_path / "out", data=str(few), images=30, steps=2, old=None))
+    told = read_card(found.model).data["adapted_to"]
+    assert told["val_split"] == "the same" and told["images"] == 6
+
+
+def test_what_cannot_be_is_one_sentence(world: tuple[Path, Path, Path], tmp_path: Path, toys: Any) -> None:
+    small = toys.write_npz(tmp_path / "small.npz", 24, size=8)
+    with pytest.raises(UserError, match="are 8x8 with 1 channel, but the diffusion model"):
+        adapt(settings(world, tmp_path / "out", data=str(small)))
+    turned = toys.write_npz(tmp_path / "turned.npz", 24)
+    with pytest.raises(UserError, match="is the positive class"):
+        adapt(settings(world, tmp_path / "out", data=str(turned), old=None, negative="sick", positive="healthy"))
+    with pytest.raises(UserError, match="has no splits to train and to validate on"):
+        adapt(settings(world, tmp_path / "out", old=str(world[1])))
+    guide = toys.save_classifier(tmp_path / "guide.safetensors", toys.toy_classifier(1, True))
+    with pytest.raises(UserError, match="a diffusion model is needed"):
+        adapt(settings(world, tmp_path / "out", diffusion=guide))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_of_latents_is_adapted_in_its_space(world: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """Its autoencoder travels with it."""
+    diffusers = pytest.importorskip("diffusers")
+    from cfdiff.models.autoencoder import AutoencoderConfig, build_autoencoder
+    from cfdiff.models.checkpoint import Card
+    from cfdiff.models.unet import UNet, UNetConfig
+
+    _ = diffusers
+    torch.manual_seed(0)
+    config = AutoencoderConfig(channels=1, size=(16, 16), patch=2, widths=(8,), latent=3, linear=True)
+    file = tmp_path / "m" / "autoencoder.safetensors"
+    file.parent.mkdir()
+    latents = {"latents": {"shift": [0.0] * 3, "scale": [1.0] * 3}}
+    save_model(file, build_autoencoder(config), Card("autoencoder", config.model_dump(mode="json"), None, {}, latents))
+    net = UNet(UNetConfig(channels=3, size=(8, 8), patch=1, width=8, mult=(1, 2), attention=()))
+    space = {"name": "latent", "autoencoder": load_model(file).sha256}
+    old = load_model(world[2]).card
+    card = replace(old, config=net.config.model_dump(mode="json"), space=space, image=[16, 16, 1], condition=None)
+    save_model(tmp_path / "m" / "model.safetensors", net, card)
+    out = tmp_path / "out"
+    found = adapt(settings(world, out, diffusion=tmp_path / "m" / "model.safetensors", steps=2))
+    assert load_diffusion(found.model).shape == (16, 16, 1)
+    assert (out / "autoencoder.safetensors").read_bytes() == file.read_bytes()
