@@ -202,6 +202,7 @@ FILES = Registry(
     "kind of file",
     {
         "NIfTI": "cfdiff.data.readers.nifti:KIND",
+        "slide": "cfdiff.data.readers.slide:KIND",
         "DICOM": "cfdiff.data.readers.dicom:KIND",
     },
 )

@@ -131,8 +131,9 @@ class HeldFiles:
                 names.append(shown + one.parts[place])
         self.of, self.places = np.array(of, np.int64), np.array(places, np.int64)
         if not names:
+            more = f" and {len(ids) - 1:,} more files hold" if len(ids) > 1 else " holds"
             raise UserError(
-                f"{ids[0]} and {len(ids) - 1:,} more hold no image that is asked for: look at --reading and the files."
+                f"{ids[0]}{more} no image, slice or tile that is asked for: change --reading, or look into the file."
             )
         self.ids = np.array(names)
         self.shape, self.dtype = self._common()
