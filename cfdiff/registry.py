@@ -194,6 +194,7 @@ READERS = Registry(
         ".csv": "cfdiff.data.readers.manifest:FORMAT",
         ".npz": "cfdiff.data.readers.npz:FORMAT",
         ".h5": "cfdiff.data.readers.hdf5:FORMAT",
+        "PatchCamelyon": "cfdiff.data.readers.pcam:FORMAT",
         ".dcm, .nii or a slide": "cfdiff.data.readers.single:FORMAT",
     },
 )

@@ -14,6 +14,7 @@ from cfdiff.data.fit import Fit
 from cfdiff.data.limits import enough_memory
 from cfdiff.data.names import one_class_notes
 from cfdiff.data.raw import Format, Raw
+from cfdiff.data.readers.medmnist import by_name
 from cfdiff.data.readers.npz import read_npz
 from cfdiff.data.readers.reading import parse_reading
 from cfdiff.data.source import OTHER, Source
@@ -130,7 +131,7 @@ def read_raw(
         if how.said:
             raise _no_files(str(spec))
         return _fitted(read_npz(bundled_file(str(spec)), str(spec), card(str(spec))["classes"]), fit)
-    path = Path(spec)
+    path = by_name(str(spec)) or Path(spec)
     name = path.name or path.resolve().name
     if not is_there(path):
         raise UserError(
