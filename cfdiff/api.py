@@ -205,6 +205,7 @@ _TASKS: tuple[Task[Any, Any], ...] = (
     _package("fit", "Make models and settings for a data set, in a given time.", "FitSettings", "looking", "data"),
     _package("evaluate", "Measure a finished run with every figure.", "EvaluateSettings", "reading", "run"),
     _package("report", "Show a run as one HTML page.", "ReportSettings", "reading", "run"),
+    _package("export", "Write a run back as DICOM or NIfTI.", "ExportSettings", "reading", "run"),
     TaskObject(
         "show",
         "Draw images of a run as a panel for a paper.",

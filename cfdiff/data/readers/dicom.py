@@ -43,7 +43,7 @@ def hold(path: Path, shown: str, reading: Reading) -> Held | None:
     column `PatientName` is there for whoever names it.
     """
     with _sentences(path, shown):
-        header = _header(path, shown)
+        header = header_of(path, shown)
         if header.get("Rows") is None or header.get("Columns") is None:
             return None
         photometric, samples = _checked(header, shown, reading)
@@ -74,7 +74,7 @@ def hold(path: Path, shown: str, reading: Reading) -> Held | None:
         parts=[""] if frames == 1 else numbered(frames),
         read=partial(_read, path, shown, reading),
         columns=columns,
-        asked={"PatientName": lambda: str(_header(path, shown).get("PatientName") or "")},
+        asked={"PatientName": lambda: str(header_of(path, shown).get("PatientName") or "")},
         group="patient",
         notes=(*_window_notes(windows, samples, reading), *hidden),
     )
@@ -83,7 +83,7 @@ def hold(path: Path, shown: str, reading: Reading) -> Held | None:
 def _read(path: Path, shown: str, reading: Reading, places: Sequence[int]) -> np.ndarray:
     pixels = need("pydicom.pixels", "dicom", shown, WHAT)
     with _sentences(path, shown):
-        header = _header(path, shown)
+        header = header_of(path, shown)
         return np.stack([_frame(path, shown, header, frame, reading, pixels) for frame in places])
 
 
@@ -154,7 +154,7 @@ _NO_NAMES = frozenset({"patient", "anonymous", "anonymized", "anonymised", "anon
 """Words in a PatientName that name nobody."""
 
 
-def _header(path: Path, shown: str) -> Any:
+def header_of(path: Path, shown: str) -> Any:
     """All that a file says beside its pixels."""
     return _kept_header(path, stamp(path), need("pydicom", "dicom", shown, WHAT))
 

@@ -8,7 +8,16 @@ from pathlib import Path
 from cfdiff.errors import UserError
 from cfdiff.files import is_there
 
-_ORGANS = ("bladder", "femur-left", "femur-right", "heart", "kidney-left", "kidney-right", "liver", "lung-left")
+_ORGANS: tuple[str, ...] = (
+    "bladder",
+    "femur-left",
+    "femur-right",
+    "heart",
+    "kidney-left",
+    "kidney-right",
+    "liver",
+    "lung-left",
+)
 _ORGANS += ("lung-right", "pancreas", "spleen")
 CLASSES: dict[str, tuple[str, ...]] = {
     "pathmnist": ("adipose", "background", "debris", "lymphocytes", "mucus", "smooth muscle", "normal colon mucosa")

@@ -42,7 +42,7 @@ def hold(path: Path, shown: str, reading: Reading) -> Held:
     else uint16, with all between the least and the greatest value of the volume where no window is said.
     """
     with _sentences(path, shown):
-        image = _opened(path, shown)
+        image = opened(path, shown)
         slices, height, width = _seen(_shape(image, shown, reading), image, reading, shown)
         if height * width > MAX_PIXELS:
             raise UserError(f"{shown} has slices of {height}x{width} pixels, which is beyond {MAX_PIXELS:,}: cut them.")
@@ -78,7 +78,7 @@ def _read(path: Path, shown: str, reading: Reading, slices: list[int], places: S
     """Slices (B, H, W, 1)."""
     volume = _volume(path, shown, reading, stamp(path))
     values = volume[[slices[place] for place in places]][..., None]
-    if _is_8_bit(_opened(path, shown)) and reading.window in (None, "full"):
+    if _is_8_bit(opened(path, shown)) and reading.window in (None, "full"):
         return values.astype(np.uint8)
     low, high = _ends(path, shown, reading, stamp(path))
     share = (values.astype(np.float64) - low) / (high - low) if high > low else np.zeros(values.shape)
@@ -89,7 +89,7 @@ def _read(path: Path, shown: str, reading: Reading, slices: list[int], places: S
 def _ends(path: Path, shown: str, reading: Reading, when: int) -> tuple[float, float]:
     """The values that are black and white."""
     window = reading.window
-    image = _opened(path, shown)
+    image = opened(path, shown)
     if window is None:
         low, high = (float(image.header[key]) for key in ("cal_min", "cal_max"))
         if np.isfinite([low, high]).all() and high > low:
@@ -108,7 +108,7 @@ def _ends(path: Path, shown: str, reading: Reading, when: int) -> tuple[float, f
 def _volume(path: Path, shown: str, reading: Reading, when: int) -> np.ndarray:
     """The volume as it is to be seen, (slices, rows, columns) float32, with NaN as 0."""
     with _sentences(path, shown):
-        image = _opened(path, shown)
+        image = opened(path, shown)
         shape = _shape(image, shown, reading)
         data = image.dataobj
         if len(image.shape) > 3:
@@ -127,6 +127,12 @@ def _as_seen(values: np.ndarray, image: Any, reading: Reading, shown: str) -> np
     body = nibabel.orientations.apply_orientation(values, body)  # to the right, front and head
     planes = np.transpose(body, PLANES[reading.axis or "axial"])
     return planes[:, ::-1, ::-1]
+
+
+def places_in_file(image: Any, shown: str, reading: Reading) -> np.ndarray:
+    """(slices, rows, columns) of the volume as it is seen: the place of each value in the file's, laid out flat."""
+    shape = _shape(image, shown, reading)
+    return _as_seen(np.arange(int(np.prod(shape))).reshape(shape), image, reading, shown)
 
 
 def _seen(shape: tuple[int, ...], image: Any, reading: Reading, shown: str) -> tuple[int, int, int]:
@@ -174,7 +180,7 @@ def _subject(path: Path) -> str:
     return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
 
 
-def _opened(path: Path, shown: str) -> Any:
+def opened(path: Path, shown: str) -> Any:
     nibabel = need("nibabel", "nifti", shown, WHAT)
     with _sentences(path, shown):
         return nibabel.load(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import median_filter
+from scipy.ndimage import median_filter  # type: ignore[import-untyped]
 
 WINDOWS = 8
 """Points a side of a tile at which it is asked."""
