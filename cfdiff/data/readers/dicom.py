@@ -16,6 +16,7 @@ import numpy as np
 from cfdiff.data.limits import MAX_PIXELS
 from cfdiff.data.readers.dicom_values import COLOURS, GRAYS, as_pixels, brightness, shown_by_file
 from cfdiff.data.readers.held import FileKind, Held, need, numbered, stamp
+from cfdiff.data.readers.images import SUFFIXES as ORDINARY
 from cfdiff.data.readers.reading import Reading, Window
 from cfdiff.errors import UserError, first_line, plain
 
@@ -26,9 +27,13 @@ KEPT_HEADERS = 64
 
 
 def recognises(path: Path, reading: Reading) -> bool:
-    """By its name, or by the letters DICM after 128 bytes: the files of scanners are often without a suffix."""
-    if path.suffix.lower() in SUFFIXES:
-        return True
+    """By its name, or by the letters DICM after 128 bytes: the files of scanners are often without a suffix.
+
+    What is called as an ordinary image is none, so that thousands of those need no look.
+    """
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES or suffix in ORDINARY:
+        return suffix in SUFFIXES
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"

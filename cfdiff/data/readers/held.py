@@ -167,7 +167,11 @@ class HeldFiles:
         """sha256 over how the files of some rows are read, and over their content."""
         h = hashlib.sha256(repr(self.reading).encode())
         for file in np.unique(self.of[rows]).tolist():
-            h.update(file_sha256(self.paths[file]).encode() + b"\n")
+            for path in _behind(self.paths[file]):
+                try:
+                    h.update(file_sha256(path).encode() + b"\n")
+                except OSError as error:
+                    raise UserError(f"{path.name} cannot be read ({error.strerror}): restore it.") from error
         return h.hexdigest()
 
     def _by_file(self, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -197,6 +201,14 @@ class HeldFiles:
     def _asked(self, key: str) -> np.ndarray:
         said = {i: held.asked[key]() for i, held in enumerate(self.held) if held is not None and key in held.asked}
         return np.array([said.get(file, "") for file in self.of.tolist()])
+
+
+def _behind(path: Path) -> list[Path]:
+    """The files that hold what a file shows: of MIRAX it is a folder of the same name."""
+    beside = path.with_suffix("")
+    if path.suffix.lower() != ".mrxs" or not beside.is_dir():
+        return [path]
+    return [path, *sorted(part for part in beside.iterdir() if part.is_file())]
 
 
 def _ordinary(path: Path, shown: str) -> Held:

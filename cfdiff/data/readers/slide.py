@@ -162,7 +162,7 @@ def _bounds(slide: Any) -> tuple[int, int, int, int]:
     """Left, top, width and height of what was scanned, in pixels of the finest level."""
     width, height = slide.dimensions
     said = [slide.properties.get(f"openslide.bounds-{key}") for key in ("x", "y", "width", "height")]
-    return (0, 0, width, height) if None in said else tuple(map(int, said))  # type: ignore[arg-type, return-value]
+    return (0, 0, width, height) if None in said else tuple(map(int, said))  # type: ignore[return-value]
 
 
 def _tissue(slide: Any, plan: Plan) -> np.ndarray:
