@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     from cfdiff.errors import UserError as UserError
     from cfdiff.evaluate.run import evaluate as _evaluate
     from cfdiff.evaluate.settings import EvaluateSettings as EvaluateSettings
+    from cfdiff.export.run import export as _export
+    from cfdiff.export.settings import ExportSettings as ExportSettings
     from cfdiff.figures.settings import ShowSettings as ShowSettings
     from cfdiff.figures.show import show as _show
     from cfdiff.fit.run import fit as _fit
@@ -71,6 +73,7 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     translate, bag, tune, doctor = _as_task(_translate), _as_task(_bag), _as_task(_tune), _as_task(_doctor)
     fit, generate, join = _as_task(_fit), _as_task(_generate), _as_task(_join)
     evaluate, report, show = _as_task(_evaluate), _as_task(_report), _as_task(_show)
+    export = _as_task(_export)
     import_adm, import_adm_classifier = _as_task(_import_adm), _as_task(_import_adm_classifier)
     inspect_model = _as_task(_inspect_model)
     train_autoencoder, adapt = _as_task(_train_autoencoder), _as_task(_adapt)
@@ -78,7 +81,7 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     mil_train, mil_evaluate, mil_explain = _as_task(_mil_train), _as_task(_mil_evaluate), _as_task(_mil_explain)
 
 # Called like functions: cfdiff/api.py.
-_PACKAGES = ("fit", "translate", "generate", "bag", "doctor", "tune", "evaluate", "join", "report")
+_PACKAGES = ("fit", "translate", "generate", "bag", "doctor", "tune", "evaluate", "join", "report", "export")
 _OBJECTS = (
     "show",
     *("import_adm", "import_adm_classifier", "inspect_model"),
@@ -102,6 +105,7 @@ _FROM = {
     "JoinSettings": "cfdiff.join.settings",
     "ReportSettings": "cfdiff.report.settings",
     "ShowSettings": "cfdiff.figures.settings",
+    "ExportSettings": "cfdiff.export.settings",
     "ImportAdmSettings": "cfdiff.modelfiles.settings",
     "ImportAdmClassifierSettings": "cfdiff.modelfiles.settings",
     "InspectModelSettings": "cfdiff.modelfiles.settings",

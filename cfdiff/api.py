@@ -206,6 +206,7 @@ _TASKS: tuple[Task[Any, Any], ...] = (
     _package("evaluate", "Measure a finished run with every figure.", "EvaluateSettings", "reading", "run"),
     _package("join", "Make one result of the shards of a job array.", "JoinSettings", "joining", "run"),
     _package("report", "Show a run as one HTML page.", "ReportSettings", "reading", "run"),
+    _package("export", "Write a run back as DICOM or NIfTI.", "ExportSettings", "reading", "run"),
     TaskObject(
         "show",
         "Draw images of a run as a panel for a paper.",

@@ -229,6 +229,17 @@ READERS = Registry(
         ".csv": "cfdiff.data.readers.manifest:FORMAT",
         ".npz": "cfdiff.data.readers.npz:FORMAT",
         ".h5": "cfdiff.data.readers.hdf5:FORMAT",
+        "PatchCamelyon": "cfdiff.data.readers.pcam:FORMAT",
+        ".dcm, .nii or a slide": "cfdiff.data.readers.single:FORMAT",
+    },
+)
+# data.readers.held.FileKind: files in a folder or a .csv that hold several images, or need more than Pillow.
+FILES = Registry(
+    "kind of file",
+    {
+        "NIfTI": "cfdiff.data.readers.nifti:KIND",
+        "slide": "cfdiff.data.readers.slide:KIND",
+        "DICOM": "cfdiff.data.readers.dicom:KIND",
     },
 )
 # cfdiff.metrics.pair.Metric: a value for each pair of a source and its counterfactual, which evaluate reports.

@@ -77,7 +77,9 @@ class DataSettings(Settings):
     """Which images."""
 
     data: str = Field(
-        "malaria-cells", description="Bundled name, folder per class, .csv, .npz or .h5.", json_schema_extra=DATA
+        "malaria-cells",
+        description="Bundled name, folder per class, .csv, .npz, .h5, or a file of many images (.nii, .svs).",
+        json_schema_extra=DATA,
     )
     negative: str | None = Field(
         None, description="Class name of the negatives, where it is not a known one.", json_schema_extra=DATA
@@ -90,6 +92,12 @@ class DataSettings(Settings):
         None,
         description="What the folders of a folder stand for: class/group, group/class, split/class, ... [default: by "
         "their names].",
+        json_schema_extra=DATA,
+    )
+    reading: str | None = Field(
+        None,
+        description="How DICOM, NIfTI and slides become images: window=40/400, axis=coronal, tile=256, um=0.5, ... "
+        "(docs/clinical.md).",
         json_schema_extra=DATA,
     )
     splits: Path | None = Field(

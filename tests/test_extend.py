@@ -23,6 +23,7 @@ from cfdiff import registry
 from cfdiff.bag.policies import Policy
 from cfdiff.cli.app import app
 from cfdiff.data.raw import Format, Raw
+from cfdiff.data.readers.held import FileKind, Held, numbered
 from cfdiff.edit.anchored import Anchored
 from cfdiff.edit.guides import GuideKind
 from cfdiff.engine import NoisyGuide, ddim_step
@@ -255,6 +256,27 @@ def test_what_is_put_into_the_tables_can_be_told_to_another_process() -> None:
     del registry.SOLVERS["midpoint"]
     registry.add(told)
     assert registry.SOLVERS["midpoint"] is Midpoint
+
+
+def test_a_kind_of_file(toy: Any, tmp_path: Path) -> None:
+    def hold(path: Path, shown: str, reading: Any) -> Held:
+        CALLED.append("kind")
+        images = np.load(path)
+        return Held(images.shape[1:], images.dtype, numbered(len(images)), lambda places: images[list(places)])
+
+    registry.FILES["stack"] = FileKind(lambda path, reading: path.suffix == ".stack", hold, ())
+    with np.load(toy.data) as file:
+        for name in ("healthy", "sick"):
+            (tmp_path / "cells" / name).mkdir(parents=True)
+            with (tmp_path / "cells" / name / "a.stack").open("wb") as out:
+                np.save(out, file["images"].reshape(-1, 16, 16, 1)[file["labels"] == name])
+    words = ["--data", str(tmp_path / "cells"), "--weights", str(toy.weights), "--limit", "2", "--steps", "4"]
+    words += ["--retries", "0", "--depth", "0.3", "--out", str(tmp_path / "run.h5")]
+    result = CliRunner().invoke(app, ["translate", *words])
+    assert result.exit_code == 0, result.output
+    with open_result(tmp_path / "run.h5") as made:
+        assert all(re.fullmatch(r"healthy/a\.stack#\d{4}", name) for name in made["id"][:])
+    assert CALLED == ["kind", "kind"], "one look at each file"
 
 
 def test_a_metric(toy: Any, tmp_path: Path) -> None:

@@ -13,7 +13,20 @@ ROOT = Path(cfdiff.__file__).parent
 # What each package may import besides itself; the ground and the package itself are open to all.
 GROUND = {"errors", "files", "hdf5", "progress", "registry", "roles", "shard", "stopping", "version"}
 EDITING = {"edit", "figures", "models", "data", "store", "metrics", "engine", "settings"}
-TASKS = {"translate", "generate", "bag", "evaluate", "join", "doctor", "tune", "fit", "report", "train", "mil"}
+TASKS = {
+    "translate",
+    "generate",
+    "bag",
+    "evaluate",
+    "join",
+    "doctor",
+    "tune",
+    "fit",
+    "report",
+    "train",
+    "mil",
+    "export",
+}
 ALLOWED = {
     # What a user imports: names of what is below, which are imported when they are first used.
     "__init__": {*TASKS, "modelfiles", "figures", "models", "data", "store", "api"},  # for type checkers only
@@ -29,8 +42,9 @@ ALLOWED = {
         "metrics",
         "settings",
     },
-    "fit": {*EDITING - {"figures", "metrics"}, *TASKS - {"bag", "fit", "generate", "mil"}},
     "translate": {*EDITING, "join", "workers"},
+    "fit": {*EDITING - {"figures", "metrics"}, *TASKS - {"bag", "fit", "generate", "mil", "export"}},
+    "export": {"data", "store", "settings"},
     "generate": EDITING,
     "bag": {*EDITING, "join", "workers"},
     "evaluate": {*EDITING - {"figures"}, "workers"},

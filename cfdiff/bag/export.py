@@ -112,11 +112,13 @@ def _export(s: BagSettings, result: Path, exporter: Exporter) -> list[FeatureBag
             features = before[bags.read("instance/source")[instance]]
             if len(after):
                 features = np.where(edit[:, None] >= 0, after[edit], features)
+            places = bags.places(j)
             bag = FeatureBag(
                 name=name,
                 case=str(cases[bags.read("mix/bag")[j]]),
                 features=features.astype(np.float32),
-                grid=square(len(edit)),
+                grid=square(len(edit)) if places is None else places.grid,
+                corners=None if places is None else places.corners,
                 labels=bags.read("row/label", rows),
                 edited=bags.read("row/edited", rows),
                 requested=float(bags.read("mix/requested", j)),

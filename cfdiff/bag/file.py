@@ -41,6 +41,8 @@ def write_bag_file(path: Path, setup: Setup, done: Done) -> None:
     }
     if setup.instances.strata is not None:
         arrays["instance/stratum"] = setup.instances.strata[instance_rows]
+    if source.places is not None:
+        arrays |= {f"instance/{key}": values[instance_rows] for key, values in source.places._asdict().items()}
 
     edits = _edits(done)
     instance = np.concatenate([np.arange(*bag_offset[goal.bag : goal.bag + 2]) for goal in goals])

@@ -39,6 +39,7 @@ COMMANDS = {
     "join": Entry("cfdiff.cli.join", "join", TASKS["join"].summary, "Use"),
     "report": Entry("cfdiff.cli.report", "report", TASKS["report"].summary, "Use"),
     "show": Entry("cfdiff.cli.show", "show", TASKS["show"].summary, "Use"),
+    "export": Entry("cfdiff.cli.export", "export", TASKS["export"].summary, "Use"),
     "mil": Entry("cfdiff.cli.mil", "app", "Train, measure and explain bag models of controlled mixtures.", "Use"),
     "data": Entry("cfdiff.cli.data", "app", "List, inspect, convert and split image data.", "Use"),
     "models": Entry("cfdiff.cli.models", "app", "Inspect, describe and import models that others made.", "Use"),

@@ -39,6 +39,13 @@ Layout = Annotated[
     str | None,
     typer.Option(metavar="LEVELS", help=f"What the folders of a folder stand for: {', '.join(LAYOUTS)}."),
 ]
+Reading = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY=VALUE,...",
+        help="How DICOM, NIfTI and slides become images: window=40/400, axis=coronal, tile=256, um=0.5, ...",
+    ),
+]
 GroupKey = Annotated[str | None, typer.Option(metavar="COLUMN", help="Which images belong together.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
@@ -71,6 +78,7 @@ def inspect(
     positive: Positive = None,
     group_key: GroupKey = None,
     layout: Layout = None,
+    reading: Reading = None,
     sheet: Annotated[
         Path | None, typer.Option(metavar="OUT.png", help="Write a contact sheet of both classes.")
     ] = None,
@@ -85,6 +93,7 @@ def inspect(
         positive=positive,
         group_key=group_key,
         layout=layout,
+        reading=reading,
         keep_other=True,
     )
     summary = summarise(opened)
@@ -114,6 +123,7 @@ def convert(
     positive: Positive = None,
     group_key: GroupKey = None,
     layout: Layout = None,
+    reading: Reading = None,
     limit: Annotated[int | None, typer.Option(metavar="N", help="A random part of N images.")] = None,
     seed: Annotated[int, typer.Option(help="Which random part.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.npz.")] = False,
@@ -130,6 +140,7 @@ def convert(
         positive=positive,
         group_key=group_key,
         layout=layout,
+        reading=reading,
         limit=limit,
         seed=seed,
         fit=Fit(size, channels),
@@ -145,6 +156,7 @@ def split_data(
     seed: Annotated[int, typer.Option(help="Which groups go where.")] = 0,
     group_key: GroupKey = None,
     layout: Layout = None,
+    reading: Reading = None,
     negative: Negative = None,
     positive: Positive = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.csv.")] = False,
@@ -154,7 +166,13 @@ def split_data(
     check_split_file(out, source, force)
     # Images of other classes are split too: a table of all images fits whichever classes a run asks for.
     opened = open_source(
-        source, negative=negative, positive=positive, group_key=group_key, layout=layout, keep_other=True
+        source,
+        negative=negative,
+        positive=positive,
+        group_key=group_key,
+        layout=layout,
+        reading=reading,
+        keep_other=True,
     )
     plan = plan_splits(opened, seed)
     write_splits(opened, plan.splits, out)

@@ -24,12 +24,22 @@ TEXT, PLAIN = "SU", "biufmM"
 class Columns(Mapping[str, np.ndarray]):
     """Name -> (N,) str; each is read when it is first asked for."""
 
-    def __init__(self, loaders: Mapping[str, Callable[[], np.ndarray]]) -> None:
+    def __init__(
+        self,
+        loaders: Mapping[str, Callable[[], np.ndarray]],
+        asked: Mapping[str, Callable[[], np.ndarray]] | None = None,
+    ) -> None:
+        """`asked` are there for whoever names them, and in no list: columns that name a person."""
         self._loaders, self._loaded = dict(loaders), dict[str, np.ndarray]()
+        self._asked = dict(asked or {})
+
+    def and_also(self, loaders: Mapping[str, Callable[[], np.ndarray]]) -> Columns:
+        """These columns and others, which go before those of the same name."""
+        return Columns({**self._loaders, **loaders}, self._asked)
 
     def __getitem__(self, key: str) -> np.ndarray:
         if key not in self._loaded:
-            self._loaded[key] = self._loaders[key]()
+            self._loaded[key] = (self._asked[key] if key in self._asked else self._loaders[key])()
         return self._loaded[key]
 
     def __iter__(self) -> Iterator[str]:

@@ -14,7 +14,9 @@ from cfdiff.data.fit import Fit
 from cfdiff.data.limits import enough_memory
 from cfdiff.data.names import one_class_notes
 from cfdiff.data.raw import Format, Raw
+from cfdiff.data.readers.medmnist import by_name
 from cfdiff.data.readers.npz import read_npz
+from cfdiff.data.readers.reading import parse_reading
 from cfdiff.data.source import OTHER, Source
 from cfdiff.data.split_file import read_splits
 from cfdiff.errors import UserError
@@ -37,6 +39,7 @@ def open_source(
     fit: Fit | None = None,
     splits: str | Path | None = None,
     layout: str | None = None,
+    reading: str | None = None,
 ) -> Source:
     """Open images: a bundled name, a folder per class, a .csv manifest, a .npz or a .h5.
 
@@ -46,9 +49,11 @@ def open_source(
     says which images belong together. `from_label` keeps one class. `limit` takes a random part, spread over groups,
     that depends on `seed` and the ids only. `fit` changes size or channels while reading. `splits` is a .csv with
     `id,split` of every image (`cfdiff data split`) that stands in place of the data's own splits. `layout` is what the
-    folders of a folder stand for (`readers.tree.LAYOUTS`). Raises UserError for anything that cannot be read as asked.
+    folders of a folder stand for (`readers.tree.LAYOUTS`). `reading` is how files that hold several images, or more
+    values than a screen shows, become images (`readers.reading.KEYS`). Raises UserError for anything that cannot be
+    read as asked.
     """
-    raw = read_raw(spec, fit, unlabelled is not None, layout)
+    raw = read_raw(spec, fit, unlabelled is not None, layout, reading)
     labels, classes = map_classes(raw.labels, negative, positive, raw.name, raw.stated_classes, unlabelled)
     unique, counts = np.unique(raw.ids, return_counts=True)
     if len(unique) != len(raw.ids):
@@ -85,6 +90,8 @@ class Told(Protocol):
     @property
     def layout(self) -> str | None: ...
     @property
+    def reading(self) -> str | None: ...
+    @property
     def negative(self) -> str | None: ...
     @property
     def positive(self) -> str | None: ...
@@ -99,6 +106,7 @@ def open_told(s: Told, *, keep_other: bool = False, unlabelled: tuple[str, str] 
     return open_source(
         s.data,
         layout=s.layout,
+        reading=s.reading,
         negative=s.negative,
         positive=s.positive,
         group_key=s.group_key,
@@ -108,13 +116,22 @@ def open_told(s: Told, *, keep_other: bool = False, unlabelled: tuple[str, str] 
     )
 
 
-def read_raw(spec: str | Path, fit: Fit | None = None, unlabelled: bool = False, layout: str | None = None) -> Raw:
+def read_raw(
+    spec: str | Path,
+    fit: Fit | None = None,
+    unlabelled: bool = False,
+    layout: str | None = None,
+    reading: str | None = None,
+) -> Raw:
     """Every row of a source, with class names as they stand there; "" where it may be and is `unlabelled`."""
+    how = parse_reading(reading)
     if str(spec) in BUNDLED:
         if layout is not None:
             raise _no_folder(str(spec))
+        if how.said:
+            raise _no_files(str(spec))
         return _fitted(read_npz(bundled_file(str(spec)), str(spec), card(str(spec))["classes"]), fit)
-    path = Path(spec)
+    path = by_name(str(spec)) or Path(spec)
     name = path.name or path.resolve().name
     if not is_there(path):
         raise UserError(
@@ -128,16 +145,24 @@ def read_raw(spec: str | Path, fit: Fit | None = None, unlabelled: bool = False,
         format: Format = READERS[kind]
         if format.recognises(path):
             with enough_memory(name):
-                if layout is None:
-                    return _fitted(format.read(path, name, fit, unlabelled), fit)
-                if format.read_as is None:
+                if layout is not None and format.read_as is None:
                     raise _no_folder(name)
-                return _fitted(format.read_as(path, name, fit, unlabelled, layout), fit)
+                if how.said and format.read_how is None:
+                    raise _no_files(name)
+                if format.read_how is not None:
+                    return _fitted(format.read_how(path, name, fit, unlabelled, layout, how), fit)
+                if format.read_as is not None:
+                    return _fitted(format.read_as(path, name, fit, unlabelled, layout), fit)
+                return _fitted(format.read(path, name, fit, unlabelled), fit)
     raise UserError(f"{name} is of no kind that can be read: give one of {', '.join(READERS)}.")
 
 
 def _no_folder(name: str) -> UserError:
     return UserError(f"--layout says what the folders of a folder stand for, and {name} is none: leave it out.")
+
+
+def _no_files(name: str) -> UserError:
+    return UserError(f"--reading says how DICOM, NIfTI and slides become images, and {name} holds none: leave it out.")
 
 
 def _fitted(raw: Raw, fit: Fit | None) -> Raw:

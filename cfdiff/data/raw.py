@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cfdiff.data.fit import Fit
+from cfdiff.data.readers.reading import Reading
 from cfdiff.data.source import Digest, Reader
 from cfdiff.files import atomic
 
@@ -51,11 +52,13 @@ class Format(NamedTuple):
             not mind `fit`: whoever opens the source applies it. Where it may be `unlabelled`, labels that are not there
             are "". Raises UserError, one sentence, for what cannot be read.
         read_as: the same with a fifth argument, what the folders stand for (`--layout`); None where there is no choice.
+        read_how: with a sixth, how its files become images (`--reading`); None where they are images already.
     """
 
     recognises: Callable[[Path], bool]
     read: Callable[[Path, str, Fit | None, bool], Raw]
     read_as: Callable[[Path, str, Fit | None, bool, str | None], Raw] | None = None
+    read_how: Callable[[Path, str, Fit | None, bool, str | None, Reading], Raw] | None = None
 
 
 def file_sha256(path: Path) -> str:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -33,6 +33,21 @@ class Kind(Protocol):
 
     @property
     def classes(self) -> tuple[str, str]: ...
+
+
+class Places(NamedTuple):
+    """Where images lie in their slides.
+
+    Attributes:
+        x, y: (N,) int64, the upper left corner, in pixels of the slide.
+        side: (N,) float64, the length of a side in the same pixels.
+        slide: (N,) str.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    side: np.ndarray
+    slide: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,12 +99,32 @@ class Source:
             add("none" if column is None else f"{len(column)}", *([] if column is None else map(str, column.tolist())))
         if self.pairs is not None:  # data without pairs has the fingerprint that it had before there were any
             add("pairs", *self.pairs.tolist())
+        if self.places is not None:
+            add("places", *(str(value) for column in self.places for value in column.tolist()))
         return h.hexdigest()
 
     @cached_property
     def pairs(self) -> np.ndarray | None:
         """(N,) str, the column `pair`: images of one name are the same place in both classes, "" is none; or None."""
         return self.column("pair") if "pair" in self.columns else None
+
+    @cached_property
+    def places(self) -> Places | None:
+        """Where the images lie in their slides, by the columns `x`, `y`, `side` and `slide`; None without x and y.
+
+        Without `side` an image is as long as its own pixels; without `slide` all are of one.
+        """
+        if not {"x", "y"} <= set(self.columns):
+            return None
+        try:
+            x, y = (np.rint(self.column(key).astype(np.float64)).astype(np.int64) for key in ("x", "y"))
+            side = self.column("side").astype(np.float64) if "side" in self.columns else np.float64(self.shape[1])
+        except (ValueError, OverflowError):  # columns of that name that say something else
+            return None
+        sides = np.broadcast_to(side, len(self)).copy()
+        if not (np.isfinite(sides).all() and (sides > 0).all()):
+            return None
+        return Places(x, y, sides, self.column("slide") if "slide" in self.columns else np.full(len(self), ""))
 
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """The images (B, H, W, C) in the source's dtype: uint8, uint16, or float32 in [0, 1]."""

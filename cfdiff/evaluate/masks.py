@@ -51,7 +51,12 @@ def read_masks(s: EvaluateSettings, run: Run) -> np.ndarray | None:
     if s.masks is not None and Path(spec).is_dir():
         return _from_folder(Path(spec), run)
     source = open_source(
-        spec, layout=s.layout_of(spec), negative=run.classes[0], positive=run.classes[1], keep_other=True
+        spec,
+        layout=s.layout_of(spec),
+        reading=s.reading_of(spec),
+        negative=run.classes[0],
+        positive=run.classes[1],
+        keep_other=True,
     )
     if source.mask_reader is None:
         if s.masks is None:

@@ -57,7 +57,12 @@ def find_twins(s: EvaluateSettings, run: Run) -> Twins | None:
             raise UserError(f"--pair looks for the twins of {run.path.name} in its data: name that with --data.")
         return None
     source = open_source(
-        spec, layout=s.layout_of(spec), negative=run.classes[0], positive=run.classes[1], keep_other=True
+        spec,
+        layout=s.layout_of(spec),
+        reading=s.reading_of(spec),
+        negative=run.classes[0],
+        positive=run.classes[1],
+        keep_other=True,
     )
     if source.pairs is None and not s.pair:
         return None

@@ -31,7 +31,12 @@ def open_reference(s: EvaluateSettings, run: Run) -> Reference | None:
     if spec is None:
         return None
     whole = open_source(
-        spec, layout=s.layout_of(spec), negative=run.classes[0], positive=run.classes[1], splits=s.splits
+        spec,
+        layout=s.layout_of(spec),
+        reading=s.reading_of(spec),
+        negative=run.classes[0],
+        positive=run.classes[1],
+        splits=s.splits,
     )
     split = _split(s, run, whole)
     source = whole.narrow(split)

@@ -29,6 +29,12 @@ class EvaluateSettings(WorkerSettings):
         description="What the folders of --data stand for: class/group, group/class, split/class, ... [default: by "
         "their names].",
     )
+    reading: str | None = Field(
+        None,
+        json_schema_extra=DATA,
+        description="How DICOM, NIfTI and slides become images: window=40/400, axis=coronal, tile=256, um=0.5, ... "
+        "(docs/clinical.md).",
+    )
     splits: Path | None = Field(
         None, json_schema_extra=DATA, description="CSV id,split of the real images, in place of their own."
     )
@@ -116,6 +122,10 @@ class EvaluateSettings(WorkerSettings):
     def layout_of(self, spec: str) -> str | None:
         """The layout of a source, which is told of --data alone."""
         return self.layout if spec == self.data else None
+
+    def reading_of(self, spec: str) -> str | None:
+        """How the files of a source are read, which is told of --data alone."""
+        return self.reading if spec == self.data else None
 
     @field_validator("judge", mode="before")
     @classmethod

@@ -74,7 +74,7 @@ class Fit:
     @property
     def data(self) -> dict[str, Any]:
         """The settings that say which images, for any command."""
-        told = self.s.model_dump(include={"data", "layout", "negative", "positive", "group_key"})
+        told = self.s.model_dump(include={"data", "layout", "reading", "negative", "positive", "group_key"})
         return told | {"splits": self.folder.splits}
 
     @property
@@ -224,6 +224,7 @@ def moved(fit: Fit, start: str, progress: Progress) -> float | None:
             run=run,
             data=fit.s.data,
             layout=fit.s.layout,
+            reading=fit.s.reading,
             splits=fit.folder.splits,
             weights=weights,
             faithfulness=False,

@@ -66,7 +66,9 @@ def open_real(s: GenerateSettings) -> Source | None:
         spec = name if name in BUNDLED else None
     if spec is None:
         return None
-    return open_source(spec, layout=s.layout, negative=s.negative, positive=s.positive, splits=s.splits)
+    return open_source(
+        spec, layout=s.layout, reading=s.reading, negative=s.negative, positive=s.positive, splits=s.splits
+    )
 
 
 def canvas_of(model: Model, real: Source | None) -> Canvas:

@@ -43,6 +43,12 @@ class GenerateSettings(Settings):
         description="What the folders of --data stand for: class/group, group/class, split/class, ... [default: by "
         "their names].",
     )
+    reading: str | None = Field(
+        None,
+        json_schema_extra=DATA,
+        description="How DICOM, NIfTI and slides become images: window=40/400, axis=coronal, tile=256, um=0.5, ... "
+        "(docs/clinical.md).",
+    )
     splits: Path | None = Field(
         None, json_schema_extra=DATA, description="CSV with id,split of every real image, in place of their own splits."
     )

@@ -10,6 +10,7 @@ from cfdiff.bag.summary import BagSummary, summarise_bags
 from cfdiff.figures.rows import Rows
 from cfdiff.report.html.bags import Ratio, choose, edited_rows, gallery, ratios
 from cfdiff.report.html.cards import Gallery
+from cfdiff.report.html.maps import slide_maps
 from cfdiff.report.html.plots import Plot, before_after, change_histogram, dose_response, retry_histogram
 from cfdiff.report.html.tables import interval
 from cfdiff.report.settings import ReportSettings
@@ -21,7 +22,9 @@ _ARROWS = "\N{LEFT RIGHT ARROW}"
 def bag_context(bags: Bags, s: ReportSettings) -> dict[str, Any]:
     """The context of templates/bags.html.j2."""
     lines, rows = ratios(bags), edited_rows(bags)
-    made = gallery(bags, choose(bags, s.limit), lines, s.side)
+    chosen = choose(bags, s.limit)
+    made = gallery(bags, chosen, lines, s.side)
+    maps = slide_maps(bags, chosen)
     negative, positive = bags.settings["classes"]
     mixes = sorted({line.requested for line in lines})
     asked = f"{mixes[0]:.3g}" if len(mixes) == 1 else f"{mixes[0]:.3g} to {mixes[-1]:.3g}"
@@ -40,12 +43,14 @@ def bag_context(bags: Bags, s: ReportSettings) -> dict[str, Any]:
         "negative": negative,
         "shown": shown(lines, made),
         "mixes": mixes,
+        "maps": maps,
         "limit": f"{made.limit:g}",
         "channels": bags.images("source", np.array([0])).shape[-1] > 1,
         "sections": [
             ("summary", "Summary"),
             ("distributions", "Dose and response"),
             ("ratios", "Ratios"),
+            *([("maps", "On the slide")] if maps else []),
             ("gallery", "Gallery"),
         ],
         "data": made.data(),

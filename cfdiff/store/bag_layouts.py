@@ -29,10 +29,12 @@ class FeatureBag:
         name: of its files.
         case: patient, slide or draw that it was made from.
         features: (n, D) float32.
-        grid: (n, 2) int32, column and row of a square sheet. Cells have no place in a slide; it only tells them apart.
+        grid: (n, 2) int32, column and row in the slide, in sides of an image. What has no place in a slide has one on a
+            square sheet, which only tells instances apart.
         labels: (n,) int8 instance labels after the edit; the bag is positive if one of them is.
         edited: (n,) bool.
         requested: the mix asked for.
+        corners: (n, 2) int64, x and y of the upper left corners in pixels of the slide; None where there is no slide.
     """
 
     name: str
@@ -42,6 +44,7 @@ class FeatureBag:
     labels: np.ndarray
     edited: np.ndarray
     requested: float
+    corners: np.ndarray | None = None
 
     @property
     def label(self) -> int:
@@ -50,11 +53,11 @@ class FeatureBag:
 
 
 def write_clam(folder: Path, bag: FeatureBag, pixels: tuple[int, int]) -> None:
-    """`h5_files/NAME.h5` with `features` (n, D) float32 and `coords` (n, 2) int32 in pixels, as CLAM writes them."""
+    """`h5_files/NAME.h5` with `features` (n, D) float32 and `coords` (n, 2) int32 in pixels of the slide, as CLAM's."""
     path = _place(folder, "h5_files", f"{bag.name}.h5")
     with atomic(path) as scratch, create(scratch) as file:
         file.create_dataset("features", data=bag.features.astype(np.float32), track_times=False)
-        coords = bag.grid * np.array([pixels[1], pixels[0]])
+        coords = bag.grid * np.array([pixels[1], pixels[0]]) if bag.corners is None else bag.corners
         file.create_dataset("coords", data=coords.astype(np.int32), track_times=False)
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -190,6 +190,20 @@ class BagView:
     prob: dict[str, np.ndarray]
 
 
+class SlidePlaces(NamedTuple):
+    """Where the n instances of a bag lie in their slide.
+
+    Attributes:
+        slide: its name, "" where nothing says it.
+        corners: (n, 2) int64, x and y of the upper left corners, in pixels of the slide.
+        grid: (n, 2) int32, column and row, from 0, counted in sides of an image.
+    """
+
+    slide: str
+    corners: np.ndarray
+    grid: np.ndarray
+
+
 class Bags:
     """A finished bag file, read lazily: `bags[j]` reads one bag at one mix. Use it in a `with` statement."""
 
@@ -227,6 +241,22 @@ class Bags:
         """The rows of bag and mix j in row/* and prob/*."""
         start, stop = self._data("mix/offset")[j : j + 2].tolist()
         return slice(start, stop)
+
+    def places(self, j: int) -> SlidePlaces | None:
+        """Where the instances of bag and mix j lie in their slide; None where nothing says it, or it is several."""
+        if "instance/x" not in self:
+            return None
+        instance = self.read("row/instance", self.rows(j))
+        first, last = int(instance.min()), int(instance.max()) + 1
+        x, y, side, slide = (
+            self.read(f"instance/{key}", slice(first, last))[instance - first] for key in ("x", "y", "side", "slide")
+        )
+        if len(np.unique(slide)) != 1:
+            return None
+        corners = np.stack([x, y], axis=1)
+        return SlidePlaces(
+            str(slide[0]), corners, np.rint((corners - corners.min(axis=0)) / side[:, None]).astype(np.int32)
+        )
 
     def edits(self) -> tuple[np.ndarray, np.ndarray]:
         """The edits that changed an instance to the other class, each once however many mixes show it.

@@ -132,3 +132,33 @@ def test_what_cannot_be_exported_is_said_in_one_sentence(made: Any, tmp_path: Pa
         s = made[1].s.model_copy(update={"export": ("npz", tmp_path / "new"), **changes})
         with pytest.raises(UserError, match=words):
             check_export(s, made[1])
+
+
+def test_tiles_keep_their_places_in_the_slide(toy: Any, tmp_path: Path) -> None:
+    with np.load(toy.data) as file:
+        arrays = {key: file[key] for key in file.files}
+    n = len(arrays["images"])
+    # Bag P0 lies on one slide, P1 on two, so that its places would be of none.
+    arrays |= {
+        "x": 4096 + 128 * (np.arange(n) % 3),
+        "y": 1024 + 128 * (np.arange(n) // 3),
+        "side": np.full(n, 128.0),
+        "slide": np.array([f"S{i // 9}" for i in range(n)]),
+    }
+    np.savez(tmp_path / "tiles.npz", **arrays)
+    s = settings(toy, tmp_path / "bags.h5", mix="0.5", data=str(tmp_path / "tiles.npz"))
+    bag(s)
+    made = tmp_path / "bags.h5", set_up(s)
+    with open_bags(made[0]) as bags:
+        places = bags.places(0)
+        assert places is not None and places.slide == "S0"
+        where = [int(i.split("/")[1][:3]) for i in bags[0].ids]
+        assert places.corners.tolist() == [[4096 + 128 * (i % 3), 1024 + 128 * (i // 3)] for i in where]
+        assert places.grid.tolist() == [[i % 3, i // 3] for i in where]
+        assert bags.places(1) is None
+    folder = exported(made, tmp_path / "clam", "clam")
+    with h5py.File(folder / "h5_files" / "P0_mix-0.5.h5") as file:
+        assert file["coords"][:].tolist() == places.corners.tolist()
+    folder = exported(made, tmp_path / "mil", "torchmil")
+    assert np.load(folder / "coords" / "P0_mix-0.5.npy").tolist() == places.grid.tolist()
+    assert np.load(folder / "coords" / "P1_mix-0.5.npy").tolist() == [[i % 3, i // 3] for i in range(6)]

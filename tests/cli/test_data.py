@@ -125,3 +125,26 @@ def test_split_of_one_class_or_onto_an_existing_file_writes_nothing(toys: Any, t
     with pytest.raises(UserError, match="exists already"):
         runner.invoke(app, ["split", str(data), "--out", str(out)], catch_exceptions=False)
     assert out.read_text() == "mine"
+
+
+def test_slices_of_volumes_are_inspected_converted_and_split_as_reading_says(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+
+    def run(*words: object) -> Any:
+        return CliRunner().invoke(app, [*map(str, words)])
+
+    for name in ("normal", "tumor"):
+        (tmp_path / "scans" / name).mkdir(parents=True)
+        for k in range(6):
+            values = np.random.default_rng(k).integers(0, 255, (8, 9, 10)).astype(np.uint8)
+            nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "scans" / name / f"sub-{name}{k}.nii.gz")
+    reading = ["--reading", "axis=coronal,slices=2:5"]
+    result = run("inspect", tmp_path / "scans", *reading, "--json")
+    told = json.loads(result.stdout)
+    assert (told["n"], told["shape"], told["groups"]["n"]) == (36, [10, 8, 1], 12)
+    assert "12 files read in coronal slices" in result.stderr
+    result = run("convert", tmp_path / "scans", tmp_path / "o.npz", *reading, "--size", "16", "--rgb")
+    assert "36 images, 16x16 RGB uint8" in result.output
+    assert run("split", tmp_path / "scans", "--out", tmp_path / "s.csv", *reading).exit_code == 0
+    refused = run("inspect", tmp_path / "scans", "--reading", "axis=upward").exception
+    assert isinstance(refused, UserError) and "choose of axial, coronal, sagittal" in str(refused)

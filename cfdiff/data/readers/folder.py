@@ -10,20 +10,28 @@ import numpy as np
 from cfdiff.data.columns import Columns
 from cfdiff.data.fit import Fit
 from cfdiff.data.raw import Format, Raw
+from cfdiff.data.readers.held import HeldFiles, any_held, check_heeded, kind_of
 from cfdiff.data.readers.images import SUFFIXES, ImageFiles
+from cfdiff.data.readers.reading import AS_IT_SAYS, Reading
 from cfdiff.data.readers.tree import LAYOUTS, counted, layout_of, readable, walk
 from cfdiff.errors import UserError
 
 
 def read_folder(
-    root: Path, name: str, fit: Fit | None = None, unlabelled: bool = False, layout: str | None = None
+    root: Path,
+    name: str,
+    fit: Fit | None = None,
+    unlabelled: bool = False,
+    layout: str | None = None,
+    reading: Reading = AS_IT_SAYS,
 ) -> Raw:
     """The images below `root`, as most of them lie there; ids are paths relative to it.
 
     What the folders stand for is `layout` (`tree.LAYOUTS`), or found by `tree.layout_of`. Images elsewhere are not
     read, and counted in the notes; images in `root` itself are read where they may be `unlabelled`, with the class "".
+    A file that holds several images (`registry.FILES`) is as many rows, read as `reading` says.
     """
-    tree = walk(root, SUFFIXES, name)
+    tree = walk(root, SUFFIXES, name, lambda path: kind_of(path, reading) is not None)
     flat = tree.at(0)
     if not tree.files or (len(flat) == len(tree.files) and not unlabelled):
         hint = "its images are not in folders" if flat else "it holds no images"
@@ -44,27 +52,36 @@ def read_folder(
         for place, part in enumerate(LAYOUTS[chosen])
     }
     ids = np.array([readable(path.relative_to(root).as_posix()) for _, path in files])
-    images = ImageFiles([path for _, path in files], ids, fit)
+    paths = [path for _, path in files]
+    images = HeldFiles(paths, ids, fit, reading) if any_held(paths, reading) else ImageFiles(paths, ids, fit)
+    check_heeded(reading, [] if isinstance(images, ImageFiles) else images.kinds)
     others = Counter(tree.others)
+    columns = Columns({})
+    if isinstance(images, HeldFiles):
+        of = {part: values[images.of] for part, values in of.items()}
+        others += images.empty
+        columns = Columns(images.columns, images.asked)
     if elsewhere:
         others["images in other folders"] = elsewhere
     notes = [] if not why or (chosen == "class" and not elsewhere) else [f"Read as {chosen}/image: {why}."]
     if others:
         notes.append(f"Not read: {counted(others)}.")
     groups = of.get("group")
+    if groups is not None:
+        columns = columns.and_also({"group": lambda: groups})
     return Raw(
         name=name,
-        ids=ids,
+        ids=images.ids,
         labels=of["class"],
         splits=of.get("split"),
         shape=images.shape,
         dtype=images.dtype,
         reader=images.read,
         digest=images.digest,
-        columns={} if groups is None else Columns({"group": lambda: groups}),
-        default_group=None if groups is None else "group",
+        columns=columns,
+        default_group="group" if groups is not None else images.group if isinstance(images, HeldFiles) else None,
         notes=(*notes, *images.notes),
     )
 
 
-FORMAT = Format(Path.is_dir, read_folder, read_folder)
+FORMAT = Format(Path.is_dir, read_folder, read_folder, read_folder)

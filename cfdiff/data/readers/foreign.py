@@ -28,7 +28,7 @@ def in_truth(path: Path) -> str | None:
     except OSError:
         return None
     if head[128:] == b"DICM":
-        return "a DICOM file: save its picture as PNG or TIFF of 16 bits"
+        return "a DICOM file: name it .dcm, and it is read as one"
     if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"avif", b"hevc"):
         return f"a {'AVIF' if head[8:12] == b'avif' else 'HEIC'} photograph: save it as PNG"
     low = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,9 @@ OWN = ("images", "x", "labels", "y", "masks", "classes")
 def read_h5(path: Path, name: str, fit: Fit | None = None, unlabelled: bool = False) -> Raw:
     """Images (N, H, W[, C]), or (N,) encoded as JPEG or PNG, that stay in the file until they are asked for.
 
-    PatchCamelyon comes as `..._x.h5` with `x`, `..._y.h5` with `y` and `..._meta.csv` (slide names in `wsi`):
-    give the x file, the others are found beside it. Where it may be `unlabelled`, labels that are not there are "".
+    PatchCamelyon comes as `..._x.h5` with `x`, `..._y.h5` with `y`, `..._mask.h5` with `mask` and `..._meta.csv` (slide
+    names in `wsi`): give the x file, the others are found beside it. Where it may be `unlabelled`, labels that are not
+    there are "".
     """
     found = list_datasets(path, name)
     key = "images" if "images" in found else "x"
@@ -41,7 +43,7 @@ def read_h5(path: Path, name: str, fit: Fit | None = None, unlabelled: bool = Fa
     if not encoded:
         check_layout(full, dtype, name)
     n = full[0]
-    beside, meta = _beside(path)
+    beside, meta, mask_file = _beside(path)
     others = {} if beside is None else list_datasets(beside, beside.name)
     everything = {**found, **others}
     labels_of = everything.get("labels", everything.get("y"))
@@ -58,15 +60,21 @@ def read_h5(path: Path, name: str, fit: Fit | None = None, unlabelled: bool = Fa
     files = EncodedImages(found[key], row_ids(columns, n), fit) if encoded else None
     if files is not None:
         full, dtype = (n, *files.shape), files.dtype
-    if "masks" in found:
-        check_masks(found["masks"].shape, found["masks"].dtype, full, name)
+    masks = found.get("masks")
+    if masks is None and mask_file is not None:
+        masks = list_datasets(mask_file, mask_file.name).get("mask")
+        if masks is not None and masks.shape == (n, full[1], full[2], 1):
+            masks = replace(masks, shape=masks.shape[:3])
+    if masks is not None:
+        check_masks(masks.shape, masks.dtype, full, name)
     out_dtype = np.dtype(np.float32) if dtype.kind == "f" else dtype
 
     def read(rows: np.ndarray) -> np.ndarray:
         return rows_of(found[key], rows).reshape(len(rows), *full[1:]).astype(out_dtype, copy=False)
 
     def read_masks(rows: np.ndarray) -> np.ndarray:
-        return as_masks(rows_of(found["masks"], rows), (len(rows), *full[1:]), name)
+        assert masks is not None
+        return as_masks(rows_of(masks, rows).reshape(len(rows), *masks.shape[1:]), (len(rows), *full[1:]), name)
 
     return Raw(
         name=name,
@@ -76,8 +84,8 @@ def read_h5(path: Path, name: str, fit: Fit | None = None, unlabelled: bool = Fa
         shape=(full[1], full[2], full[3]),
         dtype=out_dtype,
         reader=read if files is None else files.read,
-        mask_reader=read_masks if "masks" in found else None,
-        digest=whole_files([file for file in (path, beside, meta) if file is not None]),
+        mask_reader=None if masks is None else read_masks,
+        digest=whole_files([file for file in (path, beside, meta, mask_file) if file is not None]),
         columns=columns,
         stated_classes=None if stated is None else tuple(as_text(stated, "classes", name).tolist()),
         default_group=next((k for k in GROUP_KEYS if k in columns), None),
@@ -116,12 +124,12 @@ def _partner(path: Path, ending: str) -> Path:
     return path.with_name(stem.removesuffix("x") + ending if stem.endswith("_x") else f"{stem}_{ending}")
 
 
-def _beside(path: Path) -> tuple[Path | None, Path | None]:
-    """PatchCamelyon's labels and table of slides, beside `..._x.h5`; None for what is not there."""
+def _beside(path: Path) -> tuple[Path | None, Path | None, Path | None]:
+    """PatchCamelyon's labels, table of slides and masks, beside `..._x.h5`; None for what is not there."""
     if not path.stem.endswith("_x"):
-        return None, None
-    y, meta = _partner(path, "y.h5"), _partner(path, "meta.csv")
-    return (y if y.is_file() else None), (meta if meta.is_file() else None)
+        return None, None, None
+    y, meta, mask = (_partner(path, ending) for ending in ("y.h5", "meta.csv", "mask.h5"))
+    return (y if y.is_file() else None), (meta if meta.is_file() else None), (mask if mask.is_file() else None)
 
 
 FORMAT = Format(lambda path: path.is_file() and path.suffix.lower() in (".h5", ".hdf5"), read_h5)

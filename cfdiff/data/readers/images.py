@@ -62,7 +62,7 @@ class ImageFiles:
             first = first or here
             if here != first:
                 raise UserError(
-                    f"{self.ids[0]} is {_words(*first)} but {sample_id} is {_words(*here)}: all must be "
+                    f"{self.ids[0]} is {in_words(*first)} but {sample_id} is {in_words(*here)}: all must be "
                     f"alike, `cfdiff data convert` with --size and --gray or --rgb makes them so."
                 )
         assert first is not None
@@ -364,5 +364,5 @@ def _unreadable(path: Path, shown: str, error: Exception) -> UserError:
     )
 
 
-def _words(shape: Shape, dtype: np.dtype) -> str:
+def in_words(shape: Shape, dtype: np.dtype) -> str:
     return f"{shape[0]}x{shape[1]} with {shape[2]} channel{'s' if shape[2] > 1 else ''} of {dtype}"

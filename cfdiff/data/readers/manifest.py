@@ -14,17 +14,31 @@ from cfdiff.data.columns import Columns, check_name, class_names
 from cfdiff.data.fit import Fit
 from cfdiff.data.limits import BYTES_A_NAME, check_memory
 from cfdiff.data.raw import Format, Raw
+from cfdiff.data.readers.held import HeldFiles, any_held, check_heeded, kind_of
+from cfdiff.data.readers.held_masks import HeldMasks
 from cfdiff.data.readers.images import ImageFiles, MaskFiles
+from cfdiff.data.readers.reading import AS_IT_SAYS, Reading
+from cfdiff.data.readers.tree import counted
 from cfdiff.errors import UserError
 
 GROUP_KEYS = ("group", "patient")
+PLACES = ("frame", "slice")
+"""Columns that choose one image of a file."""
 
 
-def read_manifest(path: Path, name: str, fit: Fit | None = None, unlabelled: bool = False) -> Raw:
+def read_manifest(
+    path: Path,
+    name: str,
+    fit: Fit | None = None,
+    unlabelled: bool = False,
+    layout: str | None = None,
+    reading: Reading = AS_IT_SAYS,
+) -> Raw:
     """The images that a CSV lists in `path` and `label`; `split`, `mask`, `id` and any group column if given.
 
     Where it may be `unlabelled`, `label` may be empty or not there. An empty `mask` stands for an empty mask.
-    Without `id`, the path relative to the CSV is the id.
+    Without `id`, the path relative to the CSV is the id. A row whose file holds several images (`registry.FILES`) is
+    as many, or the one that its `frame` or `slice` names, read as `reading` says.
     """
     columns: Mapping[str, np.ndarray] = read_columns(path, name)
     if unlabelled and "path" in columns and "label" not in columns:
@@ -48,6 +62,9 @@ def read_manifest(path: Path, name: str, fit: Fit | None = None, unlabelled: boo
             f"{files.index(missing[0]) + 2}: paths are taken relative to the folder of the CSV."
         )
     ids = np.array([Path(os.path.relpath(file, path.parent)).as_posix() for file in files])
+    check_heeded(reading, [kind_of(file, reading) for file in files] if reading.said else [])
+    if any_held(files, reading):
+        return read_held(columns, path, name, files, columns.get("id", ids), fit, reading, unlabelled)
     images = ImageFiles(files, ids, fit)
     masks = None
     if "mask" in columns:
@@ -65,6 +82,43 @@ def read_manifest(path: Path, name: str, fit: Fit | None = None, unlabelled: boo
         digest=images.digest if masks is None else lambda rows: f"{images.digest(rows)} {masks.digest(rows)}",
         columns=columns,
         default_group=next((key for key in GROUP_KEYS if key in columns), None),
+    )
+
+
+def read_held(
+    columns: Mapping[str, np.ndarray],
+    path: Path,
+    name: str,
+    files: list[Path],
+    ids: np.ndarray,
+    fit: Fit | None,
+    reading: Reading,
+    unlabelled: bool,
+) -> Raw:
+    """The rows of `columns`, of which some hold several images; what the CSV says goes before what the files say."""
+    chosen = [{key: str(columns[key][i]) for key in PLACES if key in columns} for i in range(len(files))]
+    images = HeldFiles(files, ids, fit, reading, chosen)
+    if images.empty:
+        raise UserError(f"{name} lists {counted(images.empty)}: take them off the list.")
+    said = {key: partial(lambda key: columns[key][images.of], key) for key in columns if key not in PLACES}
+    every = Columns(images.columns, images.asked).and_also(said)
+    masks = None
+    if "mask" in columns:
+        paths = [path.parent / entry if entry else None for entry in columns["mask"].tolist()]
+        masks = HeldMasks(paths, images)
+    return Raw(
+        name=name,
+        ids=images.ids,
+        labels=class_names(every["label"], None, name, unlabelled),
+        splits=every["split"] if "split" in columns else None,
+        shape=images.shape,
+        dtype=images.dtype,
+        reader=images.read,
+        mask_reader=None if masks is None else masks.read,
+        digest=images.digest if masks is None else lambda rows: f"{images.digest(rows)} {masks.digest(rows)}",
+        columns=every,
+        default_group=next((key for key in GROUP_KEYS if key in columns), images.group),
+        notes=images.notes,
     )
 
 
@@ -95,4 +149,4 @@ def _column(rows: list[list[str]], place: int, key: str, name: str) -> np.ndarra
     return np.array(values, dtype=str)
 
 
-FORMAT = Format(lambda path: path.is_file() and path.suffix.lower() == ".csv", read_manifest)
+FORMAT = Format(lambda path: path.is_file() and path.suffix.lower() == ".csv", read_manifest, None, read_manifest)

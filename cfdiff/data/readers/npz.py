@@ -14,6 +14,7 @@ from cfdiff.data.columns import KNOWN, Columns, as_row, as_text, check_labels, c
 from cfdiff.data.fit import Fit
 from cfdiff.data.raw import Format, Raw, whole_files
 from cfdiff.data.readers.archive import Archive, Header
+from cfdiff.data.readers.medmnist import classes_of
 from cfdiff.errors import UserError
 
 MEDMNIST_SPLITS = ("train", "val", "test")
@@ -31,8 +32,11 @@ def read_npz(path: Path, name: str, classes: list[str] | None = None, unlabelled
     """
     archive = Archive(path, name)
     arrays = _lazy(archive)
+    known: tuple[str, ...] | None = None  # names whose order says nothing of which is positive
     if "images" not in arrays and any(f"{s}_images" in arrays for s in MEDMNIST_SPLITS):
         arrays = _join_medmnist(arrays, name)
+        if classes is None and "classes" not in arrays:
+            known = classes_of(path.stem)
     if unlabelled and "images" in arrays and "labels" not in arrays:
         n = arrays["images"].header.shape[0]
         arrays["labels"] = Lazy(Header((n,), np.dtype("<U1")), lambda: np.full(n, ""))
@@ -47,7 +51,7 @@ def read_npz(path: Path, name: str, classes: list[str] | None = None, unlabelled
     check_layout(full, arrays["images"].header.dtype, name)
     n = full[0]
     names = as_row(arrays["classes"].load()) if "classes" in arrays else None if classes is None else np.array(classes)
-    labels = class_names(arrays["labels"].load(), names, name, unlabelled)
+    labels = class_names(arrays["labels"].load(), names if known is None else np.array(known), name, unlabelled)
     check_labels(labels, n, name)
     masks = arrays.get("masks")
     if masks is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,12 +49,15 @@ class Tree:
         return [(folders, path) for folders, path in self.files if len(folders) == depth]
 
 
-def walk(root: Path, suffixes: Sequence[str], shown: str) -> Tree:
-    """Look through a folder. Raises UserError for a folder in it that may not be read."""
+def walk(root: Path, suffixes: Sequence[str], shown: str, also: Callable[[Path], bool] = lambda path: False) -> Tree:
+    """Look through a folder, for files with these suffixes and those that are images by their content (`also`).
+
+    Raises UserError for a folder in it that may not be read.
+    """
     tree = Tree([], Counter())
     for folders, entry in _entries(root, (), shown, tree.others):
         suffix = os.path.splitext(entry.name)[1].lower()
-        if suffix not in suffixes:
+        if suffix not in suffixes and not (entry.is_file() and also(Path(entry.path))):
             tree.others[suffix or "without a suffix"] += 1
         elif not entry.is_file():
             tree.others["dead links" if entry.is_symlink() else "no files"] += 1

@@ -99,7 +99,7 @@ def bytes_of(content: bytes) -> Callable[[Path], Path]:
         ("a.png", bytes_of(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "a pointer of Git LFS"),
         ("a.jpg", bytes_of(b"<!DOCTYPE html><html></html>"), "a web page"),
         ("a.jpg", bytes_of(b"\x00\x00\x00\x18ftypheic" + bytes(200)), "a HEIC photograph"),
-        ("a.tif", bytes_of(bytes(128) + b"DICM" + bytes(200)), "a DICOM file"),
+        ("a.tif", bytes_of(bytes(128) + b"DICM" + bytes(200)), r"a DICOM file: name it \.dcm"),
         ("a.png", bytes_of(b"\x1f\x8b" + bytes(200)), "packed by gzip"),
     ],
 )  # fmt: skip

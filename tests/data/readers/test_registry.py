@@ -65,7 +65,9 @@ def test_what_opens_a_source_makes_its_images_fit_for_a_reader_that_does_not(toy
 def test_the_sentences_about_what_can_be_read_name_every_registered_layout(toy_file: Path) -> None:
     (toy_file.parent / "a.doc").write_text("hello")
     for spec in (str(toy_file.parent / "a.doc"), "nowhere"):
-        with pytest.raises(UserError, match=r"a folder, \.csv, \.npz, \.h5, \.toy"):
+        with pytest.raises(
+            UserError, match=r"a folder, \.csv, \.npz, \.h5, PatchCamelyon, \.dcm, \.nii or a slide, \.toy"
+        ):
             open_source(spec)
 
 

@@ -151,8 +151,8 @@ def test_a_circle_of_links_comes_to_an_end(tmp_path: Path) -> None:
 
 def test_a_folder_without_images_says_what_it_holds_instead(tmp_path: Path) -> None:
     (tmp_path / "d" / "a").mkdir(parents=True)
-    (tmp_path / "d" / "a" / "x.dcm").write_text("")
-    with pytest.raises(UserError, match=r"it holds no images, but 1 \.dcm"):
+    (tmp_path / "d" / "a" / "x.heic").write_text("")
+    with pytest.raises(UserError, match=r"it holds no images, but 1 \.heic"):
         open_source(tmp_path / "d")
 
 

@@ -1,0 +1,199 @@
+"""DICOM by pydicom: every frame an image, the patient its group. No name of a person is read unless it is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cfdiff.data.limits import MAX_PIXELS
+from cfdiff.data.readers.dicom_values import COLOURS, GRAYS, as_pixels, brightness, shown_by_file
+from cfdiff.data.readers.held import FileKind, Held, need, numbered, stamp
+from cfdiff.data.readers.images import SUFFIXES as ORDINARY
+from cfdiff.data.readers.reading import Reading, Window
+from cfdiff.errors import UserError, first_line, plain
+
+SUFFIXES = (".dcm", ".dicom", ".ima")
+WHAT = "a DICOM file"
+KEPT_HEADERS = 64
+"""Headers in memory between two looks at the same file; those of many frames are long."""
+
+
+def recognises(path: Path, reading: Reading) -> bool:
+    """By its name, or by the letters DICM after 128 bytes: the files of scanners are often without a suffix.
+
+    What is called as an ordinary image is none, so that thousands of those need no look.
+    """
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES or suffix in ORDINARY:
+        return suffix in SUFFIXES
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def hold(path: Path, shown: str, reading: Reading) -> Held | None:
+    """The frames of a file; None for a report, a plan or whatever else has no picture.
+
+    Columns: `patient` (PatientID, or what stands in its place, see `_patient`), `study`, `series` and `frame`. A
+    column `PatientName` is there for whoever names it.
+    """
+    with _sentences(path, shown):
+        header = header_of(path, shown)
+        if header.get("Rows") is None or header.get("Columns") is None:
+            return None
+        photometric, samples = _checked(header, shown, reading)
+        bits = int(header.BitsStored)
+        frames = int(header.get("NumberOfFrames") or 1)
+        patient, hidden = _patient(header, path)
+        windows = (
+            {shown_by_file(header, frame).window for frame in range(frames)}
+            if samples == 1
+            else set[Window | None]({None})
+        )
+    height, width = int(header.Rows), int(header.Columns)
+    if height * width > MAX_PIXELS:
+        raise UserError(
+            f"{shown} claims {height * width:,} pixels, and {MAX_PIXELS:,} are the most: cut it into tiles."
+        )
+    if photometric == "PALETTE COLOR":
+        bits = int(header.RedPaletteColorLookupTableDescriptor[2])
+    columns = {
+        "patient": [patient] * frames,
+        "study": [str(header.get("StudyInstanceUID") or "")] * frames,
+        "series": [str(header.get("SeriesInstanceUID") or "")] * frames,
+        "frame": [str(i) for i in range(frames)],
+    }
+    return Held(
+        shape=(height, width, samples),
+        dtype=np.dtype(np.uint8 if bits <= 8 else np.uint16),
+        parts=[""] if frames == 1 else numbered(frames),
+        read=partial(_read, path, shown, reading),
+        columns=columns,
+        asked={"PatientName": lambda: str(header_of(path, shown).get("PatientName") or "")},
+        group="patient",
+        notes=(*_window_notes(windows, samples, reading), *hidden),
+    )
+
+
+def _read(path: Path, shown: str, reading: Reading, places: Sequence[int]) -> np.ndarray:
+    pixels = need("pydicom.pixels", "dicom", shown, WHAT)
+    with _sentences(path, shown):
+        header = header_of(path, shown)
+        return np.stack([_frame(path, shown, header, frame, reading, pixels) for frame in places])
+
+
+def _frame(path: Path, shown: str, header: Any, frame: int, reading: Reading, pixels: Any) -> np.ndarray:
+    """One frame (H, W, C) as it is to be seen."""
+    packed_whole = header.file_meta.TransferSyntaxUID.is_deflated  # its frames cannot be found in the file
+    source = need("pydicom", "dicom", shown, WHAT).dcmread(path) if packed_whole else path
+    stored = pixels.pixel_array(source, index=frame)  # colours come as RGB, whatever YBR the file has
+    photometric = header.PhotometricInterpretation
+    if photometric in GRAYS:
+        if stored.ndim != 2:
+            raise UserError(f"{shown} has gray of several channels: export it again.")
+        return as_pixels(brightness(stored, header, frame, reading.window, pixels), int(header.BitsStored))[..., None]
+    if photometric == "PALETTE COLOR":
+        coloured = pixels.apply_color_lut(stored, header)[..., :3]
+        return coloured.astype(np.uint8 if coloured.dtype.itemsize == 1 else np.uint16)
+    most = 2 ** int(header.BitsStored) - 1
+    return as_pixels(stored / most, int(header.BitsStored))
+
+
+def _checked(header: Any, shown: str, reading: Reading) -> tuple[str, int]:
+    """The photometric interpretation and the channels that come of it; UserError for what is no picture."""
+    photometric = str(header.get("PhotometricInterpretation") or "none")
+    if photometric not in (*GRAYS, *COLOURS):
+        raise UserError(f"{shown} has its colours as {plain(photometric)}: export it as gray or RGB.")
+    bits, allocated = header.get("BitsStored"), header.get("BitsAllocated")
+    if not bits or not allocated or allocated < 8:
+        raise UserError(f"{shown} has {allocated or 'no'} bits a pixel, as masks have: give images, and masks as PNG.")
+    if bits > 16 and not (photometric in GRAYS and isinstance(reading.window, Window)):
+        raise UserError(
+            f"{shown} has {bits} bits a pixel, of which no 16 can be chosen: say the values that are black and white "
+            "with --reading window=BLACK:WHITE."
+        )
+    if isinstance(reading.window, Window) and reading.window.percent:
+        raise UserError(f"--reading window in percent is for volumes, and {shown} is {WHAT}: say it in its values.")
+    return photometric, 1 if photometric in GRAYS else 3
+
+
+def _window_notes(windows: set[Window | None], samples: int, reading: Reading) -> tuple[str, ...]:
+    if samples > 1 or reading.window is not None or windows == {None}:
+        return ()
+    said = ", ".join(sorted(f"{w.low:g}/{w.high:g}" for w in windows if w is not None)[:3])
+    return (
+        f"{{files}} shown through the window that DICOM files name themselves ({said}): --reading window says one.",
+    )
+
+
+def _patient(header: Any, path: Path) -> tuple[str, tuple[str, ...]]:
+    """What stands for the patient, and a note where that is not the PatientID.
+
+    Without a PatientID it is the study, then the file. A PatientID that holds a part of the name is replaced by a
+    hash, which joins what belongs together and can be told to nobody.
+    """
+    patient = str(header.get("PatientID") or "").strip()
+    if not patient:
+        return str(header.get("StudyInstanceUID") or path.stem), (
+            "{files} without a PatientID: what belongs together is told by the study.",
+        )
+    name = re.findall(r"[^\W\d_]{3,}", str(header.get("PatientName") or "").casefold())
+    if any(part in patient.casefold() for part in name if part not in _NO_NAMES):
+        return f"patient-{hashlib.sha256(patient.encode()).hexdigest()[:12]}", (
+            "{files} with the name of a person as PatientID: a hash stands in its place.",
+        )
+    return patient, ()
+
+
+_NO_NAMES = frozenset({"patient", "anonymous", "anonymized", "anonymised", "anon", "test", "case", "subject", "none"})
+"""Words in a PatientName that name nobody."""
+
+
+def header_of(path: Path, shown: str) -> Any:
+    """All that a file says beside its pixels."""
+    return _kept_header(path, stamp(path), need("pydicom", "dicom", shown, WHAT))
+
+
+@lru_cache(maxsize=KEPT_HEADERS)
+def _kept_header(path: Path, when: int, pydicom: Any) -> Any:
+    return pydicom.dcmread(path, stop_before_pixels=True)
+
+
+@contextmanager
+def _sentences(path: Path, shown: str) -> Iterator[None]:
+    """Whatever pydicom and the decoders say of a file is a UserError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd values in headers, of which many are odd
+            yield
+    except (UserError, MemoryError):
+        raise
+    except FileNotFoundError as error:
+        raise UserError(f"{shown} is missing: correct its path or take it off the list.") from error
+    except PermissionError as error:
+        raise UserError(f"{shown} may not be read ({error.strerror}): change its permissions or remove it.") from error
+    except Exception as error:
+        if path.is_file() and path.stat().st_size == 0:
+            raise UserError(f"{shown} is empty (0 bytes): copy it again or remove it.") from error
+        if "plugins" in str(error) or "plugin" in str(error):
+            raise UserError(
+                f"{shown} is packed in a way that needs one more package: pip install pylibjpeg pylibjpeg-libjpeg "
+                "pylibjpeg-openjpeg."
+            ) from error
+        raise UserError(
+            f"{shown} cannot be read as DICOM ({plain(first_line(error))}): it may be truncated or corrupt, copy it "
+            "again or remove it."
+        ) from error
+
+
+KIND = FileKind(recognises, hold, ("window",))

