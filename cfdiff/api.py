@@ -205,6 +205,7 @@ _TASKS: tuple[Task[Any, Any], ...] = (
     _package("fit", "Make models and settings for a data set, in a given time.", "FitSettings", "looking", "data"),
     _package("evaluate", "Measure a finished run with every figure.", "EvaluateSettings", "reading", "run"),
     _package("report", "Show a run as one HTML page.", "ReportSettings", "reading", "run"),
+    _package("zero_shot", "See what an image-text model knows of images.", "ZeroShotSettings", "opening", "model"),
     TaskObject(
         "show",
         "Draw images of a run as a panel for a paper.",
@@ -221,6 +222,7 @@ _TASKS: tuple[Task[Any, Any], ...] = (
     _training("autoencoder", "Train the autoencoder of a latent space."),
     _training("diffusion", "Train the diffusion model on images."),
     _training("classifier", "Train a guide, a checker or a judge."),
+    _training("clip", "Train an image-text model on images and their captions."),
     _mil("train", "Train a bag model on real bags and on the same bags at several mixes.", "training"),
     _mil("evaluate", "Measure a bag model on real bags of patients that it does not know.", "opening"),
     _mil("explain", "See what a bag model looks at, and how its answer follows the mix.", "opening"),

@@ -1,9 +1,9 @@
-"""cfdiff train-autoencoder, train-diffusion and train-classifier."""
+"""cfdiff train-autoencoder, train-diffusion, train-classifier and train-clip."""
 
 from __future__ import annotations
 
 from cfdiff.cli.options import command
-from cfdiff.train.settings import AutoencoderSettings, ClassifierSettings, DiffusionSettings
+from cfdiff.train.settings import AutoencoderSettings, ClassifierSettings, ClipSettings, DiffusionSettings
 
 
 @command(
@@ -35,5 +35,16 @@ def train_diffusion(settings: DiffusionSettings) -> None:
 )
 def train_classifier(settings: ClassifierSettings) -> None:
     from cfdiff.train.classifier import train_classifier as run
+
+    run(settings)
+
+
+@command(
+    ClipSettings,
+    "Train an image-text model on images and their captions (docs/clip.md): a guide, a zero-shot judge.",
+    names={"half": "--half/--full"},
+)
+def train_clip(settings: ClipSettings) -> None:
+    from cfdiff.train.clip import train_clip as run
 
     run(settings)
