@@ -75,6 +75,7 @@ GUIDES = Registry(  # edit.guides.GuideKind
         "noisy": "cfdiff.edit.guides:NOISY",
         "clean": "cfdiff.edit.guides:CLEAN",
         "cfg": "cfdiff.edit.guides:CFG",
+        "clip": "cfdiff.edit.texts:CLIP",
     },
 )
 SPACES = Registry(  # (what a model's card says of its space) -> models.space.Space; one with a file: FileSpace there

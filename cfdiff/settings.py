@@ -112,6 +112,7 @@ PLACES = {
     "weights",
     "diffusion",
     "guide",
+    "image_text",
     "checker",
     "verifier",
     "judge",

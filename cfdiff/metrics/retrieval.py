@@ -6,6 +6,7 @@ is a ranking that knows nothing; "commonest" one that knows how often each capti
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,4 +79,4 @@ def class_accuracy(scores: np.ndarray, labels: np.ndarray, groups: Groups = None
         below.append(share - low)
         above.append(high - share)
     value = float(np.mean(shares))
-    return Rate(value, (value - float(np.hypot(*below)) / 2, value + float(np.hypot(*above)) / 2), 0.5)
+    return Rate(value, (value - math.hypot(*below) / 2, value + math.hypot(*above) / 2), 0.5)

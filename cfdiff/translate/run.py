@@ -15,6 +15,7 @@ from cfdiff.data.source import Source, class_index, require_masks
 from cfdiff.edit.memory import in_halves
 from cfdiff.edit.recall import real_images, recall
 from cfdiff.edit.roles import Cast, load_cast
+from cfdiff.edit.texts import check_texts
 from cfdiff.edit.tiling import ImageEditor, editor_of, tiles_of
 from cfdiff.edit.verdicts import edit_arrays
 from cfdiff.errors import UserError
@@ -46,6 +47,7 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> Transla
     if s.out is not None and not (s.preview is not None and out.is_file()):
         check_output(out, s.force, resumes=True)
     _check_preview(s.preview)
+    check_texts(s)
     if s.mask == "data":
         require_masks(source, "--mask data")
     tiles = tiles_of(s)
