@@ -98,7 +98,8 @@ def train_clip(s: ClipSettings, progress: Progress | None = None) -> TrainResult
         x = augment(batch.images, batch.draws, s.augment, s.shift, s.gain)
         told = shortened(captions[batch.rows].tolist(), batch.draws, s.clauses)
         number = torch.from_numpy(np.unique(told, return_inverse=True)[1]).to(x.device)
-        return clip_loss(*net(x, words(told).to(x.device)), same=number[:, None] == number)
+        seen, read, scale = net(x, words(told).to(x.device))
+        return clip_loss(seen, read, scale, number[:, None] == number)
 
     words = net.words
     images = to_model(validation.read(range(len(validation)))).to(trainer.device)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -153,6 +155,8 @@ def test_translate_by_a_text_from_a_folder_to_a_result(toy: Any, tmp_path: Path)
     given = {"limit": 3, "retries": 0, "steps": 3, "image_text": folder, "guides": "clip", "to_text": "a sick cell"}
     translate(toy.settings(out, **given))
     with open_result(out) as result:
-        assert {"diffusion", "image_text"} <= set(result.models) and result.settings["to_text"] == "a sick cell"
+        assert result.settings["to_text"] == "a sick cell" and result.settings["guides"] == "clip"
         assert "image_text" not in result.settings, "no path in a result"
         assert (result["counterfactual"][:] != result["source"][:]).any()
+    with h5py.File(out) as file:
+        assert {"diffusion", "image_text"} <= set(json.loads(file.attrs["models"]))
