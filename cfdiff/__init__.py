@@ -54,15 +54,19 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     from cfdiff.train.adapt import adapt as _adapt
     from cfdiff.train.autoencoder import train_autoencoder as _train_autoencoder
     from cfdiff.train.classifier import train_classifier as _train_classifier
+    from cfdiff.train.clip import train_clip as _train_clip
     from cfdiff.train.diffusion import train_diffusion as _train_diffusion
     from cfdiff.train.settings import AdaptSettings as AdaptSettings
     from cfdiff.train.settings import AutoencoderSettings as AutoencoderSettings
     from cfdiff.train.settings import ClassifierSettings as ClassifierSettings
+    from cfdiff.train.settings import ClipSettings as ClipSettings
     from cfdiff.train.settings import DiffusionSettings as DiffusionSettings
     from cfdiff.translate.run import translate as _translate
     from cfdiff.translate.settings import TranslateSettings as TranslateSettings
     from cfdiff.tune.run import tune as _tune
     from cfdiff.tune.settings import TuneSettings as TuneSettings
+    from cfdiff.zero_shot.run import zero_shot as _zero_shot
+    from cfdiff.zero_shot.settings import ZeroShotSettings as ZeroShotSettings
 
     P = ParamSpec("P")
     S = TypeVar("S")
@@ -78,14 +82,18 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     inspect_model = _as_task(_inspect_model)
     train_autoencoder, adapt = _as_task(_train_autoencoder), _as_task(_adapt)
     train_diffusion, train_classifier = _as_task(_train_diffusion), _as_task(_train_classifier)
+    train_clip, zero_shot = _as_task(_train_clip), _as_task(_zero_shot)
     mil_train, mil_evaluate, mil_explain = _as_task(_mil_train), _as_task(_mil_evaluate), _as_task(_mil_explain)
 
 # Called like functions: cfdiff/api.py.
-_PACKAGES = ("fit", "translate", "generate", "bag", "doctor", "tune", "evaluate", "join", "report", "export")
+_PACKAGES = (
+    *("fit", "translate", "generate", "bag", "doctor", "tune", "evaluate", "join", "report", "export"),
+    "zero_shot",
+)
 _OBJECTS = (
     "show",
     *("import_adm", "import_adm_classifier", "inspect_model"),
-    *("train_autoencoder", "train_diffusion", "train_classifier", "adapt"),
+    *("train_autoencoder", "train_diffusion", "train_classifier", "train_clip", "adapt"),
     *("mil_train", "mil_evaluate", "mil_explain"),
 )
 _FROM = {
@@ -113,6 +121,8 @@ _FROM = {
     "AutoencoderSettings": "cfdiff.train.settings",
     "DiffusionSettings": "cfdiff.train.settings",
     "ClassifierSettings": "cfdiff.train.settings",
+    "ClipSettings": "cfdiff.train.settings",
+    "ZeroShotSettings": "cfdiff.zero_shot.settings",
     "MilTrainSettings": "cfdiff.mil.settings",
     "MilEvaluateSettings": "cfdiff.mil.settings",
     "MilExplainSettings": "cfdiff.mil.settings",

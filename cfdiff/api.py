@@ -207,6 +207,7 @@ _TASKS: tuple[Task[Any, Any], ...] = (
     _package("join", "Make one result of the shards of a job array.", "JoinSettings", "joining", "run"),
     _package("report", "Show a run as one HTML page.", "ReportSettings", "reading", "run"),
     _package("export", "Write a run back as DICOM or NIfTI.", "ExportSettings", "reading", "run"),
+    _package("zero_shot", "See what an image-text model knows of images.", "ZeroShotSettings", "opening", "model"),
     TaskObject(
         "show",
         "Draw images of a run as a panel for a paper.",
@@ -230,6 +231,7 @@ _TASKS: tuple[Task[Any, Any], ...] = (
         "cfdiff.train.adapt:adapt",
         "training",
     ),
+    _training("clip", "Train an image-text model on images and their captions."),
     _mil("train", "Train a bag model on real bags and on the same bags at several mixes.", "training"),
     _mil("evaluate", "Measure a bag model on real bags of patients that it does not know.", "opening"),
     _mil("explain", "See what a bag model looks at, and how its answer follows the mix.", "opening"),

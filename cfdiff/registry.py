@@ -96,6 +96,7 @@ GUIDES = Registry(  # edit.guides.GuideKind
         "noisy": "cfdiff.edit.guides:NOISY",
         "clean": "cfdiff.edit.guides:CLEAN",
         "cfg": "cfdiff.edit.guides:CFG",
+        "clip": "cfdiff.edit.texts:CLIP",
     },
 )
 SPACES = Registry(  # (what a model's card says of its space) -> models.space.Space; one with a file: FileSpace there
@@ -122,6 +123,7 @@ NETWORKS = Registry(  # (models.checkpoint.Card) -> torch.nn.Module; its config 
         "adm-unet": "cfdiff.models.adapters.adm:build_unet",
         "adm-encoder": "cfdiff.models.adapters.adm:build_encoder",
         "bag": "cfdiff.models.bag_network:build_of_card",
+        "clip": "cfdiff.models.clip:build_of_card",
     },
 )
 BAG_MODELS = Registry(  # (width of the embeddings, **kwargs) -> models.bag_poolings.Pooling
@@ -169,6 +171,15 @@ BAG_FOLDERS = Registry(  # mil.folders.Layout: `recognises(folder)` and `read(fo
         "trident": "cfdiff.mil.folders:TRIDENT",
         "npz": "cfdiff.mil.folders:NPZ",
     },
+)
+CLIPS = (
+    Registry(  # recognises(path) -> bool and load(path, device) -> models.checkpoint.Model of a models.clip.ImageText
+        "format of image-text models",
+        {
+            "cfdiff": "cfdiff.models.image_text:OwnClips",
+            "transformers": "cfdiff.models.adapters.clip:ClipFolders",
+        },
+    )
 )
 INSPECTIONS = Registry(  # recognises(path) -> bool and describe(path) -> modelfiles.description.Description
     "kind of model that can be looked at",

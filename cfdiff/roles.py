@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-ROLES = ("diffusion", "guide", "checker", "verifier", "judge")
-STEERING = ("guide", "checker")
-"""The classifiers whose gradients an edit may follow."""
+ROLES = ("diffusion", "guide", "image_text", "checker", "verifier", "judge")
+STEERING = ("guide", "image_text", "checker")
+"""The models besides the diffusion model whose gradients an edit may follow."""
 WITNESSES = ("judge", "verifier", "checker")
 """Those that say of a saved image what it is, the most independent first."""
 ACCEPTING = ("verifier", "checker")
@@ -20,3 +20,13 @@ def file_hashes(sha256: str) -> set[str]:
     """The sha256 of every file in the hash of a role, without those of descriptions: a model is the same however it is
     described."""
     return {part.partition(DESCRIBED)[0] for part in sha256.split(JOINED) if part}
+
+
+def option(role: str) -> str:
+    """The option that names the model of a role."""
+    return "--" + role.replace("_", "-")
+
+
+def in_words(role: str) -> str:
+    """A role with its article, for messages."""
+    return "an image-text model" if role == "image_text" else f"a {role}"

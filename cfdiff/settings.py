@@ -123,6 +123,7 @@ PLACES = {
     "weights",
     "diffusion",
     "guide",
+    "image_text",
     "checker",
     "verifier",
     "judge",

@@ -14,18 +14,8 @@ ROOT = Path(cfdiff.__file__).parent
 GROUND = {"errors", "files", "hdf5", "progress", "registry", "roles", "shard", "stopping", "version"}
 EDITING = {"edit", "figures", "models", "data", "store", "metrics", "engine", "settings"}
 TASKS = {
-    "translate",
-    "generate",
-    "bag",
-    "evaluate",
-    "join",
-    "doctor",
-    "tune",
-    "fit",
-    "report",
-    "train",
-    "mil",
-    "export",
+    *("translate", "generate", "bag", "evaluate", "join", "doctor", "tune", "fit", "report", "train", "mil", "export"),
+    "zero_shot",
 }
 ALLOWED = {
     # What a user imports: names of what is below, which are imported when they are first used.
@@ -43,7 +33,7 @@ ALLOWED = {
         "settings",
     },
     "translate": {*EDITING, "join", "workers"},
-    "fit": {*EDITING - {"figures", "metrics"}, *TASKS - {"bag", "fit", "generate", "mil", "export"}},
+    "fit": {*EDITING - {"figures", "metrics"}, *TASKS - {"bag", "fit", "generate", "mil", "export", "zero_shot"}},
     "export": {"data", "store", "settings"},
     "generate": EDITING,
     "bag": {*EDITING, "join", "workers"},
@@ -54,6 +44,7 @@ ALLOWED = {
     "tune": EDITING - {"models"},
     "train": {"models", "data", "store", "metrics", "engine", "settings"},
     "mil": {"train", *EDITING},  # a bag model is one more training; `edit` picks the device
+    "zero_shot": {"train", *EDITING - {"figures", "store"}},  # the texts of `train`, the device of `edit`
     "modelfiles": {"models", "engine", "settings"},
     "edit": {"models", "data", "store", "engine", "settings"},
     "figures": {"data", "store", "settings"},

@@ -40,13 +40,15 @@ COMMANDS = {
     "report": Entry("cfdiff.cli.report", "report", TASKS["report"].summary, "Use"),
     "show": Entry("cfdiff.cli.show", "show", TASKS["show"].summary, "Use"),
     "export": Entry("cfdiff.cli.export", "export", TASKS["export"].summary, "Use"),
+    "zero-shot": Entry("cfdiff.cli.zero_shot", "zero_shot", TASKS["zero_shot"].summary, "Use"),
     "mil": Entry("cfdiff.cli.mil", "app", "Train, measure and explain bag models of controlled mixtures.", "Use"),
-    "data": Entry("cfdiff.cli.data", "app", "List, inspect, convert and split image data.", "Use"),
+    "data": Entry("cfdiff.cli.data", "app", "List, inspect, convert, split and caption image data.", "Use"),
     "models": Entry("cfdiff.cli.models", "app", "Inspect, describe and import models that others made.", "Use"),
     "train-autoencoder": Entry("cfdiff.cli.train", "train_autoencoder", TASKS["train_autoencoder"].summary, "Train"),
     "train-diffusion": Entry("cfdiff.cli.train", "train_diffusion", TASKS["train_diffusion"].summary, "Train"),
     "train-classifier": Entry("cfdiff.cli.train", "train_classifier", TASKS["train_classifier"].summary, "Train"),
     "adapt": Entry("cfdiff.cli.train", "adapt", TASKS["adapt"].summary, "Train"),
+    "train-clip": Entry("cfdiff.cli.train", "train_clip", TASKS["train_clip"].summary, "Train"),
 }
 
 

@@ -1,4 +1,4 @@
-"""`cfdiff data`: list, inspect, convert and split images."""
+"""`cfdiff data`: list, inspect, convert, split and caption images."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cfdiff.cli.captions import captions
 from cfdiff.data import bundled, open_source
 from cfdiff.data.convert import convert as convert_source
 from cfdiff.data.fit import Fit
 from cfdiff.data.readers.tree import LAYOUTS
 from cfdiff.data.sheet import contact_sheet
-from cfdiff.data.split_file import check_split_file, write_splits
+from cfdiff.data.split_file import check_table, write_splits
 from cfdiff.data.splitting import plan_splits
 from cfdiff.data.summary import Groups, Summary, count_splits, summarise
 from cfdiff.errors import plain
 from cfdiff.registry import READERS
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="List, inspect, convert and split image data.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="List, inspect, convert, split and caption image data."
+)
 
 SourceArgument = Annotated[
     str, typer.Argument(metavar="SOURCE", help=f"Bundled name, {', '.join(READERS)}.", show_default=False)
@@ -163,7 +166,7 @@ def split_data(
     as_json: AsJson = False,
 ) -> None:
     """Divide images by group into train, train-verifier, train-judge, val and test, for --splits of every command."""
-    check_split_file(out, source, force)
+    check_table(out, source, force, "splits")
     # Images of other classes are split too: a table of all images fits whichever classes a run asks for.
     opened = open_source(
         source,
@@ -188,6 +191,9 @@ def split_data(
         table.add_row(_text(name), *("" if n is None else f"{n:,}" for n in row.values()))
     console.print(table)
     typer.echo(f"{out}: use it with --splits {out}")
+
+
+app.command("captions")(captions)
 
 
 @app.command("build-malaria")

@@ -1,9 +1,15 @@
-"""cfdiff train-autoencoder, train-diffusion, train-classifier and adapt."""
+"""cfdiff train-autoencoder, train-diffusion, train-classifier, train-clip and adapt."""
 
 from __future__ import annotations
 
 from cfdiff.cli.options import command
-from cfdiff.train.settings import AdaptSettings, AutoencoderSettings, ClassifierSettings, DiffusionSettings
+from cfdiff.train.settings import (
+    AdaptSettings,
+    AutoencoderSettings,
+    ClassifierSettings,
+    ClipSettings,
+    DiffusionSettings,
+)
 
 
 @command(
@@ -46,5 +52,16 @@ def train_classifier(settings: ClassifierSettings) -> None:
 )
 def adapt(settings: AdaptSettings) -> None:
     from cfdiff.train.adapt import adapt as run
+
+    run(settings)
+
+
+@command(
+    ClipSettings,
+    "Train an image-text model on images and their captions (docs/clip.md): a guide, a zero-shot judge.",
+    names={"half": "--half/--full"},
+)
+def train_clip(settings: ClipSettings) -> None:
+    from cfdiff.train.clip import train_clip as run
 
     run(settings)

@@ -26,13 +26,15 @@ from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.ensemble import ensemble, log_prob_in
 from cfdiff.models.foreign import check_images, descriptions, load_classifier
 from cfdiff.models.given import ModelFile
+from cfdiff.models.image_text import load_clip
 from cfdiff.models.space import Space
 from cfdiff.registry import GUIDES
-from cfdiff.roles import ACCEPTING, ROLES, STEERING, file_hashes
+from cfdiff.roles import ACCEPTING, ROLES, STEERING, file_hashes, in_words, option
 
 KINDS = {
     "diffusion": "diffusion",
     "guide": "noisy-classifier",
+    "image_text": "clip",
     "checker": "clean-classifier",
     "verifier": "clean-classifier",
     "judge": "clean-classifier",
@@ -51,6 +53,7 @@ class Cast:
     device: torch.device
     precision: str
     verifier: Model | None = None
+    image_text: Model | None = None
 
     @property
     def accepting(self) -> Model | None:
@@ -189,6 +192,8 @@ def load_models(
         models[role] = one if one is None else replace(one, tiles=tiles)
     if not at_home(models["diffusion"], models["guide"]) and not s.guide and not _asks_guide(s):
         models["guide"] = None  # it came along with the others' folder, and nothing asks it
+    if not s.image_text and not _asks(s, "image_text"):
+        models["image_text"] = None  # as that
     cast = Cast(**models, device=device, precision=s.precision)  # type: ignore[arg-type]
     _check_apart(cast)
     return cast
@@ -199,6 +204,8 @@ def load_role(path: ModelFile, role: str, device: torch.device) -> Model:
     if KINDS[role] == "clean-classifier":
         return load_classifier(path, device, steers=role in STEERING)
     assert isinstance(path, Path), "diffusion models and guides are files"
+    if role == "image_text":
+        return load_clip(path, device)
     if role != "diffusion":
         return load_model(path, KINDS[role], device)
     model = load_diffusion(path, device)
@@ -263,7 +270,12 @@ def at_home(diffusion: Model | None, guide: Model | None) -> bool:
 
 
 def _asks_guide(s: EditSettings) -> bool:
-    return bool(s.smooth) or any(GUIDES[name].role == "guide" for name in s.guide_names)
+    return bool(s.smooth) or _asks(s, "guide")
+
+
+def _asks(s: EditSettings, role: str) -> bool:
+    """Whether a guide of the settings is made of the model of a role."""
+    return any(GUIDES[name].role == role for name in s.guide_names)
 
 
 def _check_apart(cast: Cast) -> None:
@@ -295,9 +307,10 @@ def check_guides(cast: Cast, s: EditSettings) -> None:
     for name in s.guide_names:
         role = GUIDES[name].role
         if getattr(cast, role) is None:
-            others = [other for other in GUIDES if GUIDES[other].role not in (role, "diffusion")]
+            others = [other for other in GUIDES if GUIDES[other].role not in (role, "diffusion", "image_text")]
             raise UserError(
-                f"--guides {s.guides} needs a {role}: name one with --{role}, or use --guides {' or '.join(others)}."
+                f"--guides {s.guides} needs {in_words(role)}: name one with {option(role)}, or use --guides "
+                f"{' or '.join(others)}."
             )
         GUIDES[name].make(cast, s)  # says so where a model cannot steer
         if role == "guide" and cast.guide_max_level == 0:

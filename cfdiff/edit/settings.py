@@ -25,6 +25,11 @@ class EditSettings(Settings):
     )
     diffusion: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the diffusion model.")
     guide: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the noise-aware guide.")
+    image_text: Path | None = Field(
+        None,
+        json_schema_extra=MODEL,
+        description="Image-text model of --guides clip: a file of cfdiff train-clip, or a folder of a CLIP model.",
+    )
     checker: tuple[ModelFile, ...] = Field(
         (), json_schema_extra=MODEL, description="Model file of the clean checker; give it again for more, averaged."
     )
@@ -47,7 +52,7 @@ class EditSettings(Settings):
         "both",
         json_schema_extra=GUIDANCE,
         description="The guide on x_l (noisy), the checker on the x0 estimate (clean), a class-conditional diffusion "
-        "model (cfg), or several, joined by +.",
+        "model (cfg), the likeness to a text (clip), or several, joined by +.",
     )
     exact: bool = Field(
         False,
@@ -221,6 +226,11 @@ class EditSettings(Settings):
     def unguided(self) -> bool:
         """Whether no guidance is asked for, so that no edit may change anything."""
         return self.scale == 0 or (self.guide_names == ["cfg"] and self.w == 0)
+
+    @property
+    def texts(self) -> tuple[str | None, str | None]:
+        """Towards which text and away from which one the guide clip leads; None stands for the text of the class."""
+        return None, None
 
     @property
     def guide_names(self) -> list[str]:

@@ -133,7 +133,8 @@ def leading_of(s: GenerateSettings, diffusion: Model, wanted: bool) -> Leading:
 
 def _edit_settings(s: GenerateSettings, **more: object) -> EditSettings:
     """What the loading of models and the making of guides ask of the settings."""
-    shared = {name: getattr(s, name) for name in ("weights", "diffusion", "guide", "checker", "judge", "device")}
+    models = ("weights", "diffusion", "guide", "image_text", "checker", "judge")
+    shared = {name: getattr(s, name) for name in (*models, "device")}
     if s.weights is None and s.data is None and s.diffusion is None:
         shared["weights"] = USUAL
     shared |= {name: getattr(s, name) for name in ("threads", "precision", "batch_size", "seed")}

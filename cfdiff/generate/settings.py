@@ -27,6 +27,11 @@ class GenerateSettings(Settings):
         description="Class to draw: negative, positive or its name [default: whatever the model draws].",
     )
     images: PositiveInt = Field(24, json_schema_extra=DATA, description="How many; of a path, its places.")
+    image_text: Path | None = Field(
+        None,
+        json_schema_extra=MODEL,
+        description="Image-text model of --guides clip: a file of cfdiff train-clip.",
+    )
     data: str | None = Field(
         None,
         json_schema_extra=DATA,

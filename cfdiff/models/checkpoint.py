@@ -40,6 +40,7 @@ OWN = {
     "clean-classifier": "timm",
     "autoencoder": "autoencoder",
     "bag-classifier": "bag",
+    "clip": "clip",
 }
 """The network of each kind, in registry.NETWORKS, where the config of a card names none."""
 KINDS = tuple(OWN)

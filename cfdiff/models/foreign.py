@@ -21,6 +21,7 @@ from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import FORMAT, Card, Model, load_model, read_card
 from cfdiff.models.description import Description, complete, description_file, read_description
 from cfdiff.models.given import Given, ModelFile
+from cfdiff.models.image_text import as_classifier_of_texts
 from cfdiff.models.outputs import Output
 from cfdiff.registry import CLASSIFIERS, OUTPUTS
 from cfdiff.roles import DESCRIBED
@@ -235,8 +236,10 @@ class OwnClassifiers:
 
     @staticmethod
     def load(file: ModelFile, device: torch.device, steers: bool) -> Model:
-        """See `load_model`."""
+        """See `load_model`; of an image-text model the classifier that its class texts make (`image_text`)."""
         assert isinstance(file, Path)
+        if read_card(file).kind == "clip":
+            return as_classifier_of_texts(load_model(file, "clip", device))
         return load_model(file, "clean-classifier", device)
 
 

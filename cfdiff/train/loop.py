@@ -77,7 +77,7 @@ class Learned(Protocol):
 BETAS = (0.9, 0.99)
 APART = ("calibration", "latents")
 """What a validation measures that the model is used with: it stands beside the figures in the card, not among them."""
-SHOWN = ("val_accuracy", "val_auroc", "val_mae", "val_loss", "bits_per_dim", "psnr")
+SHOWN = ("val_accuracy", "val_image_to_text", "val_auroc", "val_mae", "val_loss", "bits_per_dim", "psnr")
 PROBE = 0.01
 """Share of a validation that is done before the first step, to learn what a whole one will take."""
 READ_SECONDS = 1

@@ -27,6 +27,8 @@ class TrainResult:
             --judge sees in the class in which it sees the original. Its val_loss is the loss of the pixels alone.
         val_auroc, val_mae, val_tau: of a bag model: area under the ROC curve of its bags, mean error of the fraction
             of positives, Kendall's tau-b with it.
+        val_image_to_text, val_text_to_image: of an image-text model, shares of right ones at the first place, and
+            val_chance_to_text, val_chance_to_image what chance gives; its val_accuracy is zero-shot.
         val_images: how many were looked at, where time was short.
     """
 
@@ -49,6 +51,10 @@ class TrainResult:
     val_auroc: float | None = None
     val_mae: float | None = None
     val_tau: float | None = None
+    val_image_to_text: float | None = None
+    val_text_to_image: float | None = None
+    val_chance_to_text: float | None = None
+    val_chance_to_image: float | None = None
     val_images: int | None = None
 
     @classmethod

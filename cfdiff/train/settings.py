@@ -272,3 +272,65 @@ class AutoencoderSettings(TrainSettings):
         16, description="Images a step, over all processes.", json_schema_extra=OPTIMISATION
     )
     val_limit: PositiveInt = Field(192, description="Images of a validation.", json_schema_extra=OUTPUT)
+
+
+class ClipSettings(TrainSettings):
+    """cfdiff train-clip."""
+
+    captions: Path | None = Field(
+        None,
+        description="CSV with id,caption of every image [default: as cfdiff data captions makes them].",
+        json_schema_extra=DATA,
+    )
+    texts: str | None = Field(
+        None,
+        description="What the two classes are called, as 'NEGATIVE|POSITIVE' [default: by their names].",
+        json_schema_extra=DATA,
+    )
+    arch: str = Field("resnet14t", description="Image tower: any timm model.", json_schema_extra=MODEL)
+    kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="JSON: further arguments that shape it.", json_schema_extra=MODEL
+    )
+    upsample: PositiveInt = Field(1, description="Enlarge the images before the network.", json_schema_extra=MODEL)
+    downsample: PositiveInt = Field(
+        1, description="Shrink the images by this before the network.", json_schema_extra=MODEL
+    )
+    pretrained: Path | None = Field(
+        None, description="Local safetensors file with timm weights.", json_schema_extra=MODEL
+    )
+    joint: PositiveInt = Field(128, le=16384, description="Numbers of an embedding.", json_schema_extra=MODEL)
+    text_width: PositiveInt = Field(128, le=16384, description="Width of the text tower.", json_schema_extra=MODEL)
+    text_layers: PositiveInt = Field(2, le=128, description="Layers of the text tower.", json_schema_extra=MODEL)
+    text_heads: PositiveInt = Field(4, le=1024, description="Attention heads of it.", json_schema_extra=MODEL)
+    vocabulary: int = Field(
+        1024,
+        ge=260,
+        le=1_000_000,
+        description="Most tokens that are learned from the captions.",
+        json_schema_extra=MODEL,
+    )
+    length: int = Field(
+        48, ge=3, le=4096, description="Most tokens of a text; a longer one is cut.", json_schema_extra=MODEL
+    )
+    clauses: float = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="Share of a caption's clauses, after the first, that are left out: short texts are then known too.",
+        json_schema_extra=OPTIMISATION,
+    )
+    augment: Literal["none", "flip", "dihedral"] = Field(
+        "none",
+        description="Random flips, or flips and quarter turns: only where no caption says left, right, top or bottom.",
+        json_schema_extra=OPTIMISATION,
+    )
+    shift: NonNegativeInt = Field(2, description="Random shift in pixels.", json_schema_extra=OPTIMISATION)
+    gain: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Random brightness: pixel values times 1 +- gain; 0 where captions say how bright an image is.",
+        json_schema_extra=OPTIMISATION,
+    )
+    weight_decay: NonNegativeFloat = Field(0.05, description="Weight decay (AdamW).", json_schema_extra=OPTIMISATION)
+    val_limit: PositiveInt = Field(1000, description="Images of a validation.", json_schema_extra=OUTPUT)

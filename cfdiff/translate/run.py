@@ -13,6 +13,7 @@ from cfdiff.data.source import Source, require_masks
 from cfdiff.edit.recall import recall
 from cfdiff.edit.roles import Cast, load_cast
 from cfdiff.edit.sight import Sight
+from cfdiff.edit.texts import check_texts
 from cfdiff.edit.tiling import ImageEditor, editor_of, tiles_of
 from cfdiff.errors import UserError
 from cfdiff.figures.panel import FORMATS
@@ -50,6 +51,7 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> Transla
     _check_preview(s.preview)
     if s.shard is not None and s.preview is not None:
         raise UserError("A shard makes no preview, as it has a share of the images: leave --preview out.")
+    check_texts(s)
     if s.mask == "data":
         require_masks(source, "--mask data")
     tiles = tiles_of(s)

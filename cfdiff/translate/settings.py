@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, PositiveInt
 
 from cfdiff.edit.settings import EditSettings
 from cfdiff.edit.tile_settings import TileSettings
-from cfdiff.settings import DATA, OUTPUT, DataSettings
+from cfdiff.settings import DATA, GUIDANCE, OUTPUT, DataSettings
 from cfdiff.workers.settings import ShardSettings
 
 
@@ -24,6 +24,16 @@ class TranslateSettings(ShardSettings, EditSettings, TileSettings, DataSettings)
         description="Class to start from: negative, positive or its name in the data.",
     )
     to: str | None = Field(None, json_schema_extra=DATA, description="Class to end in [default: the other].")
+    to_text: str | None = Field(
+        None,
+        json_schema_extra=GUIDANCE,
+        description="What the image is to be, in words, with --guides clip [default: the model's text of the class].",
+    )
+    from_text: str | None = Field(
+        None,
+        json_schema_extra=GUIDANCE,
+        description="What it is to be less of, with --to-text; none for nothing [default: the text of its class].",
+    )
     split: str | None = Field(
         None, json_schema_extra=DATA, description="Split to take images from [default: test where there is one]."
     )
@@ -37,3 +47,8 @@ class TranslateSettings(ShardSettings, EditSettings, TileSettings, DataSettings)
     )
     json_: bool = Field(False, alias="json", json_schema_extra=OUTPUT, description="Print the summary as JSON.")
     force: bool = Field(False, json_schema_extra=OUTPUT, description="Replace an existing result.")
+
+    @property
+    def texts(self) -> tuple[str | None, str | None]:
+        """See `EditSettings`."""
+        return self.to_text, self.from_text

@@ -28,7 +28,7 @@ def npz(tmp_path: Path) -> Path:
 
 
 def test_what_does_not_exist_is_an_error_that_names_the_bundled_sets(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no data at 'nowhere'.*malaria-cells, pneumoniamnist"):
+    with pytest.raises(UserError, match=r"no data at 'nowhere'.*malaria-cells, malaria-cells-rgb, pneumoniamnist"):
         open_source("nowhere")
     (tmp_path / "a.txt").write_text("hello")
     with pytest.raises(UserError, match=r"a\.txt is of no kind that can be read"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cfdiff.data import open_source
-from cfdiff.data.split_file import check_split_file, write_splits
+from cfdiff.data.split_file import check_table, write_splits
 from cfdiff.errors import UserError
 
 
@@ -91,9 +91,9 @@ def test_an_image_of_another_class_need_not_be_listed(toys: Any, tmp_path: Path)
 def test_only_a_new_csv_that_is_not_the_data_is_written(data: Path, tmp_path: Path) -> None:
     (tmp_path / "there.csv").write_text("mine")
     with pytest.raises(UserError, match="name it there.csv"):
-        check_split_file(tmp_path / "there.txt", data, False)
+        check_table(tmp_path / "there.txt", data, False, "splits")
     with pytest.raises(UserError, match=r"there.csv exists already"):
-        check_split_file(tmp_path / "there.csv", data, False)
+        check_table(tmp_path / "there.csv", data, False, "splits")
     with pytest.raises(UserError, match="is the data itself"):
-        check_split_file(tmp_path / "there.csv", tmp_path / "there.csv", True)
-    check_split_file(tmp_path / "there.csv", data, True)
+        check_table(tmp_path / "there.csv", tmp_path / "there.csv", True, "splits")
+    check_table(tmp_path / "there.csv", data, True, "splits")

@@ -1,0 +1,45 @@
+"""`cfdiff data captions`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cfdiff.data import open_source
+from cfdiff.data.attributes import Spot, describe, told_columns
+from cfdiff.data.captions import write_captions
+from cfdiff.data.split_file import check_table
+from cfdiff.errors import plain
+from cfdiff.registry import READERS
+
+
+def captions(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help=f"Bundled name, {', '.join(READERS)}.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="OUT.csv", help="The table to write.")] = Path("captions.csv"),
+    noun: Annotated[
+        str | None,
+        typer.Option(metavar="WORD", help="What is on the images; known of bundled data, else image."),
+    ] = None,
+    spot: Annotated[
+        Spot | None, typer.Option(help="The spot whose size and place are said: of the masks, the darkest place, none.")
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Columns of the data that are said, as stage,stain.")
+    ] = None,
+    negative: Annotated[str | None, typer.Option(metavar="CLASS", help="The class that is negative.")] = None,
+    positive: Annotated[str | None, typer.Option(metavar="CLASS", help="The class that is positive.")] = None,
+    layout: Annotated[
+        str | None, typer.Option(metavar="LEVELS", help="What the folders of a folder stand for.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.csv.")] = False,
+) -> None:
+    """Make a caption for each image of its class, columns, brightness or colour, and a spot, for cfdiff train-clip."""
+    check_table(out, source, force, "captions")
+    opened = open_source(source, negative=negative, positive=positive, layout=layout)
+    said, found = describe(opened, source, noun, spot, told_columns(columns))
+    written = write_captions(opened, said, found, out)
+    typer.echo(f"{written}: {len(said):,} captions, {len(set(said)):,} different, as {plain(said[0])!r}")

@@ -1,0 +1,65 @@
+"""The guide that reads: how like an image is to a text, by an image-text model on the estimate x0_hat.
+
+    g = grad s (<i(x0_hat), t_to> - <i(x0_hat), t_from>) / sqrt(ab_l)
+
+(the CLIP guidance of Nichol et al. 2021, section 2.4, with a model of clean images, and away from what the image is, as
+classifier-free guidance of translate is). Without t_from it is the likeness to t_to alone.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cfdiff.edit.guides import GuideKind
+from cfdiff.edit.roles import Cast
+from cfdiff.edit.settings import EditSettings
+from cfdiff.engine import Guide, TweedieGuide
+from cfdiff.errors import UserError
+from cfdiff.models.image_text import image_text, read_texts
+
+NOTHING = "none"
+"""What --from-text says where the image is led away from no text."""
+
+
+def check_texts(s: EditSettings) -> None:
+    """Raise UserError for texts that no guide of the settings reads."""
+    to_text, from_text = s.texts
+    given = "--to-text" if to_text is not None else "--from-text" if from_text is not None else None
+    if given is not None and "clip" not in s.guide_names:
+        raise UserError(
+            f"{given} is read by the guide clip alone, and --guides {s.guides} has none: use --guides clip, or "
+            "noisy+clean+clip, and name the image-text model with --image-text."
+        )
+
+
+def _clip(cast: Cast, s: EditSettings) -> Guide:
+    assert cast.image_text is not None, "edit.roles.check_guides says so"
+    clip, (to_text, from_text) = image_text(cast.image_text), s.texts
+    known = clip.class_texts
+    if to_text is None and known is None:
+        raise UserError(
+            f"{cast.image_text.name!r} does not say what the classes are called: say with --to-text what the image is "
+            "to be."
+        )
+    # One direction a class: towards its text, away from that of the other; a text that is given stands for both.
+    to = [to_text or "", to_text or ""] if known is None or to_text is not None else list(known)
+    away = None if known is None else [known[1], known[0]]
+    if from_text is not None:
+        away = None if from_text.strip() == NOTHING else [from_text, from_text]
+    direction = read_texts(cast.image_text, to, "--to-text")
+    if away is not None:
+        direction = direction - read_texts(cast.image_text, away, "--from-text")
+    if not direction.any():  # of one class alone it may be: where a text is that of the class which nobody asks for
+        raise UserError("--to-text and --from-text say the same, so nothing would lead anywhere: give two texts.")
+
+    def likeness(z0: Tensor) -> Tensor:
+        """(B, 2), of which the class asked for is taken."""
+        with torch.autocast(z0.device.type, enabled=False):
+            return clip.scale * clip.see(cast.space.decode(z0).float()) @ direction.T
+
+    return TweedieGuide(cast.schedule, likeness, exact=s.exact, denoise=cast.denoise)
+
+
+CLIP = GuideKind("image_text", _clip, backward=True)
+"""The likeness to a text; without one, to what the image-text model calls the class."""
