@@ -47,6 +47,8 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     from cfdiff.store.bags import open_bags as open_bags
     from cfdiff.store.result import open_result as open_result
     from cfdiff.store.samples import open_samples as open_samples
+    from cfdiff.supervise.run import supervise as _supervise
+    from cfdiff.supervise.settings import SuperviseSettings as SuperviseSettings
     from cfdiff.train.autoencoder import train_autoencoder as _train_autoencoder
     from cfdiff.train.classifier import train_classifier as _train_classifier
     from cfdiff.train.diffusion import train_diffusion as _train_diffusion
@@ -65,7 +67,7 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     def _as_task(run: Callable[Concatenate[S, P], R]) -> Task[S, R]: ...
 
     translate, bag, tune, doctor = _as_task(_translate), _as_task(_bag), _as_task(_tune), _as_task(_doctor)
-    fit, generate = _as_task(_fit), _as_task(_generate)
+    fit, generate, supervise = _as_task(_fit), _as_task(_generate), _as_task(_supervise)
     evaluate, report, show = _as_task(_evaluate), _as_task(_report), _as_task(_show)
     import_adm, import_adm_classifier = _as_task(_import_adm), _as_task(_import_adm_classifier)
     inspect_model = _as_task(_inspect_model)
@@ -74,7 +76,7 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     mil_train, mil_evaluate, mil_explain = _as_task(_mil_train), _as_task(_mil_evaluate), _as_task(_mil_explain)
 
 # Called like functions: cfdiff/api.py.
-_PACKAGES = ("fit", "translate", "generate", "bag", "doctor", "tune", "evaluate", "report")
+_PACKAGES = ("fit", "translate", "generate", "bag", "doctor", "tune", "evaluate", "report", "supervise")
 _OBJECTS = (
     "show",
     *("import_adm", "import_adm_classifier", "inspect_model"),
@@ -103,6 +105,7 @@ _FROM = {
     "AutoencoderSettings": "cfdiff.train.settings",
     "DiffusionSettings": "cfdiff.train.settings",
     "ClassifierSettings": "cfdiff.train.settings",
+    "SuperviseSettings": "cfdiff.supervise.settings",
     "MilTrainSettings": "cfdiff.mil.settings",
     "MilEvaluateSettings": "cfdiff.mil.settings",
     "MilExplainSettings": "cfdiff.mil.settings",

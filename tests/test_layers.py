@@ -13,7 +13,7 @@ ROOT = Path(cfdiff.__file__).parent
 # What each package may import besides itself; the ground and the package itself are open to all.
 GROUND = {"errors", "files", "hdf5", "progress", "registry", "roles", "stopping", "version"}
 EDITING = {"edit", "figures", "models", "data", "store", "metrics", "engine", "settings"}
-TASKS = {"translate", "generate", "bag", "evaluate", "doctor", "tune", "fit", "report", "train", "mil"}
+TASKS = {"translate", "generate", "bag", "evaluate", "doctor", "tune", "fit", "report", "train", "mil", "supervise"}
 ALLOWED = {
     # What a user imports: names of what is below, which are imported when they are first used.
     "__init__": {*TASKS, "modelfiles", "figures", "models", "data", "store", "api"},  # for type checkers only
@@ -29,7 +29,7 @@ ALLOWED = {
         "metrics",
         "settings",
     },
-    "fit": {*EDITING - {"figures", "metrics"}, *TASKS - {"bag", "fit", "generate", "mil"}},
+    "fit": {*EDITING - {"figures", "metrics"}, *TASKS - {"bag", "fit", "generate", "mil", "supervise"}},
     "translate": EDITING,
     "generate": EDITING,
     "bag": EDITING,
@@ -38,6 +38,7 @@ ALLOWED = {
     "tune": EDITING - {"models"},
     "train": {"models", "data", "store", "metrics", "engine", "settings"},
     "mil": {"train", *EDITING},  # a bag model is one more training; `edit` picks the device
+    "supervise": {"train", "models", "data", "store", "metrics", "engine", "settings"},
     "modelfiles": {"models", "engine", "settings"},
     "edit": {"models", "data", "store", "engine", "settings"},
     "figures": {"data", "store", "settings"},

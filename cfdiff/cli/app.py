@@ -44,6 +44,7 @@ COMMANDS = {
     "train-autoencoder": Entry("cfdiff.cli.train", "train_autoencoder", TASKS["train_autoencoder"].summary, "Train"),
     "train-diffusion": Entry("cfdiff.cli.train", "train_diffusion", TASKS["train_diffusion"].summary, "Train"),
     "train-classifier": Entry("cfdiff.cli.train", "train_classifier", TASKS["train_classifier"].summary, "Train"),
+    "supervise": Entry("cfdiff.cli.supervise", "supervise", TASKS["supervise"].summary, "Train"),
 }
 
 
