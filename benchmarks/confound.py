@@ -1,6 +1,6 @@
 """Does training on counterfactuals repair a classifier that has learned a confound (Clever Hans)?
 
-    python benchmarks/confound.py runs/confound [--seeds 0 1 2] [--steps 500] [--pairs 200] [--json OUT]
+    python benchmarks/confound.py runs/confound [--seeds 0 1 2] [--steps 500] [--pairs 96] [--json OUT]
 
 Bundled cells. A bright square in a corner goes with the class in 90 % of the training and validation images; each
 test image is asked twice, with the square that goes with its class and with the one that does not. The arms differ in
@@ -159,7 +159,7 @@ def edited(options: argparse.Namespace, name: str) -> dict[str, Any]:
     models: dict[str, Any] = {
         "knowing": {
             "guide": folder / "guide.safetensors", "verifier": folder / "judge.safetensors",
-            "checker": [folder / "checker.safetensors", folder / "checker-2.safetensors"],
+            "checker": [folder / "checker.safetensors"],
         },
         "confounded": {"checker": [mine], "guides": "clean"},
         "taught": {"checker": [mine], "guides": "clean", "verifier": folder / "judge.safetensors"},
@@ -170,7 +170,7 @@ def edited(options: argparse.Namespace, name: str) -> dict[str, Any]:
         values = {
             "data": str(options.work / "confounded.npz"), "group_key": "patient", "negative": "uninfected",
             "positive": "parasitized", "split": "train", "from": start, "limit": options.pairs, "out": out,
-            "diffusion": folder / "diffusion.safetensors", "solver": "dpm++", "steps": 8, "threads": 1,
+            "diffusion": folder / "diffusion.safetensors", "solver": "dpm++", "steps": 8, "retries": 0, "threads": 1,
             "device": "cpu", **models,
         }  # fmt: skip
         if not out.exists():
@@ -238,7 +238,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("work", type=Path, help="folder for data, models and pairs")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=500, help=f"of each training, of {BATCH} images")
-    parser.add_argument("--pairs", type=int, default=200, help="images to edit, each direction")
+    parser.add_argument("--pairs", type=int, default=96, help="images to edit, each direction")
     parser.add_argument("--only", nargs="*", help="arms whose name contains one of these")
     parser.add_argument("--json", type=Path, help="write all figures here")
     return parser

@@ -64,7 +64,7 @@ def test_a_gradient_invariant_classifier_looks_less_outside_the_map(
         (slope,) = torch.autograd.grad((logits[:, 1] - logits[:, 0]).sum(), x)
         inside = slope[:, :, 2:14, 2:14].square().sum((1, 2, 3)) / slope.square().sum((1, 2, 3))
         shares.append(1 - float(inside.mean()))
-    assert shares[1] < shares[0] - 0.1
+    assert shares[1] < 0.8 * shares[0]
 
 
 def test_plain_training_is_that_of_train_classifier(quick: Make, world: Path, tmp_path: Path) -> None:
