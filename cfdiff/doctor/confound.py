@@ -24,10 +24,12 @@ GRID = 6
 CHANCE = 0.01
 """Chance at which one of the figures tells the classes apart by luck, over all of them together (Bonferroni)."""
 MOVED = 0.25
-"""Share of the way between the classes that edits must go. The shipped models go 0 to 4 % of it, one that has learned
-a mark 40 % and more (docs/supervision.md)."""
+"""Share of the way between the classes that edits must go. Those of the shipped models go none of it, on cells whose
+brightness goes with the class (docs/supervision.md)."""
 TOGETHER = 0.7
 """Share of the edits that must move it the right way; some images have the mark of the other class already."""
+STRENGTH = 0.5
+"""Of the mean change of a pixel: a spot elsewhere moves the median of an image a little too, and its tails a border."""
 FEW = 8
 """Edits below which that share says nothing."""
 BRIGHTNESS = "the brightness of the whole image (its median)"
@@ -43,6 +45,7 @@ class Suspect:
         p: two-sided, Mann & Whitney (1947).
         moved: mean change by an edit, over the difference of the classes' means; 1 is all the way to the other class.
         together: share of the edits that move it towards the class asked for.
+        strength: mean of that change over the mean |change| of a pixel of the whole image; 1 if all change alike.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Suspect:
     p: float
     moved: float
     together: float
+    strength: float
 
     def goes_with_the_class(self, figures: int) -> bool:
         """Whether that is no luck, of so many figures looked at."""
@@ -57,8 +61,8 @@ class Suspect:
 
     @property
     def changed(self) -> bool:
-        """Whether the edits change it to what the other class has."""
-        return self.moved >= MOVED and self.together >= TOGETHER
+        """Whether the edits change it to what the other class has, and no less than the rest of the image."""
+        return self.moved >= MOVED and self.together >= TOGETHER and self.strength >= STRENGTH
 
 
 def confound(context: Context) -> list[Line]:
@@ -68,14 +72,14 @@ def confound(context: Context) -> list[Line]:
     """
     if context.s.unguided:
         return []
+    labels, edits = context.labels, len(context.path_rows)
+    n = len(labels)
+    if edits < FEW or min((labels == k).sum() for k in (0, 1)) < FEW:
+        return [Line("confound", "ok", f"cannot be told from {n} images and {edits} edits: give a larger --limit")]
     rows, done = trial_edits(context, trim=0.0)
-    labels = context.labels
     found = suspects(unit(context.stored), labels, unit(context.stored[rows]), unit(done), labels[rows])
     telling = [one for one in found if one.goes_with_the_class(len(found))]
     guilty = sorted((one for one in telling if one.changed), key=lambda one: -one.moved)
-    n, edits = len(labels), len(rows)
-    if edits < FEW or min((labels == k).sum() for k in (0, 1)) < FEW:
-        return [Line("confound", "ok", f"cannot be told from {n} images and {edits} edits: give a larger --limit")]
     if not guilty:
         best = max(telling or found, key=lambda one: abs(one.auroc - 0.5))
         which = f"{len(telling)} of {len(found)} go with the class" if telling else "none goes with the class"
@@ -107,7 +111,7 @@ def suspects(
         before, after: (M, H, W, C) in [0, 1], trial edits, of images of the classes `sources` (M,) to the other.
     """
     of_all, of_before, of_after = (_figures(part) for part in (images, before, after))
-    towards = np.where(sources == 0, 1, -1)
+    towards, mean_change = np.where(sources == 0, 1, -1), float(np.abs(after - before).mean())
     found = []
     for name, values in of_all.items():
         positive, negative = values[labels == 1], values[labels == 0]
@@ -115,9 +119,11 @@ def suspects(
         if np.ptp(values) == 0 or between == 0:
             continue  # a black border
         u, p = mannwhitneyu(positive, negative, method="asymptotic")
-        change = towards * (of_after[name] - of_before[name]) / between
+        change = towards * (of_after[name] - of_before[name]) * np.sign(between)
+        mean, together = float(change.mean()), float((change > 0).mean())
         auroc = float(u) / (len(positive) * len(negative))
-        found.append(Suspect(name, auroc, float(p), float(change.mean()), float((change > 0).mean())))
+        strength = mean / mean_change if mean_change else 0.0
+        found.append(Suspect(name, auroc, float(p), mean / abs(between), together, strength))
     return found
 
 
@@ -138,4 +144,4 @@ def _figures(images: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _values(one: Suspect) -> dict[str, float]:
-    return {"auroc": one.auroc, "p": one.p, "moved": one.moved, "together": one.together}
+    return {"auroc": one.auroc, "p": one.p, "moved": one.moved, "together": one.together, "strength": one.strength}

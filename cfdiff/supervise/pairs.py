@@ -109,7 +109,7 @@ def read_pairs(s: SuperviseSettings, train: Source) -> Pairs:
         raise _nothing_left(s, train, counts)
     labels, accepted = (np.concatenate([getattr(one, name) for one in found]) for name in ("labels", "accepted"))
     files = tuple({"name": one.path.name, "sha256": file_sha256(one.path), "models": one.models} for one in found)
-    told = hashlib.sha256(repr((sorted(one["sha256"] for one in files), rows.tolist(), labels.tolist())).encode())
+    told = hashlib.sha256(repr((sorted(str(one["sha256"]) for one in files), rows.tolist(), labels.tolist())).encode())
     images = np.concatenate([one.images for one in found])
     who = tuple(one.who for one in found)
     return Pairs(rows, images, labels, accepted, who, told.hexdigest(), dict(counts), files)
