@@ -132,7 +132,7 @@ def test_images() -> Source:
 def trained(options: argparse.Namespace, arm: Arm, seed: int) -> np.ndarray:
     """(2, n) bool: whether an arm's model of a seed is right where the mark agrees with the class, and where not."""
     out = options.work / "models" / f"{arm.name.replace(' ', '-').replace(',', '')}-{seed}"
-    pairs = [options.work / f"{arm.pairs}-{start}.h5" for start in ("negative", "positive")] if arm.pairs else ["none"]
+    pairs = [options.work / f"{arm.pairs}-{start}.h5" for start in options.directions] if arm.pairs else ["none"]
     if arm.pairs:
         edited(options, arm.pairs)
     values = {
@@ -165,7 +165,7 @@ def edited(options: argparse.Namespace, name: str) -> dict[str, Any]:
         "taught": {"checker": [mine], "guides": "clean", "verifier": folder / "judge.safetensors"},
     }[name]  # fmt: skip
     found: dict[str, Any] = {}
-    for start in ("negative", "positive"):
+    for start in options.directions:
         out = options.work / f"{name}-{start}.h5"
         values = {
             "data": str(options.work / "confounded.npz"), "group_key": "patient", "negative": "uninfected",
@@ -239,6 +239,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=500, help=f"of each training, of {BATCH} images")
     parser.add_argument("--pairs", type=int, default=96, help="images to edit, each direction")
+    parser.add_argument("--directions", nargs="*", default=["negative", "positive"], help="classes to edit")
     parser.add_argument("--only", nargs="*", help="arms whose name contains one of these")
     parser.add_argument("--json", type=Path, help="write all figures here")
     return parser
