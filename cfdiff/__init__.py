@@ -51,6 +51,8 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     from cfdiff.store.bags import open_bags as open_bags
     from cfdiff.store.result import open_result as open_result
     from cfdiff.store.samples import open_samples as open_samples
+    from cfdiff.supervise.run import supervise as _supervise
+    from cfdiff.supervise.settings import SuperviseSettings as SuperviseSettings
     from cfdiff.train.adapt import adapt as _adapt
     from cfdiff.train.autoencoder import train_autoencoder as _train_autoencoder
     from cfdiff.train.classifier import train_classifier as _train_classifier
@@ -76,6 +78,7 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
 
     translate, bag, tune, doctor = _as_task(_translate), _as_task(_bag), _as_task(_tune), _as_task(_doctor)
     fit, generate, join = _as_task(_fit), _as_task(_generate), _as_task(_join)
+    supervise = _as_task(_supervise)
     evaluate, report, show = _as_task(_evaluate), _as_task(_report), _as_task(_show)
     export = _as_task(_export)
     import_adm, import_adm_classifier = _as_task(_import_adm), _as_task(_import_adm_classifier)
@@ -88,7 +91,7 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
 # Called like functions: cfdiff/api.py.
 _PACKAGES = (
     *("fit", "translate", "generate", "bag", "doctor", "tune", "evaluate", "join", "report", "export"),
-    "zero_shot",
+    *("supervise", "zero_shot"),
 )
 _OBJECTS = (
     "show",
@@ -123,6 +126,7 @@ _FROM = {
     "ClassifierSettings": "cfdiff.train.settings",
     "ClipSettings": "cfdiff.train.settings",
     "ZeroShotSettings": "cfdiff.zero_shot.settings",
+    "SuperviseSettings": "cfdiff.supervise.settings",
     "MilTrainSettings": "cfdiff.mil.settings",
     "MilEvaluateSettings": "cfdiff.mil.settings",
     "MilExplainSettings": "cfdiff.mil.settings",

@@ -232,6 +232,9 @@ _TASKS: tuple[Task[Any, Any], ...] = (
         "training",
     ),
     _training("clip", "Train an image-text model on images and their captions."),
+    _package(
+        "supervise", "Train a classifier on counterfactual pairs as well as on images.", "SuperviseSettings", "training"
+    ),
     _mil("train", "Train a bag model on real bags and on the same bags at several mixes.", "training"),
     _mil("evaluate", "Measure a bag model on real bags of patients that it does not know.", "opening"),
     _mil("explain", "See what a bag model looks at, and how its answer follows the mix.", "opening"),

@@ -155,6 +155,14 @@ MIXTURE_LOSSES = Registry(  # (answers of bags at several mixes, the target) -> 
         "direction": "cfdiff.mil.losses:direction",
     },
 )
+INVARIANCES = Registry(  # supervise.invariance.Invariance
+    "invariance",
+    {
+        "none": "cfdiff.supervise.invariance:nothing",
+        "gradient": "cfdiff.supervise.invariance:gradient",
+        "features": "cfdiff.supervise.invariance:features",
+    },
+)
 ATTRIBUTIONS = Registry(  # (models.bag_network.BagNetwork, embeddings (n, d)) -> (n,): mil.attribution.Attribution
     "attribution to instances",
     {

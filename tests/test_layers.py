@@ -15,7 +15,7 @@ GROUND = {"errors", "files", "hdf5", "progress", "registry", "roles", "shard", "
 EDITING = {"edit", "figures", "models", "data", "store", "metrics", "engine", "settings"}
 TASKS = {
     *("translate", "generate", "bag", "evaluate", "join", "doctor", "tune", "fit", "report", "train", "mil", "export"),
-    "zero_shot",
+    *("supervise", "zero_shot"),
 }
 ALLOWED = {
     # What a user imports: names of what is below, which are imported when they are first used.
@@ -33,7 +33,10 @@ ALLOWED = {
         "settings",
     },
     "translate": {*EDITING, "join", "workers"},
-    "fit": {*EDITING - {"figures", "metrics"}, *TASKS - {"bag", "fit", "generate", "mil", "export", "zero_shot"}},
+    "fit": {
+        *EDITING - {"figures", "metrics"},
+        *TASKS - {"bag", "fit", "generate", "mil", "export", "supervise", "zero_shot"},
+    },
     "export": {"data", "store", "settings"},
     "generate": EDITING,
     "bag": {*EDITING, "join", "workers"},
@@ -45,6 +48,7 @@ ALLOWED = {
     "train": {"models", "data", "store", "metrics", "engine", "settings"},
     "mil": {"train", *EDITING},  # a bag model is one more training; `edit` picks the device
     "zero_shot": {"train", *EDITING - {"figures", "store"}},  # the texts of `train`, the device of `edit`
+    "supervise": {"train", "models", "data", "store", "metrics", "engine", "settings"},
     "modelfiles": {"models", "engine", "settings"},
     "edit": {"models", "data", "store", "engine", "settings"},
     "figures": {"data", "store", "settings"},

@@ -13,6 +13,7 @@ from cfdiff.data.values import mean_change, to_model
 from cfdiff.doctor.context import Context
 from cfdiff.doctor.data import rounding_step
 from cfdiff.doctor.lines import Line, Status
+from cfdiff.doctor.trials import trial_edits
 from cfdiff.edit.editor import Editor
 from cfdiff.edit.roles import load_cast, probabilities
 from cfdiff.engine import Guidance
@@ -132,15 +133,8 @@ def guidance_strength(context: Context) -> dict[int, Tensor]:
 
 def trial_edit(context: Context) -> list[Line]:
     """Edit some images to the other class, without retries: how many flip, and is the change above rounding?"""
-    s = context.s.model_copy(update={"retries": 0})
-    editor, rows = Editor(context.cast, s), context.path_rows
-    done = np.empty_like(context.stored[rows])
+    s, (rows, done) = context.s, trial_edits(context)
     labels = context.labels[rows]
-    for label in np.unique(labels).tolist():
-        mine = rows[labels == label]
-        masks = context.data.read_masks(mine) if s.mask == "data" else None
-        ids = [context.ids[i] for i in mine]
-        done[labels == label] = editor.edit(context.stored[mine], ids, 1 - label, masks).counterfactual
     change = float(mean_change(context.stored[rows], done).mean())
     roles: tuple[Role, ...] = ("judge", "verifier", "checker")
     before, after = (

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cfdiff.doctor import classifiers, data, description, diffusion, machine, path, witnesses
+from cfdiff.doctor import classifiers, confound, data, description, diffusion, machine, path, witnesses
 from cfdiff.doctor.context import Context, attempt, open_context
 from cfdiff.doctor.lines import Line, Report
 from cfdiff.doctor.settings import DoctorSettings
@@ -58,6 +58,7 @@ CHECKS = (
     Check("inversion", path.inversion, ("images", "diffusion")),
     Check("guidance", path.guidance, EDITS),
     Check("trial edit", path.trial_edit, (*EDITS, "masks")),
+    Check("confound", confound.confound, (*EDITS, "both classes", "masks")),
     Check("start", path.start, ("data",)),
 )
 

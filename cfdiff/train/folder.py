@@ -31,12 +31,14 @@ FREE = frozenset(
         "half",
         "calibrate",
         "judge",
+        "test_split",
+        "json_",
     }
 )
 """Settings that may change between the parts of one training; what `splits` says is in the fingerprint."""
 FILES = ("pretrained", "splits", "schedule_of", "autoencoder", "features", "judge", "encoder", "labels", "captions")
 """Settings that are files, of which the name is written down."""
-LISTS = ("mixtures",)
+LISTS = ("mixtures", "pairs")
 """Settings that are lists of files or words, of which the names are."""
 
 

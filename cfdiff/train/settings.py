@@ -181,16 +181,9 @@ class AdaptSettings(TrainSettings):
     )
 
 
-class ClassifierSettings(TrainSettings):
-    """cfdiff train-classifier."""
+class NetworkSettings(TrainSettings):
+    """What trainings of classifiers share: the network, and how an image is varied and answered."""
 
-    space: Annotated[str, OneOf(SPACES)] = Field(
-        "pixel", description="What it sees: pixels, or the latents where diffusion runs.", json_schema_extra=MODEL
-    )
-    autoencoder: Path | None = Field(None, description=AUTOENCODER, json_schema_extra=MODEL)
-    noisy: bool = Field(
-        True, description="--noisy trains a guide (sees x_l), --clean a checker or judge.", json_schema_extra=MODEL
-    )
     arch: str = Field("resnet14t", description="Any timm model.", json_schema_extra=MODEL)
     kwargs: dict[str, Any] = Field(
         default_factory=dict, description="JSON: further arguments that shape it.", json_schema_extra=MODEL
@@ -201,21 +194,6 @@ class ClassifierSettings(TrainSettings):
     )
     pretrained: Path | None = Field(
         None, description="Local safetensors file with timm weights.", json_schema_extra=MODEL
-    )
-    schedule: Literal["linear", "cosine"] = Field(
-        "cosine", description="Noise schedule of the guide.", json_schema_extra=MODEL
-    )
-    schedule_of: Path | None = Field(
-        None,
-        description="File or folder of the diffusion model whose noise schedule is taken, in place of --schedule, --T.",
-        json_schema_extra=MODEL,
-    )
-    T: PositiveInt = Field(1000, description="Noising steps.", json_schema_extra=MODEL)
-    level_power: PositiveFloat = Field(
-        3.0, description="The guide's levels are drawn as T u^power.", json_schema_extra=OPTIMISATION
-    )
-    clean_share: float = Field(
-        0.2, ge=0, le=1, description="Share of the guide's images at level 0.", json_schema_extra=OPTIMISATION
     )
     gain: float = Field(
         0.1, ge=0, lt=1, description="Random brightness: pixel values times 1 +- gain.", json_schema_extra=OPTIMISATION
@@ -232,6 +210,33 @@ class ClassifierSettings(TrainSettings):
     smoothing: float = Field(0.05, ge=0, lt=1, description="Label smoothing.", json_schema_extra=OPTIMISATION)
     lr: PositiveFloat = Field(2e-3, description="Highest learning rate (AdamW).", json_schema_extra=OPTIMISATION)
     weight_decay: NonNegativeFloat = Field(0.05, description="Weight decay (AdamW).", json_schema_extra=OPTIMISATION)
+
+
+class ClassifierSettings(NetworkSettings):
+    """cfdiff train-classifier."""
+
+    space: Annotated[str, OneOf(SPACES)] = Field(
+        "pixel", description="What it sees: pixels, or the latents where diffusion runs.", json_schema_extra=MODEL
+    )
+    autoencoder: Path | None = Field(None, description=AUTOENCODER, json_schema_extra=MODEL)
+    noisy: bool = Field(
+        True, description="--noisy trains a guide (sees x_l), --clean a checker or judge.", json_schema_extra=MODEL
+    )
+    schedule: Literal["linear", "cosine"] = Field(
+        "cosine", description="Noise schedule of the guide.", json_schema_extra=MODEL
+    )
+    schedule_of: Path | None = Field(
+        None,
+        description="File or folder of the diffusion model whose noise schedule is taken, in place of --schedule, --T.",
+        json_schema_extra=MODEL,
+    )
+    T: PositiveInt = Field(1000, description="Noising steps.", json_schema_extra=MODEL)
+    level_power: PositiveFloat = Field(
+        3.0, description="The guide's levels are drawn as T u^power.", json_schema_extra=OPTIMISATION
+    )
+    clean_share: float = Field(
+        0.2, ge=0, le=1, description="Share of the guide's images at level 0.", json_schema_extra=OPTIMISATION
+    )
 
 
 class AutoencoderSettings(TrainSettings):
