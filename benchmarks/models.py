@@ -24,6 +24,7 @@ from cfdiff.edit.roles import Cast, load_cast, probabilities
 from cfdiff.edit.settings import EditSettings
 from cfdiff.engine import q_sample
 from cfdiff.metrics.intervals import bootstrap_rows
+from cfdiff.models.space import encoded
 from cfdiff.train.validate import validate
 
 DEPTHS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
@@ -40,6 +41,7 @@ def main() -> None:
     source = open_source(options.data, split=options.split, limit=options.limit)
     cast = load_cast(EditSettings(weights=options.weights), options.data, source)
     x0 = to_model(source.read(np.arange(len(source)))).to(cast.device)
+    z0 = encoded(cast.space, x0)
     groups = source.ids if source.groups is None else source.groups
 
     rows: list[dict[str, Any]] = []
@@ -51,7 +53,7 @@ def main() -> None:
         rows.append({"model": part, "level": 0, "alpha_bar": 1.0, **balanced(right, source.labels, groups)})
     for depth in DEPTHS:
         level = round(depth * cast.schedule.T)
-        right = guide_verdicts(cast, x0, level) == source.labels
+        right = guide_verdicts(cast, z0, level) == source.labels
         alpha_bar = float(cast.schedule.alpha_bar[level])
         rows.append(
             {"model": "guide", "level": level, "alpha_bar": alpha_bar, **balanced(right, source.labels, groups)}
@@ -63,8 +65,8 @@ def main() -> None:
         accuracy = f"{row['accuracy']:.1%} ({low:.1%}-{high:.1%})"
         table.add_row(row["model"], str(row["level"]), f"{row['alpha_bar']:.3f}", accuracy)
     Console().print(table)
-    loss = validate(cast.denoise, x0[:512])
-    print("diffusion, L_simple on 512 images:", json.dumps(loss))
+    loss = validate(cast.denoise, z0[:512])
+    print(f"diffusion, L_simple on {len(z0[:512])} images:", json.dumps(loss))
     if options.json:
         report = {
             "benchmark": "models",
@@ -78,11 +80,11 @@ def main() -> None:
 
 
 @torch.no_grad()
-def guide_verdicts(cast: Cast, x0: torch.Tensor, level: int, batch: int = 128) -> np.ndarray:
-    """(N,) the guide's class for x_l, one noise draw an image."""
+def guide_verdicts(cast: Cast, z0: torch.Tensor, level: int, batch: int = 128) -> np.ndarray:
+    """(N,) the guide's class for z_l, one noise draw an image."""
     generator = torch.Generator().manual_seed(0)
     verdicts = []
-    for part in x0.split(batch):
+    for part in z0.split(batch):
         noise = torch.randn(part.shape, generator=generator).to(part.device)
         x = q_sample(cast.schedule, part, level, noise) if level else part
         verdicts.append(cast.guide_log_prob(x, level).argmax(1).cpu())

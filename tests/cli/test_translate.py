@@ -58,7 +58,7 @@ def test_an_infinite_ratio_is_no_clamp(cfdiff: Callable[..., str], tmp_path: Pat
 def test_every_setting_but_places_is_in_the_result(cfdiff: Callable[..., str], tmp_path: Path) -> None:
     cfdiff("--limit", 1, "--steps", 3, "--retries", 0)
     places = {"out", "preview", "force", "json", "device", "threads", "workers", "ray", "shard"}
-    places |= {"layout", "splits", "weights", "diffusion", "guide", "checker", "verifier", "judge"}
+    places |= {"layout", "splits", "weights", "diffusion", "guide", "checker", "verifier", "judge", "image_text"}
     names = {field.alias or name for name, field in TranslateSettings.model_fields.items()}
     with open_result(tmp_path / "run.h5") as r:
         assert names - places <= set(r.settings)
