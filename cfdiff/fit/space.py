@@ -11,6 +11,9 @@ LATENT_FROM = 96
 """Pixels of the longer side from which a diffusion model learns more in the same time in latents."""
 FINE_UP_TO = 256
 """The longer side up to which latents are a quarter as large as the images; beyond, an eighth."""
+COLOUR = 8
+"""Channels of the latents of colour images: the principal components of 4 x 4 pixels draw cells of 128 px at 32.3 dB
+with 8, at 26.9 dB with 4."""
 PATCH = 2
 """Of the U-Net, as in train.settings: what it sees must be a multiple of it."""
 
@@ -22,7 +25,8 @@ def fitting_space(asked: str, shape: tuple[int, int, int]) -> str:
 
 def autoencoder_of(shape: tuple[int, int, int]) -> dict[str, Any]:
     """Settings of the autoencoder of images (H, W, C) that differ from the defaults."""
-    return {} if max(shape[:2]) <= FINE_UP_TO else {"widths": (48, 96)}
+    coarse: dict[str, Any] = {} if max(shape[:2]) <= FINE_UP_TO else {"widths": (48, 96)}
+    return coarse if shape[2] == 1 else {**coarse, "latent": COLOUR}
 
 
 def scaled_for_classifiers(size: tuple[int, ...]) -> dict[str, int]:

@@ -73,8 +73,9 @@ def test_the_space_is_chosen_by_size_or_as_asked() -> None:
     assert [fitting_space("auto", (side, side, 1)) for side in (28, 64, 92, 96, 512)] == ["pixel"] * 3 + ["latent"] * 2
     assert fitting_space("pixel", (128, 128, 3)) == "pixel" and fitting_space("latent", (16, 16, 1)) == "latent"
     assert seen_by_diffusion("pixel", (128, 128, 3)) == (128, 128, 3)
-    assert seen_by_diffusion("latent", (128, 128, 3)) == (32, 32, 4)
-    assert seen_by_diffusion("latent", (512, 512, 3)) == (64, 64, 4)
+    assert seen_by_diffusion("latent", (128, 128, 3)) == (32, 32, 8)
+    assert seen_by_diffusion("latent", (512, 512, 3)) == (64, 64, 8)
+    assert seen_by_diffusion("latent", (128, 128, 1)) == (32, 32, 4)
 
 
 def test_classifiers_see_what_costs_little_and_shows_enough() -> None:
