@@ -35,11 +35,14 @@ def captions(
     layout: Annotated[
         str | None, typer.Option(metavar="LEVELS", help="What the folders of a folder stand for.")
     ] = None,
+    reading: Annotated[
+        str | None, typer.Option(metavar="KEY=VALUE,...", help="How files that hold many images are read.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.csv.")] = False,
 ) -> None:
     """Make a caption for each image of its class, columns, brightness or colour, and a spot, for cfdiff train-clip."""
     check_table(out, source, force, "captions")
-    opened = open_source(source, negative=negative, positive=positive, layout=layout)
+    opened = open_source(source, negative=negative, positive=positive, layout=layout, reading=reading)
     said, found = describe(opened, source, noun, spot, told_columns(columns))
     written = write_captions(opened, said, found, out)
     typer.echo(f"{written}: {len(said):,} captions, {len(set(said)):,} different, as {plain(said[0])!r}")

@@ -78,6 +78,8 @@ def confound(context: Context) -> list[Line]:
         return [Line("confound", "ok", f"cannot be told from {n} images and {edits} edits: give a larger --limit")]
     rows, done = trial_edits(context, trim=0.0)
     found = suspects(unit(context.stored), labels, unit(context.stored[rows]), unit(done), labels[rows])
+    if not found:
+        return [Line("confound", "ok", "border and brightness are the same in all images")]
     telling = [one for one in found if one.goes_with_the_class(len(found))]
     guilty = sorted((one for one in telling if one.changed), key=lambda one: -one.moved)
     if not guilty:

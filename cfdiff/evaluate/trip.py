@@ -30,8 +30,8 @@ def the_way_back(s: EvaluateSettings, run: Run) -> ImageEditor:
     """
     if run.settings.get("mode") == "joint":
         raise UserError("--round-trip edits image by image, and these bags were edited jointly: leave it out.")
-    if run.settings.get("to_text") is not None:
-        raise UserError("--round-trip goes from class to class, and this run went to a text: leave it out.")
+    if any(run.settings.get(name) is not None for name in ("to_text", "from_text")):
+        raise UserError("--round-trip goes from class to class, and this run went by a text: leave it out.")
     kept = {name: run.settings[name] for name in EditSettings.model_fields if name in run.settings}
     if s.weights is None and bundled_data(run) is None:
         raise UserError(f"--round-trip needs the models that made {run.path.name}: name their folder with --weights.")

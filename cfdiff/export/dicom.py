@@ -30,11 +30,8 @@ def write_captures(result: Result, original: Original, folder: Path, names: bool
     """
     header = header_of(original.path, original.name)
     written = []
-    stem = (
-        original.name.rpartition(".")[0]
-        if original.path.suffix.lower() in (".dcm", ".dicom", ".ima")
-        else original.name
-    )
+    named = original.target
+    stem = named.rpartition(".")[0] if original.path.suffix.lower() in (".dcm", ".dicom", ".ima") else named
     several = int(header.get("NumberOfFrames") or 1) > 1
     for row, place in zip(original.rows, original.places, strict=True):
         here = f"{stem}_{place:04d}" if several else stem

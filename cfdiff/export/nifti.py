@@ -35,7 +35,7 @@ def write_difference(result: Result, original: Original, folder: Path, names: bo
     made.header["descrip"] = b"cfdiff: counterfactual - source"
     made.header["cal_max"] = max(float(np.abs(volume).max()), 1e-6)
     made.header["cal_min"] = -made.header["cal_max"]
-    stem = original.name.removesuffix(".gz").removesuffix(".nii")
+    stem = original.target.removesuffix(".gz").removesuffix(".nii")
     out = folder / f"{stem}_difference.nii.gz"
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic(out) as scratch:

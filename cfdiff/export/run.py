@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,12 @@ class Original:
     rows: list[int]
     places: list[int]
 
+    @property
+    def target(self) -> str:
+        """`name` as a path that stays within a folder, whatever it begins with or climbs out of."""
+        parts = [part for part in PurePosixPath(self.name).parts if part not in ("..", "/")]
+        return str(PurePosixPath(*parts))
+
 
 def export(s: ExportSettings) -> ExportResult:
     """Write the files.
@@ -67,6 +73,7 @@ def export(s: ExportSettings) -> ExportResult:
             raise UserError(
                 f"{s.run.name} holds no image of a DICOM or NIfTI file: cfdiff show and report draw the others."
             )
+        _check_targets([original for original, _ in originals])
         for original, kind in originals:
             _check_same(result, original, kind)
         own_folder(folder)
@@ -80,7 +87,9 @@ def _originals(result: Result, data: Path, reading: Reading) -> tuple[list[tuple
     rows: dict[str, list[int]] = defaultdict(list)
     marks: dict[str, list[str]] = defaultdict(list)
     for row, sample_id in enumerate(result["id"][:].tolist()):
-        name, mark = re.fullmatch(r"(.*?)(#\d+)?", sample_id, re.DOTALL).groups()  # type: ignore[union-attr]
+        name, mark = sample_id, ""
+        if not (root / name).is_file():  # an image of many in a file, a tile of a slide
+            name, mark = re.fullmatch(r"(.*?)(#\d+|#x\d+y\d+)?", name, re.DOTALL).groups()  # type: ignore[union-attr]
         rows[name].append(row)
         marks[name].append(mark or "")
     found, others = [], 0
@@ -101,6 +110,19 @@ def _originals(result: Result, data: Path, reading: Reading) -> tuple[list[tuple
             raise UserError(f"{name} has no image {wrong[0] or 'by itself'}: give the run's own --data.")
         found.append((Original(path, name, reading, rows[name], [parts.index(m) for m in marks[name]]), kind))
     return found, others
+
+
+def _check_targets(originals: list[Original]) -> None:
+    """Raise UserError where the results of two files would have one name."""
+    seen: dict[str, str] = {}
+    for original in originals:
+        stem = original.target.removesuffix(".gz").rpartition(".")[0] or original.target
+        if stem in seen:
+            raise UserError(
+                f"{seen[stem]} and {original.name} would be written to the same file: export them from two runs, or "
+                "rename one."
+            )
+        seen[stem] = original.name
 
 
 def _check_same(result: Result, original: Original, kind: str) -> None:

@@ -10,7 +10,7 @@ or all weights; what is saved is an ordinary diffusion model.
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cfdiff.data.bundled import card_sha256
 from cfdiff.data.match import class_misfit, shape_misfit
 from cfdiff.data.open import open_source, open_told
 from cfdiff.data.source import Source, random_subset
@@ -32,7 +33,7 @@ from cfdiff.models.lora import low_rank, merged, need_peft
 from cfdiff.models.space import encoded
 from cfdiff.progress import Progress
 from cfdiff.train.batches import Draws, draw_levels, drop_classes
-from cfdiff.train.data import TrainingData, open_training_data
+from cfdiff.train.data import KEPT_BYTES, TrainingData, open_training_data
 from cfdiff.train.loop import Trainer
 from cfdiff.train.result import TrainResult
 from cfdiff.train.settings import AdaptSettings
@@ -51,6 +52,8 @@ def adapt(s: AdaptSettings, progress: Progress | None = None) -> TrainResult:
         UserError: images and model do not fit, or the model is none of our own files; said before any training.
     """
     model = load_model(s.diffusion, "diffusion")
+    if s.low_rank and not s.rank and s.weight_decay:
+        raise UserError("--rank 0 changes nothing, and --weight-decay would: leave one of them out.")
     if s.low_rank and s.rank:
         need_peft()
     data = _open_new(s)
@@ -59,12 +62,12 @@ def adapt(s: AdaptSettings, progress: Progress | None = None) -> TrainResult:
     torch.manual_seed(s.seed)
     net = copy.deepcopy(model.net)
     net = low_rank(net, s.rank) if s.low_rank and s.rank else net.requires_grad_(True)
-    trainer = Trainer(s, data, net, "adapted", progress, merged)
+    trainer = Trainer(s, _told(data, model, old), net, "adapted", progress, merged)
     model = replace(model, net=model.net.to(trainer.device))
     space, schedule = model.space, model.schedule
     if hasattr(space, "put_beside"):
         settle_in(space, trainer)
-    batches, encode = trainer.batches(), Encodings(space, data.train, s.augment)
+    batches, encode = trainer.batches(source=data.train), Encodings(space, data.train, s.augment)
     keep = Prior(model, s, None if old is None else old[0]) if s.prior else None
 
     def denoiser(changed: nn.Module) -> Denoiser:
@@ -99,28 +102,31 @@ class AdaptValidation:
 
     def __init__(self, new: DiffusionValidation, denoiser: Any, model: Model, old: Tensor | None) -> None:
         self.new, self.denoiser, self.model, self.old = new, denoiser, model, old
-        self.before: dict[int, dict[str, float]] = {}
+        self.before: dict[tuple[int, int], dict[str, float]] = {}
 
     def __call__(self, net: nn.Module, step: int, share: float) -> dict[str, Any]:
-        figures, n = self.new(net, step, share), self._old(share)
-        if n not in self.before:
-            self.before[n] = self._losses(self.model.net, share, "_before")
-        return figures | self._losses(net, share, "") | self.before[n]
+        figures, (new, old) = self.new(net, step, share), self._counts(share)
+        if (new, old) not in self.before:
+            known = {"val_loss_before": self._loss(self.model.net, self.new.z0[:new])}
+            if self.old is not None:
+                known["val_loss_old_before"] = self._loss(self.model.net, self.old[:old])
+            self.before[new, old] = known
+        if self.old is not None:
+            figures["val_loss_old"] = self._loss(net, self.old[:old])
+        return figures | self.before[new, old]
 
     def passes(self, share: float) -> int:
-        """As `DiffusionValidation.passes`; what was before is measured once for each share."""
-        return self.new.passes(share) + self._old(share)
+        """As `DiffusionValidation.passes`, and the old images; what was before is measured once for each share."""
+        new, old = self._counts(share)
+        return self.new.passes(share) + old + (0 if (new, old) in self.before else new + old)
 
-    def _old(self, share: float) -> int:
-        return 0 if self.old is None else max(1, int(share * len(self.old)))
+    def _counts(self, share: float) -> tuple[int, int]:
+        """New images, as `DiffusionValidation` takes them, and old ones."""
+        old = 0 if self.old is None else max(1, int(share * len(self.old)))
+        return max(1, int(share * len(self.new.z0))), old
 
-    def _losses(self, net: nn.Module, share: float, when: str) -> dict[str, float]:
-        ask = self.denoiser(net)
-        new = self.new.z0[: max(1, int(share * len(self.new.z0)))]
-        found = {f"val_loss{when}": validate(ask, new)["val_loss"]}
-        if self.old is not None:
-            found[f"val_loss_old{when}"] = validate(ask, self.old[: self._old(share)])["val_loss"]
-        return found
+    def _loss(self, net: nn.Module, z0: Tensor) -> float:
+        return float(validate(self.denoiser(net), z0)["val_loss"])
 
 
 class Prior:
@@ -160,25 +166,50 @@ def _l_simple(ask: Denoiser, z0: Tensor, labels: Tensor, draws: Draws, drop: flo
     return l_simple(ask.schedule, partial(ask, condition=told), z0, levels, noise).mean()
 
 
+@dataclass(frozen=True)
+class Told:
+    """What the folder of the training is told: `loop.Named`. Of other old data, or another model, it is another one."""
+
+    name: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What is learned from: `loop.Learned`."""
+
+    train: Told
+
+
+def _told(data: TrainingData, model: Model, old: tuple[Source, Source] | None) -> Learned:
+    of = [data.train.fingerprint, model.sha256, *([] if old is None else [old[0].fingerprint])]
+    return Learned(Told(data.train.name, "+".join(of)))
+
+
 def _open_new(s: AdaptSettings) -> TrainingData:
-    """`images` of the training split to learn from, spread over groups and classes. The data's own validation split,
-    or else all other images, validate; where there are no others, the same do, and the card says so."""
+    """`images` of the training split to learn from, spread over groups and classes.
+
+    The data's own validation split validates, or a tenth of the groups. Where these are too few, all images that are
+    not learned from do, or else the same ones, and the card says so.
+    """
     whole = open_told(s)
-    if whole.splits is not None:
+    try:
         data = open_training_data(s)
         return replace(data, train=random_subset(data.train, s.images, s.seed))
+    except UserError:
+        if whole.splits is not None or s.split is not None or s.val_split is not None:
+            raise
     train = random_subset(whole, s.images, s.seed)
     others = whole.select(np.flatnonzero(~np.isin(whole.ids, train.ids)))
-    validation, name = (
-        (random_subset(others, s.val_limit, s.seed), "the others") if len(others) else (train, "the same")
-    )
-    return TrainingData(train.in_memory(1 << 31), validation.in_memory(1 << 31), f"{len(train)} images", name)
+    validation, name = (random_subset(others, s.val_limit, s.seed), "others") if len(others) else (train, "the same")
+    known = card_sha256(s.data)
+    return TrainingData(train.in_memory(KEPT_BYTES), validation.in_memory(KEPT_BYTES), "all", name, known)
 
 
 def _open_old(s: AdaptSettings, model: Model) -> tuple[Source, Source]:
     """Old images to learn from, and others to validate on."""
     assert s.old is not None
-    whole = open_source(s.old, negative=s.negative, positive=s.positive)
+    whole = open_source(s.old, negative=s.negative, positive=s.positive, reading=s.reading)
     _check(whole, model)
     known = [] if whole.splits is None else [str(name) for name in np.unique(whole.splits)]
     parts = [next((name for name in SPELLINGS[kind] if name in known), None) for kind in (TRAIN, VAL)]
@@ -200,6 +231,8 @@ def _check(source: Source, model: Model) -> None:
 
 def _card(model: Model, data: TrainingData, schedule: dict[str, Any]) -> Card:
     """The card of the adapted model: that of the old one, which has learned from the new groups, too."""
-    groups = sorted({*model.card.data.get("groups", []), *data.card["groups"]})
-    told = {**model.card.data, "groups": groups, "adapted_to": data.card, "adapted_from": model.sha256}
+    new = data.card
+    groups = sorted({*model.card.data.get("groups", []), *new["groups"]})
+    told = {**model.card.data, "groups": groups, "brightness": new["brightness"]}  # by which doctor knows its images
+    told |= {"adapted_to": new, "adapted_from": model.sha256}
     return replace(model.card, data=told, schedule=schedule, training={})

@@ -36,7 +36,19 @@ FREE = frozenset(
     }
 )
 """Settings that may change between the parts of one training; what `splits` says is in the fingerprint."""
-FILES = ("pretrained", "splits", "schedule_of", "autoencoder", "features", "judge", "encoder", "labels", "captions")
+FILES = (
+    "pretrained",
+    "splits",
+    "schedule_of",
+    "autoencoder",
+    "features",
+    "judge",
+    "encoder",
+    "labels",
+    "captions",
+    "diffusion",
+    "old",
+)
 """Settings that are files, of which the name is written down."""
 LISTS = ("mixtures", "pairs")
 """Settings that are lists of files or words, of which the names are."""

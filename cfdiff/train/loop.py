@@ -24,6 +24,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from torch import Tensor, nn
 
 from cfdiff import stopping
+from cfdiff.data.source import Source
 from cfdiff.engine.noise import seed_of
 from cfdiff.errors import UserError, first_line
 from cfdiff.models.checkpoint import Card, save_model
@@ -136,11 +137,13 @@ class Trainer:
         """Where the network is, and where `loss` must put its tensors."""
         return self.accelerator.device
 
-    def batches(self, balance: bool = False) -> Batches:
-        """The training batches of this process, on the device; of images only."""
-        assert isinstance(self.data, TrainingData), "whoever learns from other things makes its own batches"
+    def batches(self, balance: bool = False, source: Source | None = None) -> Batches:
+        """The training batches of this process, on the device: of its data, or of `source`."""
+        if source is None:
+            assert isinstance(self.data, TrainingData), "whoever learns from other things says from which images"
+            source = self.data.train
         return Batches(
-            self.data.train,
+            source,
             self.s.batch_size,
             self.s.seed,
             balance=balance,
@@ -332,9 +335,15 @@ class Trainer:
         """Continue what stands in the folder, or begin there."""
         state = self.folder.load()
         if state is not None:
-            self.accelerator.unwrap_model(self.net).load_state_dict(state["net"])
-            self.average.net.load_state_dict(state["ema"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            try:
+                self.accelerator.unwrap_model(self.net).load_state_dict(state["net"])
+                self.average.net.load_state_dict(state["ema"])
+                self.optimizer.load_state_dict(state["optimizer"])
+            except (RuntimeError, ValueError) as error:
+                raise UserError(
+                    f"{self.folder.path} holds the training of another network, such as an older cfdiff made: give "
+                    "another --out, or --force to start anew."
+                ) from error
             if state["scaler"] is not None and self.accelerator.scaler is not None:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
             self.step, self.budget.earlier = state["step"], state["elapsed"]

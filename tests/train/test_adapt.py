@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ import torch
 from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import load_diffusion, load_model, read_card, save_model
 from cfdiff.models.lora import low_rank, merged
-from cfdiff.train.adapt import adapt
+from cfdiff.train.adapt import AdaptValidation, adapt
 from cfdiff.train.diffusion import train_diffusion
+from cfdiff.train.loop import Trainer
 from cfdiff.train.settings import AdaptSettings, DiffusionSettings
 
 peft = pytest.importorskip("peft")
@@ -83,14 +85,59 @@ def test_it_learns_what_is_new_and_the_prior_keeps_what_was(world: tuple[Path, P
     assert told["adapted_to"]["images"] == 12
 
 
-def test_stopped_and_gone_on_with_it_ends_in_the_same_weights(world: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    whole = adapt(settings(world, tmp_path / "whole", steps=20, eval_every=10))
-    out = tmp_path / "parts"
+@pytest.mark.parametrize("old", [True, False])
+def test_stopped_and_gone_on_with_it_ends_in_the_same_weights(
+    world: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bool
+) -> None:
+    short: dict[str, Any] = {"steps": 8, "eval_every": 4, **({} if old else {"old": None})}
+    whole = adapt(settings(world, tmp_path / "whole", **short))
+    step, out = Trainer._one_step, tmp_path / "parts"
+
+    def stopped(self: Trainer, loss: Any) -> Any:
+        if self.step == 5:
+            raise KeyboardInterrupt
+        return step(self, loss)
+
+    monkeypatch.setattr(Trainer, "_one_step", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        adapt(settings(world, out, **short))
+    monkeypatch.setattr(Trainer, "_one_step", step)
     with pytest.raises(UserError, match="other settings"):
-        adapt(settings(world, out, steps=20, eval_every=10, max_minutes=0.001))
-        adapt(settings(world, out, steps=20, eval_every=10, rank=2))
-    again = adapt(settings(world, tmp_path / "again", steps=20, eval_every=10))
-    assert whole.model.read_bytes()[-1000:] == again.model.read_bytes()[-1000:]
+        adapt(settings(world, out, **short, rank=2))
+    again = adapt(settings(world, out, **short))
+    before, after = (load_model(path).net.state_dict() for path in (whole.model, again.model))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    told = json.loads((out / "settings.json").read_text())
+    assert told["diffusion"] == "model.safetensors" and told["old"] == ("old.npz" if old else None), "no paths"
+
+
+def test_another_model_in_the_place_of_the_old_one_is_another_training(
+    world: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(world[2].read_bytes())
+    adapt(settings(world, tmp_path / "out", diffusion=model, steps=2, old=None))
+    other = load_model(world[2])
+    with torch.no_grad():
+        next(other.net.parameters()).add_(1)
+    save_model(model, other.net, other.card)
+    with pytest.raises(UserError, match="has changed since the training"):
+        adapt(settings(world, tmp_path / "out", diffusion=model, steps=2, old=None))
+
+
+def test_what_was_before_is_measured_on_the_same_images() -> None:
+    """Whatever share of them a validation takes."""
+
+    class New:
+        z0 = torch.zeros(200, 1, 8, 8)
+
+        def __call__(self, net: Any, step: int, share: float) -> dict[str, Any]:
+            return {"val_loss": float(max(1, int(share * 200)))}
+
+    validation = AdaptValidation(New(), None, SimpleNamespace(net=None), None)  # type: ignore[arg-type]
+    validation._loss = lambda net, z0: float(len(z0))  # type: ignore[method-assign]
+    seen = [validation(torch.nn.Identity(), 0, share) for share in (0.01, 1.0, 0.5)]
+    assert [(found["val_loss"], found["val_loss_before"]) for found in seen] == [(2, 2), (200, 200), (100, 100)]
 
 
 @pytest.mark.parametrize("prior", [0.0, 1.0])
@@ -117,6 +164,8 @@ def test_where_there_are_no_other_images_the_same_validate(
     found = adapt(settings(world, tmp_path / "out", data=str(few), images=30, steps=2, old=None))
     told = read_card(found.model).data["adapted_to"]
     assert told["val_split"] == "the same" and told["images"] == 6
+    with pytest.raises(UserError, match="split"):
+        adapt(settings(world, tmp_path / "other", data=str(few), split="train", steps=2, old=None))
 
 
 def test_what_cannot_be_is_one_sentence(world: tuple[Path, Path, Path], tmp_path: Path, toys: Any) -> None:
@@ -128,6 +177,8 @@ def test_what_cannot_be_is_one_sentence(world: tuple[Path, Path, Path], tmp_path
         adapt(settings(world, tmp_path / "out", data=str(turned), old=None, negative="sick", positive="healthy"))
     with pytest.raises(UserError, match="has no splits to train and to validate on"):
         adapt(settings(world, tmp_path / "out", old=str(world[1])))
+    with pytest.raises(UserError, match="--rank 0 changes nothing"):
+        adapt(settings(world, tmp_path / "out", rank=0, weight_decay=0.1))
     guide = toys.save_classifier(tmp_path / "guide.safetensors", toys.toy_classifier(1, True))
     with pytest.raises(UserError, match="a diffusion model is needed"):
         adapt(settings(world, tmp_path / "out", diffusion=guide))

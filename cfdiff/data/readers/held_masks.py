@@ -56,7 +56,7 @@ class HeldMasks:
                 f"The mask {path.name} has {len(several)} slices but its image {len(held.parts)}: give the mask of "
                 "that image."
             )
-        if several is None and len(held.parts) > 1:
+        if several is None and int((images.of == file).sum()) > 1:
             raise UserError(
                 f"The mask {path.name} is one picture but its file holds {len(held.parts)}: give a volume of as many "
                 "slices, or a row for each image."

@@ -60,7 +60,7 @@ def by_name(spec: str) -> Path | None:
     size = int(found[2] or SIZES[0])
     path = Path.home() / ".medmnist" / f"{found[1]}{'' if size == SIZES[0] else f'_{size}'}.npz"
     if not path.is_file():
-        kind = {"organ": "Organ"}.get(found[1][:5], found[1][:-5].capitalize())
+        kind = {"organ": "Organ", "octmn": "OCT"}.get(found[1][:5], found[1][:-5].capitalize())
         kind += found[1][5].upper() if kind == "Organ" else ""
         raise UserError(
             f"{spec} is a set of MedMNIST, and there is no {path.name} in .medmnist of your home folder: fetch it with "

@@ -139,8 +139,16 @@ class ClipFolders:
         mean, std = prepared.get("image_mean", MEAN), prepared.get("image_std", STD)
         clip = FolderClip(net, tokenizer, int(net.config.vision_config.image_size), mean, std)
         card = Card("clip", {"format": "transformers", "arch": "CLIPModel"}, None, {}, {})
-        sha256 = hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest()
+        sha256 = _sha256(path)
         return Model(clip.eval().requires_grad_(False).to(device), card, sha256, path.name)
+
+
+def _sha256(folder: Path) -> str:
+    """Of the weights, and of everything beside them that says what becomes of a text and an image."""
+    found = hashlib.sha256()
+    for file in sorted(path for path in folder.iterdir() if path.name == WEIGHTS or path.suffix in (".json", ".txt")):
+        found.update(file.name.encode() + b"\0" + file.read_bytes())
+    return found.hexdigest()
 
 
 def _read(file: Path, folder: Path) -> dict[str, Any]:
