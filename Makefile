@@ -14,9 +14,14 @@ demo: .venv/stamp
 		--out demo/negative-to-positive.h5 --preview demo/negative-to-positive.png
 	$(BIN)/cfdiff translate --from positive --to negative --limit 24 --force \
 		--out demo/positive-to-negative.h5 --preview demo/positive-to-negative.png
+	$(BIN)/cfdiff translate --data malaria-cells-rgb --from negative --to positive --limit 6 --force \
+		--out demo/colour-to-positive.h5 --preview demo/colour-to-positive.png
+	$(BIN)/cfdiff translate --data malaria-cells-rgb --from positive --to negative --limit 6 --force \
+		--out demo/colour-to-negative.h5 --preview demo/colour-to-negative.png
 	$(BIN)/cfdiff generate --images 12 --steps 8 --force --out demo/generated.h5
 	@echo
-	@echo "Open demo/negative-to-positive.png and demo/positive-to-negative.png: source, counterfactual, difference."
+	@echo "Open demo/colour-to-positive.png and demo/colour-to-negative.png, and in gray demo/negative-to-positive.png and"
+	@echo "demo/positive-to-negative.png: source, counterfactual, difference."
 	@echo "Cells that never were, from noise: demo/generated.png (docs/generate.md)."
 	@echo "The same cells, as data: demo/negative-to-positive.h5 and demo/positive-to-negative.h5 (docs/hdf5.md)."
 

@@ -3,7 +3,7 @@
 #
 #     sh benchmarks/colour_cells.sh ../shared/data/malaria_rgb_128.npz runs/colour-cells
 #
-# Hours on one core. Nothing is shipped of it yet.
+# Two hours on one core; the shipped weights of malaria-cells-rgb came of it.
 set -e
 data=$1 out=$2
 common="--data $data --val-split val --augment dihedral --threads 1 --batch-size 32"
