@@ -73,6 +73,10 @@ class Word:
     """The annotation of a yes or no that is written as a word, `--class_cond True`, as in other people's programs."""
 
 
+READING = "How DICOM, NIfTI and slides become images: window=40/400, axis=coronal, tile=256, um=0.5"
+"""What --reading is, as every help says it."""
+
+
 class DataSettings(Settings):
     """Which images."""
 
@@ -96,8 +100,7 @@ class DataSettings(Settings):
     )
     reading: str | None = Field(
         None,
-        description="How DICOM, NIfTI and slides become images: window=40/400, axis=coronal, tile=256, um=0.5, ... "
-        "(docs/clinical.md).",
+        description=f"{READING}, ... (docs/clinical.md).",
         json_schema_extra=DATA,
     )
     splits: Path | None = Field(

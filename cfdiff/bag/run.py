@@ -11,10 +11,10 @@ import numpy as np
 from cfdiff.bag.export import check_export, export_bags
 from cfdiff.bag.file import write_bag_file
 from cfdiff.bag.instance import edit_instances
-from cfdiff.bag.join import bag_shard, keep_command
 from cfdiff.bag.joint import edit_jointly
 from cfdiff.bag.settings import BagSettings
 from cfdiff.bag.setup import Setup, set_up
+from cfdiff.bag.shard import bag_shard, keep_command
 from cfdiff.bag.summary import BagSummary, summarise_bags
 from cfdiff.errors import UserError
 from cfdiff.figures.bags import contact_sheets, dose_response

@@ -7,18 +7,16 @@ from typing import Annotated
 
 import typer
 
+from cfdiff.cli.data_options import Layout, Negative, Positive, Reading, SourceArgument
 from cfdiff.data import open_source
 from cfdiff.data.attributes import Spot, describe, told_columns
 from cfdiff.data.captions import write_captions
 from cfdiff.data.split_file import check_table
 from cfdiff.errors import plain
-from cfdiff.registry import READERS
 
 
 def captions(
-    source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help=f"Bundled name, {', '.join(READERS)}.", show_default=False)
-    ],
+    source: SourceArgument,
     out: Annotated[Path, typer.Option("--out", metavar="OUT.csv", help="The table to write.")] = Path("captions.csv"),
     noun: Annotated[
         str | None,
@@ -30,14 +28,10 @@ def captions(
     columns: Annotated[
         str | None, typer.Option(metavar="NAMES", help="Columns of the data that are said, as stage,stain.")
     ] = None,
-    negative: Annotated[str | None, typer.Option(metavar="CLASS", help="The class that is negative.")] = None,
-    positive: Annotated[str | None, typer.Option(metavar="CLASS", help="The class that is positive.")] = None,
-    layout: Annotated[
-        str | None, typer.Option(metavar="LEVELS", help="What the folders of a folder stand for.")
-    ] = None,
-    reading: Annotated[
-        str | None, typer.Option(metavar="KEY=VALUE,...", help="How files that hold many images are read.")
-    ] = None,
+    negative: Negative = None,
+    positive: Positive = None,
+    layout: Layout = None,
+    reading: Reading = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.csv.")] = False,
 ) -> None:
     """Make a caption for each image of its class, columns, brightness or colour, and a spot, for cfdiff train-clip."""

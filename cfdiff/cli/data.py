@@ -14,42 +14,29 @@ from rich.table import Table
 from rich.text import Text
 
 from cfdiff.cli.captions import captions
+from cfdiff.cli.data_options import (
+    GroupKey,
+    Layout,
+    Negative,
+    Positive,
+    Reading,
+    SourceArgument,
+    Split,
+    Splits,
+)
 from cfdiff.data import bundled, open_source
 from cfdiff.data.convert import convert as convert_source
 from cfdiff.data.fit import Fit
-from cfdiff.data.readers.tree import LAYOUTS
 from cfdiff.data.sheet import contact_sheet
 from cfdiff.data.split_file import check_table, write_splits
 from cfdiff.data.splitting import plan_splits
 from cfdiff.data.summary import Groups, Summary, count_splits, summarise
 from cfdiff.errors import plain
-from cfdiff.registry import READERS
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="List, inspect, convert, split and caption image data."
 )
 
-SourceArgument = Annotated[
-    str, typer.Argument(metavar="SOURCE", help=f"Bundled name, {', '.join(READERS)}.", show_default=False)
-]
-Split = Annotated[str | None, typer.Option(metavar="NAME", help="Only this split; join several with +.")]
-Negative = Annotated[str | None, typer.Option(metavar="CLASS", help="The class that is negative.")]
-Positive = Annotated[str | None, typer.Option(metavar="CLASS", help="The class that is positive.")]
-Splits = Annotated[
-    Path | None, typer.Option("--splits", metavar="FILE.csv", help="Splits in place of the data's own (data split).")
-]
-Layout = Annotated[
-    str | None,
-    typer.Option(metavar="LEVELS", help=f"What the folders of a folder stand for: {', '.join(LAYOUTS)}."),
-]
-Reading = Annotated[
-    str | None,
-    typer.Option(
-        metavar="KEY=VALUE,...",
-        help="How DICOM, NIfTI and slides become images: window=40/400, axis=coronal, tile=256, um=0.5, ...",
-    ),
-]
-GroupKey = Annotated[str | None, typer.Option(metavar="COLUMN", help="Which images belong together.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
 

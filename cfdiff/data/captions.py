@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cfdiff.data.readers.manifest import read_columns
 from cfdiff.data.source import Source
+from cfdiff.data.split_file import read_by_id
 from cfdiff.errors import UserError
 from cfdiff.files import atomic
 
@@ -34,18 +34,7 @@ def read_captions(path: Path, source: Source) -> dict[str, str]:
     Raises:
         UserError: it cannot be read, has no such columns, says something twice or nothing, or misses an image.
     """
-    columns = read_columns(path, path.name)
-    if missing := [key for key in ("id", "caption") if key not in columns]:
-        raise UserError(
-            f"{path.name} has no column {missing[0]!r} but {', '.join(columns) or 'none'}: it needs id,caption."
-        )
-    said: dict[str, str] = {}
-    for name, caption in zip(columns["id"].tolist(), columns["caption"].tolist(), strict=True):
-        if name in said:
-            raise UserError(f"{path.name} has the id {name!r} more than once: leave one caption for each image.")
-        if not caption:
-            raise UserError(f"{path.name} has no caption for {name!r}: fill it in or remove the row.")
-        said[name] = caption
+    said = read_by_id(path, "caption")
     own = [str(name).strip() for name in source.ids]  # as the table's are
     if absent := [name for name in own if name not in said]:
         raise UserError(

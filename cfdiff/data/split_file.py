@@ -36,25 +36,34 @@ def write_splits(source: Source, splits: np.ndarray, out: Path) -> Path:
     return out
 
 
+def read_by_id(path: Path, key: str) -> dict[str, str]:
+    """Id -> what a table with the columns `id` and `key` says of it.
+
+    Raises:
+        UserError: it cannot be read, has no such columns, or says something twice or nothing.
+    """
+    columns = read_columns(path, path.name)
+    if missing := [needed for needed in ("id", key) if needed not in columns]:
+        raise UserError(
+            f"{path.name} has no column {missing[0]!r} but {', '.join(columns) or 'none'}: it needs id,{key}."
+        )
+    said: dict[str, str] = {}
+    for name, value in zip(columns["id"].tolist(), columns[key].tolist(), strict=True):
+        if name in said:
+            raise UserError(f"{path.name} has the id {name!r} more than once: leave one row for each image.")
+        if not value:
+            raise UserError(f"{path.name} has no {key} for {name!r}: fill it in or remove the row.")
+        said[name] = value
+    return said
+
+
 def read_splits(path: Path, source: Source) -> np.ndarray:
     """(N,) str, what the table says of each image of a source; "" for one of another class that it does not list.
 
     Raises:
         UserError: it cannot be read, lists an image twice or one that is not there, or misses one.
     """
-    columns = read_columns(path, path.name)
-    if missing := [key for key in ("id", "split") if key not in columns]:
-        raise UserError(
-            f"{path.name} has no column {missing[0]!r} but {', '.join(columns) or 'none'}: it needs id,split."
-        )
-    ids, splits = columns["id"].tolist(), columns["split"].tolist()
-    said: dict[str, str] = {}
-    for name, split in zip(ids, splits, strict=True):
-        if name in said:
-            raise UserError(f"{path.name} has the id {name!r} more than once: leave one row for each image.")
-        if not split:
-            raise UserError(f"{path.name} has no split for {name!r}: fill it in or remove the row.")
-        said[name] = split
+    said = read_by_id(path, "split")
     own = [str(name).strip() for name in source.ids]  # as the table's are
     if unknown := sorted(said.keys() - set(own)):
         raise UserError(

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from cfdiff.data.open import open_source
 from cfdiff.data.readers.images import SUFFIXES, MaskFiles
 from cfdiff.data.values import unit
 from cfdiff.edit.settings import EditSettings
 from cfdiff.errors import UserError
-from cfdiff.evaluate.origin import bundled_data, rows_of
+from cfdiff.evaluate.origin import bundled_data, open_beside, rows_of
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.metrics import localisation
 from cfdiff.metrics.columns import Columns, Entry, Figure, entry_of
@@ -50,14 +49,7 @@ def read_masks(s: EvaluateSettings, run: Run) -> np.ndarray | None:
         return None
     if s.masks is not None and Path(spec).is_dir():
         return _from_folder(Path(spec), run)
-    source = open_source(
-        spec,
-        layout=s.layout_of(spec),
-        reading=s.reading_of(spec),
-        negative=run.classes[0],
-        positive=run.classes[1],
-        keep_other=True,
-    )
+    source = open_beside(s, run, spec, keep_other=True)
     if source.mask_reader is None:
         if s.masks is None:
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from cfdiff.data.open import open_source
 from cfdiff.data.source import Source
 from cfdiff.edit.tile_settings import TileSettings
 from cfdiff.errors import UserError
+from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.store.runs import Run
 
 
@@ -25,6 +27,21 @@ def bundled_data(run: Run) -> str | None:
     if data.shape != run.shape or not all(str(i) in place for i in run.ids):
         return None
     return name if (data.read([place[str(run.ids[0])]])[0] == run.read(np.arange(1))[0][0]).all() else None
+
+
+def open_beside(
+    s: EvaluateSettings, run: Run, spec: str, *, keep_other: bool = False, splits: Path | None = None
+) -> Source:
+    """A source that a run is measured with, in the run's classes; --layout and --reading are told of --data alone."""
+    return open_source(
+        spec,
+        layout=s.layout_of(spec),
+        reading=s.reading_of(spec),
+        negative=run.classes[0],
+        positive=run.classes[1],
+        keep_other=keep_other,
+        splits=splits,
+    )
 
 
 def rows_of(run: Run, source: Source, batch: int) -> np.ndarray:

@@ -8,12 +8,11 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from cfdiff.data.open import open_source
 from cfdiff.data.pairs import twins
 from cfdiff.data.source import Source
 from cfdiff.data.values import unit
 from cfdiff.errors import UserError
-from cfdiff.evaluate.origin import bundled_data, rows_of
+from cfdiff.evaluate.origin import bundled_data, open_beside, rows_of
 from cfdiff.evaluate.result import PairSection, TwinsOfGroup
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.metrics.columns import Columns, Entry, Figure, entry_of
@@ -56,14 +55,7 @@ def find_twins(s: EvaluateSettings, run: Run) -> Twins | None:
         if s.pair:
             raise UserError(f"--pair looks for the twins of {run.path.name} in its data: name that with --data.")
         return None
-    source = open_source(
-        spec,
-        layout=s.layout_of(spec),
-        reading=s.reading_of(spec),
-        negative=run.classes[0],
-        positive=run.classes[1],
-        keep_other=True,
-    )
+    source = open_beside(s, run, spec, keep_other=True)
     if source.pairs is None and not s.pair:
         return None
     other = twins(source)

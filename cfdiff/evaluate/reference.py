@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from cfdiff.data.open import open_source
 from cfdiff.data.source import Source
 from cfdiff.errors import UserError
-from cfdiff.evaluate.origin import bundled_data
+from cfdiff.evaluate.origin import bundled_data, open_beside
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.store.runs import Run
 
@@ -30,14 +29,7 @@ def open_reference(s: EvaluateSettings, run: Run) -> Reference | None:
     spec = s.reference or s.data or bundled_data(run)
     if spec is None:
         return None
-    whole = open_source(
-        spec,
-        layout=s.layout_of(spec),
-        reading=s.reading_of(spec),
-        negative=run.classes[0],
-        positive=run.classes[1],
-        splits=s.splits,
-    )
+    whole = open_beside(s, run, spec, splits=s.splits)
     split = _split(s, run, whole)
     source = whole.narrow(split)
     if source.shape != run.shape:

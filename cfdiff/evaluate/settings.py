@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveInt, field_validator
 
 from cfdiff.models.given import ModelFile, check_given
-from cfdiff.settings import DATA, MODEL, OUTPUT, RUN
+from cfdiff.settings import DATA, MODEL, OUTPUT, READING, RUN
 from cfdiff.workers.settings import WorkerSettings
 
 MEASURE: dict[str, Any] = {"panel": "Measure"}
@@ -32,8 +32,7 @@ class EvaluateSettings(WorkerSettings):
     reading: str | None = Field(
         None,
         json_schema_extra=DATA,
-        description="How DICOM, NIfTI and slides become images: window=40/400, axis=coronal, tile=256, um=0.5, ... "
-        "(docs/clinical.md).",
+        description=f"{READING}, ... (docs/clinical.md).",
     )
     splits: Path | None = Field(
         None, json_schema_extra=DATA, description="CSV id,split of the real images, in place of their own."

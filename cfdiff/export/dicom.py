@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cfdiff.data.readers.dicom import WHAT, header_of
 from cfdiff.data.readers.held import need
+from cfdiff.export.original import Original
 from cfdiff.files import atomic
 from cfdiff.store import Result
 from cfdiff.version import __version__
-
-if TYPE_CHECKING:
-    from cfdiff.export.run import Original
 
 STUDY = ("StudyInstanceUID", "StudyID", "StudyDate", "StudyTime", "PatientID", "IssuerOfPatientID")
 PERSON = ("PatientName", "PatientBirthDate", "PatientSex")

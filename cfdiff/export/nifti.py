@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cfdiff.data.readers.held import need
 from cfdiff.data.readers.nifti import WHAT, opened, places_in_file
 from cfdiff.data.readers.reading import Slices
+from cfdiff.export.original import Original
 from cfdiff.files import atomic
 from cfdiff.store import Result
-
-if TYPE_CHECKING:
-    from cfdiff.export.run import Original
 
 
 def write_difference(result: Result, original: Original, folder: Path, names: bool) -> list[Path]:

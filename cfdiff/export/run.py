@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from cfdiff.data.readers.reading import Reading, parse_reading
 from cfdiff.errors import UserError
 from cfdiff.export.dicom import write_captures
 from cfdiff.export.nifti import write_difference
+from cfdiff.export.original import Original
 from cfdiff.export.settings import ExportSettings
 from cfdiff.registry import FILES
 from cfdiff.store import Result, open_result
@@ -32,28 +33,6 @@ class ExportResult:
     folder: Path
     files: tuple[Path, ...]
     passed_over: int
-
-
-@dataclass(frozen=True)
-class Original:
-    """A file that images of a run came from.
-
-    Attributes:
-        name: its path relative to the data, as ids have it.
-        rows, places: of its images, in the result and in the file.
-    """
-
-    path: Path
-    name: str
-    reading: Reading
-    rows: list[int]
-    places: list[int]
-
-    @property
-    def target(self) -> str:
-        """`name` as a path that stays within a folder, whatever it begins with or climbs out of."""
-        parts = [part for part in PurePosixPath(self.name).parts if part not in ("..", "/")]
-        return str(PurePosixPath(*parts))
 
 
 def export(s: ExportSettings) -> ExportResult:

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, Positi
 
 from cfdiff.models.given import ModelFile, check_given
 from cfdiff.registry import GUIDES, SOLVERS, OneOf
-from cfdiff.settings import DATA, GUIDANCE, MODEL, OUTPUT, PATH, RUN, Settings
+from cfdiff.settings import DATA, GUIDANCE, MODEL, OUTPUT, PATH, READING, RUN, Settings
 
 LEAST_OF_A_PATH = 2
 
@@ -51,8 +51,7 @@ class GenerateSettings(Settings):
     reading: str | None = Field(
         None,
         json_schema_extra=DATA,
-        description="How DICOM, NIfTI and slides become images: window=40/400, axis=coronal, tile=256, um=0.5, ... "
-        "(docs/clinical.md).",
+        description=f"{READING}, ... (docs/clinical.md).",
     )
     splits: Path | None = Field(
         None, json_schema_extra=DATA, description="CSV with id,split of every real image, in place of their own splits."

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -21,25 +19,10 @@ from cfdiff.supervise.measure import measure, open_test
 from cfdiff.supervise.pairs import Pairs, read_pairs
 from cfdiff.supervise.result import SuperviseResult, write_result
 from cfdiff.supervise.settings import SuperviseSettings
-from cfdiff.train.batches import Batch, Batches, augment
+from cfdiff.train.batches import Batch, augment
 from cfdiff.train.classifier import ClassifierValidation
-from cfdiff.train.data import open_training_data
+from cfdiff.train.data import Also, Named, open_training_data
 from cfdiff.train.loop import Trainer
-
-
-@dataclass(frozen=True, eq=False)
-class Told:
-    """What the folder of a training is told of images and pairs: `loop.Named`."""
-
-    name: str
-    fingerprint: str
-
-
-@dataclass(frozen=True, eq=False)
-class Learned:
-    """What a training with pairs learns from: `loop.Learned`."""
-
-    train: Told
 
 
 def supervise(s: SuperviseSettings, progress: Progress | None = None) -> SuperviseResult:
@@ -60,8 +43,7 @@ def supervise(s: SuperviseSettings, progress: Progress | None = None) -> Supervi
     taken = load_pretrained(net, s.pretrained) if s.pretrained is not None else None
     name, known = data.train.name, data if pairs is None else _with_pairs(data.train, pairs)
     trainer = Trainer(s, known, net, "plain" if pairs is None else "supervised", progress)
-    if taken is not None:
-        trainer.console.print(f"{taken} of {len(net.net.state_dict())} tensors start from the pretrained weights.")
+    trainer.say_pretrained(taken, net.net)
     for sentence in () if pairs is None else pairs.sentences():
         trainer.console.print(f"{name}: {sentence}", highlight=False, markup=False, soft_wrap=True)
     loss = _loss(s, trainer, data.train, pairs)
@@ -90,8 +72,8 @@ def _config(s: SuperviseSettings, train: Source) -> ClassifierConfig:
     )
 
 
-def _with_pairs(train: Source, pairs: Pairs) -> Learned:
-    return Learned(Told(train.name, f"{train.fingerprint}+{pairs.digest}"))
+def _with_pairs(train: Source, pairs: Pairs) -> Also:
+    return Also(Named(train.name, f"{train.fingerprint}+{pairs.digest}"))
 
 
 def _facts(pairs: Pairs) -> dict[str, Any]:
@@ -101,20 +83,12 @@ def _facts(pairs: Pairs) -> dict[str, Any]:
 
 def _loss(s: SuperviseSettings, trainer: Trainer, train: Source, pairs: Pairs | None) -> Any:
     """`loop.Loss`: cross-entropy, that of pairs with their weight, and the invariance outside their maps."""
-    world = trainer.accelerator.num_processes
-    make = partial(
-        Batches,
-        accumulate=s.accumulate,
-        rank=trainer.accelerator.process_index,
-        world=world,
-        device=trainer.device,
-    )
 
     def entropy(logits: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
         return F.cross_entropy(logits.float(), labels, label_smoothing=s.smoothing, reduction=reduction)
 
     if pairs is None:
-        batches = make(train, s.batch_size, s.seed, balance=True)
+        batches = trainer.batches(train, balance=True)
 
         def plain(net: nn.Module, step: int, part: int) -> Tensor:
             batch = batches.read(step, part)
@@ -122,9 +96,9 @@ def _loss(s: SuperviseSettings, trainer: Trainer, train: Source, pairs: Pairs | 
 
         return plain
 
-    share = share_of(s, s.accumulate * world)
-    others = make(train, share.real, s.seed, balance=True)
-    contrast = Contrast(s, train, pairs, share.pairs, make)
+    share = share_of(s, s.accumulate * trainer.accelerator.num_processes)
+    others = trainer.batches(train, share.real, balance=True)
+    contrast = Contrast(s, train, pairs, share.pairs, trainer.batches)
     invariance = INVARIANCES[s.invariance]
 
     def loss(net: nn.Module, step: int, part: int) -> Tensor:

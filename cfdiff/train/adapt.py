@@ -10,8 +10,7 @@ or all weights; what is saved is an ordinary diffusion model.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,6 @@ from cfdiff.data.open import open_source, open_told
 from cfdiff.data.source import Source, random_subset
 from cfdiff.data.splitting import SPELLINGS, TRAIN, VAL
 from cfdiff.data.values import to_model
-from cfdiff.engine.loss import l_simple
 from cfdiff.engine.noise import NoiseSource
 from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import Card, Model, load_model
@@ -32,8 +30,9 @@ from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.lora import low_rank, merged, need_peft
 from cfdiff.models.space import encoded
 from cfdiff.progress import Progress
-from cfdiff.train.batches import Draws, draw_levels, drop_classes
-from cfdiff.train.data import KEPT_BYTES, TrainingData, open_training_data
+from cfdiff.train.batches import Draws
+from cfdiff.train.data import KEPT_BYTES, Also, Named, TrainingData, open_training_data
+from cfdiff.train.diffusion import noise_loss
 from cfdiff.train.loop import Trainer
 from cfdiff.train.result import TrainResult
 from cfdiff.train.settings import AdaptSettings
@@ -65,21 +64,22 @@ def adapt(s: AdaptSettings, progress: Progress | None = None) -> TrainResult:
     trainer = Trainer(s, _told(data, model, old), net, "adapted", progress, merged)
     model = replace(model, net=model.net.to(trainer.device))
     space, schedule = model.space, model.schedule
-    if hasattr(space, "put_beside"):
-        settle_in(space, trainer)
-    batches, encode = trainer.batches(source=data.train), Encodings(space, data.train, s.augment)
+    settle_in(space, trainer)
+    batches, encode = trainer.batches(data.train), Encodings(space, data.train, s.augment)
     keep = Prior(model, s, None if old is None else old[0]) if s.prior else None
 
+    asked = model.denoiser()
+
     def denoiser(changed: nn.Module) -> Denoiser:
-        return replace(model, net=changed).denoiser()
+        return replace(asked, net=changed)
 
     def loss(changed: nn.Module, step: int, part: int) -> Tensor:
         batch = batches.read(step, part)
         ask = denoiser(changed)
-        found = _l_simple(ask, encode(batch), batch.labels, batch.draws, s.drop)
+        found = noise_loss(ask, encode(batch), batch.labels, batch.draws, s.drop)
         if keep is not None:
             z0, labels = keep.read(batch.draws)
-            found = found + s.prior * _l_simple(ask, z0, labels, batch.draws, s.drop)
+            found = found + s.prior * noise_loss(ask, z0, labels, batch.draws, s.drop)
         return found if s.rank or not s.low_rank else 0.0 * found  # of rank 0 there is nothing to learn
 
     images = to_model(data.validation.read(range(len(data.validation)))).to(trainer.device)
@@ -158,32 +158,9 @@ class Prior:
         return self.z0[rows], self.labels[rows]
 
 
-def _l_simple(ask: Denoiser, z0: Tensor, labels: Tensor, draws: Draws, drop: float) -> Tensor:
-    levels, noise = draw_levels(draws, ask.schedule.T, 1.0), draws.normal(*z0.shape[1:])
-    told = None
-    if ask.conditional:
-        told = drop_classes(draws, labels, drop) if ask.told_nothing else labels
-    return l_simple(ask.schedule, partial(ask, condition=told), z0, levels, noise).mean()
-
-
-@dataclass(frozen=True)
-class Told:
-    """What the folder of the training is told: `loop.Named`. Of other old data, or another model, it is another one."""
-
-    name: str
-    fingerprint: str
-
-
-@dataclass(frozen=True)
-class Learned:
-    """What is learned from: `loop.Learned`."""
-
-    train: Told
-
-
-def _told(data: TrainingData, model: Model, old: tuple[Source, Source] | None) -> Learned:
+def _told(data: TrainingData, model: Model, old: tuple[Source, Source] | None) -> Also:
     of = [data.train.fingerprint, model.sha256, *([] if old is None else [old[0].fingerprint])]
-    return Learned(Told(data.train.name, "+".join(of)))
+    return Also(Named(data.train.name, "+".join(of)))
 
 
 def _open_new(s: AdaptSettings) -> TrainingData:

@@ -58,8 +58,7 @@ def train_classifier(s: ClassifierSettings, progress: Progress | None = None) ->
     taken = load_pretrained(net, s.pretrained) if s.pretrained is not None else None
     role = "guide" if s.noisy else "judge" if "judge" in data.split else "checker"
     trainer = Trainer(s, data, net, role, progress)
-    if taken is not None:
-        trainer.console.print(f"{taken} of {len(net.net.state_dict())} tensors start from the pretrained weights.")
+    trainer.say_pretrained(taken, net.net)
     settle_in(space, trainer)
     batches = trainer.batches(balance=True)
     encode = Encodings(space, data.train, s.augment, s.shift, s.gain)

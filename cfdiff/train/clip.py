@@ -25,8 +25,8 @@ from cfdiff.models.classifier import ClassifierConfig, load_pretrained
 from cfdiff.models.clip import Clip, ClipConfig
 from cfdiff.models.text import learn_bpe, need
 from cfdiff.progress import Progress
-from cfdiff.train.batches import Batches, Draws, augment
-from cfdiff.train.data import TrainingData, open_training_data
+from cfdiff.train.batches import Draws, augment
+from cfdiff.train.data import Named, TrainingData, open_training_data
 from cfdiff.train.loop import Trainer
 from cfdiff.train.result import TrainResult
 from cfdiff.train.settings import ClipSettings
@@ -34,14 +34,6 @@ from cfdiff.train.settings import ClipSettings
 CLAUSES = 16
 """Clauses of a caption that may be left out; more are never."""
 AT_ONCE = 128
-
-
-@dataclass(frozen=True)
-class Named:
-    """What a training is of, as its folder is told (train.loop.Named)."""
-
-    name: str
-    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -78,20 +70,8 @@ def train_clip(s: ClipSettings, progress: Progress | None = None) -> TrainResult
     net = build(s, train, data.of(train), texts or usual_texts(s.data, train))
     taken = None if s.pretrained is None else load_pretrained(net.image, s.pretrained)
     trainer = Trainer(s, data, net, "clip", progress)
-    if taken is not None:
-        trainer.console.print(
-            f"{taken} of {len(net.image.net.state_dict())} tensors start from the pretrained weights."
-        )
-    world, captions = trainer.accelerator, np.array(data.of(train), dtype=object)
-    batches = Batches(
-        train,
-        s.batch_size,
-        s.seed,
-        accumulate=s.accumulate,
-        rank=world.process_index,
-        world=world.num_processes,
-        device=trainer.device,
-    )
+    trainer.say_pretrained(taken, net.image.net)
+    batches, captions = trainer.batches(train), np.array(data.of(train), dtype=object)
 
     def loss(net: nn.Module, step: int, part: int) -> Tensor:
         batch = batches.read(step, part)

@@ -49,6 +49,21 @@ class TrainingData:
         }
 
 
+@dataclass(frozen=True)
+class Named:
+    """What a training is of, as its folder is told: a name, and the fingerprint of all that it depends on."""
+
+    name: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Also:
+    """Images and more: what a training learns from whose fingerprint is not that of the images alone."""
+
+    train: Named
+
+
 def open_training_data(s: TrainSettings) -> TrainingData:
     """The splits that `s` names, else the data's own, else a tenth of the groups held out for validation.
 

@@ -15,7 +15,7 @@ from cfdiff.models.checkpoint import Card
 from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.unet import UNet, UNetConfig
 from cfdiff.progress import Progress
-from cfdiff.train.batches import draw_levels, drop_classes
+from cfdiff.train.batches import Draws, draw_levels, drop_classes
 from cfdiff.train.data import open_training_data
 from cfdiff.train.loop import Trainer
 from cfdiff.train.result import TrainResult
@@ -52,12 +52,7 @@ def train_diffusion(s: DiffusionSettings, progress: Progress | None = None) -> T
 
     def loss(net: nn.Module, step: int, part: int) -> Tensor:
         batch = batches.read(step, part)
-        z0 = encode(batch)
-        levels = draw_levels(batch.draws, s.T, s.level_power)
-        noise = batch.draws.normal(channels, height, width)
-        # After all other draws, which are then those of an unconditional training.
-        told = drop_classes(batch.draws, batch.labels, s.drop) if conditional else None
-        return l_simple(schedule, partial(denoiser(net), condition=told), z0, levels, noise).mean()
+        return noise_loss(denoiser(net), encode(batch), batch.labels, batch.draws, s.drop, s.level_power)
 
     def denoiser(net: nn.Module) -> Denoiser:
         return Denoiser(net, schedule, s.parametrisation, conditional=conditional)
@@ -78,6 +73,18 @@ def train_diffusion(s: DiffusionSettings, progress: Progress | None = None) -> T
         **space_facts(s.space, space, data.train.shape),
     )
     return trainer.run(loss, validation, card)
+
+
+def noise_loss(
+    ask: Denoiser, z0: Tensor, labels: Tensor, draws: Draws, drop: float, level_power: float = 1.0
+) -> Tensor:
+    """L_simple of z_0 (b, c, h, w), a mean, at levels T u^power; what is told its class (b,) is told nothing in a share
+    `drop` of the cases, if it may be."""
+    levels, noise = draw_levels(draws, ask.schedule.T, level_power), draws.normal(*z0.shape[1:])
+    told = None  # drawn after all else, so that the other draws are those of an unconditional training
+    if ask.conditional:
+        told = drop_classes(draws, labels, drop) if ask.told_nothing else labels
+    return l_simple(ask.schedule, partial(ask, condition=told), z0, levels, noise).mean()
 
 
 def default_mult(shape: tuple[int, int, int], patch: int) -> tuple[int, ...]:

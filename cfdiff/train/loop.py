@@ -137,21 +137,29 @@ class Trainer:
         """Where the network is, and where `loss` must put its tensors."""
         return self.accelerator.device
 
-    def batches(self, balance: bool = False, source: Source | None = None) -> Batches:
-        """The training batches of this process, on the device: of its data, or of `source`."""
+    def batches(
+        self, source: Source | None = None, size: int | None = None, seed: int | None = None, *, balance: bool = False
+    ) -> Batches:
+        """Training batches of this process, on the device: of its data, or of `source`; of the settings' size and
+        seed where none is given."""
         if source is None:
             assert isinstance(self.data, TrainingData), "whoever learns from other things says from which images"
             source = self.data.train
         return Batches(
             source,
-            self.s.batch_size,
-            self.s.seed,
+            self.s.batch_size if size is None else size,
+            self.s.seed if seed is None else seed,
             balance=balance,
             accumulate=self.s.accumulate,
             rank=self.accelerator.process_index,
             world=self.accelerator.num_processes,
             device=self.device,
         )
+
+    def say_pretrained(self, taken: int | None, net: nn.Module) -> None:
+        """How much of a network began from the file of --pretrained; nothing where None was given."""
+        if taken is not None:
+            self.console.print(f"{taken} of {len(net.state_dict())} tensors start from the pretrained weights.")
 
     def run(self, loss: Loss, evaluate: Evaluate, card: Card) -> TrainResult:
         """Train to the last step or minute.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -15,10 +14,10 @@ import numpy as np
 
 from cfdiff.data.limits import MAX_PIXELS
 from cfdiff.data.readers.dicom_values import COLOURS, GRAYS, as_pixels, brightness, shown_by_file
-from cfdiff.data.readers.held import FileKind, Held, need, numbered, stamp
+from cfdiff.data.readers.held import FileKind, Held, need, numbered, said_of, stamp
 from cfdiff.data.readers.images import SUFFIXES as ORDINARY
 from cfdiff.data.readers.reading import Reading, Window
-from cfdiff.errors import UserError, first_line, plain
+from cfdiff.errors import UserError, plain
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
 WHAT = "a DICOM file"
@@ -172,28 +171,16 @@ def _kept_header(path: Path, when: int, pydicom: Any) -> Any:
 @contextmanager
 def _sentences(path: Path, shown: str) -> Iterator[None]:
     """Whatever pydicom and the decoders say of a file is a UserError."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd values in headers, of which many are odd
+    with said_of(path, shown, "DICOM", "it may be truncated or corrupt, copy it again or remove it"):
+        try:
             yield
-    except (UserError, MemoryError):
-        raise
-    except FileNotFoundError as error:
-        raise UserError(f"{shown} is missing: correct its path or take it off the list.") from error
-    except PermissionError as error:
-        raise UserError(f"{shown} may not be read ({error.strerror}): change its permissions or remove it.") from error
-    except Exception as error:
-        if path.is_file() and path.stat().st_size == 0:
-            raise UserError(f"{shown} is empty (0 bytes): copy it again or remove it.") from error
-        if "plugins" in str(error) or "plugin" in str(error):
+        except Exception as error:
+            if "plugin" not in str(error) or isinstance(error, UserError | MemoryError | OSError):
+                raise
             raise UserError(
                 f"{shown} is packed in a way that needs one more package: pip install pylibjpeg pylibjpeg-libjpeg "
                 "pylibjpeg-openjpeg."
             ) from error
-        raise UserError(
-            f"{shown} cannot be read as DICOM ({plain(first_line(error))}): it may be truncated or corrupt, copy it "
-            "again or remove it."
-        ) from error
 
 
 KIND = FileKind(recognises, hold, ("window",))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,7 +19,7 @@ from cfdiff.data.fit import Fit, Shape
 from cfdiff.data.raw import file_sha256
 from cfdiff.data.readers.images import SUFFIXES, decode, in_words, look
 from cfdiff.data.readers.reading import Reading
-from cfdiff.errors import UserError
+from cfdiff.errors import UserError, first_line, plain
 from cfdiff.registry import FILES
 
 DIGITS = 4
@@ -82,6 +84,25 @@ def need(module: str, extra: str, shown: str, what: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise UserError(f"{shown} is {what}, which cfdiff reads after pip install 'cfdiff[{extra}]'.") from error
+
+
+@contextmanager
+def said_of(path: Path, shown: str, kind: str, hint: str) -> Iterator[None]:
+    """Whatever a library says of a file is a UserError: that it cannot be read as `kind`, and `hint`, what may be."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd values in headers, of which many are odd
+            yield
+    except (UserError, MemoryError):
+        raise
+    except FileNotFoundError as error:
+        raise UserError(f"{shown} is missing: correct its path or take it off the list.") from error
+    except PermissionError as error:
+        raise UserError(f"{shown} may not be read ({error.strerror}): change its permissions or remove it.") from error
+    except Exception as error:
+        if path.is_file() and path.stat().st_size == 0:
+            raise UserError(f"{shown} is empty (0 bytes): copy it again or remove it.") from error
+        raise UserError(f"{shown} cannot be read as {kind} ({plain(first_line(error))}): {hint}.") from error
 
 
 def stamp(path: Path) -> int:

@@ -8,9 +8,7 @@ the front on the left.
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from cfdiff.data.limits import MAX_PIXELS, check_memory
-from cfdiff.data.readers.held import DIGITS, FileKind, Held, need, stamp
+from cfdiff.data.readers.held import DIGITS, FileKind, Held, need, said_of, stamp
 from cfdiff.data.readers.reading import Reading, Slices, Window
-from cfdiff.errors import UserError, first_line, plain
+from cfdiff.errors import UserError
 
 WHAT = "a NIfTI file"
 PLANES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
@@ -186,24 +184,8 @@ def opened(path: Path, shown: str) -> Any:
         return nibabel.load(path)
 
 
-@contextmanager
-def _sentences(path: Path, shown: str) -> Iterator[None]:
-    """Whatever nibabel says of a file is a UserError."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except (UserError, MemoryError):
-        raise
-    except FileNotFoundError as error:
-        raise UserError(f"{shown} is missing: correct its path or take it off the list.") from error
-    except Exception as error:
-        if path.is_file() and path.stat().st_size == 0:
-            raise UserError(f"{shown} is empty (0 bytes): copy it again or remove it.") from error
-        raise UserError(
-            f"{shown} cannot be read as NIfTI ({plain(first_line(error))}): it may be truncated or corrupt, copy it "
-            "again or remove it."
-        ) from error
+_sentences = partial(said_of, kind="NIfTI", hint="it may be truncated or corrupt, copy it again or remove it")
+"""Whatever nibabel says of a file is a UserError."""
 
 
 KIND = FileKind(recognises, hold, ("window", "axis", "slices", "volume"), masks)

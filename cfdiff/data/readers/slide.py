@@ -8,8 +8,7 @@ from __future__ import annotations
 import importlib
 import math
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -18,10 +17,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cfdiff.data.readers.held import FileKind, Held, stamp
+from cfdiff.data.readers.held import FileKind, Held, said_of, stamp
 from cfdiff.data.readers.reading import Reading
 from cfdiff.data.readers.slide_tissue import WINDOWS, tissue_of
-from cfdiff.errors import UserError, first_line, plain
+from cfdiff.errors import UserError
 
 SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide")
 TIFF = (".tif", ".tiff")
@@ -199,22 +198,12 @@ def _kept(path: Path, when: int, process: int, shown: str) -> Any:
     raise UserError(f"{shown} is a slide, which cfdiff reads after pip install 'cfdiff[wsi]'.")
 
 
-@contextmanager
-def _sentences(path: Path, shown: str) -> Iterator[None]:
-    """Whatever OpenSlide says of a file is a UserError."""
-    try:
-        yield
-    except (UserError, MemoryError):
-        raise
-    except FileNotFoundError as error:
-        raise UserError(f"{shown} is missing: correct its path or take it off the list.") from error
-    except Exception as error:
-        if path.is_file() and path.stat().st_size == 0:
-            raise UserError(f"{shown} is empty (0 bytes): copy it again or remove it.") from error
-        raise UserError(
-            f"{shown} cannot be read as a slide ({plain(first_line(error))}): it may be truncated, or of a scanner "
-            "that OpenSlide does not know; copy it again, or save it as a tiled TIFF."
-        ) from error
+_sentences = partial(
+    said_of,
+    kind="a slide",
+    hint="it may be truncated, or of a scanner that OpenSlide does not know; copy it again, or save it as a tiled TIFF",
+)
+"""Whatever OpenSlide says of a file is a UserError."""
 
 
 KIND = FileKind(recognises, hold, ("tile", "um", "tissue"))

@@ -1,0 +1,42 @@
+"""A shard of a bag run: what it leaves for the join, and what it says it has done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from cfdiff.bag.settings import BagSettings
+from cfdiff.errors import UserError
+from cfdiff.files import atomic
+from cfdiff.shard import ShardSummary
+from cfdiff.store.bags import BagParts
+from cfdiff.store.shards import read_manifests
+
+COMMAND = "command.json"
+
+
+def keep_command(folder: Path, s: BagSettings) -> None:
+    """Keep the settings, places and all, for the join.
+
+    Raises:
+        UserError: a model is no file, so that another process could not open it.
+    """
+    given = [role for role in ("checker", "verifier", "judge") if _in_memory(getattr(s, role))]
+    if given:
+        raise UserError(f"A shard is joined by another process, which needs the {given[0]} as a file: give its path.")
+    told = s.model_dump(mode="json", by_alias=False, exclude={"shard", "workers", "ray", "json_", "force"})
+    told = {name: value for name, value in told.items() if name in s.model_fields_set}
+    with atomic(folder / COMMAND) as scratch:
+        scratch.write_text(json.dumps({"folder": str(Path.cwd()), "settings": told}, indent=1) + "\n")
+
+
+def bag_shard(parts: BagParts, s: BagSettings) -> ShardSummary:
+    """What a shard that is finished has done."""
+    assert parts.shard is not None
+    found = [manifest for manifest in read_manifests(parts.folder) if manifest.shard == parts.shard]
+    return ShardSummary(parts.out.name, parts.shard, len(found[0].pieces) if found else 0, None)
+
+
+def _in_memory(models: object) -> bool:
+    several = models if isinstance(models, tuple) else () if models is None else (models,)
+    return any(not isinstance(model, Path) for model in several)
