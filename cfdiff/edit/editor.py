@@ -302,10 +302,20 @@ class Editor:
         return accepted
 
     def asked(self, saved: np.ndarray, ids: Sequence[str], target: int) -> tuple[np.ndarray, np.ndarray]:
-        """What who accepts says of saved images: p (n, 2), and of the target, smoothed if the settings say so, (n,)."""
-        assert self.cast.accepting is not None
-        p = probabilities(self.cast.accepting, to_model(saved).to(self.cast.device)).numpy()
-        return p, (p if not self.s.smooth else self._smoothed(saved, p, ids))[:, target]
+        """What who accepts says of saved images: p (n, 2), and of the target, smoothed if the settings say so, (n,).
+
+        A verifier alone can be fooled by what is no image any more, with which the checker was never content: where
+        the checker gives the target less than 1/2, both say of it no more than that.
+        """
+        cast = self.cast
+        assert cast.accepting is not None
+        x = to_model(saved).to(cast.device)
+        p = probabilities(cast.accepting, x).numpy()
+        hit = (p if not self.s.smooth else self._smoothed(saved, p, ids))[:, target]
+        if cast.checker is None or cast.checker is cast.accepting:
+            return p, hit
+        steered = probabilities(cast.checker, x).numpy()[:, target]
+        return p, np.where(steered < 0.5, np.minimum(hit, steered), hit)
 
     def _smoothed(self, saved: np.ndarray, p: np.ndarray, ids: Sequence[str]) -> np.ndarray:
         """p (n, 2) of the saved images, averaged in log with what the guide says of them at the depths of `smooth`.

@@ -9,6 +9,9 @@ from cfdiff.engine import NoiseSchedule, make_tau
 
 STRENGTH_STEP, DEPTH_STEP = 1.5, 1.5
 """Each rung of the ladder is this much stronger, and each of the last two this much deeper."""
+DEEPEST = 0.85
+"""No rung goes deeper by itself. Beyond, x0_hat is the network's error times 1 / sqrt(ab): 4 times at 0.85 of a cosine
+schedule, 6 at 0.9, thousands at 1. Edits from there were noise of full contrast, which verifiers took for a class."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ loop would stop where it had stopped, and a rung would repeat the one before it.
 
 
 def ladder(s: EditSettings, verified: bool = False) -> list[Rung]:
-    """The first try and its retries, weakest first: 1.5 x stronger each, then 1.5 x deeper with the last strengths.
+    """The first try and its retries, weakest first: 1.5 x stronger each, then 1.5 x deeper with the last strengths, but
+    not beyond `DEEPEST`.
 
     Scale and clamp rise together, since the strength is the smaller of the two: where only one rose, a rung under the
     other would repeat the one before it to the bit. Without guidance (scale 0) all rungs would be one.
@@ -46,14 +50,14 @@ def ladder(s: EditSettings, verified: bool = False) -> list[Rung]:
     def asked(k: int) -> float | None:
         return 1 - (1 - s.target) * DOUBT_STEP**k if verified else None
 
-    deeper = min(2, s.retries // 2) if s.depth < 1 else 0
+    deeper = min(2, s.retries // 2) if s.depth < DEEPEST else 0
     rungs = [
         Rung(s.scale * k, None if s.ratio is None else s.ratio * k, s.depth, asked(i))
         for i, k in enumerate(STRENGTH_STEP**i for i in range(s.retries - deeper + 1))
     ]
     last = rungs[-deeper:] if deeper else []
     return rungs + [
-        replace(rung, depth=min(1.0, s.depth * DEPTH_STEP**k), confidence=asked(len(rungs) - 1 + k))
+        replace(rung, depth=min(DEEPEST, s.depth * DEPTH_STEP**k), confidence=asked(len(rungs) - 1 + k))
         for k, rung in enumerate(last, 1)
     ]
 

@@ -14,11 +14,21 @@ where depth 0.3 was found best by search, it has that at 0.29."""
 DEPTHS = (0.2, 0.7)
 """Under the first there is no room for another shape, beyond the second nothing of the source is left in the path."""
 
+SMOOTH = (0.25, 0.5, 0.75)
+"""Of the depth of an edit: there the guide still sees the class, and what only fools a clean classifier has drowned. On
+chest radiographs an independent judge took 73 % of the edits that the verifier accepted for pneumonia without it, and
+92 to 96 % with it (validation images, n = 64 and 48); on circuit boards 21 and 23 of 24 for a defect."""
+
 
 def reach(by_level: Mapping[str, float]) -> int | None:
     """The noisiest level at which a guide's accuracy is above `CHANCE`; None for all that were measured, 0 for none."""
     good = [int(level) for level, accuracy in by_level.items() if accuracy >= CHANCE]
     return None if len(good) == len(by_level) else max(good, default=0)
+
+
+def fitting_smooth(depth: float) -> tuple[float, ...]:
+    """Where the guide is asked besides the verifier before an edit is accepted: at `SMOOTH` of the edit's depth."""
+    return tuple(round(share * depth, 3) for share in SMOOTH)
 
 
 def fitting_depth(by_level: Mapping[str, float], T: int) -> float | None:

@@ -342,6 +342,9 @@ def _check_needs(cast: Cast, s: EditSettings) -> None:
 
 def pick_device(name: str) -> torch.device:
     """The device of that name, or for "auto" the best one here; UserError if it cannot be used."""
+    # float32 is float32 here: a GPU would round to 10 bits by itself, and at high noise x0_hat is that error times
+    # 1 / sqrt(ab). Trainings, which it only speeds up, allow it again.
+    torch.backends.cudnn.allow_tf32 = False
     if name == "auto":
         best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         return torch.device(best)

@@ -12,7 +12,7 @@ import numpy as np
 from cfdiff.data.source import Source
 from cfdiff.data.splitting import JUDGE, SPELLINGS, TEST, TRAIN, VAL, VERIFIER
 from cfdiff.doctor.lines import Report
-from cfdiff.edit.levels import fitting_depth, reach
+from cfdiff.edit.levels import fitting_depth, fitting_smooth, reach
 from cfdiff.fit.folder import FitFolder, State
 from cfdiff.fit.settings import FitSettings
 from cfdiff.fit.space import autoencoder_of, scaled_for_classifiers, seen_by_diffusion
@@ -156,9 +156,9 @@ def tune(fit: Fit, guide: TrainResult, minutes: float, progress: Progress) -> Tu
     few = fit.fewest(fit.split(VAL))
     depth = fitting_depth(guide.val_accuracy_by_level or {}, DiffusionSettings.model_fields["T"].default)
     # The cheap way first: what time there is must be enough for a look at more than a handful of images.
-    start: dict[str, Any] = {**CHEAP, "guides": "both" if able(guide) else "clean"} | (
-        {"depth": depth} if depth else {}
-    )
+    start: dict[str, Any] = {**CHEAP, "guides": "both" if able(guide) else "clean"}
+    if depth:
+        start |= {"depth": depth, "smooth": fitting_smooth(depth)}
     settings = TuneSettings(
         **fit.data,
         **fit.machine,

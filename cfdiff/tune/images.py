@@ -117,14 +117,14 @@ def edited(editor: Editor, pictures: Pictures, start: int, stop: int) -> Iterato
         b = min(a + editor.s.batch_size, stop)
         images = pictures.images[a:b]
         edits = editor.edit(images, pictures.ids[a:b], target)
-        assert edits.accepting is not None
+        sure = editor.asked(edits.counterfactual, pictures.ids[a:b], target)[1]
         checker: tuple[float, ...] = ()
         if cast.checker is not None and cast.checker is not cast.accepting:
             checker = tuple(probability(cast, "checker", edits.counterfactual, target).tolist())
         yield (
             Outcome(
                 tuple(mean_change(images, edits.counterfactual).tolist()),
-                tuple(edits.accepting[:, target].tolist()),
+                tuple(sure.tolist()),
                 tuple(edits.network_calls.tolist()),
                 checker,
                 () if pictures.groups is None else tuple(map(str, pictures.groups[a:b])),

@@ -55,6 +55,8 @@ def tune(s: TuneSettings, progress: Progress = silent) -> TuneResult:
     rounds = rounds_of(s.images)
     halves = open_halves(s, rounds)
     cast = load_cast(s, s.data, halves.whole)
+    if cast.device.type != "cpu":  # a few images take as long as a batch, and the first of all far longer
+        rounds = [n for n in rounds if 2 * n >= s.images]
     who = _check_margin(s, cast)
     Editor(cast, s)  # an impossible depth or step count is said before any computation
     ranges = space(s, cast)

@@ -242,7 +242,7 @@ def test_the_ladder_grows_the_ratio_and_then_the_depth(edit_settings: Settings) 
         (pytest.approx(0.3), 0.4),
         (pytest.approx(0.45), 0.4),
         (pytest.approx(0.3), pytest.approx(0.6)),
-        (pytest.approx(0.45), pytest.approx(0.9)),
+        (pytest.approx(0.45), 0.85),
     ]
     assert len(ladder(edit_settings(retries=0))) == 1
 

@@ -36,6 +36,13 @@ class Never(ExactChecker):
         return torch.tensor([[0.0, 0.0]]).expand(len(x), 2)
 
 
+class Always(ExactChecker):
+    """A verifier that takes everything for a positive."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tensor([[-9.0, 9.0]]).expand(len(x), 2)
+
+
 class Weaker(ExactChecker):
     """Another checker, less sure."""
 
@@ -58,6 +65,22 @@ def test_the_verifier_alone_accepts_and_is_in_no_gradient_nor_in_the_closed_loop
     assert never.asked == [4] * 4, "once a rung, of the saved images"
     assert edits.accepting is not None and (edits.accepting == 0.5).all()
     assert Editor(exact_cast, s).edit(exact_images(4), names(4), 1).retries.max() < 3
+
+
+def test_a_verifier_that_is_fooled_accepts_nothing_against_the_checker(
+    exact_cast: Cast, exact_images: Images, edit_settings: Settings
+) -> None:
+    """Noise of full contrast convinced verifiers; the checker, which steered there and never arrived, was not."""
+    cast = replace(exact_cast, verifier=model(Always(), "clean-classifier"))
+    negatives, positives = exact_images(4), exact_images(4, label=1)
+    assert cast.checker is not None
+    unchanged = Editor(cast, edit_settings(retries=2, scale=1e-6))
+    assert unchanged.edit(negatives, names(4), 1).retries.tolist() == [2] * 4
+    for images in (negatives, positives):
+        p, sure = unchanged.asked(images, names(4), 1)
+        steered = probabilities(cast.checker, to_model(images)).numpy()[:, 1]
+        assert (p[:, 1] > 0.99).all(), "what is stored is the verifier's own"
+        assert np.array_equal(sure, np.where(steered < 0.5, steered, p[:, 1]))
 
 
 def test_each_rung_asks_more_of_the_checker_for_a_verifier_that_is_not_convinced(
