@@ -4,10 +4,11 @@
     python benchmarks/engine.py --weights DIR --data DATA --limit 64 --repeats 7 --json engine.json
     python benchmarks/engine.py --profile                and what the rest of the time went to
 
-A first run notes every call of a network: which, on what shape, with or without a gradient with respect to the input.
+A second run notes every call of a network: which, on what shape, with or without a gradient with respect to the input.
 Then the run and these calls alone, on noise of the same shapes, take turns in one process. A run is everything from
 the first image read to the finished file (reading, guidance, judging, compression, fsync, joining); opening the data
-and loading the models is the same for any number of images and is shown apart.
+and loading the models is the same for any number of images and is shown apart. On a GPU the calls are also replayed as
+CUDA graphs, without the time that Python takes to launch their kernels: the least that they can take there.
 """
 
 from __future__ import annotations
@@ -106,6 +107,41 @@ class Replay:
         return net(x)
 
 
+class Graphs(Replay):
+    """The same calls as CUDA graphs, one for each kind of call, recorded once."""
+
+    def __init__(self, cast: Cast, calls: list[Call]) -> None:
+        super().__init__(cast, calls)
+        self.graphs: dict[Call, torch.cuda.CUDAGraph] = {}
+        for call in dict.fromkeys(calls):
+            self.calls = [call]
+            aside = torch.cuda.Stream()
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):  # kernels are chosen and memory is taken before a recording
+                for _ in range(3):
+                    super().__call__()
+            torch.cuda.current_stream().wait_stream(aside)
+            self.graphs[call] = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graphs[call]):
+                super().__call__()
+        self.calls = calls
+
+    def __call__(self) -> None:
+        for call in self.calls:
+            self.graphs[call].replay()
+
+
+def graphs_of(cast: Cast, calls: list[Call]) -> Graphs | None:
+    """The calls as graphs; None where there is no GPU, or a network that cannot be recorded."""
+    if cast.device.type != "cuda":
+        return None
+    try:
+        return Graphs(cast, calls)
+    except RuntimeError as error:
+        print(f"no CUDA graphs: {error}".splitlines()[0])
+        return None
+
+
 def timed(function: Any, device: torch.device) -> tuple[float, Any]:
     """Seconds that `function` takes, and what it returns."""
     start = time.perf_counter()
@@ -132,15 +168,20 @@ def main() -> None:
 
 def measure(settings: TranslateSettings, repeats: int) -> dict[str, Any]:
     """Run and replay in turns; every figure that the benchmark states."""
+    workflow.translate(settings)  # what is asked once and then known, as the judge's recall, is no part of a run
     cast, calls = record(settings)
     replay = Replay(cast, calls)
     replay()
-    runs, startups, bares = [], [], []
+    graphs = graphs_of(cast, calls)
+    runs, startups, bares, recorded = [], [], [], []
     for _ in range(repeats):
         whole, figures = timed(lambda: workflow.translate(settings), cast.device)
         runs.append(figures.seconds_per_image * figures.images)
         startups.append(whole - runs[-1])
         bares.append(timed(replay, cast.device)[0])
+        if graphs is not None:
+            recorded.append(timed(graphs, cast.device)[0])
+    over_graphs = [run / bare for run, bare in zip(runs, recorded, strict=False)]
     ratios = [run / bare for run, bare in zip(runs, bares, strict=True)]
     counts = Counter(f"{call.role}{' with gradient' if call.gradient else ''}" for call in calls)
     return {
@@ -151,7 +192,7 @@ def measure(settings: TranslateSettings, repeats: int) -> dict[str, Any]:
         "shape": list(calls[0].shape[1:]),
         "seed": settings.seed,
         "repeats": repeats,
-        "device": str(cast.device),
+        "device": torch.cuda.get_device_name(cast.device) if cast.device.type == "cuda" else str(cast.device),
         "threads": torch.get_num_threads(),
         "load": os.getloadavg()[0],
         "calls": dict(sorted(counts.items())),
@@ -159,6 +200,8 @@ def measure(settings: TranslateSettings, repeats: int) -> dict[str, Any]:
         "run_seconds": spread(runs),
         "bare_seconds": spread(bares),
         "startup_seconds": spread(startups),
+        "images_per_second": spread([figures.images / run for run in runs]),
+        **({"graph_seconds": spread(recorded), "ratio_to_graphs": spread(over_graphs)} if recorded else {}),
     }
 
 
@@ -183,11 +226,15 @@ def words(result: dict[str, Any]) -> str:
 
     calls = ", ".join(f"{count} {role}" for role, count in result["calls"].items())
     n, batch, shape = result["images"], result["batch_size"], tuple(result["shape"])
+    by_graphs = "no GPU: not compared with CUDA graphs"
+    if "graph_seconds" in result:
+        by_graphs = f"over CUDA graphs of the calls {show('ratio_to_graphs', 3)}, {show('graph_seconds', 3)} s"
     where = f"{result['device']}, {result['threads']} threads, load {result['load']:.1f}"
     return "\n".join(
         [
             f"translate over bare network calls: {show('ratio', 3)}, median (min to max) of {result['repeats']}",
             f"run {show('run_seconds', 2)} s, bare {show('bare_seconds', 2)} s, start {show('startup_seconds', 2)} s",
+            f"{show('images_per_second', 1)} images/s; {by_graphs}",
             f"n = {n} images {shape}, batches of {batch}, seed {result['seed']}, {where}",
             f"network calls on batches: {calls}",
         ]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cfdiff.data.values import as_saved, mean_change, to_model
 from cfdiff.edit.ladder import Rung, ladder, tau_of
+from cfdiff.edit.realism import Realism
 from cfdiff.edit.roles import Cast, probabilities
 from cfdiff.edit.settings import EditSettings
 from cfdiff.edit.strategy import Attempt, Batch, Counter, Strategy
@@ -201,7 +202,8 @@ class Editor:
         at least `accept`, a margin above 1/2 because the judge is another model. Several ways of editing follow one
         another, each for what those before did not get accepted, or all for every image ("auto"); of what is accepted
         the smallest change is kept. Where nothing is accepted, the smallest change that flips at all is kept, and where
-        none flips, the try that came closest. What flips is trimmed to the place that it takes (`trim`), and
+        none flips, the try that came closest; a try after the first that is no image any more (`realism`) is worse than
+        any that is. What flips is trimmed to the place that it takes (`trim`), and
         of places that were drawn anew the needless ones are left out.
 
         Args:
@@ -213,6 +215,7 @@ class Editor:
         x = to_model(images).to(device)
         z = space.encode(x)
         batch, tried = Batch(x, z, space.decode(z), ids, torch.full((n,), target, device=device)), 0
+        realism = Realism(self.cast, self.s.seed, batch)
         pending = np.arange(n)
         for way in self.ways:
             strategy: Strategy = EDITS[way](self, batch)
@@ -228,10 +231,11 @@ class Editor:
                     edited, mask = self._attempt(strategy, pending, rung, batch, mask, best)
                 saved, finite = as_saved(images[pending], x[torch.from_numpy(pending)], edited)
                 made = Tried(pending, images[pending], saved, finite, mask, strategy.finds)
-                accepted = self._keep(best, score, made, target, ids, rung, tried, way)
+                accepted = self._keep(best, score, made, target, ids, rung, tried, way, realism)
                 pending, tried = pending[~accepted], tried + 1
             if strategy.saliency is not None and self.looks:
                 best.saliency = strategy.saliency.cpu().numpy().astype(np.float32)
+        best.network_calls += realism.calls
         if best.mask is None and len(self.ways) > 1:  # other batches have one
             best.mask = np.ones(best.counterfactual.shape[:3], bool)
         return best
@@ -259,6 +263,7 @@ class Editor:
         rung: Rung,
         k: int,
         way: str,
+        realism: Realism,
     ) -> np.ndarray:
         """Store the tries that are better than what is there; which are accepted, (n,) bool."""
         rows, saved, finite = tried.rows, tried.saved, tried.finite
@@ -280,6 +285,11 @@ class Editor:
                 if tried.anew:
                     saved[some] = without_needless_regions(tried.images[some], saved[some], sure, wanted)
                 p[some], hit[some] = self.asked(saved[some], names[some], target)
+            if self.s.realism and k:  # the first try is the gentlest
+                edited = np.flatnonzero((saved != tried.images).any(axis=(1, 2, 3)))
+                unreal = np.zeros(len(rows), bool)
+                unreal[edited] = realism.ratio(rows[edited], saved[edited]) > self.s.realism
+                accepted, hit = accepted & ~unreal, np.where(unreal, -1.0, hit)
             # Flips before those that do not; among flips the smaller change, among the others the closer.
             change = mean_change(tried.images, saved)
             flips = accepted | (hit > 0.5)

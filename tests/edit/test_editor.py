@@ -296,7 +296,7 @@ def test_only_failures_climb_the_ladder_and_the_smallest_change_that_flips_is_ke
         "comes close": [0.1, 0.4, 0.3],
     }
     images, ids = np.zeros((5, 8, 8, 1), np.uint8), list(effect)
-    settings = edit_settings(target=0.8, retries=2, depth=1.0, ratio=0.2, steps=4)
+    settings = edit_settings(target=0.8, retries=2, depth=1.0, ratio=0.2, steps=4, realism=0)
     editor = Brightener(exact_cast, settings, effect)
     edits = editor.edit(images, ids, 1)
     assert editor.tries == [ids, ids[1:], ids[2:]]
@@ -312,7 +312,7 @@ def test_only_failures_climb_the_ladder_and_the_smallest_change_that_flips_is_ke
 
 def test_a_deeper_rung_is_encoded_again_for_the_failures_only(exact_cast: Cast, edit_settings: Settings) -> None:
     effect = {"a": [0.9, 0.9, 0.9], "b": [0.1, 0.2, 0.9]}
-    settings = edit_settings(target=0.8, retries=2, depth=0.4, steps=4)
+    settings = edit_settings(target=0.8, retries=2, depth=0.4, steps=4, realism=0)
     editor = Brightener(exact_cast, settings, effect)
     edits = editor.edit(np.zeros((2, 8, 8, 1), np.uint8), ["a", "b"], 1)
     assert edits.network_calls.tolist() == [5 + 3, 5 + 3 + 3 + 5 + 3]

@@ -57,7 +57,9 @@ def test_a_draw_costs_its_steps_and_no_encoding(
     exact_cast: Cast, exact_images: Images, edit_settings: Settings
 ) -> None:
     cast = replace(exact_cast, verifier=model(Never(), "clean-classifier"))
-    edits = Editor(cast, edit_settings(**QUICK, redraw_times=3, redraws=2)).edit(exact_images(2), names(2), 1)
+    edits = Editor(cast, edit_settings(**QUICK, redraw_times=3, redraws=2, realism=0)).edit(
+        exact_images(2), names(2), 1
+    )
     assert edits.network_calls.tolist() == [2 * (3 * 7 + 1)] * 2 and edits.retries.tolist() == [1, 1]
 
 
@@ -74,7 +76,7 @@ def test_auto_keeps_the_smaller_accepted_change_of_both_ways(
 ) -> None:
     images = exact_images(8)
     found = {
-        way: Editor(exact_cast, edit_settings(**{**QUICK, "edit": way, "depth": 1.0, "retries": 2})).edit(
+        way: Editor(exact_cast, edit_settings(**{**QUICK, "edit": way, "depth": 1.0, "retries": 2, "realism": 0})).edit(
             images, names(8), 1
         )
         for way in ("anchored", "regenerate", "auto")
@@ -107,7 +109,7 @@ def test_without_guidance_nothing_changes_and_nothing_is_asked(
 def test_ways_after_one_another_draw_anew_only_what_was_not_accepted(
     exact_cast: Cast, exact_images: Images, edit_settings: Settings
 ) -> None:
-    images, kept = exact_images(8), {**QUICK, "depth": 1.0, "retries": 0, "redraws": 1}
+    images, kept = exact_images(8), {**QUICK, "depth": 1.0, "retries": 0, "redraws": 1, "realism": 0}
     cast = replace(exact_cast, verifier=model(Picky(), "clean-classifier"))
     first = Editor(cast, edit_settings(**{**kept, "edit": "anchored"})).edit(images, names(8), 1)
     both = Editor(cast, edit_settings(**{**kept, "edit": "anchored+regenerate"})).edit(images, names(8), 1)
