@@ -196,7 +196,8 @@ def test_a_type_checker_sees_functions_and_what_they_return(tmp_path: Path) -> N
 
 DOCS = Path(__file__).parents[1] / "docs" / "python.md"
 SHORTER = {
-    "limit=24": "limit=8",
+    "limit=24": "limit=4",
+    'cfdiff.doctor(data="cells.npz", weights="models"': 'cfdiff.doctor(data="cells.npz", weights="models", limit=8',
     "trials=20": "trials=1, images=2, tune=('ratio',)",
     "max_minutes=60": "steps=1, width=8, mult=(1, 2), attention=(), val_limit=2, batch_size=2",
     "max_minutes=30": "steps=1, arch='resnet10t', val_limit=2, batch_size=2",

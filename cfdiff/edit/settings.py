@@ -103,7 +103,7 @@ class EditSettings(Settings):
         description="Accept by the mean with the guide's log-probabilities at these depths too, as 0.1,0.2,0.3.",
     )
     realism: NonNegativeFloat = Field(
-        2.0,
+        4.0,
         json_schema_extra=GUIDANCE,
         description="A try after the first that is more than so many times as hard to denoise as its source is no "
         "image any more, and not accepted; 0 asks nothing.",

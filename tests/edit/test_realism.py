@@ -45,12 +45,12 @@ def test_a_later_try_that_is_no_image_any_more_is_not_kept(
     exact_cast: Cast, exact_images: Images, edit_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever convinces after the first try, the first is kept: it alone is not looked at."""
-    monkeypatch.setattr(Realism, "ratio", lambda self, rows, saved: np.full(len(rows), 2.5))
+    monkeypatch.setattr(Realism, "ratio", lambda self, rows, saved: np.full(len(rows), 4.5))
     images, names = exact_images(4), [f"i{k}" for k in range(4)]
     options: dict[str, Any] = {"retries": 3, "ratio": 0.01, "scale": 5.0, "accept": 0.95, "target": 0.95}
     refused = Editor(exact_cast, edit_settings(**options)).edit(images, names, 1)
     assert refused.retries.tolist() == [3] * 4 and np.allclose(refused.ratio, 0.01)
-    allowed = Editor(exact_cast, edit_settings(**options, realism=3.0)).edit(images, names, 1)
+    allowed = Editor(exact_cast, edit_settings(**options, realism=5.0)).edit(images, names, 1)
     assert (allowed.ratio > 0.01).all(), "the same ladder otherwise goes on to stronger tries"
     unasked = Editor(exact_cast, edit_settings(**options, realism=0.0)).edit(images, names, 1)
     assert np.array_equal(unasked.counterfactual, allowed.counterfactual)
