@@ -21,8 +21,8 @@ class Realism:
     r(x') = ||eps - eps_theta(sqrt(ab) z' + sqrt(1 - ab) eps)||^2 / the same of the source, with the same eps.
     Classifiers are fooled by noise and grain of their own making, those that accept with those that steer; the network
     that draws images is at a loss there. Real circuit boards with a defect have r = 1.3 to the same place without
-    (median of 64 pairs; 1.9 at 90 %); radiographs cleared of pneumonia, with more detail than before, 1.6 (2.4); grain of
-    25/255 has 4 to 8, noise of full contrast about 20.
+    (median of 64 pairs; 1.9 at 90 %), radiographs cleared of pneumonia, with more detail than before, 1.6 (2.4), grain
+    of 25/255 4 to 8, noise of full contrast about 20.
     """
 
     def __init__(self, cast: Cast, seed: int, batch: Batch) -> None:
