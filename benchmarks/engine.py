@@ -104,7 +104,8 @@ class Replay:
             return self.cast.denoise(x, self.middle)
         net = getattr(self.cast, role).net
         if role == "guide":
-            return net(x, self.cast.schedule.log_snr(self.middle).expand(len(x)).to(x.device))
+            log_snr = float(self.cast.schedule.log_snr(self.middle))
+            return net(x, torch.full((len(x),), log_snr, dtype=torch.float64, device=x.device))
         return net(x)
 
 

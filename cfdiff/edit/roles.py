@@ -89,7 +89,9 @@ class Cast:
     def guide_log_prob(self, x: Tensor, level: int) -> Tensor:
         """log p(class | x_l, l) of the guide, (B, 2)."""
         assert self.guide is not None
-        return F.log_softmax(self.guide.net(x, self.schedule.log_snr(level).expand(len(x)).to(x.device)), dim=1)
+        log_snr = float(self.schedule.log_snr(level))  # filled in where x is: a copy would make a GPU wait
+        told = torch.full((len(x),), log_snr, dtype=torch.float64, device=x.device)
+        return F.log_softmax(self.guide.net(x, told), dim=1)
 
     def checker_log_prob(self, x0: Tensor) -> Tensor:
         """log p(class | x_0) of the checker, (B, 2)."""
