@@ -25,7 +25,7 @@ from cfdiff.train.result import TrainResult
 from cfdiff.translate.run import translate
 from cfdiff.translate.settings import TranslateSettings
 
-MINUTES = 1.0
+MINUTES = 0.7
 
 
 class Killed(Exception):
