@@ -102,11 +102,9 @@ class Replay:
     def forward(self, role: str, x: Tensor) -> Tensor:
         if role == "diffusion":
             return self.cast.denoise(x, self.middle)
-        net = getattr(self.cast, role).net
         if role == "guide":
-            log_snr = float(self.cast.schedule.log_snr(self.middle))
-            return net(x, torch.full((len(x),), log_snr, dtype=torch.float64, device=x.device))
-        return net(x)
+            return self.cast.guide_log_prob(x, self.middle)
+        return getattr(self.cast, role).net(x)
 
 
 class Graphs(Replay):

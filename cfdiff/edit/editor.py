@@ -322,9 +322,9 @@ class Editor:
         x = to_model(saved).to(cast.device)
         p = probabilities(cast.accepting, x).numpy()
         hit = (p if not self.s.smooth else self._smoothed(saved, p, ids))[:, target]
-        if cast.checker is None or cast.checker is cast.accepting:
+        if cast.seconding is None:
             return p, hit
-        steered = probabilities(cast.checker, x).numpy()[:, target]
+        steered = probabilities(cast.seconding, x).numpy()[:, target]
         return p, np.where(steered < 0.5, np.minimum(hit, steered), hit)
 
     def _smoothed(self, saved: np.ndarray, p: np.ndarray, ids: Sequence[str]) -> np.ndarray:

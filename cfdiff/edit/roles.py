@@ -61,6 +61,11 @@ class Cast:
         return next((model for role in ACCEPTING if (model := getattr(self, role)) is not None), None)
 
     @property
+    def seconding(self) -> Model | None:
+        """The checker where a verifier accepts; None where it accepts itself, or is not there."""
+        return None if self.checker is self.accepting else self.checker
+
+    @property
     def schedule(self) -> NoiseSchedule:
         """The diffusion model's noise schedule."""
         return self.diffusion.schedule

@@ -119,7 +119,7 @@ def edited(editor: Editor, pictures: Pictures, start: int, stop: int) -> Iterato
         edits = editor.edit(images, pictures.ids[a:b], target)
         sure = editor.asked(edits.counterfactual, pictures.ids[a:b], target)[1]
         checker: tuple[float, ...] = ()
-        if cast.checker is not None and cast.checker is not cast.accepting:
+        if cast.seconding is not None:
             checker = tuple(probability(cast, "checker", edits.counterfactual, target).tolist())
         yield (
             Outcome(
