@@ -14,9 +14,9 @@ demo: .venv/stamp
 		--out demo/negative-to-positive.h5 --preview demo/negative-to-positive.png
 	$(BIN)/cfdiff translate --from positive --to negative --limit 12 --force \
 		--out demo/positive-to-negative.h5 --preview demo/positive-to-negative.png
-	$(BIN)/cfdiff translate --data malaria-cells-rgb --from negative --to positive --limit 4 --force \
+	$(BIN)/cfdiff translate --data malaria-cells-rgb --from negative --to positive --limit 3 --force \
 		--out demo/colour-to-positive.h5 --preview demo/colour-to-positive.png
-	$(BIN)/cfdiff translate --data malaria-cells-rgb --from positive --to negative --limit 4 --force \
+	$(BIN)/cfdiff translate --data malaria-cells-rgb --from positive --to negative --limit 3 --force \
 		--out demo/colour-to-negative.h5 --preview demo/colour-to-negative.png
 	$(BIN)/cfdiff generate --images 12 --steps 8 --force --out demo/generated.h5
 	@echo
