@@ -9,6 +9,7 @@ from cfdiff.doctor.context import Context
 from cfdiff.doctor.lines import Line
 from cfdiff.edit.roles import model_paths
 from cfdiff.models.checkpoint import Model
+from cfdiff.models.ensemble import members
 from cfdiff.roles import STEERING, file_hashes
 
 MISSING = {
@@ -46,7 +47,17 @@ def independence(context: Context, witness: str, others: tuple[str, ...]) -> lis
     same = [role for role, other in known.items() if own & file_hashes(other.sha256)]
     if same:
         return [_the_same(witness, same)]
-    return [_shared(witness, model, role, other) for role, other in known.items()]
+    return [
+        _shared(witness, one, _nth(witness, i), theirs, _nth(role, k))
+        for i, one in enumerate(members(model))
+        for role, other in known.items()
+        for k, theirs in enumerate(members(other))
+    ]
+
+
+def _nth(role: str, k: int) -> str:
+    """A role, and of the second and further models of it which one, as their folders are called."""
+    return role if not k else f"{role}-{k + 1}"
 
 
 def _the_same(witness: str, roles: list[str]) -> Line:
@@ -54,8 +65,9 @@ def _the_same(witness: str, roles: list[str]) -> Line:
     return Line(witness, "fail", f"the {witness} is the {' and the '.join(roles)}: the same file", advice)
 
 
-def _shared(witness: str, mine: Model, role: str, theirs: Model) -> Line:
-    name = f"{witness} and {role}"
+def _shared(witness: str, mine: Model, one: str, theirs: Model, other: str) -> Line:
+    """What a model of the role `witness`, called `one`, has in common with one that is called `other`."""
+    name = f"{one} and {other}"
     arch, other_arch = (model.card.config.get("arch") for model in (mine, theirs))
     if witness == "verifier" and arch and other_arch and arch != other_arch:  # of a graph nobody knows it
         return Line(name, "ok", f"another architecture ({arch})", values={"shared": 0.0})
@@ -65,7 +77,7 @@ def _shared(witness: str, mine: Model, role: str, theirs: Model) -> Line:
         advice = f"Train the {witness} on other groups (cfdiff train-classifier --clean --split train-{witness})."
         return Line(name, "warn", "trained on the very same images", advice)
     if not my_groups or not their_groups:
-        silent = " and ".join(who for who, groups in ((witness, my_groups), (role, their_groups)) if not groups)
+        silent = " and ".join(who for who, groups in ((one, my_groups), (other, their_groups)) if not groups)
         advice = "See for yourself that they share no patient, or train them with --group-key."
         return Line(name, "warn", f"cannot be checked: no training groups in the card of the {silent}", advice)
     shared = len(my_groups & their_groups)

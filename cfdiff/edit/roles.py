@@ -44,7 +44,7 @@ DTYPES = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Cast:
-    """The models of a run by role; all but the diffusion model may be missing. A checker may be several in one."""
+    """The models of a run by role; all but the diffusion model may be missing. Checker and verifier may be several."""
 
     diffusion: Model
     guide: Model | None
@@ -77,7 +77,7 @@ class Cast:
 
     @property
     def hashes(self) -> dict[str, str]:
-        """Role -> sha256 of its file, for the result; those of several checkers joined by JOINED."""
+        """Role -> sha256 of its file, for the result; those of several in one role joined by JOINED."""
         return {role: model.sha256 for role in ROLES if (model := getattr(self, role)) is not None}
 
     @property

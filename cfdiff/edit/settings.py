@@ -33,10 +33,11 @@ class EditSettings(Settings):
     checker: tuple[ModelFile, ...] = Field(
         (), json_schema_extra=MODEL, description="Model file of the clean checker; give it again for more, averaged."
     )
-    verifier: ModelFile | None = Field(
-        None,
+    verifier: tuple[ModelFile, ...] = Field(
+        (),
         json_schema_extra=MODEL,
-        description="Model file of the verifier, which never steers and alone accepts an edit.",
+        description="Model file of the verifier, which never steers and alone accepts an edit; give it again for more, "
+        "averaged.",
     )
     judge: ModelFile | None = Field(None, json_schema_extra=MODEL, description="Model file of the independent judge.")
     depth: float = Field(
@@ -186,14 +187,14 @@ class EditSettings(Settings):
     threads: PositiveInt | None = Field(None, le=4096, json_schema_extra=RUN, description="CPU threads [default: all].")
     seed: int = Field(0, json_schema_extra=RUN, description="Of every image's noise, and of --limit.")
 
-    @field_validator("checker", mode="before")
+    @field_validator("checker", "verifier", mode="before")
     @classmethod
-    def _one_checker(cls, given: Any) -> Any:
+    def _several(cls, given: Any) -> Any:
         """A config file may name one as a string."""
         several = given if isinstance(given, list | tuple) else () if given is None else (given,)
         return tuple(map(check_given, several))
 
-    @field_validator("verifier", "judge", mode="before")
+    @field_validator("judge", mode="before")
     @classmethod
     def _told(cls, given: Any) -> Any:
         return check_given(given)

@@ -29,7 +29,7 @@ from cfdiff.fit.plan import Clock, shares_of, trainings
 from cfdiff.fit.result import FitResult
 from cfdiff.fit.settings import FitSettings
 from cfdiff.fit.space import fitting_space, seen_by_diffusion
-from cfdiff.fit.stages import Fit, check, moved, show, train, tune
+from cfdiff.fit.stages import SECOND, Fit, check, has_second, moved, show, train, tune
 from cfdiff.fit.symmetry import fitting_augment
 from cfdiff.models.autoencoder import need_diffusers
 from cfdiff.progress import Progress, silent
@@ -90,6 +90,8 @@ class _Runner:
         trained: dict[str, TrainResult] = {}
         for role in trainings(self.fit.state.space):
             with self._stage(role) as (seconds, tell):
+                if role == SECOND and not has_second(self.fit, trained["verifier"]):
+                    role, seconds = "verifier", seconds + self.state.used["verifier"]
                 trained[role] = train(self.fit, role, seconds / 60, tell)
         with self._stage("doctor") as (_, tell):
             checked = check(self.fit, tell)
@@ -151,7 +153,9 @@ class _Runner:
             images=len(fit.source),
             groups=None if fit.source.groups is None else len(np.unique(fit.source.groups)),
             minutes=Clock(0.0, self.state.used).elapsed / 60,
-            accuracy={role: model.val_accuracy for role, model in trained.items() if role in CLASSIFIERS},
+            accuracy={
+                role: model.val_accuracy for role, model in trained.items() if role.partition("-")[0] in CLASSIFIERS
+            },
             reconstruction=None if "autoencoder" not in trained else trained["autoencoder"].figures(),
             recipe=dict(found.chosen),
             reached=found.reached,

@@ -34,12 +34,16 @@ ARCHITECTURES = {
     "guide": "ese_vovnet19b_slim",
     "checker": "ese_vovnet19b_slim",
     "verifier": "resnet14t",
+    "verifier-2": "resnet14t",
     "judge": "resnet14t",
 }
 """What learned most in 3.4 minutes of one core, on defects of a few pixels (447 pairs of circuit boards; accuracy on
 others): VoVNet .88, resnet14t .79, resnet10t .71, a narrow resnet18 .69, hgnetv2_b0 .62, regnetx_002 .55, dla34 .53.
 The best steer; verifier and judge are of another kind than those, and of other groups than one another."""
-SEEDS = {"autoencoder": 0, "diffusion": 0, "guide": 0, "checker": 0, "verifier": 2, "judge": 1}
+SECOND, SURE = "verifier-2", 0.85
+"""The second verifier, and the validation accuracy of the first from which it is worth its time: one that has hardly
+learned says 1/2 of everything, and averaged with it no edit is accepted."""
+SEEDS = {"autoencoder": 0, "diffusion": 0, "guide": 0, "checker": 0, "verifier": 2, "verifier-2": 3, "judge": 1}
 SHOWN = 96
 """Images a direction of the runs at the end, at most; where time is short, fewer."""
 LEAST_SHOWN = 8
@@ -131,6 +135,12 @@ def train(fit: Fit, role: str, minutes: float, progress: Progress) -> TrainResul
 def fitting_batch(images: float) -> int:
     """The largest of `BATCHES` with which so many images make `FEW_STEPS` steps, else the smallest."""
     return next((batch for batch in BATCHES if images / batch >= FEW_STEPS), BATCHES[-1])
+
+
+def has_second(fit: Fit, first: TrainResult) -> bool:
+    """Whether a second verifier is trained, or was: else its time goes to the first, which needs it."""
+    there = (fit.folder.path / SECOND / "model.safetensors").exists()
+    return there or (SECOND not in fit.state.done and (first.val_accuracy or 0.0) >= SURE)
 
 
 def check(fit: Fit, progress: Progress) -> Report:

@@ -60,6 +60,11 @@ def ensemble(models: Sequence[Model]) -> Model | None:
     )
 
 
+def members(model: Model) -> tuple[Model, ...]:
+    """The models of an `ensemble`; the model itself where it is one alone."""
+    return model.net.models if isinstance(model.net, Average) else (model,)
+
+
 def log_prob_in(net: nn.Module, z0: Tensor, space: Space, told: dict[str, Any]) -> Tensor:
     """log p(negative) and log p(positive), (B, 2), of clean z0 (B, c, h, w) in a space of which a card says `told`.
 

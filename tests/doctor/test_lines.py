@@ -18,8 +18,9 @@ from cfdiff.doctor.context import Context, open_context
 from cfdiff.doctor.diffusion import linear_loss
 from cfdiff.doctor.lines import Line, Report
 from cfdiff.doctor.settings import DoctorSettings
-from cfdiff.doctor.witnesses import judge, unseen
+from cfdiff.doctor.witnesses import judge, unseen, verifier
 from cfdiff.models.checkpoint import Card, Model
+from cfdiff.models.ensemble import ensemble
 
 
 def written(path: Path, n: int, dtype: str = "uint8") -> Path:
@@ -37,7 +38,9 @@ def context_of(path: Path, **changes: Any) -> Context:
 
 
 def model(part: str, sha: str, **data: Any) -> Model:
-    return Model(nn.Identity(), Card(part, {}, None, data, {}), sha, part)
+    net = nn.Identity()
+    net.config = {}  # type: ignore[assignment]
+    return Model(net, Card(part, {}, None, data, {}), sha, part)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +88,24 @@ def test_the_judge_may_share_no_group_with_those_that_steer(tmp_path: Path) -> N
     assert untold.status == "warn" and untold.figure.endswith("in the card of the guide")
     assert "very same images" in lines({"fingerprint": "f"}, {"fingerprint": "f"})[0].figure
     assert [li.status for li in lines({"groups": ["a"]}, {"groups": ["c"]}, sha="1")] == ["fail"]
+
+
+def test_every_model_of_a_role_is_compared(tmp_path: Path) -> None:
+    context = context_of(written(tmp_path / "x.npz", 6))
+    verifiers = ensemble([model("verifier", "2", groups=["a"]), model("verifier", "3", groups=["b"])])
+    assert verifiers is not None
+    models = {
+        "guide": model("guide", "1", groups=["b"]),
+        "verifier": verifiers,
+        "judge": model("judge", "4", groups="c"),
+    }
+    context = dataclasses.replace(context, models=models)
+    found = {line.name: line.status for line in judge(context)}
+    assert found == {f"judge and {name}": "ok" for name in ("guide", "verifier", "verifier-2")}
+    assert {line.name: line.status for line in verifier(context)} == {
+        "verifier and guide": "ok",
+        "verifier-2 and guide": "warn",
+    }
 
 
 def test_groups_that_a_model_was_trained_on_are_counted(tmp_path: Path) -> None:

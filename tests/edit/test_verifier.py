@@ -146,16 +146,21 @@ def test_a_verifier_that_steers_or_judges_too_is_refused(toy: Any, tmp_path: Pat
         load_cast(settings, settings.data, open_source(settings.data))
 
 
-def test_a_second_checker_in_the_folder_is_taken_and_the_result_knows_both(toy: Any, tmp_path: Path) -> None:
-    folder = weights_with(toy, tmp_path, checker_2="checker")
+@pytest.mark.parametrize("role", ["checker", "verifier"])
+def test_a_second_model_of_a_role_in_the_folder_is_taken_and_the_result_knows_both(
+    toy: Any, tmp_path: Path, role: str
+) -> None:
+    others = {"verifier": "judge"} if role == "verifier" else {}
+    folder = weights_with(toy, tmp_path, **others, **{f"{role}_2": others.get(role, role)})
+    (folder / "judge.safetensors").unlink()
     settings = toy.settings(tmp_path / "r.h5", weights=str(folder), limit=2)
     translate(settings)
     with h5py.File(tmp_path / "r.h5") as file:
-        digest = json.loads(file.attrs["models"])["checker"]
+        digest = json.loads(file.attrs["models"])[role]
     one, two = digest.split("+")
     assert one == two
-    named = toy.settings(tmp_path / "s.h5", checker=(toy.weights / "checker.safetensors",))
-    assert load_cast(named, named.data, open_source(named.data)).hashes["checker"] == one
+    named = toy.settings(tmp_path / "s.h5", weights=str(folder), **{role: (folder / f"{role}.safetensors",)})
+    assert load_cast(named, named.data, open_source(named.data)).hashes[role] == one
 
 
 def test_what_the_verifier_says_is_in_the_file_and_in_the_summary(toy: Any, tmp_path: Path) -> None:

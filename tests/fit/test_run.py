@@ -18,14 +18,16 @@ from cfdiff.fit.plan import TRAININGS
 from cfdiff.fit.result import FitResult
 from cfdiff.fit.run import fit
 from cfdiff.fit.settings import FitSettings
-from cfdiff.fit.stages import able, fitting_batch
+from cfdiff.fit.stages import SECOND, able, fitting_batch
 from cfdiff.models.checkpoint import read_card
+from cfdiff.roles import file_hashes
 from cfdiff.settings import resolve
 from cfdiff.train.result import TrainResult
 from cfdiff.translate.run import translate
 from cfdiff.translate.settings import TranslateSettings
 
 MINUTES = 0.7
+SMALL = {"verifier": "resnet10t", "verifier-2": "resnet10t", "judge": "resnet18"}
 
 
 class Killed(Exception):
@@ -57,7 +59,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cfdiff.fit.pace.WIDTHS", {8: 0})
         patch.setattr("cfdiff.fit.pace.LEAST", 1)
-        patch.setattr("cfdiff.fit.stages.ARCHITECTURES", {"verifier": "resnet10t", "judge": "resnet18"})
+        patch.setattr("cfdiff.fit.stages.ARCHITECTURES", SMALL)
+        patch.setattr("cfdiff.fit.stages.SURE", 0)
         with pytest.raises(Killed):
             fit(s, kill)
         first = {role: (s.out / role / "model.safetensors").read_bytes() for role in ("diffusion", "guide")}  # type: ignore[operator]
@@ -73,7 +76,7 @@ def test_a_killed_fit_goes_on_where_it_was(done: Done) -> None:
     used = json.loads((done.out / "fit.json").read_text())["used"]
     assert set(used) == {*TRAININGS, "doctor", "tune", "show"} and all(seconds > 0 for seconds in used.values())
     assert done.result.minutes == pytest.approx(sum(used.values()) / 60)
-    assert any("min left in all" in what and what.startswith("judge (5 of 8)") for what in done.told)
+    assert any("min left in all" in what and what.startswith("judge (6 of 9)") for what in done.told)
 
 
 @pytest.mark.slow
@@ -99,7 +102,8 @@ def test_no_split_shares_a_group_and_the_card_is_of_test_images(done: Done) -> N
         assert len(np.unique(source.splits[source.groups == group])) == 1
     with h5py.File(done.out / "negative-to-positive.h5") as file:
         shown = set(file["id"].asstr()[:].tolist())
-        assert set(json.loads(file.attrs["models"])) == set(TRAININGS)
+        models = json.loads(file.attrs["models"])
+    assert set(models) == set(TRAININGS) - {SECOND} and len(file_hashes(models["verifier"])) == 2
     assert shown <= set(source.ids[(source.splits == "test") & (source.labels == 0)].tolist())
 
 
@@ -165,17 +169,21 @@ def test_a_fit_in_latents_trains_its_autoencoder_first_and_leaves_it_beside_the_
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cfdiff.fit.pace.WIDTHS", {8: 0})
         patch.setattr("cfdiff.fit.pace.LEAST", 1)
-        patch.setattr("cfdiff.fit.stages.ARCHITECTURES", {"verifier": "resnet10t", "judge": "resnet18"})
+        patch.setattr("cfdiff.fit.stages.ARCHITECTURES", SMALL)
+        patch.setattr("cfdiff.fit.stages.SURE", 2)
         result = fit(s, lambda what, done, n: told.append(what))
-    spaces = {
-        role: read_card(tmp_path / "out" / role / "model.safetensors").space for role in ("autoencoder", *TRAININGS)
-    }
-    assert told[0].startswith("autoencoder (1 of 9)")
+    one = tuple(role for role in TRAININGS if role != SECOND)
+    spaces = {role: read_card(tmp_path / "out" / role / "model.safetensors").space for role in ("autoencoder", *one)}
+    assert told[0].startswith("autoencoder (1 of 10)")
     assert spaces["diffusion"] == spaces["guide"] == spaces["checker"] and spaces["diffusion"]["name"] == "latent"
     assert spaces["verifier"] is spaces["judge"] is spaces["autoencoder"] is None
     assert not (tmp_path / "out" / "diffusion" / "autoencoder.safetensors").exists(), "it is there once"
+    assert not (tmp_path / "out" / SECOND).exists(), "the first needs its time"
+    used = json.loads((tmp_path / "out" / "fit.json").read_text())["used"]
+    trained = TrainResult.of(tmp_path / "out" / "verifier" / "model.safetensors")
+    assert trained.minutes > used["verifier"] / 60
     assert result.reconstruction is not None and result.reconstruction["psnr"] > 5 and "dB, SSIM" in repr(result)
-    assert set(result.accuracy) == {"guide", "checker", "verifier", "judge"}
+    assert set(result.accuracy) == set(one) - {"diffusion"}
     again = translate(resolve(TranslateSettings, None, {
         "data": str(data), "weights": str(tmp_path / "out"), "out": tmp_path / "run.h5", "limit": 4, "device": "cpu"
     }))  # fmt: skip
