@@ -27,7 +27,7 @@ demo: .venv/stamp
 
 # Two workers of one thread each: two threads in each of two processes would wait for one another.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Unsound inputs and kills, as many as one likes (CI tries some): make fuzz N=20000 FIRST=160 KIND=h5+npz KILLS=200
 fuzz: .venv/stamp

@@ -36,12 +36,44 @@ __all__ = ["edit_settings", "exact_cast", "exact_images", "make_bags", "make_dat
 hypothesis_settings.register_profile("cfdiff", deadline=None, derandomize=True)
 hypothesis_settings.load_profile("cfdiff")
 
+# What takes longest comes first, so that no process is left with it alone at the end (`--no-loadscope-reorder`, for
+# which many short tests would come first).
+LONGEST = (
+    "fit/test_run.py",
+    "workers/test_cluster.py",
+    "fit/test_space.py",
+    "robustness/test_kills.py",
+    "translate/test_run.py",
+    "bag/test_run.py",
+    "robustness/test_faults.py",
+    "robustness/test_fuzz.py",
+    "test_packaging.py",
+    "tune/test_run.py",
+    "golden/test_golden.py",
+    "train/test_adapt.py",
+    "bag/test_shared.py",
+    "test_api.py",
+    "test_end_to_end.py",
+    "models/test_colour_weights.py",
+    "models/test_latent.py",
+)
+
 # Another number trains other toy models. Every test must pass with each: it may not hang on how one training ended.
 TOY_SEED = int(os.environ.get("TOY_SEED", "0"))
 SIZE, T = 16, 100
 CLASSES = ("healthy", "sick")
 SCHEDULE = NoiseSchedule.cosine(T)
 TINY = {"channels": [8, 16, 16, 16], "stem_width": 8}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files of `LONGEST` first, in that order, and leave the others as they come."""
+    place = {name: k for k, name in enumerate(LONGEST)}
+
+    def rank(item: pytest.Item) -> int:
+        return place.get(item.path.relative_to(Path(__file__).parent).as_posix(), len(place))
+
+    items.sort(key=rank)
 
 
 def toy_images(n: int, seed: int, size: int = SIZE, channels: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

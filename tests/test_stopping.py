@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,14 @@ class Interrupts:
         for _ in range(self.times):
             os.kill(os.getpid(), signal.SIGINT)
         return (OrderedDict, ())
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """A shell that starts something in the background has it deaf to Ctrl-C; these tests are not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_ctrl_c_waits_until_a_library_in_c_has_written_its_file(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from cfdiff.fit.result import FitResult
 from cfdiff.fit.run import fit
 from cfdiff.fit.settings import FitSettings
 from cfdiff.fit.stages import SECOND, able, fitting_batch
-from cfdiff.models.checkpoint import read_card
 from cfdiff.roles import file_hashes
 from cfdiff.settings import resolve
 from cfdiff.train.result import TrainResult
@@ -159,32 +158,3 @@ def test_a_guide_at_chance_in_all_noise_does_not_steer(by_level: Any, known: boo
 
 def test_a_batch_is_smaller_where_steps_are_few() -> None:
     assert [fitting_batch(images) for images in (10, 40_000, 70_000, 1e6)] == [16, 16, 32, 64]
-
-
-@pytest.mark.slow
-def test_a_fit_in_latents_trains_its_autoencoder_first_and_leaves_it_beside_the_models(tmp_path: Path) -> None:
-    pytest.importorskip("diffusers")
-    data, told = write_npz(tmp_path / "spots.npz", 240), []
-    s = FitSettings(data=str(data), out=tmp_path / "out", minutes=MINUTES, device="cpu", threads=1, space="latent")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cfdiff.fit.pace.WIDTHS", {8: 0})
-        patch.setattr("cfdiff.fit.pace.LEAST", 1)
-        patch.setattr("cfdiff.fit.stages.ARCHITECTURES", SMALL)
-        patch.setattr("cfdiff.fit.stages.SURE", 2)
-        result = fit(s, lambda what, done, n: told.append(what))
-    one = tuple(role for role in TRAININGS if role != SECOND)
-    spaces = {role: read_card(tmp_path / "out" / role / "model.safetensors").space for role in ("autoencoder", *one)}
-    assert told[0].startswith("autoencoder (1 of 10)")
-    assert spaces["diffusion"] == spaces["guide"] == spaces["checker"] and spaces["diffusion"]["name"] == "latent"
-    assert spaces["verifier"] is spaces["judge"] is spaces["autoencoder"] is None
-    assert not (tmp_path / "out" / "diffusion" / "autoencoder.safetensors").exists(), "it is there once"
-    assert not (tmp_path / "out" / SECOND).exists(), "the first needs its time"
-    used = json.loads((tmp_path / "out" / "fit.json").read_text())["used"]
-    trained = TrainResult.of(tmp_path / "out" / "verifier" / "model.safetensors")
-    assert trained.minutes > used["verifier"] / 60
-    assert result.reconstruction is not None and result.reconstruction["psnr"] > 5 and "dB, SSIM" in repr(result)
-    assert set(result.accuracy) == set(one) - {"diffusion"}
-    again = translate(resolve(TranslateSettings, None, {
-        "data": str(data), "weights": str(tmp_path / "out"), "out": tmp_path / "run.h5", "limit": 4, "device": "cpu"
-    }))  # fmt: skip
-    assert again.images == 4

@@ -18,7 +18,7 @@ from robustness import kills
 KILLS = int(os.environ.get("FUZZ_KILLS", "0"))
 FITS = 8
 """Of the kills: a fit takes minutes."""
-IN_CI = {"translate": 2, "bag-instance": 2, "train-classifier": 1}
+IN_CI = {"translate": 1, "bag-instance": 1, "train-classifier": 1}
 
 
 @pytest.fixture(scope="module")

@@ -207,7 +207,7 @@ def test_a_translation_by_workers_has_the_bytes_of_one_process_and_so_has_its_ev
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["instance", "joint"])
+@pytest.mark.parametrize("mode", [pytest.param("instance", marks=pytest.mark.large), "joint"])
 def test_bags_by_workers_have_the_bytes_of_one_process_and_so_have_their_features(
     connected: str, toy: Any, tmp_path: Path, mode: str
 ) -> None:
