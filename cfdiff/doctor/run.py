@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cfdiff.doctor import classifiers, confound, data, description, diffusion, machine, path, witnesses
+from cfdiff.doctor import classifiers, confound, data, description, diffusion, machine, path, space, witnesses
 from cfdiff.doctor.context import Context, attempt, open_context
 from cfdiff.doctor.lines import Line, Report
 from cfdiff.doctor.settings import DoctorSettings
@@ -49,6 +49,7 @@ CHECKS = (
     Check("judge", witnesses.judge),
     Check("unseen images", witnesses.unseen, ("data",)),
     Check("schedule", diffusion.schedules),
+    Check("autoencoder", space.autoencoder, ("images", "diffusion")),
     Check("eps error", diffusion.eps_error, ("images", "diffusion")),
     Check("condition", diffusion.condition, ("images", "diffusion")),
     Check("precision", diffusion.precision, ("images", "diffusion")),

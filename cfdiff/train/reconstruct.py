@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cfdiff.data.values import to_model, to_saved, unit
-from cfdiff.metrics import minimality
+from cfdiff.metrics.fidelity import fidelity
 from cfdiff.models.autoencoder import Autoencoder, measured
 from cfdiff.models.checkpoint import Model
 from cfdiff.models.space import in_parts
@@ -74,13 +74,6 @@ class ReconstructionValidation:
         assert self.judge is not None
         net = self.judge.net.to(device)
         return in_parts(lambda x: net(x).argmax(1), to_model(images).to(device)).cpu().numpy()
-
-
-def fidelity(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
-    """Mean PSNR in dB, an image's from its own mean squared error, and mean SSIM; (N, H, W, C) in [0, 1]."""
-    error = np.square(after - before, dtype=np.float64).mean(axis=(1, 2, 3))
-    psnr = -10 * np.log10(np.maximum(error, 1e-10))
-    return {"psnr": float(psnr.mean()), "ssim": float(minimality.ssim(before, after).mean())}
 
 
 def pairs(before: np.ndarray, after: np.ndarray) -> np.ndarray:

@@ -250,7 +250,7 @@ def test_doctor_looks_at_the_guide_in_its_own_space(toy_latent: Any, tmp_path: P
     )  # fmt: skip
     lines = {line["name"]: line for line in json.loads(result.output)["lines"]}
     assert lines["identity"]["status"] == "ok" and lines["direction (guide)"]["status"] != "fail"
-    assert {"guide by level", "eps error", "guidance", "trial edit"} <= set(lines)
+    assert {"autoencoder", "guide by level", "eps error", "guidance", "trial edit"} <= set(lines)
 
 
 def test_doctor_says_in_a_line_that_the_guide_runs_elsewhere(toy: Any, toy_latent: Any, tmp_path: Path) -> None:

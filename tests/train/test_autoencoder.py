@@ -14,6 +14,7 @@ from PIL import Image
 
 from cfdiff.data.open import open_source
 from cfdiff.errors import UserError
+from cfdiff.metrics.fidelity import fidelity
 from cfdiff.models.autoencoder import (
     Autoencoder,
     AutoencoderConfig,
@@ -30,7 +31,6 @@ from cfdiff.train.autoencoder import kl_from_standard, train_autoencoder
 from cfdiff.train.batches import Batch, Batches, augment
 from cfdiff.train.classifier import train_classifier
 from cfdiff.train.diffusion import train_diffusion
-from cfdiff.train.reconstruct import fidelity
 from cfdiff.train.settings import AutoencoderSettings, ClassifierSettings, DiffusionSettings
 from cfdiff.train.spaces import Encodings, open_space
 
