@@ -106,7 +106,8 @@ SPACES = Registry(  # (what a model's card says of its space) -> models.space.Sp
         "latent": "cfdiff.models.latent:LatentSpace",
     },
 )
-DENOISERS = Registry(  # recognises(path) -> bool and load(path, device) -> models.checkpoint.Model
+# recognises(path) -> bool, load(path, device) -> models.checkpoint.Model, and perhaps card(path), without a network
+DENOISERS = Registry(
     "format of diffusion models",
     {
         "cfdiff": "cfdiff.models.checkpoint:OwnDenoisers",
@@ -124,6 +125,14 @@ NETWORKS = Registry(  # (models.checkpoint.Card) -> torch.nn.Module; its config 
         "adm-encoder": "cfdiff.models.adapters.adm:build_encoder",
         "bag": "cfdiff.models.bag_network:build_of_card",
         "clip": "cfdiff.models.clip:build_of_card",
+        "unet-tokens": "cfdiff.models.prompted:build_of_card",
+    },
+)
+ENCODERS = Registry(  # (what a card's config says of it) -> models.encoders.Encoder
+    "condition encoder",
+    {
+        "attributes": "cfdiff.models.encoders:build_attributes",
+        "text": "cfdiff.models.text_encoder:build_text",
     },
 )
 BAG_MODELS = Registry(  # (width of the embeddings, **kwargs) -> models.bag_poolings.Pooling

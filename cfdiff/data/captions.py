@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cfdiff.data.readers.manifest import read_columns
 from cfdiff.data.source import Source
 from cfdiff.data.split_file import read_by_id
 from cfdiff.errors import UserError
@@ -42,3 +43,31 @@ def read_captions(path: Path, source: Source) -> dict[str, str]:
             f"{absent[0]!r}): {MAKE}."
         )
     return {str(name): said[stripped] for name, stripped in zip(source.ids, own, strict=True)}
+
+
+def read_attributes(path: Path, sources: Sequence[Source]) -> dict[str, dict[str, str]]:
+    """Column -> id -> value of a table with the column `id`; its other columns but `caption` are attributes.
+
+    Raises:
+        UserError: it cannot be read, has no ids or one twice, or misses an image of the sources.
+    """
+    columns = read_columns(path, path.name)
+    if "id" not in columns:
+        raise UserError(
+            f"{path.name} has no column 'id' but {', '.join(columns) or 'none'}: it needs id and attributes."
+        )
+    ids = columns["id"].tolist()
+    if len(set(ids)) < len(ids):
+        raise UserError(f"{path.name} has an id more than once: leave one row for each image.")
+    for source in sources:
+        if absent := [str(name) for name in source.ids if str(name).strip() not in set(ids)]:
+            raise UserError(
+                f"{path.name} says nothing of {len(absent)} of {len(source)} images of {source.name} (the first is "
+                f"{absent[0]!r}): {MAKE}."
+            )
+    stripped = {str(name).strip(): str(name) for source in sources for name in source.ids}
+    return {
+        name: {stripped.get(i, i): str(value) for i, value in zip(ids, values.tolist(), strict=True)}
+        for name, values in ((name, columns[name]) for name in columns)
+        if name not in ("id", "caption")
+    }

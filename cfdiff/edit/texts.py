@@ -22,15 +22,23 @@ NOTHING = "none"
 """What --from-text says where the image is led away from no text."""
 
 
-def check_texts(s: EditSettings) -> None:
-    """Raise UserError for texts that no guide of the settings reads."""
+def check_texts(s: EditSettings, reads: bool = False) -> None:
+    """Raise UserError for texts that neither a guide of the settings nor the diffusion model (`reads`) is told."""
     to_text, from_text = s.texts
     given = "--to-text" if to_text is not None else "--from-text" if from_text is not None else None
-    if given is not None and "clip" not in s.guide_names:
+    if given is None or "clip" in s.guide_names or (reads and "cfg" in s.guide_names):
+        return
+    if reads:
         raise UserError(
-            f"{given} is read by the guide clip alone, and --guides {s.guides} has none: use --guides clip, or "
-            "noisy+clean+clip, and name the image-text model with --image-text."
+            f"{given} is told to the diffusion model by the guide cfg, and --guides {s.guides} has none: use "
+            f"--guides cfg, "
+            "or noisy+clean+cfg, or leave --guides out."
         )
+    raise UserError(
+        f"{given} is read by the guide clip alone, as this diffusion model reads no words, and --guides {s.guides} has "
+        "none: use --guides clip, or noisy+clean+clip, and name the image-text model with --image-text, or train a "
+        "diffusion model with --condition text."
+    )
 
 
 def _clip(cast: Cast, s: EditSettings) -> Guide:

@@ -16,6 +16,7 @@ from cfdiff.engine import Guidance, Guide
 from cfdiff.errors import UserError
 from cfdiff.generate.settings import GenerateSettings
 from cfdiff.models.checkpoint import Model
+from cfdiff.models.prompted import asked
 from cfdiff.registry import GUIDES
 
 USUAL = "malaria-cells"
@@ -80,6 +81,18 @@ def canvas_of(model: Model, real: Source | None) -> Canvas:
     return Canvas(model.name, model.shape, (negative, positive), np.dtype(np.uint8))
 
 
+class DrawSettings(EditSettings):
+    """What the making of models and guides is told, with the words of a generation."""
+
+    to_text: str | None = None
+    from_text: str | None = None
+
+    @property
+    def texts(self) -> tuple[str | None, str | None]:
+        """See `EditSettings`."""
+        return self.to_text, self.from_text
+
+
 def load(s: GenerateSettings, real: Source | None, wanted: bool) -> tuple[Cast, Canvas, Leading]:
     """The models that this takes, what they draw, and, where a class is `wanted`, what leads there.
 
@@ -92,12 +105,39 @@ def load(s: GenerateSettings, real: Source | None, wanted: bool) -> tuple[Cast, 
         torch.set_num_threads(s.threads)
     diffusion = load_role(path, "diffusion", pick_device(s.device))
     canvas = canvas_of(diffusion, real)
+    if s.text is not None or s.negative_text is not None:
+        diffusion = worded(s, diffusion)
     leading = leading_of(s, diffusion, wanted)
     roles = {"diffusion", "judge", *(GUIDES[name].role for name in leading.names)}
     cast = load_models(leading.edit, data, canvas, roles, {"diffusion": diffusion})
     if leading.names:
         check_guides(cast, leading.edit)
     return cast, canvas, leading
+
+
+def worded(s: GenerateSettings, diffusion: Model) -> Model:
+    """The diffusion model that stands for the texts of the settings, where it reads any.
+
+    Raises:
+        UserError: nobody reads them, or they lead nowhere.
+    """
+    if s.text is None:
+        raise UserError("--negative-text says what the image is to be less of: say with --text what it is to be.")
+    if diffusion.reads and "clip" not in s.guides.split("+"):
+        if any(GUIDES[name].role != "diffusion" for name in _named(s, "cfg")) and s.class_ is None:
+            raise UserError(f"--guides {s.guides} leads to a class: name it with --class, or use --guides cfg.")
+        return asked(diffusion, s.text, s.text, s.negative_text)
+    if "clip" not in s.guides.split("+"):
+        raise UserError(
+            f"{diffusion.name!r} reads no words, so it cannot be told --text: train one with train-diffusion "
+            f"--condition "
+            "text, or use --guides clip and name an image-text model with --image-text."
+        )
+    return diffusion
+
+
+def _named(s: GenerateSettings, auto: str) -> list[str]:
+    return list(dict.fromkeys((auto if s.guides == "auto" else s.guides).split("+")))
 
 
 def leading_of(s: GenerateSettings, diffusion: Model, wanted: bool) -> Leading:
@@ -115,9 +155,9 @@ def leading_of(s: GenerateSettings, diffusion: Model, wanted: bool) -> Leading:
             )
         return Leading((), False, _edit_settings(s))
     own = "cfg" if diffusion.conditional else "noisy"
-    asked = list(dict.fromkeys((own if s.guides == "auto" else s.guides).split("+")))
-    implied = [name for name in asked if GUIDES[name].role == "diffusion"]  # by the diffusion model itself
-    others = [name for name in asked if name not in implied and s.scale]
+    names_of = _named(s, own)
+    implied = [name for name in names_of if GUIDES[name].role == "diffusion"]  # by the diffusion model itself
+    others = [name for name in names_of if name not in implied and s.scale]
     told = must or bool(implied and s.w == 1 and diffusion.conditional)
     if must and implied and s.w != 1:
         raise UserError(
@@ -131,11 +171,12 @@ def leading_of(s: GenerateSettings, diffusion: Model, wanted: bool) -> Leading:
     return Leading(tuple(names), told, edit)
 
 
-def _edit_settings(s: GenerateSettings, **more: object) -> EditSettings:
+def _edit_settings(s: GenerateSettings, **more: object) -> DrawSettings:
     """What the loading of models and the making of guides ask of the settings."""
     models = ("weights", "diffusion", "guide", "image_text", "checker", "judge")
     shared = {name: getattr(s, name) for name in (*models, "device")}
     if s.weights is None and s.data is None and s.diffusion is None:
         shared["weights"] = USUAL
     shared |= {name: getattr(s, name) for name in ("threads", "precision", "batch_size", "seed")}
-    return EditSettings(**{**shared, **more})
+    words = {"to_text": s.text, "from_text": s.negative_text or ("none" if s.text else None)}
+    return DrawSettings(**{**shared, **words, **more})

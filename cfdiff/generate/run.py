@@ -42,7 +42,7 @@ def generate(s: GenerateSettings, progress: Progress | None = None) -> GenerateS
     """
     real = open_real(s)
     plan = make_plan(s, real)
-    cast, canvas, leading = load(s, real, s.class_ is not None)
+    cast, canvas, leading = load(s, real, s.class_ is not None or s.text is not None)
     target = None if s.class_ is None else class_index(s.class_, canvas, "--class")
     sampler = Sampler(cast, canvas, s, leading, target)
     out = s.out or Path("runs") / f"{_stem(s, canvas, target)}.h5"
@@ -62,7 +62,7 @@ def generate(s: GenerateSettings, progress: Progress | None = None) -> GenerateS
     summary = GenerateSummary(
         result=out,
         picture=picture,
-        direction=_direction(canvas, target),
+        direction=_direction(canvas, target, s.text),
         sampler=s.solver if s.solver != "ddim" or not s.eta else f"ddim, eta {s.eta:g}",
         led_by=leading.words,
         walks=walks,
@@ -88,15 +88,17 @@ def _compute(parts: SampleParts, sampler: Sampler, plan: Plan, progress: Progres
         {
             "seed": sampler.s.seed,
             "models": cast.hashes,
-            "direction": _direction(sampler.canvas, sampler.target),
+            "direction": _direction(sampler.canvas, sampler.target, sampler.s.text),
             "schedule": cast.schedule.config,
         }
     )
     return (time.monotonic() - started) / fresh if fresh else None
 
 
-def _direction(canvas: Canvas, target: int | None) -> str:
-    """As the result states it: "noise -> positive (parasitized)"."""
+def _direction(canvas: Canvas, target: int | None, text: str | None) -> str:
+    """As the result states it: "noise -> positive (parasitized)", or "noise -> 'a parasitized cell'"."""
+    if text is not None:
+        return f"noise -> {text!r}" + ("" if target is None else f" ({canvas.classes[target]})")
     if target is None:
         return "noise -> any class"
     return f"noise -> {('negative', 'positive')[target]} ({canvas.classes[target]})"
@@ -127,7 +129,7 @@ def _resolved(
 
 def _stem(s: GenerateSettings, canvas: Canvas, target: int | None) -> str:
     """Of the default output: generated, generated-parasitized, path, path-parasitized."""
-    words = ["generated" if s.interpolate == "none" else "path"]
+    words = ["generated" if s.interpolate == "none" else "path", *(["text"] if s.text else [])]
     words += [] if target is None else [canvas.classes[target].replace("/", "-")]
     return "-".join(words)
 

@@ -154,8 +154,10 @@ class Sampler:
         return arrays
 
     def _target(self, n: int) -> Tensor | None:
-        """(n,) int64 the class asked for; None for none."""
-        return None if self.target is None else torch.full((n,), self.target, device=self.cast.device)
+        """(n,) int64 the class asked for, either for a text alone, which stands for both; None for none."""
+        if self.target is None and self.s.text is None:
+            return None
+        return torch.full((n,), self.target or 0, device=self.cast.device)
 
     def _denoise(self, target: Tensor | None) -> Denoise:
         """eps(x, level) of the walk: told the class where that is what leads there, else nothing."""

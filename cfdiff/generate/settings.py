@@ -26,6 +26,17 @@ class GenerateSettings(Settings):
         json_schema_extra=DATA,
         description="Class to draw: negative, positive or its name [default: whatever the model draws].",
     )
+    text: str | None = Field(
+        None,
+        json_schema_extra=DATA,
+        description="What to draw, in words, with a diffusion model that reads them (train-diffusion --condition "
+        "text|attributes), or by --guides clip.",
+    )
+    negative_text: str | None = Field(
+        None,
+        json_schema_extra=DATA,
+        description="What it is to be less of, with --text: told in the place of nothing [default: nothing].",
+    )
     images: PositiveInt = Field(24, json_schema_extra=DATA, description="How many; of a path, its places.")
     image_text: Path | None = Field(
         None,
@@ -118,7 +129,8 @@ class GenerateSettings(Settings):
         2.0,
         allow_inf_nan=False,
         json_schema_extra=GUIDANCE,
-        description="Weight of cfg: eps(none) + w (eps(class) - eps(none)); 0 is none, 1 the model as it was trained.",
+        description="Weight of cfg: eps(none) + w (eps(class or text) - eps(none)); 0 is none, 1 the model "
+        "as it was trained.",
     )
     ratio: PositiveFloat | None = Field(
         None,

@@ -142,7 +142,8 @@ def _of_card(card: Card) -> dict[str, Any]:
     told: dict[str, Any] = {"schedule": schedule, "data": _short(data), "space": card.space}
     if card.kind == "diffusion":
         told |= {"parametrisation": card.parametrisation, "learned_sigma": card.learned_sigma}
-        told |= {"condition": card.condition, "told_nothing": card.told_nothing}
+        words = card.config.get("encoder", {}).get("name", "text") if card.condition == "tokens" else None
+        told |= {"condition": words or card.condition, "told_nothing": card.told_nothing}
     return told
 
 

@@ -45,8 +45,8 @@ OWN = {
 """The network of each kind, in registry.NETWORKS, where the config of a card names none."""
 KINDS = tuple(OWN)
 PIXELS = {"name": "pixel"}
-CONDITIONS = (None, "class")
-"""What a diffusion network may be told: nothing, or the class, by its place in the card's `data.classes`."""
+CONDITIONS = (None, "class", "tokens")
+"""What a diffusion network may be told: nothing, the class, by its place in the card's `data.classes`, or words."""
 
 
 @dataclass(frozen=True)
@@ -146,10 +146,16 @@ class Model:
 
     @property
     def conditional(self) -> bool:
-        """Whether a diffusion model may be told a class: 0 negative, 1 positive, as its card orders them."""
+        """Whether a diffusion model may be told something: 0 negative, 1 positive, as its card orders the classes, or
+        what their words are."""
         if self.card.condition not in CONDITIONS:
             raise UserError(f"{self.name} is told {self.card.condition!r}, which this cfdiff does not know: update it.")
-        return self.card.condition == "class"
+        return self.card.condition is not None
+
+    @property
+    def reads(self) -> bool:
+        """Whether a diffusion model may be told words (`prompted.asked`)."""
+        return self.card.condition == "tokens"
 
     @cached_property
     def space(self) -> Space:
@@ -253,8 +259,27 @@ def load_diffusion(path: str | Path, device: str | torch.device = "cpu") -> Mode
     return load_model(path, "diffusion", device)
 
 
+def diffusion_card(path: Path) -> Card:
+    """What the diffusion model of a file or folder says of itself; no network is built where its format can tell so.
+
+    Raises:
+        UserError: as `load_diffusion`.
+    """
+    for name in DENOISERS:
+        kind = DENOISERS[name]
+        if kind.recognises(path):
+            card: Card = kind.card(path) if hasattr(kind, "card") else kind.load(path, "cpu").card
+            return card
+    return read_card(path)
+
+
 class OwnDenoisers:
     """The entry of registry.DENOISERS for our own files."""
+
+    @staticmethod
+    def card(path: Path) -> Card:
+        """See `read_card`."""
+        return read_card(path)
 
     @staticmethod
     def recognises(path: Path) -> bool:

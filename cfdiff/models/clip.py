@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cfdiff.models.classifier import Classifier, ClassifierConfig
 from cfdiff.models.text import END, PAD, SPECIAL, START, Words, need
+from cfdiff.models.text_encoder import TextParts
 
 BEGIN_TEMPERATURE, LARGEST_SCALE = 0.07, 100.0
 """Radford et al. 2021, section 2.5."""
@@ -40,6 +41,11 @@ class ImageText(Protocol):
 
     def read(self, texts: Sequence[str]) -> Tensor:
         """Texts -> (B, d) of unit length."""
+        ...
+
+    @property
+    def reading(self) -> TextParts:
+        """Its text tower and tokenizer, as a condition encoder is made of them (`text_encoder_of`)."""
         ...
 
 
@@ -122,6 +128,12 @@ class Clip(nn.Module):
     def read(self, texts: Sequence[str]) -> Tensor:
         """See `ImageText`."""
         return self.read_tokens(self.words(texts))
+
+    @property
+    def reading(self) -> TextParts:
+        """See `ImageText`."""
+        start, end, pad = map(SPECIAL.index, (START, END, PAD))
+        return TextParts(self.text.text_model, self.config.tokenizer, self.config.length, start, end, pad)
 
     def read_tokens(self, tokens: Tensor) -> Tensor:
         """Tokens (B, L) int64 -> (B, d) of unit length. Attention is causal, so padding after the end is not seen."""

@@ -25,13 +25,15 @@ def need_peft() -> None:
 
 
 def low_rank(net: nn.Module, rank: int) -> nn.Module:
-    """`net` with additions of that rank, at least 1, to each of its convolutions and linear maps, in place; everything
-    else is frozen."""
+    """`net` with additions of that rank, at least 1, to each of its convolutions and linear maps but those of a
+    condition encoder, in place; everything else is frozen."""
     need_peft()
     from peft import LoraConfig, inject_adapter_in_model
 
     kinds = (nn.Linear, nn.Conv2d, nn.Conv1d)
-    names = [name for name, layer in net.named_modules() if isinstance(layer, kinds)]
+    names = [
+        name for name, layer in net.named_modules() if isinstance(layer, kinds) and not name.startswith("encoder.")
+    ]
     config = LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.0, target_modules=names)
     found: nn.Module = inject_adapter_in_model(config, net)
     return found

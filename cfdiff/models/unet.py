@@ -1,16 +1,17 @@
-"""A compact U-Net of the ADM family (Dhariwal & Nichol 2021, section 3): predicts eps from x_l, t and perhaps a class.
+"""A compact U-Net of the ADM family (Dhariwal & Nichol 2021, section 3): eps from x_l, t and perhaps a class or tokens.
 
 Residual blocks whose second group norm is scaled and shifted by the time embedding, self-attention at the low
 resolutions, residual down- and upsampling, zero-initialised outputs. The first resolution sees patches of the image
 (pixel-unshuffle, as in simple diffusion, Hoogeboom et al. 2023), which halves the time of a step on small images.
-A class is an embedding that is added to that of the time; it begins at zero, so that a new network ignores it.
+A class is an embedding that is added to that of the time; it begins at zero, so that a new network ignores it. Tokens
+are read by cross-attention wherever there is self-attention, which begins at zero, too.
 Any channel count; any size divisible by `UNetConfig.factor`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from cfdiff.errors import UserError
+from cfdiff.models.attention import Attention, CrossAttention, group_norm, zeroed
 
 
 class UNetConfig(BaseModel):
@@ -44,6 +46,8 @@ class UNetConfig(BaseModel):
     head_width: PositiveInt = Field(default=32, le=16384, description="Channels per attention head.")
     dropout: float = Field(0.0, ge=0, lt=1)
     classes: NonNegativeInt = Field(0, le=1_000_000, description="Classes that it may be told; 0 is unconditional.")
+
+    tokens: NonNegativeInt = Field(0, le=16384, description="Numbers of a token that it reads; 0 is none.")
 
     @property
     def factor(self) -> int:
@@ -94,40 +98,84 @@ class UNet(nn.Module):
                 c = w
             if i:
                 self.up.append(stage(c, c, 0, "up"))
-        self.head = nn.Sequential(_norm(c), nn.SiLU(), _zero(nn.Conv2d(c, folded, 3, padding=1)))
+        self.head = nn.Sequential(group_norm(c), nn.SiLU(), zeroed(nn.Conv2d(c, folded, 3, padding=1)))
         # Last, so that the other weights begin as those of an unconditional network do; its last row is "told nothing".
-        self.told = _zero(nn.Embedding(config.classes + 1, emb)) if config.classes else None
+        self.told = zeroed(nn.Embedding(config.classes + 1, emb)) if config.classes else None
+        # As are those that read tokens, one for each stage that attends: {number of the stage: network}.
+        stages = [*self.down, *self.middle, *self.up] if config.tokens else []
+        self.readers = nn.ModuleDict(
+            {
+                str(i): CrossAttention(attention.out.out_channels, config.tokens, config.head_width)
+                for i, (_, attention) in enumerate(_pairs(stages))
+                if isinstance(attention, Attention)
+            }
+        )
+        if config.tokens and not self.readers:
+            raise UserError("A U-Net without attention cannot read tokens: name the resolutions with --attention.")
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        condition: Tensor | None = None,
+        tokens: Tensor | None = None,
+        control: Sequence[Tensor] | None = None,
+    ) -> Tensor:
         """The prediction for x (B, C, H, W) at timesteps t (B,) int64.
 
         Args:
             condition: (B,) int64 classes in 0..classes-1, negative where an image's is not told; None tells none.
+            tokens: (B, L, d), which a network with `tokens` must be given.
+            control: what is added to each skip and, last, to the middle (Zhang et al. 2023, eq. 2); `models.control`.
 
         Raises:
-            ValueError: an unconditional network is told a class.
+            ValueError: it is told what it does not know, or not told what it must be.
         """
-        emb = self.embed(sinusoid(t, self.config.width))
+        if (tokens is None) != (not self.config.tokens):
+            raise ValueError("this network reads no tokens" if tokens is not None else "this network must read tokens")
+        emb = self.embedded(t, condition)
+        h, skips = self.encoded(self.folded(x), emb, tokens)
+        if control is not None:
+            skips, h = [skip + more for skip, more in zip(skips, control[:-1], strict=True)], h + control[-1]
+        first = len(self.down) + len(self.middle)
+        for i, (block, attention) in enumerate(_pairs(self.up), first):
+            if block.scale != "up":
+                h = torch.cat([h, skips.pop()], dim=1)
+            h = self._read(i, attention(block(h, emb)), tokens)
+        return F.pixel_shuffle(self.head(h), self.config.patch)
+
+    def embedded(self, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        """The embedding (B, 4 width) of timesteps and classes."""
+        emb: Tensor = self.embed(sinusoid(t, self.config.width))
         if self.told is not None:
             nothing = torch.full_like(t, self.config.classes)
             emb = emb + self.told(nothing if condition is None else torch.where(condition < 0, nothing, condition))
         elif condition is not None:
             raise ValueError("this network has no classes, so it can be told none")
+        return emb
+
+    def folded(self, x: Tensor) -> Tensor:
+        """x after the patches and the first convolution, (B, width, h, w)."""
         x = F.pixel_unshuffle(x, self.config.patch)
-        h = self.stem(x.contiguous(memory_format=torch.channels_last))
+        found: Tensor = self.stem(x.contiguous(memory_format=torch.channels_last))
+        return found
+
+    def encoded(self, h: Tensor, emb: Tensor, tokens: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        """The way down from `folded`: the output of the middle, and the skips, that of `folded` first."""
         skips = [h]
-        down, middle, up = _pairs(self.down), _pairs(self.middle), _pairs(self.up)
-        for block, attention in down:
-            h = attention(block(h, emb))
+        for i, (block, attention) in enumerate(_pairs(self.down)):
+            h = self._read(i, attention(block(h, emb)), tokens)
             skips.append(h)
-        for block, attention in middle:
-            h = attention(block(h, emb))
-        for block, attention in up:
-            if block.scale != "up":
-                h = torch.cat([h, skips.pop()], dim=1)
-            h = attention(block(h, emb))
-        return F.pixel_shuffle(self.head(h), self.config.patch)
+        for i, (block, attention) in enumerate(_pairs(self.middle), len(self.down)):
+            h = self._read(i, attention(block(h, emb)), tokens)
+        return h, skips
+
+    def _read(self, stage: int, h: Tensor, tokens: Tensor | None) -> Tensor:
+        if tokens is None or str(stage) not in self.readers:
+            return h
+        found: Tensor = self.readers[str(stage)](h, tokens)
+        return found
 
 
 def build_unet(card: Any) -> nn.Module:
@@ -141,9 +189,9 @@ class ResBlock(nn.Module):
     def __init__(self, c_in: int, c_out: int, emb: int, dropout: float, scale: str = "same") -> None:
         super().__init__()
         self.scale = scale
-        self.norm1, self.conv1 = _norm(c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.norm1, self.conv1 = group_norm(c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
         self.emb = nn.Linear(emb, 2 * c_out)
-        self.norm2, self.conv2 = _norm(c_out), _zero(nn.Conv2d(c_out, c_out, 3, padding=1))
+        self.norm2, self.conv2 = group_norm(c_out), zeroed(nn.Conv2d(c_out, c_out, 3, padding=1))
         self.dropout = nn.Dropout(dropout)
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
@@ -158,23 +206,6 @@ class ResBlock(nn.Module):
         return self.skip(x) + self.conv2(self.dropout(F.silu(h)))
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention over all positions, residual; PyTorch picks the kernel (SDPA)."""
-
-    def __init__(self, channels: int, head_width: int) -> None:
-        super().__init__()
-        wanted = max(1, channels // head_width)
-        self.heads = next(n for n in range(wanted, 0, -1) if channels % n == 0)
-        self.norm, self.qkv = _norm(channels), nn.Conv2d(channels, 3 * channels, 1)
-        self.out = _zero(nn.Conv2d(channels, channels, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        b, c, height, width = x.shape
-        qkv = self.qkv(self.norm(x)).flatten(2).view(b, 3, self.heads, c // self.heads, -1).transpose(-1, -2)
-        h = F.scaled_dot_product_attention(*qkv.unbind(1))
-        return x + self.out(h.transpose(-1, -2).reshape(b, c, height, width))
-
-
 def sinusoid(t: Tensor, width: int, max_period: float = 10_000) -> Tensor:
     """Sinusoidal embedding of timesteps (B,) -> (B, width) float32 (Vaswani et al. 2017; Ho et al. 2020)."""
     half = width // 2
@@ -183,17 +214,6 @@ def sinusoid(t: Tensor, width: int, max_period: float = 10_000) -> Tensor:
     return F.pad(torch.cat([args.cos(), args.sin()], dim=1), (0, width - 2 * half))
 
 
-def _pairs(stages: nn.ModuleList) -> Iterable[Any]:
+def _pairs(stages: Any) -> Iterable[Any]:
     """The (block, attention) of each stage, whose types a ModuleList does not tell."""
     return stages
-
-
-def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(32, channels), channels)
-
-
-def _zero(module: Any) -> Any:
-    """Zero-initialised, so that every residual branch starts as the identity."""
-    for p in module.parameters():
-        nn.init.zeros_(p)
-    return module

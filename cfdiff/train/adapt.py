@@ -28,6 +28,7 @@ from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import Card, Model, load_model
 from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.lora import low_rank, merged, need_peft
+from cfdiff.models.prompted import Prompted
 from cfdiff.models.space import encoded
 from cfdiff.progress import Progress
 from cfdiff.train.batches import Draws
@@ -61,6 +62,8 @@ def adapt(s: AdaptSettings, progress: Progress | None = None) -> TrainResult:
     torch.manual_seed(s.seed)
     net = copy.deepcopy(model.net)
     net = low_rank(net, s.rank) if s.low_rank and s.rank else net.requires_grad_(True)
+    if isinstance(net, Prompted):
+        net.encoder.requires_grad_(False)  # what words mean does not hang on the laboratory
     trainer = Trainer(s, _told(data, model, old), net, "adapted", progress, merged)
     model = replace(model, net=model.net.to(trainer.device))
     space, schedule = model.space, model.schedule

@@ -173,13 +173,15 @@ def turned(x: Tensor, coins: Tensor) -> Tensor:
     return torch.where(coins[:, 2], x.transpose(-1, -2), x) if coins[:, 2].any() else x
 
 
-def drop_classes(draws: Draws, labels: Tensor, share: float) -> Tensor:
-    """(b,) int64 what a conditional network is told of images with these labels: -1, nothing, for a share of them.
+def drop_told(draws: Draws, told: Tensor, share: float) -> Tensor:
+    """What a conditional network is told of images, classes (b,) or codes (b, n) int64: -1, nothing, for a share of
+    them.
 
     A network that is at times told nothing learns the unconditional denoiser too (Ho & Salimans 2022, algorithm 1).
     Labels of no class are -1 already.
     """
-    return torch.where(draws.uniform() < share, -1, labels)
+    dropped = (draws.uniform() < share).view(-1, *[1] * (told.ndim - 1))
+    return torch.where(dropped, -1, told)
 
 
 def draw_levels(draws: Draws, T: int, power: float, clean_share: float = 0.0) -> Tensor:

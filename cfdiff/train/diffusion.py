@@ -7,83 +7,95 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from cfdiff.data.source import require_both_classes
 from cfdiff.data.values import to_model
 from cfdiff.engine.loss import l_simple
+from cfdiff.engine.process import Parametrisation
 from cfdiff.engine.schedule import NoiseSchedule
 from cfdiff.models.checkpoint import Card
 from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.unet import UNet, UNetConfig
 from cfdiff.progress import Progress
-from cfdiff.train.batches import Draws, draw_levels, drop_classes
+from cfdiff.train.batches import Draws, draw_levels, drop_told
+from cfdiff.train.beginning import beginning
 from cfdiff.train.data import open_training_data
 from cfdiff.train.loop import Trainer
 from cfdiff.train.result import TrainResult
 from cfdiff.train.settings import DiffusionSettings
 from cfdiff.train.spaces import Encodings, open_space, settle_in, space_facts
+from cfdiff.train.telling import telling
 from cfdiff.train.validate import DiffusionValidation
 
 
 def train_diffusion(s: DiffusionSettings, progress: Progress | None = None) -> TrainResult:
     """Train (or continue) and write the model to `s.out`; `progress` hears of it in the place of the terminal."""
     data = open_training_data(s)
-    conditional = s.condition == "class"
-    if conditional:
-        require_both_classes(data.train)
+    told = telling(s, data)
     space = open_space(s.space, s.autoencoder)
+    facts = space_facts(s.space, space, data.train.shape)
     image_height, image_width, image_channels = data.train.shape
     channels, height, width = space.shape(image_channels, image_height, image_width)
-    config = UNetConfig(
-        channels=channels,
-        size=(height, width),
-        patch=s.patch,
-        width=s.width,
-        mult=s.mult or default_mult((height, width, channels), s.patch),
-        blocks=s.blocks,
-        attention=s.attention,
-        dropout=s.dropout,
-        classes=2 if conditional else 0,
-    )
-    schedule = NoiseSchedule.from_config({"name": s.schedule, "T": s.T})
+    begin = None if s.init is None else beginning(s, told, facts, (channels, height, width))
+    if begin is None:
+        shape = UNetConfig(
+            channels=channels,
+            size=(height, width),
+            patch=s.patch,
+            width=s.width,
+            mult=s.mult or default_mult((height, width, channels), s.patch),
+            blocks=s.blocks,
+            attention=s.attention,
+            dropout=s.dropout,
+            classes=told.classes,
+            tokens=told.width,
+        )
+        schedule = NoiseSchedule.from_config({"name": s.schedule, "T": s.T})
+        parametrisation: Parametrisation = s.parametrisation
+    else:
+        shape = begin.shape.model_copy(update={"classes": told.classes, "tokens": told.width})
+        schedule, parametrisation = begin.model.schedule, begin.model.denoiser().parametrisation
     torch.manual_seed(s.seed)
-    trainer = Trainer(s, data, UNet(config), "diffusion", progress)
+    unet = UNet(shape)
+    network, config = told.network(unet), told.config(unet)
+    if begin is not None:
+        begin.put_into(network)
+    trainer = Trainer(s, told.data, network, "diffusion", progress)
     settle_in(space, trainer)
-    batches, encode = trainer.batches(), Encodings(space, data.train, s.augment)
+    batches, encode = trainer.batches(data.train), Encodings(space, data.train, s.augment)
 
     def loss(net: nn.Module, step: int, part: int) -> Tensor:
         batch = batches.read(step, part)
-        return noise_loss(denoiser(net), encode(batch), batch.labels, batch.draws, s.drop, s.level_power)
+        z0 = encode(batch)
+        return noise_loss(denoiser(net), z0, told.of(batch), batch.draws, s.drop, s.level_power)
 
     def denoiser(net: nn.Module) -> Denoiser:
-        return Denoiser(net, schedule, s.parametrisation, conditional=conditional)
+        return Denoiser(net, schedule, parametrisation, conditional=told.condition is not None)
 
     images = to_model(data.validation.read(range(len(data.validation)))).to(trainer.device)
-    labels = torch.from_numpy(data.validation.labels.astype("int64")).to(trainer.device)
-    validation = DiffusionValidation(
-        denoiser, space, images, data.validation.dtype, trainer.folder.path, labels if conditional else None
-    )
+    known = None if told.validation is None else told.validation.to(trainer.device)
+    validation = DiffusionValidation(denoiser, space, images, data.validation.dtype, trainer.folder.path, known)
     card = Card(
         "diffusion",
-        config.model_dump(mode="json"),
+        config,
         schedule.config,
-        data.card,
+        data.card if begin is None else begin.also(data.card),
         {},
-        parametrisation=s.parametrisation,
-        condition="class" if conditional else None,
-        **space_facts(s.space, space, data.train.shape),
+        parametrisation=parametrisation,
+        condition=told.condition,
+        **facts,
     )
     return trainer.run(loss, validation, card)
 
 
 def noise_loss(
-    ask: Denoiser, z0: Tensor, labels: Tensor, draws: Draws, drop: float, level_power: float = 1.0
+    ask: Denoiser, z0: Tensor, told: Tensor | None, draws: Draws, drop: float, level_power: float = 1.0
 ) -> Tensor:
-    """L_simple of z_0 (b, c, h, w), a mean, at levels T u^power; what is told its class (b,) is told nothing in a share
-    `drop` of the cases, if it may be."""
+    """L_simple of z_0 (b, c, h, w), a mean, at levels T u^power; a conditional network is told classes (b,) or codes
+    (b, n), and nothing in a share `drop` of the cases, if it may be."""
     levels, noise = draw_levels(draws, ask.schedule.T, level_power), draws.normal(*z0.shape[1:])
-    told = None  # drawn after all else, so that the other draws are those of an unconditional training
-    if ask.conditional:
-        told = drop_classes(draws, labels, drop) if ask.told_nothing else labels
+    if not ask.conditional or told is None:
+        told = None
+    elif ask.told_nothing:  # drawn after all else, so that the other draws are those of an unconditional training
+        told = drop_told(draws, told, drop)
     return l_simple(ask.schedule, partial(ask, condition=told), z0, levels, noise).mean()
 
 

@@ -48,6 +48,8 @@ FILES = (
     "captions",
     "diffusion",
     "old",
+    "init",
+    "image_text",
 )
 """Settings that are files, of which the name is written down."""
 LISTS = ("mixtures", "pairs")

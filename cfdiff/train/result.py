@@ -18,7 +18,8 @@ class TrainResult:
         step, minutes: how long it was trained; loss: the running mean of the training loss then.
         val_loss: L_simple of a diffusion model, cross-entropy of a classifier; val_loss_by_level: from level, "200+".
         val_loss_told_class: val_loss of a conditional diffusion model that is told the class of each image that has
-            one; val_loss is that of the same images when it is told nothing.
+            one; val_loss is that of the same images when it is told nothing. val_loss_told: the same of one that is
+            told words, the image's own.
         val_loss_old: of an adapted diffusion model, on the data that it was trained on before; val_loss_before and
             val_loss_old_before: what they were then.
         val_accuracy: balanced, on clean images; val_accuracy_by_level: of a guide, by noise level.
@@ -39,6 +40,7 @@ class TrainResult:
     val_loss: float | None = None
     val_loss_by_level: dict[str, float] | None = None
     val_loss_told_class: float | None = None
+    val_loss_told: float | None = None
     val_loss_old: float | None = None
     val_loss_before: float | None = None
     val_loss_old_before: float | None = None

@@ -83,9 +83,44 @@ class DiffusionSettings(TrainSettings):
     parametrisation: Literal["eps", "x0", "v"] = Field(
         "eps", description="What the network predicts.", json_schema_extra=MODEL
     )
-    condition: Literal["none", "class"] = Field(
+    condition: Literal["none", "class", "attributes", "text"] = Field(
         "none",
-        description="What the network may be told besides: nothing, or the image's class.",
+        description="What the network may be told besides: nothing, the image's class, a table of "
+        "attributes, or a text; "
+        "the last two are tokens that it reads by cross-attention (docs/conditions.md).",
+        json_schema_extra=MODEL,
+    )
+    image_text: Path | None = Field(
+        None,
+        description="Of --condition text: whose text tower reads, a file of cfdiff train-clip or a folder of a CLIP "
+        "model. It is frozen, and travels in the model's file.",
+        json_schema_extra=MODEL,
+    )
+    token_width: PositiveInt = Field(
+        64, le=16384, description="Of --condition attributes: numbers of a token.", json_schema_extra=MODEL
+    )
+    captions: Path | None = Field(
+        None,
+        description="CSV with id,caption, and columns of attributes, of every image [default: as cfdiff data captions "
+        "makes them].",
+        json_schema_extra=DATA,
+    )
+    columns: str | None = Field(
+        None,
+        description="Of --condition attributes: which columns, as class,brightness [default: all that say something].",
+        json_schema_extra=DATA,
+    )
+    texts: str | None = Field(
+        None,
+        description="Of --condition text: what the two classes are called, as 'NEGATIVE|POSITIVE' [default: as the "
+        "image-text model calls them, else by their names].",
+        json_schema_extra=DATA,
+    )
+    init: Path | None = Field(
+        None,
+        description="Own diffusion model that it begins from, with its shape, schedule and parametrisation: "
+        "one without a "
+        "condition may be taught one.",
         json_schema_extra=MODEL,
     )
     schedule: Literal["linear", "cosine"] = Field("cosine", description="Noise schedule.", json_schema_extra=MODEL)
@@ -109,7 +144,15 @@ class DiffusionSettings(TrainSettings):
         0.15,
         gt=0,
         lt=1,
-        description="Share of images whose class is not told, with --condition class.",
+        description="Share of images that nothing is told of, with --condition.",
+        json_schema_extra=OPTIMISATION,
+    )
+    clauses: float = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="Share of the attributes, or of a caption's clauses after the first, that are left out: less may "
+        "then be said.",
         json_schema_extra=OPTIMISATION,
     )
     level_power: PositiveFloat = Field(

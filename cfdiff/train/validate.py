@@ -42,8 +42,9 @@ LARGE = 64
 class DiffusionValidation:
     """What is measured and drawn at each validation of a diffusion model; where time is short, a share of it.
 
-    Images (N, C, H, W) in [-1, 1] are on the network's device; samples go into `folder`. `labels` (N,) int64, -1 for
-    none, are for a conditional model: its loss is also measured told these, and its samples are of both classes.
+    Images (N, C, H, W) in [-1, 1] are on the network's device; samples go into `folder`. `labels` int64, classes (N,)
+    with -1 for none, or codes (N, n), are for a conditional model: its loss is also measured told these, and its
+    samples are of both classes.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class DiffusionValidation:
     @torch.no_grad()
     def __call__(self, net: nn.Module, step: int, share: float) -> dict[str, Any]:
         """`val_loss` and `bits_per_dim`, told nothing, and samples-STEP.png; of a conditional model also
-        `val_loss_told_class`; `val_images` where not all images were taken."""
+        `val_loss_told_class` or `val_loss_told`; `val_images` where not all images were taken."""
         n, bound, samples = self._counts(share)
         denoise = self.denoiser(net)
         if samples:
@@ -71,7 +72,8 @@ class DiffusionValidation:
         z0 = self.z0[:n]
         figures = validate(denoise, z0)
         if self.labels is not None:
-            figures["val_loss_told_class"] = validate(denoise, z0, condition=self.labels[:n])["val_loss"]
+            name = "val_loss_told_class" if self.labels.ndim == 1 else "val_loss_told"
+            figures[name] = validate(denoise, z0, condition=self.labels[:n])["val_loss"]
         if bound and self.space.discrete:
             figures |= bits_per_dim(denoise, self.images, self.dtype, bound)
         return figures if share >= 1 else {**figures, "val_images": n}
@@ -92,7 +94,7 @@ class DiffusionValidation:
 def validate(denoise: Denoiser, images: Tensor, batch: int = 64, condition: Tensor | None = None) -> dict[str, Any]:
     """L_simple over images (N, c, h, w) in its space, one level each, spread over 1..T; and by tenth of the levels.
 
-    `condition` (N,) int64 is what it is told of each; None is nothing.
+    `condition` (N,) or (N, n) int64 is what it is told of each; None is nothing.
     """
     schedule = denoise.schedule
     levels = (torch.arange(len(images)) * 997 % schedule.T) + 1

@@ -13,8 +13,8 @@ from cfdiff.data.source import Source, require_masks
 from cfdiff.edit.recall import recall
 from cfdiff.edit.roles import Cast, load_cast
 from cfdiff.edit.sight import Sight
-from cfdiff.edit.texts import check_texts
 from cfdiff.edit.tiling import ImageEditor, editor_of, tiles_of
+from cfdiff.edit.words import settled, told_words
 from cfdiff.errors import UserError
 from cfdiff.figures.panel import FORMATS
 from cfdiff.figures.show import draw
@@ -51,11 +51,11 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> Transla
     _check_preview(s.preview)
     if s.shard is not None and s.preview is not None:
         raise UserError("A shard makes no preview, as it has a share of the images: leave --preview out.")
-    check_texts(s)
+    s = settled(s, s.data)
     if s.mask == "data":
         require_masks(source, "--mask data")
     tiles = tiles_of(s)
-    cast = load_cast(s, s.data, source, tiles)
+    cast = told_words(load_cast(s, s.data, source, tiles), s, target)
     _check_preview_models(s, cast)
     editor = editor_of(cast, s, tiles, s.every_tile)
     settings = {**resolved(s, source), **cast.facts}

@@ -27,7 +27,9 @@ class TranslateSettings(ShardSettings, EditSettings, TileSettings, DataSettings)
     to_text: str | None = Field(
         None,
         json_schema_extra=GUIDANCE,
-        description="What the image is to be, in words, with --guides clip [default: the model's text of the class].",
+        description="What the image is to be, in words: told to a diffusion model that reads them (train-diffusion "
+        "--condition text|attributes), which then leads alone unless --guides says more; of --guides clip, read by the "
+        "image-text model [default: its text of the class].",
     )
     from_text: str | None = Field(
         None,

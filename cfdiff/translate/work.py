@@ -12,6 +12,7 @@ from cfdiff.edit.roles import load_cast
 from cfdiff.edit.sight import Sight
 from cfdiff.edit.tiling import ImageEditor, editor_of, tiles_of
 from cfdiff.edit.verdicts import edit_arrays
+from cfdiff.edit.words import told_words
 from cfdiff.store.part_files import PartFiles, Range
 from cfdiff.translate.select import select_images
 from cfdiff.translate.settings import TranslateSettings
@@ -42,7 +43,7 @@ def part_writer(s: TranslateSettings, files: PartFiles, seen: Sight) -> PartWrit
     """
     source, target, _ = select_images(s)
     tiles = tiles_of(s)
-    cast = load_cast(s, s.data, source, tiles)
+    cast = told_words(load_cast(s, s.data, source, tiles), s, target)
     seen.check(source, cast)
     return PartWriter(editor_of(cast, s, tiles, s.every_tile), s, source, target, files)
 

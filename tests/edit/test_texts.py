@@ -131,7 +131,7 @@ def test_texts_that_lead_nowhere_are_refused(exact_cast: Cast, edit_settings: Se
 
 
 def test_a_text_that_nobody_reads_is_refused(exact_cast: Cast, edit_settings: Settings) -> None:
-    with pytest.raises(UserError, match="--to-text is read by the guide clip alone, and --guides both has none"):
+    with pytest.raises(UserError, match="--to-text is read by the guide clip alone.*and --guides both has none"):
         check_texts(edit_settings(to_text="bright"))
     with pytest.raises(UserError, match="--from-text is read by"):
         check_texts(edit_settings(from_text="bright", guides="clean"))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source
-from cfdiff.train.batches import Batches, Draws, augment, draw_levels, drop_classes
+from cfdiff.train.batches import Batches, Draws, augment, draw_levels, drop_told
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +81,11 @@ def test_levels_are_spread_evenly_and_a_power_dwells_at_low_noise() -> None:
 @given(st.floats(0.01, 0.99), st.integers(0, 99))
 def test_a_share_of_the_images_is_told_nothing_and_those_of_no_class_always(share: float, seed: int) -> None:
     labels = torch.tensor([0, 1, -1, 1]).repeat(250)
-    told = drop_classes(Draws(seed, 1000, slice(None)), labels, share)
+    told = drop_told(Draws(seed, 1000, slice(None)), labels, share)
     dropped = told < 0
     assert torch.equal(told[~dropped], labels[~dropped]) and bool(dropped[labels < 0].all())
     assert abs(float(dropped[labels >= 0].float().mean()) - share) < 0.08
-    parts = [drop_classes(Draws(seed, 1000, slice(k, None, 4)), labels[k::4], share) for k in range(4)]
+    parts = [drop_told(Draws(seed, 1000, slice(k, None, 4)), labels[k::4], share) for k in range(4)]
     assert all(torch.equal(part, told[k::4]) for k, part in enumerate(parts)), "however the batch is cut"
 
 

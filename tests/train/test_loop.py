@@ -373,7 +373,7 @@ def test_an_unconditional_training_is_that_of_a_cfdiff_that_knows_no_conditions(
 ) -> None:
     """No draw is spent on a class that is not told, and the share that drops it does nothing."""
     train(settings(data, tmp_path / "one"))
-    monkeypatch.setattr("cfdiff.train.diffusion.drop_classes", lambda *_: pytest.fail("it drew"))
+    monkeypatch.setattr("cfdiff.train.diffusion.drop_told", lambda *_: pytest.fail("it drew"))
     train(settings(data, tmp_path / "two", drop=0.6))
     assert_same_weights(tmp_path / "one", tmp_path / "two")
 

@@ -20,6 +20,7 @@ from cfdiff.errors import UserError, first_line
 from cfdiff.files import parse_json
 from cfdiff.models.checkpoint import Card, Model
 from cfdiff.models.text import need
+from cfdiff.models.text_encoder import TextParts
 
 CONFIG, WEIGHTS, PREPARED = "config.json", "model.safetensors", "preprocessor_config.json"
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -81,6 +82,19 @@ class FolderClip(nn.Module):
             input_ids=told["input_ids"].to(device), attention_mask=told["attention_mask"].to(device)
         ).pooler_output
         return F.normalize(self.net.text_projection(found).float(), dim=1)
+
+    @property
+    def reading(self) -> TextParts:
+        """See `ImageText`."""
+        words = self.tokenizer
+        return TextParts(
+            self.net.text_model,
+            words.backend_tokenizer.to_str(),
+            self.length,
+            words.bos_token_id,
+            words.eos_token_id,
+            words.pad_token_id,
+        )
 
 
 class ClipFolders:

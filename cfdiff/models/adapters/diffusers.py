@@ -18,8 +18,11 @@ from torch import Tensor, nn
 from cfdiff.errors import UserError, first_line
 from cfdiff.models.adapters.diffusers_folder import BESIDE, Folder, open_folder, read_json, weight_files
 from cfdiff.models.adapters.diffusers_schedule import parametrisation_of, schedule_of
+from cfdiff.models.adapters.diffusers_text import check_text, load_text
 from cfdiff.models.adapters.told import Told, check_classes
 from cfdiff.models.checkpoint import Card, Model
+from cfdiff.models.encoders import NOTHING
+from cfdiff.models.prompted import Prompted
 from cfdiff.registry import SPACES
 
 EXTRA = "cfdiff[diffusers]"
@@ -47,14 +50,16 @@ class Network(nn.Module):
         super().__init__()
         self.net, self.config, self.told = net, config, told
 
-    def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
-        """The prediction, with or without its variance; `condition` (B,) int64: 0, 1, or -1 for nothing."""
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None, tokens: Tensor | None = None) -> Tensor:
+        """The prediction, with or without its variance; `condition` (B,) int64: 0, 1, or -1 for nothing; `tokens`
+        (B, L, d) of a text, zeros where there is none."""
         options: dict[str, Any] = {}
         if self.told is not None:
             options["class_labels"] = self.told.labels(condition, x)
         width = self.config.tokens
         if width is not None:
-            options["encoder_hidden_states"] = x.new_zeros(len(x), 1, width) if width else None
+            nothing = x.new_zeros(len(x), 1, width) if width else None
+            options["encoder_hidden_states"] = nothing if tokens is None else tokens
         out: Tensor = self.net(x, t, **options, return_dict=False)[0]
         return out
 
@@ -110,10 +115,11 @@ def _refuse_condition(folder: Folder) -> None:
     for key in ("addition_embed_type", "encoder_hid_dim_type", "encoder_hid_dim", "time_cond_proj_dim"):
         if config.get(key) is not None:
             raise UserError(f"{where} wants more than an image, a timestep and a class ({key}): cfdiff gives no more.")
-    if _wants_tokens(config) and folder.beside.tokens != "zeros":
+    if _wants_tokens(config) and folder.beside.tokens != "zeros" and not check_text(folder):
         raise UserError(
-            f"{where} reads a text, which cfdiff does not give it: take a model without one, or, if it was "
-            f'trained with zeros in its place, write tokens = "zeros" into {BESIDE} in that folder.'
+            f"{where} reads a text, and nothing is there that encodes one: give the folder of its pipeline, with "
+            f"text_encoder/ and tokenizer/, or, if it was trained with zeros in its place, write "
+            f'tokens = "zeros" into {BESIDE} in that folder.'
         )
 
 
@@ -143,6 +149,11 @@ class DiffusersDenoisers:
         return path.is_dir()
 
     @staticmethod
+    def card(path: Path) -> Card:
+        """See `card_of`."""
+        return card_of(open_folder(path))
+
+    @staticmethod
     def load(path: Path, device: str | torch.device) -> Model:
         """The network of the folder in float32, in eval mode.
 
@@ -157,7 +168,9 @@ class DiffusersDenoisers:
                 "cfdiff, or give a model of pixels."
             )
         told = told_of(folder)
-        net = Network(_network(folder), shape_of(folder), told)
+        net: nn.Module = Network(_network(folder), shape_of(folder), told)
+        if card.condition == "tokens":
+            net = Prompted(net, load_text(folder), folder.beside.texts or (NOTHING, NOTHING))
         return Model(net.float().eval().requires_grad_(False).to(device), card, folder.sha256, path.name, path)
 
 
@@ -169,8 +182,11 @@ def card_of(folder: Folder) -> Card:
     """
     name, where = _class_name(folder), folder.path.name
     KINDS[name].refuse(folder)
-    if folder.reads_text and folder.beside.tokens != "zeros":
-        raise UserError(f"{where} draws what a text says, which cfdiff does not give it: take a model without a text.")
+    reads = check_text(folder) and name == "UNet2DConditionModel"
+    if folder.reads_text and not reads and folder.beside.tokens != "zeros":
+        raise UserError(
+            f"{where} draws what a text says, and cfdiff tells that a UNet2DConditionModel alone: take one."
+        )
     told, shape = told_of(folder), shape_of(folder)
     latents = latents_of(folder)
     return Card(
@@ -184,7 +200,7 @@ def card_of(folder: Folder) -> Card:
         learned_sigma=_out_channels(folder) == 2 * shape.channels,
         space=None if latents is None else latents.space,
         image=None if latents is None else latents.image,
-        condition="class" if told is not None and told.conditional else None,
+        condition="tokens" if reads else "class" if told is not None and told.conditional else None,
         told_nothing=told is None or told.nothing is not None,
     )
 

@@ -30,6 +30,7 @@ class Beside(BaseModel):
         classes: the network's own indices of negative and positive.
         nothing: that of the class which means none.
         tokens: "zeros" for a network that was trained with zeros in the place of a text.
+        texts: what a network that reads texts calls negative and positive.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,6 +38,7 @@ class Beside(BaseModel):
     classes: tuple[int, int] | None = None
     nothing: int | None = None
     tokens: str | None = None
+    texts: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,20 @@ class Folder:
             return Beside(**parse_toml(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, ValidationError, TypeError) as error:
             raise UserError(
-                f"{BESIDE} in {self.path.name} may say classes = [NEGATIVE, POSITIVE], nothing = INDEX and "
-                'tokens = "zeros", and cannot be read as that: mend it.'
+                f"{BESIDE} in {self.path.name} may say classes = [NEGATIVE, POSITIVE], nothing = INDEX, "
+                'tokens = "zeros" and texts = ["NEGATIVE", "POSITIVE"], and cannot be read as that: mend it.'
             ) from error
 
     @property
     def reads_text(self) -> bool:
         """Whether the pipeline has a text encoder."""
-        return any(_is_there(self.index.get(name)) for name in ("text_encoder", "text_encoder_2"))
+        return bool(self.text_kinds)
+
+    @property
+    def text_kinds(self) -> list[Any]:
+        """The classes of the pipeline's text encoders."""
+        found = [self.index.get(name) for name in ("text_encoder", "text_encoder_2")]
+        return [kind[-1] for kind in found if isinstance(kind, list) and _is_there(kind)]
 
     @property
     def vae(self) -> Path | None:
@@ -109,6 +117,9 @@ class Folder:
         files += [path for path in [self._beside_file] if path is not None]
         if self.vae is not None:
             files += [self.vae / "config.json", *weight_files(self.vae, self.path)]
+        if self.reads_text and self.beside.tokens != "zeros":
+            for part in (self.root / "text_encoder", self.root / "tokenizer"):
+                files += sorted(path for path in part.glob("*") if path.suffix in (".json", ".txt", ".safetensors"))
         whole = hashlib.sha256()
         for path in files:
             whole.update(f"{path.relative_to(self.root).as_posix()}\n".encode())

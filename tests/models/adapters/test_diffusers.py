@@ -228,6 +228,36 @@ def test_a_network_that_reads_text_is_refused_unless_it_was_trained_with_zeros(t
     torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
 
 
+def test_a_pipeline_of_texts_is_told_them_by_its_own_tower(tmp_path: Path) -> None:
+    """Ours against their network called with their tower's hidden states, padded as their pipelines pad."""
+    transformers = pytest.importorskip("transformers")
+    from clips import CAPTIONS, save_folder
+
+    clip = transformers.CLIPModel.from_pretrained(save_folder(tmp_path / "clip", size=8)).eval()
+    words = transformers.CLIPTokenizer.from_pretrained(tmp_path / "clip")
+    net, pipe = condition_unet(cross_attention_dim=32), tmp_path / "pipe"
+    saved(pipe / "unet", net)
+    (pipe / "unet" / "scheduler_config.json").rename(pipe / "scheduler_config.json")
+    (pipe / "scheduler").mkdir()
+    (pipe / "scheduler_config.json").rename(pipe / "scheduler" / "scheduler_config.json")
+    clip.text_model.save_pretrained(pipe / "text_encoder")
+    words.save_pretrained(pipe / "tokenizer")
+    parts = {"unet": "UNet2DConditionModel", "scheduler": "DDPMScheduler", "text_encoder": "CLIPTextModel"}
+    (pipe / "model_index.json").write_text(json.dumps({name: ["diffusers", kind] for name, kind in parts.items()}))
+    (pipe / "cfdiff.toml").write_text(f'texts = ["{CAPTIONS[1]}", "{CAPTIONS[0]}"]\n')
+    model, x = load_diffusion(pipe), image(3)
+    assert model.reads and model.conditional
+    for told, texts in ((torch.tensor([0, 1]), CAPTIONS[1::-1]), (None, ["", ""])):
+        ids = words(list(texts), padding="max_length", max_length=16, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            want = net(x, 9, clip.text_model(input_ids=ids).last_hidden_state).sample
+            torch.testing.assert_close(model.denoiser()(x, 10, told), want, rtol=1e-4, atol=1e-5)
+    parts["text_encoder"] = "T5EncoderModel"
+    (pipe / "model_index.json").write_text(json.dumps({name: ["diffusers", kind] for name, kind in parts.items()}))
+    with pytest.raises(UserError, match="reads texts by T5EncoderModel"):
+        load_diffusion(pipe)
+
+
 def test_a_condition_unet_without_cross_attention_needs_no_text(tmp_path: Path) -> None:
     blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2, "mid_block_type": None}
     net = condition_unet(**blocks)

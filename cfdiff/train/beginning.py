@@ -1,0 +1,79 @@
+"""train-diffusion --init: a training that begins from a trained model, perhaps to teach it a condition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from cfdiff.errors import UserError
+from cfdiff.models.checkpoint import Model, load_model
+from cfdiff.models.prompted import OWN, Prompted
+from cfdiff.models.unet import UNetConfig
+from cfdiff.train.settings import DiffusionSettings
+from cfdiff.train.telling import Telling
+
+SHAPING = ("patch", "width", "mult", "blocks", "attention", "dropout")
+"""Settings that the model has decided already, besides schedule, T and parametrisation."""
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The model that a training begins from, and the shape of its U-Net."""
+
+    model: Model
+    shape: UNetConfig
+
+    def put_into(self, network: nn.Module) -> None:
+        """Its weights into a network of the same shape; what that has besides stays as it is, at zero."""
+        own = self.model.net
+        if isinstance(own, Prompted) or not isinstance(network, Prompted):
+            network.load_state_dict(own.state_dict(), strict=False)
+        else:
+            network.net.load_state_dict(own.state_dict(), strict=False)
+
+    def also(self, card: dict[str, Any]) -> dict[str, Any]:
+        """What a card says of the data, of a network that has learned from the model's, too."""
+        groups = sorted({*self.model.card.data.get("groups", []), *card["groups"]})
+        return {**card, "groups": groups, "began_from": self.model.sha256}
+
+
+def beginning(s: DiffusionSettings, told: Telling, facts: dict[str, Any], z: tuple[int, int, int]) -> Beginning:
+    """The model of --init, for latents or images z (c, h, w) in the space of `facts`.
+
+    Raises:
+        UserError: it is none of our U-Nets, or does not fit the data, the settings or the condition.
+    """
+    assert s.init is not None
+    model = load_model(s.init, "diffusion")
+    card, name = model.card, f"--init {s.init.name!r}"
+    if card.config.get("network", "unet") not in ("unet", "unet-tokens") or card.learned_sigma:
+        raise UserError(f"{name} is no U-Net of cfdiff train-diffusion: give the file of one.")
+    shape = UNetConfig(**{key: value for key, value in card.config.items() if key not in OWN})
+    if (shape.channels, *shape.size) != z or (card.space or None) != facts.get("space"):
+        raise UserError(
+            f"{name} draws images of {model.shape[0]}x{model.shape[1]}x{model.shape[2]} in "
+            f"{(card.space or {'name': 'pixel'})['name']} space, and this training is of others: give a model of these "
+            "images, in the same space (--space, and the same --autoencoder)."
+        )
+    decided = shape.model_dump() | (card.schedule or {}) | {"parametrisation": card.parametrisation}
+    decided |= {"schedule": decided.get("name")}
+    for key in (*SHAPING, "schedule", "T", "parametrisation"):
+        if key in s.model_fields_set and getattr(s, key) is not None and getattr(s, key) != decided.get(key):
+            raise UserError(
+                f"{name} has {key.replace('_', '-')} {decided.get(key)}, which a training that begins from it "
+                f"keeps: leave "
+                f"--{key.replace('_', '-')} out."
+            )
+    if card.condition is not None and card.condition != told.condition:
+        raise UserError(
+            f"{name} is told {card.condition}, and --condition {s.condition} is another thing: give the same."
+        )
+    if card.condition == "tokens" and card.config["encoder"] != told.config_of_encoder():
+        raise UserError(
+            f"{name} has another condition encoder (other words, other attributes): give the captions, columns "
+            f"and text "
+            "tower that it was trained with."
+        )
+    return Beginning(model, shape)

@@ -1,0 +1,96 @@
+"""An edit by words: the guide cfg of a diffusion model that stands for two texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from exact import ToldDiffusion
+from torch import Tensor, nn
+
+from cfdiff.edit.editor import Editor
+from cfdiff.edit.roles import Cast
+from cfdiff.edit.texts import check_texts
+from cfdiff.edit.words import told_words
+from cfdiff.errors import UserError
+from cfdiff.models.prompted import Prompted
+
+
+class Signs(nn.Module):
+    """An encoder of one token that says "dark", "bright", or nothing: -1, 1, 0."""
+
+    width = 1
+    KNOWN = {"dark": 0, "bright": 1, "none": 2}
+
+    @property
+    def nothing(self) -> Tensor:
+        return torch.tensor([2])
+
+    def codes(self, said: Any) -> Tensor:
+        return torch.tensor([[self.KNOWN[text]] for text in said])
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return codes[:, :, None].float()
+
+
+class Reading(ToldDiffusion):
+    """The exact eps of the class that a token names."""
+
+    def forward(self, x: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+        said = tokens[:, 0, 0].long()
+        return super().forward(x, t, torch.where(said == 2, -1, said))
+
+
+def reading(cast: Cast) -> Cast:
+    net = Prompted(Reading(), Signs(), ("dark", "bright"))
+    card = replace(cast.diffusion.card, condition="tokens")
+    return replace(cast, guide=None, checker=None, diffusion=replace(cast.diffusion, net=net, card=card))
+
+
+def edited(cast: Cast, s: Any, images: np.ndarray, target: int) -> np.ndarray:
+    ids = [f"cell/{i}" for i in range(len(images))]
+    return Editor(told_words(cast, s, target), s).edit(images, ids, target).counterfactual
+
+
+def settings(edit_settings: Callable[..., Any], **options: Any) -> Any:
+    return edit_settings(guides="cfg", closed_loop=False, retries=0, smooth=(), trim=0, **options)
+
+
+@pytest.mark.parametrize(("to", "away", "sign"), [("bright", "dark", 1), ("dark", "none", -1), ("dark", "bright", -1)])
+def test_an_image_goes_to_what_the_words_say_whatever_the_class(
+    exact_cast: Cast, exact_images: Any, edit_settings: Any, to: str, away: str, sign: int
+) -> None:
+    images = exact_images(4, 0 if sign > 0 else 1)
+    for target in (0, 1):
+        s = settings(edit_settings, to_text=to, from_text=away, w=2.0)
+        moved = edited(reading(exact_cast), s, images, target).astype(int) - images
+        assert (sign * moved[:, 1:4, 1:4].mean(axis=(1, 2, 3)) > 1).all()
+
+
+def test_weight_0_is_the_source_byte_for_byte(exact_cast: Cast, exact_images: Any, edit_settings: Any) -> None:
+    images = exact_images(3)
+    for base in ("none", "source"):
+        s = settings(edit_settings, to_text="bright", w=0.0, base=base)
+        assert np.array_equal(edited(reading(exact_cast), s, images, 1), images)
+
+
+def test_a_text_given_alone_leads_away_from_the_words_of_the_class(exact_cast: Cast, edit_settings: Any) -> None:
+    cast, s = reading(exact_cast), settings(edit_settings, to_text="bright")
+    assert told_words(cast, s, 1).diffusion.net.asked.tolist() == [[0], [1], [2]]
+    with pytest.raises(UserError, match="say the same"):
+        told_words(cast, s, 0)
+
+
+def test_words_that_nobody_reads_are_refused(edit_settings: Any) -> None:
+    s = edit_settings(guides="both", to_text="bright")
+    with pytest.raises(UserError, match="--to-text is told to the diffusion model by the guide cfg"):
+        check_texts(s, reads=True)
+    with pytest.raises(
+        UserError, match="reads no words.*--image-text, or train a diffusion model with --condition text"
+    ):
+        check_texts(s)
+    check_texts(edit_settings(guides="cfg", to_text="bright"), reads=True)
