@@ -57,11 +57,13 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     from cfdiff.train.autoencoder import train_autoencoder as _train_autoencoder
     from cfdiff.train.classifier import train_classifier as _train_classifier
     from cfdiff.train.clip import train_clip as _train_clip
+    from cfdiff.train.control import train_control as _train_control
     from cfdiff.train.diffusion import train_diffusion as _train_diffusion
     from cfdiff.train.settings import AdaptSettings as AdaptSettings
     from cfdiff.train.settings import AutoencoderSettings as AutoencoderSettings
     from cfdiff.train.settings import ClassifierSettings as ClassifierSettings
     from cfdiff.train.settings import ClipSettings as ClipSettings
+    from cfdiff.train.settings import ControlSettings as ControlSettings
     from cfdiff.train.settings import DiffusionSettings as DiffusionSettings
     from cfdiff.translate.run import translate as _translate
     from cfdiff.translate.settings import TranslateSettings as TranslateSettings
@@ -86,6 +88,7 @@ if TYPE_CHECKING:  # what a type checker sees; at run time `__getattr__` finds t
     train_autoencoder, adapt = _as_task(_train_autoencoder), _as_task(_adapt)
     train_diffusion, train_classifier = _as_task(_train_diffusion), _as_task(_train_classifier)
     train_clip, zero_shot = _as_task(_train_clip), _as_task(_zero_shot)
+    train_control = _as_task(_train_control)
     mil_train, mil_evaluate, mil_explain = _as_task(_mil_train), _as_task(_mil_evaluate), _as_task(_mil_explain)
 
 # Called like functions: cfdiff/api.py.
@@ -96,7 +99,7 @@ _PACKAGES = (
 _OBJECTS = (
     "show",
     *("import_adm", "import_adm_classifier", "inspect_model"),
-    *("train_autoencoder", "train_diffusion", "train_classifier", "train_clip", "adapt"),
+    *("train_autoencoder", "train_diffusion", "train_classifier", "train_clip", "train_control", "adapt"),
     *("mil_train", "mil_evaluate", "mil_explain"),
 )
 _FROM = {
@@ -125,6 +128,7 @@ _FROM = {
     "DiffusionSettings": "cfdiff.train.settings",
     "ClassifierSettings": "cfdiff.train.settings",
     "ClipSettings": "cfdiff.train.settings",
+    "ControlSettings": "cfdiff.train.settings",
     "ZeroShotSettings": "cfdiff.zero_shot.settings",
     "SuperviseSettings": "cfdiff.supervise.settings",
     "MilTrainSettings": "cfdiff.mil.settings",

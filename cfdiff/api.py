@@ -232,6 +232,7 @@ _TASKS: tuple[Task[Any, Any], ...] = (
         "training",
     ),
     _training("clip", "Train an image-text model on images and their captions."),
+    _training("control", "Train a control branch, which keeps lines where they are."),
     _package(
         "supervise", "Train a classifier on counterfactual pairs as well as on images.", "SuperviseSettings", "training"
     ),

@@ -99,6 +99,14 @@ GUIDES = Registry(  # edit.guides.GuideKind
         "clip": "cfdiff.edit.texts:CLIP",
     },
 )
+CONTROLS = Registry(  # (images (B, H, W, C), masks (B, H, W) or None) -> (B, H, W) float32 in [0, 1]
+    "control image",
+    {
+        "edges": "cfdiff.data.outlines:edges",
+        "outline": "cfdiff.data.outlines:outline",
+        "mask": "cfdiff.data.outlines:mask",
+    },
+)
 SPACES = Registry(  # (what a model's card says of its space) -> models.space.Space; one with a file: FileSpace there
     "space",
     {
@@ -126,6 +134,7 @@ NETWORKS = Registry(  # (models.checkpoint.Card) -> torch.nn.Module; its config 
         "bag": "cfdiff.models.bag_network:build_of_card",
         "clip": "cfdiff.models.clip:build_of_card",
         "unet-tokens": "cfdiff.models.prompted:build_of_card",
+        "control": "cfdiff.models.control:build_of_card",
     },
 )
 ENCODERS = Registry(  # (what a card's config says of it) -> models.encoders.Encoder

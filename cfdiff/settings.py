@@ -127,6 +127,7 @@ PLACES = {
     "diffusion",
     "guide",
     "image_text",
+    "control_model",
     "checker",
     "verifier",
     "judge",

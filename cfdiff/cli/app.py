@@ -49,6 +49,7 @@ COMMANDS = {
     "train-classifier": Entry("cfdiff.cli.train", "train_classifier", TASKS["train_classifier"].summary, "Train"),
     "adapt": Entry("cfdiff.cli.train", "adapt", TASKS["adapt"].summary, "Train"),
     "train-clip": Entry("cfdiff.cli.train", "train_clip", TASKS["train_clip"].summary, "Train"),
+    "train-control": Entry("cfdiff.cli.train", "train_control", TASKS["train_control"].summary, "Train"),
     "supervise": Entry("cfdiff.cli.supervise", "supervise", TASKS["supervise"].summary, "Train"),
 }
 

@@ -1,4 +1,4 @@
-"""cfdiff train-autoencoder, train-diffusion, train-classifier, train-clip and adapt."""
+"""cfdiff train-autoencoder, train-diffusion, train-classifier, train-clip, train-control and adapt."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from cfdiff.train.settings import (
     AutoencoderSettings,
     ClassifierSettings,
     ClipSettings,
+    ControlSettings,
     DiffusionSettings,
 )
 
@@ -63,5 +64,17 @@ def adapt(settings: AdaptSettings) -> None:
 )
 def train_clip(settings: ClipSettings) -> None:
     from cfdiff.train.clip import train_clip as run
+
+    run(settings)
+
+
+@command(
+    ControlSettings,
+    "Train a control branch, which keeps lines of an image where they are (docs/conditions.md); the denoiser "
+    "stays as it is.",
+    names={"half": "--half/--full"},
+)
+def train_control(settings: ControlSettings) -> None:
+    from cfdiff.train.control import train_control as run
 
     run(settings)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cfdiff.data.values import as_saved, mean_change, to_model
+from cfdiff.edit.control import NO_CONTROL, Lock
 from cfdiff.edit.ladder import Rung, ladder, tau_of
 from cfdiff.edit.realism import Realism
 from cfdiff.edit.roles import Cast, probabilities
@@ -155,6 +156,7 @@ class Editor:
             target,
             checker=self.cast.clean_log_prob if self.s.closed_loop else None,
             confidence=self.s.target if rung.confidence is None else rung.confidence,
+            dense=None if self.s.lock[0] == NO_CONTROL else True,  # a control image for each row that is asked
         )
 
     def walk(
@@ -215,7 +217,7 @@ class Editor:
         x = to_model(images).to(device)
         z = space.encode(x)
         batch, tried = Batch(x, z, space.decode(z), ids, torch.full((n,), target, device=device)), 0
-        realism = Realism(self.cast, self.s.seed, batch)
+        realism, lock = Realism(self.cast, self.s.seed, batch), Lock(self.cast, self.s, images, masks)
         pending = np.arange(n)
         for way in self.ways:
             strategy: Strategy = EDITS[way](self, batch)
@@ -224,11 +226,13 @@ class Editor:
                 if not len(pending):
                     break
                 mask = self._data_mask(masks, pending)
-                edited, mask = self._attempt(strategy, pending, rung, batch, mask, best)
+                with lock.rows(pending):
+                    edited, mask = self._attempt(strategy, pending, rung, batch, mask, best)
                 if self.s.mask == "auto" and not strategy.finds:
                     here = torch.from_numpy(pending)
                     mask = changed_region(edited - x[here], self.s.mask_share)
-                    edited, mask = self._attempt(strategy, pending, rung, batch, mask, best)
+                    with lock.rows(pending):
+                        edited, mask = self._attempt(strategy, pending, rung, batch, mask, best)
                 saved, finite = as_saved(images[pending], x[torch.from_numpy(pending)], edited)
                 made = Tried(pending, images[pending], saved, finite, mask, strategy.finds)
                 accepted = self._keep(best, score, made, target, ids, rung, tried, way, realism)

@@ -240,6 +240,12 @@ class EditSettings(Settings):
         return None, None
 
     @property
+    def lock(self) -> tuple[str, Path | None]:
+        """Which lines of the source are told to the denoiser, "none" or a name of registry.CONTROLS, and by which
+        file."""
+        return "none", None
+
+    @property
     def guide_names(self) -> list[str]:
         """The names in registry.GUIDES that `guides` stands for."""
         return list(dict.fromkeys(self.guides.replace("both", "noisy+clean").split("+")))

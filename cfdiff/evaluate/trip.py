@@ -32,6 +32,8 @@ def the_way_back(s: EvaluateSettings, run: Run) -> ImageEditor:
         raise UserError("--round-trip edits image by image, and these bags were edited jointly: leave it out.")
     if any(run.settings.get(name) is not None for name in ("to_text", "from_text")):
         raise UserError("--round-trip goes from class to class, and this run went by a text: leave it out.")
+    if run.settings.get("control", "none") != "none":
+        raise UserError("--round-trip knows no control branch, and this run was held by one: leave it out.")
     kept = {name: run.settings[name] for name in EditSettings.model_fields if name in run.settings}
     if s.weights is None and bundled_data(run) is None:
         raise UserError(f"--round-trip needs the models that made {run.path.name}: name their folder with --weights.")

@@ -41,6 +41,7 @@ OWN = {
     "autoencoder": "autoencoder",
     "bag-classifier": "bag",
     "clip": "clip",
+    "control": "control",
 }
 """The network of each kind, in registry.NETWORKS, where the config of a card names none."""
 KINDS = tuple(OWN)

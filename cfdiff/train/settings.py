@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from cfdiff.registry import SPACES, OneOf
+from cfdiff.registry import CONTROLS, SPACES, OneOf
 from cfdiff.settings import DATA, MODEL, OPTIMISATION, OUTPUT, RUN, DataSettings
 
 AUTOENCODER = "Of --space latent: a file of cfdiff train-autoencoder, or a folder of a diffusers VAE."
@@ -222,6 +222,35 @@ class AdaptSettings(TrainSettings):
         description="Share of images whose class is not told to a model that may be told it.",
         json_schema_extra=OPTIMISATION,
     )
+
+
+class ControlSettings(TrainSettings):
+    """cfdiff train-control."""
+
+    diffusion: Path | None = Field(
+        None,
+        description="Model file of the denoiser, which stays as it is [default: the bundled one of --data].",
+        json_schema_extra=MODEL,
+    )
+    control: Annotated[str, OneOf(CONTROLS)] = Field(
+        "edges", description="Which lines are not to move.", json_schema_extra=MODEL
+    )
+    steps: PositiveInt = Field(4000, description="Optimiser steps.", json_schema_extra=OPTIMISATION)
+    batch_size: PositiveInt = Field(
+        32, description="Images a step, over all processes.", json_schema_extra=OPTIMISATION
+    )
+    lr: PositiveFloat = Field(5e-4, description="Highest learning rate (AdamW).", json_schema_extra=OPTIMISATION)
+    level_power: PositiveFloat = Field(
+        1.0, description="Levels are drawn as T u^power: above 1 dwells at low noise.", json_schema_extra=OPTIMISATION
+    )
+    ema: float = Field(
+        0.995,
+        ge=0,
+        lt=1,
+        description="Decay of the averaged weights, which are what is saved.",
+        json_schema_extra=OPTIMISATION,
+    )
+    val_limit: PositiveInt = Field(192, description="Images of a validation.", json_schema_extra=OUTPUT)
 
 
 class NetworkSettings(TrainSettings):

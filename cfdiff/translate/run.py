@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cfdiff.data.source import Source, require_masks
+from cfdiff.edit.control import controlled
 from cfdiff.edit.recall import recall
 from cfdiff.edit.roles import Cast, load_cast
 from cfdiff.edit.sight import Sight
@@ -54,8 +55,10 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> Transla
     s = settled(s, s.data)
     if s.mask == "data":
         require_masks(source, "--mask data")
+    if s.control == "mask":
+        require_masks(source, "--control mask")
     tiles = tiles_of(s)
-    cast = told_words(load_cast(s, s.data, source, tiles), s, target)
+    cast = controlled(told_words(load_cast(s, s.data, source, tiles), s, target), s, s.data)
     _check_preview_models(s, cast)
     editor = editor_of(cast, s, tiles, s.every_tile)
     settings = {**resolved(s, source), **cast.facts}

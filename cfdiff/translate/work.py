@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cfdiff.data.source import Source
+from cfdiff.edit.control import controlled
 from cfdiff.edit.memory import in_halves
 from cfdiff.edit.roles import load_cast
 from cfdiff.edit.sight import Sight
@@ -43,7 +44,7 @@ def part_writer(s: TranslateSettings, files: PartFiles, seen: Sight) -> PartWrit
     """
     source, target, _ = select_images(s)
     tiles = tiles_of(s)
-    cast = told_words(load_cast(s, s.data, source, tiles), s, target)
+    cast = controlled(told_words(load_cast(s, s.data, source, tiles), s, target), s, s.data)
     seen.check(source, cast)
     return PartWriter(editor_of(cast, s, tiles, s.every_tile), s, source, target, files)
 
@@ -55,7 +56,7 @@ def translate_batch(
     cast = editor.cast
     images = source.read(rows)
     ids = [str(i) for i in source.ids[rows]]
-    masks = source.read_masks(rows) if s.mask == "data" else None
+    masks = source.read_masks(rows) if s.mask == "data" or s.control == "mask" else None
     edits = editor.edit(images, ids, target, masks)
     arrays = edit_arrays(cast, images, ids, source.labels[rows], target, edits)
     if source.groups is not None:

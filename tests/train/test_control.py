@@ -1,0 +1,77 @@
+"""cfdiff train-control and translate --control, from a denoiser to a held edit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cfdiff.errors import UserError
+from cfdiff.models.checkpoint import load_model, read_card
+from cfdiff.models.control import Control
+from cfdiff.store import open_result
+from cfdiff.train.control import train_control
+from cfdiff.train.settings import ControlSettings
+from cfdiff.translate.run import translate
+
+QUICK: dict[str, Any] = {"batch_size": 8, "val_limit": 8, "device": "cpu", "threads": 1, "warmup": 1, "ema": 0.0}
+
+
+def trained(toy: Any, out: Path, **more: Any) -> Any:
+    given = {"data": str(toy.data), "diffusion": toy.weights / "diffusion.safetensors", "out": out}
+    return train_control(ControlSettings(**{**given, "steps": 3, "eval_every": 3, "lr": 1e-2, **QUICK, **more}))
+
+
+@pytest.fixture(scope="module")
+def branch(toy: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(toy, tmp_path_factory.mktemp("control") / "out").model
+
+
+def test_only_the_branch_learns_and_its_card_names_the_denoiser(toy: Any, branch: Path) -> None:
+    card, denoiser = read_card(branch), load_model(toy.weights / "diffusion.safetensors")
+    assert card.kind == "control" and card.config["control"] == "edges" and card.config["of"] == denoiser.sha256
+    assert card.training["validation"]["val_loss_before"] > 0
+    net = load_model(branch, "control").net
+    assert isinstance(net, Control) and all(zero.weight.abs().max() > 0 for zero in net.zeros)
+    assert not any(key.startswith(("copy.up", "copy.head")) for key in net.state_dict())
+
+
+def test_an_edit_is_held_by_the_lines_of_its_source_and_no_guidance_is_no_change(
+    toy: Any, branch: Path, tmp_path: Path
+) -> None:
+    """Images that flip leave the batch: the lines must stay with those that are tried again."""
+    made = {}
+    for name, more in {
+        "free": {},
+        "held": {"control": "edges", "control_model": branch},
+        "still": {"scale": 0},
+    }.items():
+        control = {"control": "edges", "control_model": branch} if name == "still" else {}
+        translate(toy.settings(tmp_path / f"{name}.h5", limit=6, edit="anchored+regenerate", **{**control, **more}))
+        with open_result(tmp_path / f"{name}.h5") as run:
+            made[name] = run["counterfactual"][:]
+            source, models, told = run["source"][:], run.settings["models"]["diffusion"], run.settings
+    assert np.array_equal(made["still"], source) and not np.array_equal(made["held"], made["free"])
+    assert "+" in models and told["control"] == "edges" and "control_model" not in told
+
+
+def test_a_branch_that_does_not_fit_is_one_sentence(toy: Any, branch: Path, toys: Any, tmp_path: Path) -> None:
+    def refused(says: str, **more: Any) -> None:
+        with pytest.raises(UserError, match=says):
+            translate(toy.settings(tmp_path / "no.h5", limit=2, **more))
+
+    refused("none lies with the weights: train one", control="edges")
+    refused("reads edges, and --control asks for outline", control="outline", control_model=branch)
+    refused("is for --control edges", control_model=branch)
+    torch.manual_seed(5)
+    other = toys.save_unet(tmp_path / "other.safetensors", toys.toy_unet())
+    refused("trained beside another diffusion model", control="edges", control_model=branch, diffusion=other)
+    wide = toys.save_unet(tmp_path / "wide.safetensors", toys.toy_unet(size=24))
+    small = toys.write_npz(tmp_path / "wide.npz", 24, size=24)
+    large = trained(toy, tmp_path / "large", data=str(small), diffusion=wide, steps=1).model
+    refused("trained on images that", control="edges", control_model=large)
+    with pytest.raises(UserError, match="24x24"):
+        trained(toy, tmp_path / "misfit", data=str(small))
