@@ -10,18 +10,21 @@ CONSTRAINTS ?= -c constraints.txt
 
 demo: .venv/stamp
 	mkdir -p demo
-	$(BIN)/cfdiff translate --from negative --to positive --limit 12 --force \
+	$(BIN)/cfdiff translate --from negative --to positive --limit 8 --force \
 		--out demo/negative-to-positive.h5 --preview demo/negative-to-positive.png
-	$(BIN)/cfdiff translate --from positive --to negative --limit 12 --force \
+	$(BIN)/cfdiff translate --from positive --to negative --limit 8 --force \
 		--out demo/positive-to-negative.h5 --preview demo/positive-to-negative.png
 	$(BIN)/cfdiff translate --data malaria-cells-rgb --from negative --to positive --limit 3 --force \
 		--out demo/colour-to-positive.h5 --preview demo/colour-to-positive.png
 	$(BIN)/cfdiff translate --data malaria-cells-rgb --from positive --to negative --limit 3 --force \
 		--out demo/colour-to-negative.h5 --preview demo/colour-to-negative.png
+	$(BIN)/cfdiff translate --config configs/malaria-cells/by-words.toml --to-text "a parasitized cell" --limit 3 --force \
+		--out demo/words.h5 --preview demo/words.png
 	$(BIN)/cfdiff generate --images 12 --steps 8 --force --out demo/generated.h5
 	@echo
 	@echo "Open demo/colour-to-positive.png and demo/colour-to-negative.png, and in gray demo/negative-to-positive.png and"
 	@echo "demo/positive-to-negative.png: source, counterfactual, difference."
+	@echo "Changed by the words 'a parasitized cell' alone, with no classifier to steer: demo/words.png (docs/conditions.md)."
 	@echo "Cells that never were, from noise: demo/generated.png (docs/generate.md)."
 	@echo "The same cells, as data: demo/negative-to-positive.h5 and demo/positive-to-negative.h5 (docs/hdf5.md)."
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import shorten
+
 import numpy as np
 
 from cfdiff.figures.grid import Curve, Strip, grid, strips
@@ -12,11 +14,14 @@ from cfdiff.store.samples import Samples, open_samples
 MOST = 96
 """Images of a grid at most: more are too small to see."""
 IN_A_ROW = 12
+TITLE = 40
+"""Letters of what was drawn, which may be a long text."""
 
 
 def draw(summary: GenerateSummary, plan: Plan) -> None:
     """Draw the images of a finished file to `summary.picture`; those of a real path stand between the real images."""
-    words = f"{summary.direction.replace('->', chr(0x2192))}, {summary.sampler}"
+    direction = shorten(summary.direction.replace("->", chr(0x2192)), TITLE, placeholder=" …")
+    words = f"{direction}, {summary.sampler}"
     with open_samples(summary.result) as samples:
         steps = [walk.steps for walk in summary.walks]
         if len(steps) == 1 and plan.position is None:

@@ -3,52 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from exact import ToldDiffusion
-from torch import Tensor, nn
+from wordy import reading
 
 from cfdiff.edit.editor import Editor
 from cfdiff.edit.roles import Cast
 from cfdiff.edit.texts import check_texts
-from cfdiff.edit.words import told_words
+from cfdiff.edit.words import settled, told_words
 from cfdiff.errors import UserError
-from cfdiff.models.prompted import Prompted
-
-
-class Signs(nn.Module):
-    """An encoder of one token that says "dark", "bright", or nothing: -1, 1, 0."""
-
-    width = 1
-    KNOWN = {"dark": 0, "bright": 1, "none": 2}
-
-    @property
-    def nothing(self) -> Tensor:
-        return torch.tensor([2])
-
-    def codes(self, said: Any) -> Tensor:
-        return torch.tensor([[self.KNOWN[text]] for text in said])
-
-    def forward(self, codes: Tensor) -> Tensor:
-        return codes[:, :, None].float()
-
-
-class Reading(ToldDiffusion):
-    """The exact eps of the class that a token names."""
-
-    def forward(self, x: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
-        said = tokens[:, 0, 0].long()
-        return super().forward(x, t, torch.where(said == 2, -1, said))
-
-
-def reading(cast: Cast) -> Cast:
-    net = Prompted(Reading(), Signs(), ("dark", "bright"))
-    card = replace(cast.diffusion.card, condition="tokens")
-    return replace(cast, guide=None, checker=None, diffusion=replace(cast.diffusion, net=net, card=card))
+from cfdiff.models.bundled import WEIGHTS
+from cfdiff.translate.settings import TranslateSettings
 
 
 def edited(cast: Cast, s: Any, images: np.ndarray, target: int) -> np.ndarray:
@@ -94,3 +61,14 @@ def test_words_that_nobody_reads_are_refused(edit_settings: Any) -> None:
     ):
         check_texts(s)
     check_texts(edit_settings(guides="cfg", to_text="bright"), reads=True)
+
+
+def test_a_model_that_reads_is_led_by_the_words_alone_unless_guides_are_named() -> None:
+    told = {"to_text": "a parasitized cell", "diffusion": WEIGHTS / "malaria-cells" / "words.safetensors"}
+    assert settled(TranslateSettings(**told), "malaria-cells").guides == "cfg"
+    assert settled(TranslateSettings(**told, guides="noisy+cfg"), "malaria-cells").guides == "noisy+cfg"
+    assert settled(TranslateSettings(), "malaria-cells").guides == "both"
+    with pytest.raises(UserError, match="told to the diffusion model by the guide cfg"):
+        settled(TranslateSettings(**told, guides="both"), "malaria-cells")
+    with pytest.raises(UserError, match="reads no words"):
+        settled(TranslateSettings(to_text="a parasitized cell"), "malaria-cells")

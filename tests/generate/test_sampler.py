@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from exact import HEIGHT, STD
+from wordy import reading
 
 from cfdiff.edit.roles import Cast
 from cfdiff.engine import decode, x0_from_eps
 from cfdiff.errors import UserError
-from cfdiff.generate.models import Canvas, leading_of
+from cfdiff.generate.models import Canvas, leading_of, worded
 from cfdiff.generate.plan import make_plan
 from cfdiff.generate.sampler import Sampler
 from cfdiff.generate.settings import GenerateSettings
@@ -63,6 +65,27 @@ def test_w_1_tells_the_walk_its_class_and_costs_nothing_more(told_cast: Cast) ->
     assert set(images["network_calls"]) == {40} and np.all(height(images["image"]) > 0)
     near = drawn(sampler(told_cast, 1, w=1.0 + 1e-9))
     np.testing.assert_allclose(near["image"], images["image"], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("text", "negative", "w"), [("bright", None, 1.0), ("dark", None, 2.0), ("dark", "bright", 1.5)]
+)
+def test_words_draw_what_they_say_without_a_class(exact_cast: Cast, text: str, negative: str | None, w: float) -> None:
+    cast = reading(exact_cast)
+    s = GenerateSettings(text=text, negative_text=negative, w=w, steps=(40,), images=16, clip=False, batch_size=8)
+    cast = replace(cast, diffusion=worded(s, cast.diffusion))
+    arrays = drawn(Sampler(cast, CANVAS, s, leading_of(s, cast.diffusion, True), None))
+    assert np.all(np.sign(height(arrays["image"])) == (1 if text == "bright" else -1)) and set(arrays["target"]) == {-1}
+    assert set(arrays["network_calls"]) == {40 if w == 1 else 80}
+
+
+def test_words_that_nobody_reads_are_refused(exact_cast: Cast) -> None:
+    with pytest.raises(UserError, match="'diffusion' reads no words, so it cannot be told --text"):
+        worded(GenerateSettings(text="bright"), exact_cast.diffusion)
+    with pytest.raises(UserError, match="say with --text what it is to be"):
+        worded(GenerateSettings(negative_text="bright"), exact_cast.diffusion)
+    with pytest.raises(UserError, match="leads to a class: name it with --class"):
+        worded(GenerateSettings(text="bright", guides="noisy+cfg"), reading(exact_cast).diffusion)
 
 
 @pytest.mark.parametrize("options", [{"guides": "cfg", "w": 0.0}, {"guides": "noisy", "scale": 0.0}])
