@@ -211,6 +211,8 @@ def load_model(path: str | Path, kind: str | None = None, device: str | torch.de
             config: Any = net.config
             if card.kind == "diffusion" and bool(config.classes) != (card.condition == "class"):
                 raise TypeError("the card and the network disagree on whether there are classes")
+            if card.kind == "diffusion" and hasattr(net, "encoder") != (card.condition == "tokens"):
+                raise TypeError("the card and the network disagree on whether it reads tokens")
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
         if not all(bool(t.isfinite().all()) for t in tensors.values() if t.is_floating_point()):
             raise UserError("It holds weights that are NaN or infinite, so its training went wrong: train it again.")

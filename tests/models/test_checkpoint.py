@@ -149,7 +149,10 @@ def test_a_card_of_before_there_were_conditions_is_read_as_unconditional(path: P
     assert not model.conditional and model.net.config.classes == 0
 
 
-@pytest.mark.parametrize(("condition", "said"), [("class", "is damaged"), ("tokens", "does not know: update it")])
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [("class", "is damaged"), ("tokens", "is damaged"), ("scent", "does not know: update it")],
+)
 def test_a_condition_that_is_not_the_networks_or_not_known_is_refused(path: Path, condition: str, said: str) -> None:
     model = load_model(path)
     save_model(path, model.net, replace(model.card, condition=condition))
