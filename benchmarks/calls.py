@@ -79,7 +79,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Flips and change over calls, a line a solver, a column a direction; lines join settings of one solver."""
     figure, axes = plt.subplots(2, 2, figsize=(9, 6), sharex=True, sharey="row", constrained_layout=True)
     for column, start in enumerate(STARTS):
-        whole = [row for row in rows if row["from"] == start and row["settings"]["settle"] is None]
+        whole = [row for row in rows if row["from"] == start and row["settings"]["settle"] > 1]
         for line, (key, scale) in enumerate((("flipped_judge", 100), ("mean_abs_difference", 1))):
             points = [row["network_calls"] for row in whole], [scale * row[key] for row in whole]
             axes[line, column].plot(*points, "kx", label="dpm++, the whole ladder")
