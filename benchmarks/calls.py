@@ -34,10 +34,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     f"{solver}, {steps} steps": {"solver": solver, "steps": steps, "settle": 1}
     for solver, of in STEPS.items()
     for steps in of
-} | {
-    f"dpm++, {steps} steps, the whole ladder": {"solver": "dpm++", "steps": steps, "settle": None}
-    for steps in (5, 6, 8)
-}
+} | {f"dpm++, {steps} steps, the whole ladder": {"solver": "dpm++", "steps": steps, "settle": 4} for steps in (5, 6, 8)}
 STARTS = ("negative", "positive")
 
 
