@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cfdiff.data.distinct import distinct
 from cfdiff.data.names import fold, same, spellings
 from cfdiff.data.source import NEGATIVE, OTHER, POSITIVE
 from cfdiff.errors import UserError
@@ -61,7 +62,7 @@ def map_classes(
     Raises:
         UserError: the order is the user's to say, or the stated one contradicts what the names mean.
     """
-    unique, place = np.unique(names, return_inverse=True)
+    unique, place = distinct(names)
     folded = np.array([fold(name) for name in unique.tolist()], dtype=str)
     there, order = set(folded.tolist()), stated
     shown = spellings(names, stated or ())
@@ -79,7 +80,7 @@ def map_classes(
     labels = np.full(len(unique), OTHER, dtype=np.int8)
     for label, name in ((NEGATIVE, pair[0]), (POSITIVE, pair[1])):
         labels[folded == fold(name)] = label
-    return labels[place.reshape(-1)], pair
+    return labels[place], pair
 
 
 def turned(order: Sequence[str], other: Sequence[str]) -> bool:

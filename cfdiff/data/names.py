@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from cfdiff.data.distinct import distinct
+
 
 def fold(name: str) -> str:
     """What two spellings of one name have in common: NFKC, casefolded, without blanks around it."""
@@ -23,7 +25,8 @@ def same(a: str, b: str) -> bool:
 def spellings(names: np.ndarray, first: Iterable[str] = ()) -> dict[str, list[str]]:
     """Folded name -> how it is spelled: as in `first` where it is there, then the most frequent in `names` (N,)."""
     found: dict[str, list[str]] = {}
-    unique, counts = np.unique(names, return_counts=True)
+    unique, place = distinct(names)
+    counts = np.bincount(place, minlength=len(unique))
     for name in (*first, *unique[np.argsort(-counts, kind="stable")].tolist()):
         of_name = found.setdefault(fold(name), [])
         if name not in of_name:

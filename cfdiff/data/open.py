@@ -10,6 +10,7 @@ import numpy as np
 
 from cfdiff.data.bundled import BUNDLED, bundled_file, card
 from cfdiff.data.classes import map_classes
+from cfdiff.data.distinct import repeated
 from cfdiff.data.fit import Fit
 from cfdiff.data.limits import enough_memory
 from cfdiff.data.names import one_class_notes
@@ -55,9 +56,8 @@ def open_source(
     """
     raw = read_raw(spec, fit, unlabelled is not None, layout, reading)
     labels, classes = map_classes(raw.labels, negative, positive, raw.name, raw.stated_classes, unlabelled)
-    unique, counts = np.unique(raw.ids, return_counts=True)
-    if len(unique) != len(raw.ids):
-        raise UserError(f"{raw.name} has the id {str(unique[counts.argmax()])!r} more than once: ids must be unique.")
+    if (twice := repeated(raw.ids)) is not None:
+        raise UserError(f"{raw.name} has the id {twice!r} more than once: ids must be unique.")
     source = Source(
         name=raw.name,
         ids=raw.ids,

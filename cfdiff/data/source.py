@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from cfdiff.data.distinct import distinct
 from cfdiff.data.limits import check_memory, enough_memory
 from cfdiff.data.names import same
 from cfdiff.errors import UserError
@@ -263,14 +264,14 @@ def random_subset(source: Source, limit: int, seed: int) -> Source:
     if limit >= len(source):
         return source
     draw = np.array([_uniform(f"{seed}/{sample_id}") for sample_id in source.ids])
-    strata = source.labels.astype(str)
+    strata = source.labels.astype(np.int64) - OTHER
     if source.groups is not None:
-        strata = np.char.add(np.char.add(strata, "\0"), source.groups.astype(str))
+        strata += 3 * distinct(source.groups.astype(str))[1]
     # Round k takes the k-th image of every stratum, so that no patient with many images crowds out the rest.
+    by_stratum = np.lexsort((draw, strata))
+    first = np.flatnonzero(np.diff(strata[by_stratum], prepend=-1))
     rank = np.empty(len(source), dtype=np.int64)
-    for stratum in np.unique(strata):
-        members = np.flatnonzero(strata == stratum)
-        rank[members[np.argsort(draw[members])]] = np.arange(len(members))
+    rank[by_stratum] = np.arange(len(source)) - np.repeat(first, np.diff(first, append=len(source)))
     return source.select(np.sort(np.lexsort((draw, rank))[:limit]))
 
 

@@ -205,8 +205,8 @@ class Editor:
         another, each for what those before did not get accepted, or all for every image ("auto"); of what is accepted
         the smallest change is kept. Where nothing is accepted, the smallest change that flips at all is kept, and where
         none flips, the try that came closest; a try after the first that is no image any more (`realism`) is worse than
-        any that is. What flips is trimmed to the place that it takes (`trim`), and
-        of places that were drawn anew the needless ones are left out.
+        any that is. What flips and is not accepted climbs no further after the retries of `settle`. What flips is
+        trimmed to the place that it takes (`trim`), and of places that were drawn anew the needless ones are left out.
 
         Args:
             masks: (B, H, W) bool, where the images may change, for the setting mask "data".
@@ -222,21 +222,25 @@ class Editor:
         for way in self.ways:
             strategy: Strategy = EDITS[way](self, batch)
             pending = np.arange(n) if self.every else pending
-            for rung in strategy.rungs:
-                if not len(pending):
+            climbing = pending
+            for k, rung in enumerate(strategy.rungs):
+                if not len(climbing):
                     break
-                mask = self._data_mask(masks, pending)
-                with lock.rows(pending):
-                    edited, mask = self._attempt(strategy, pending, rung, batch, mask, best)
+                mask = self._data_mask(masks, climbing)
+                with lock.rows(climbing):
+                    edited, mask = self._attempt(strategy, climbing, rung, batch, mask, best)
                 if self.s.mask == "auto" and not strategy.finds:
-                    here = torch.from_numpy(pending)
+                    here = torch.from_numpy(climbing)
                     mask = changed_region(edited - x[here], self.s.mask_share)
-                    with lock.rows(pending):
-                        edited, mask = self._attempt(strategy, pending, rung, batch, mask, best)
-                saved, finite = as_saved(images[pending], x[torch.from_numpy(pending)], edited)
-                made = Tried(pending, images[pending], saved, finite, mask, strategy.finds)
+                    with lock.rows(climbing):
+                        edited, mask = self._attempt(strategy, climbing, rung, batch, mask, best)
+                saved, finite = as_saved(images[climbing], x[torch.from_numpy(climbing)], edited)
+                made = Tried(climbing, images[climbing], saved, finite, mask, strategy.finds)
                 accepted = self._keep(best, score, made, target, ids, rung, tried, way, realism)
-                pending, tried = pending[~accepted], tried + 1
+                pending, climbing = np.setdiff1d(pending, climbing[accepted]), climbing[~accepted]
+                if self.s.settle is not None and k >= self.s.settle:
+                    climbing = climbing[score[climbing, 0] < 1]
+                tried += 1
             if strategy.saliency is not None and self.looks:
                 best.saliency = strategy.saliency.cpu().numpy().astype(np.float32)
         best.network_calls += realism.calls

@@ -118,6 +118,12 @@ class EditSettings(Settings):
         json_schema_extra=GUIDANCE,
         description="Rungs of the ladder for images below --accept: 1.5 x stronger each, then twice 1.5 x deeper.",
     )
+    settle: NonNegativeInt | None = Field(
+        None,
+        json_schema_extra=GUIDANCE,
+        description="Retries after which an image that flips climbs no further, though it is below --accept [default: "
+        "it climbs on].",
+    )
     edit: Annotated[str, OneOf(EDITS, join=True, also=("auto",))] = Field(
         "anchored",
         json_schema_extra=GUIDANCE,

@@ -33,6 +33,26 @@ def test_without_guidance_there_is_nothing_to_climb() -> None:
     assert len(ladder(TranslateSettings(scale=0, retries=4))) == 1
 
 
+@pytest.mark.parametrize(
+    ("sure", "settle", "retries"), [(0.7, 1, 1), (0.7, None, 4), (0.3, 1, 4), (0.95, 1, 0), (0.7, 0, 0)]
+)
+def test_what_flips_without_being_accepted_settles_and_what_does_not_flip_climbs_on(
+    exact_cast: Any,
+    exact_images: Callable[..., np.ndarray],
+    edit_settings: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    sure: float,
+    settle: int | None,
+    retries: int,
+) -> None:
+    def asked(self: Editor, saved: np.ndarray, ids: Any, target: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.full((len(saved), 2), 0.5, np.float32), np.full(len(saved), sure)
+
+    monkeypatch.setattr(Editor, "asked", asked)
+    editor = Editor(exact_cast, edit_settings(retries=4, settle=settle, accept=0.9, target=0.95, realism=0, trim=0))
+    assert editor.edit(exact_images(3), ["a", "b", "c"], 1).retries.tolist() == 3 * [retries]
+
+
 @pytest.mark.parametrize("scale", [0.002, 20.0])
 def test_no_rung_repeats_the_one_before_where_the_clamp_does_not_bind(
     exact_cast: Any, exact_images: Callable[..., np.ndarray], edit_settings: Callable[..., Any], scale: float

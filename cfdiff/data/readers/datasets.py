@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from cfdiff.data.columns import KNOWN
+from cfdiff.data.columns import KNOWN, decoded
 from cfdiff.data.limits import check_memory
 from cfdiff.errors import UserError
 from cfdiff.hdf5 import DAMAGED, open_to_read, own_dataset, reason
@@ -77,7 +77,9 @@ def read_whole(dataset: Dataset) -> np.ndarray:
         values = own_dataset(file, dataset.key, dataset.where)
         assert values is not None
         try:
-            return values.asstr("utf-8")[...] if dataset.text else values[...]
+            if dataset.text:
+                return decoded(values[...]) if dataset.dtype.kind == "S" else values.asstr("utf-8")[...]
+            return values[...]
         except UnicodeDecodeError as error:
             raise UserError(
                 f"{dataset.where} has a name that is not UTF-8 ({error.object!r}): save names as UTF-8."

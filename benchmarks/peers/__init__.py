@@ -1,0 +1,1 @@
+"""Other methods, written from their papers over the same networks; `benchmarks/peers.py` runs them."""
