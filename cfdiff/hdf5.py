@@ -146,11 +146,13 @@ def in_memory(fill: Callable[[h5py.File], None]) -> bytes:
 class Stored:
     """A data set of a file that is read, which is damaged in one sentence.
 
-    Behaves as an h5py.Dataset does to numpy: `shape`, `dtype`, `len`, indexing. Text comes as str.
+    Behaves as an h5py.Dataset does to numpy: `shape`, `dtype`, `len`, indexing. Text comes as str. `finite` says that
+    NaN and infinity in it are damage, too.
     """
 
-    def __init__(self, item: h5py.Dataset, name: str, where: str, again: str) -> None:
+    def __init__(self, item: h5py.Dataset, name: str, where: str, again: str, finite: bool = False) -> None:
         self._item, self.name, self._where, self._again = item, name, where, again
+        self._finite = finite and item.dtype.kind == "f"
         self.text = h5py.check_string_dtype(item.dtype) is not None
         self.shape: Any = tuple(item.shape)
         self.dtype: np.dtype = item.dtype
@@ -176,7 +178,7 @@ class Stored:
     def __getitem__(self, which: Any) -> Any:
         """UserError where what is stored there cannot be read."""
         try:
-            return self._item.asstr("utf-8")[which] if self.text else self._item[which]
+            values = self._item.asstr("utf-8")[which] if self.text else self._item[which]
         except IndexError:
             raise
         except MemoryError as error:
@@ -190,6 +192,11 @@ class Stored:
             ) from error
         except DAMAGED as error:
             raise UserError(f"The data set {self.name!r} of {self._where} {reason(error, self._again)}.") from error
+        if self._finite and not np.isfinite(values).all():
+            raise UserError(
+                f"The data set {self.name!r} of {self._where} has pixels that are no numbers: {self._again}."
+            )
+        return values
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         values = self[...]

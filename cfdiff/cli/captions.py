@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cfdiff.cli.data_options import Layout, Negative, Positive, Reading, SourceArgument
+from cfdiff.cli.data_options import GroupKey, Layout, Negative, Positive, Reading, SourceArgument, Split, Splits
 from cfdiff.data import open_source
 from cfdiff.data.attributes import Spot, describe, told_columns
 from cfdiff.data.captions import write_captions
@@ -28,15 +28,27 @@ def captions(
     columns: Annotated[
         str | None, typer.Option(metavar="NAMES", help="Columns of the data that are said, as stage,stain.")
     ] = None,
+    split: Split = None,
+    splits: Splits = None,
     negative: Negative = None,
     positive: Positive = None,
+    group_key: GroupKey = None,
     layout: Layout = None,
     reading: Reading = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.csv.")] = False,
 ) -> None:
     """Make a caption for each image of its class, columns, brightness or colour, and a spot, for cfdiff train-clip."""
     check_table(out, source, force, "captions")
-    opened = open_source(source, negative=negative, positive=positive, layout=layout, reading=reading)
+    opened = open_source(
+        source,
+        split=split,
+        splits=splits,
+        negative=negative,
+        positive=positive,
+        group_key=group_key,
+        layout=layout,
+        reading=reading,
+    )
     said, found = describe(opened, source, noun, spot, told_columns(columns))
     written = write_captions(opened, said, found, out)
     typer.echo(f"{written}: {len(said):,} captions, {len(set(said)):,} different, as {plain(said[0])!r}")

@@ -67,4 +67,6 @@ def as_masks(masks: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray
     n, h, w = shape[:3]
     if math.prod(masks.shape) != n * h * w:
         return np.unpackbits(masks, axis=-1, count=w).astype(bool)
+    if masks.dtype.kind == "f" and np.isnan(masks).any():
+        raise UserError(f"{name} has masks that are NaN in places: save them as 0 and 1.")
     return masks.reshape(n, h, w) != 0

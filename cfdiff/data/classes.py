@@ -133,7 +133,8 @@ def _resolve(
             # -1 alone says nothing: there need not be a second class at all.
             if set(by_fold) <= {a, b} and set(by_fold) != {"-1"}:
                 return by_fold.get(a, a), by_fold.get(b, b)
-    raise UserError(f"{where} has the classes {', '.join(known)}: choose two with --negative NAME --positive NAME.")
+    said = ", ".join(name or "'' (no label)" for name in known)
+    raise UserError(f"{where} has the classes {said}: choose two with --negative NAME --positive NAME.")
 
 
 def _find(wanted: str, known: list[str], where: str) -> str:

@@ -82,8 +82,8 @@ def as_text(values: np.ndarray, key: str = "labels", where: str = "The data") ->
     """Any one-dimensional column as str, bytes decoded; UserError for what is no plain text."""
     if values.dtype.kind == "O":
         texts = values.tolist()
-        if set(map(type, texts)) - {str}:
-            texts = [value for value in texts if isinstance(value, str)]
+        if set(map(type, texts)) - {str, bytes}:
+            raise UserError(f"{where} has {key!r} that is neither text nor a number for each image: save it as one.")
         longest = max(map(len, texts), default=0)
         check_name(longest, key, where)
         check_memory(len(values) * (4 * longest + BYTES_A_NAME), f"The {len(values):,} values of {key!r} in {where}")
@@ -101,6 +101,24 @@ def decoded(values: np.ndarray) -> np.ndarray:
         return values.astype(str)  # ASCII alone, and a hundred times as fast
     except UnicodeDecodeError:
         return np.char.decode(values, "utf-8")
+
+
+def check_storable(names: np.ndarray, what: str, where: str) -> None:
+    """Raise UserError for a name (N,) that no file can hold: with a NUL, or half of a character of UTF-16."""
+    try:
+        if b"\0" not in "".join(names.tolist()).encode():
+            return
+        bad = next(name for name in names.tolist() if "\0" in name)
+    except UnicodeEncodeError:
+        bad = next(name for name in names.tolist() if not _encodable(name))
+    raise UserError(f"{where} has the {what} {bad!r}, with a character that no file of results can hold: rename it.")
+
+
+def _encodable(name: str) -> bool:
+    try:
+        return bool(name.encode() or True)
+    except UnicodeEncodeError:
+        return False
 
 
 def check_name(length: int, key: str, where: str) -> None:
@@ -144,9 +162,12 @@ def class_names(labels: np.ndarray, classes: np.ndarray | None, name: str, unlab
         raise UserError(f"{name} has 'classes' of shape {classes.shape}: one name per label is needed, shape (K,).")
     labels = as_row(labels)
     if labels.ndim != 1:
-        hint = ": one class per image is needed, shape (N,)"
-        hint += "; of one-hot labels take np.argmax(labels, axis=1), of several choose one" if labels.ndim == 2 else ""
-        raise UserError(f"{name} has labels of shape {labels.shape}{hint}.")
+        raise several_labels(labels.shape, name)
+    if labels.dtype.kind == "f" and unlabelled and (silent := np.isnan(labels)).any():
+        said = class_names(labels[~silent], classes, name, unlabelled)
+        names = np.full(len(labels), "", said.dtype)
+        names[~silent] = said
+        return names
     if labels.dtype.kind == "f":
         if not (np.isfinite(labels).all() and np.array_equal(labels, np.rint(labels))):
             raise UserError(f"{name} has labels that are not whole numbers: store a class per image, 0 or 1.")
@@ -166,6 +187,12 @@ def class_names(labels: np.ndarray, classes: np.ndarray | None, name: str, unlab
     if labels.size and not (-1 if unlabelled else 0) <= labels.min() <= labels.max() < len(classes):
         raise UserError(f"{name} has labels from {labels.min()} to {labels.max()} but names {len(classes)} 'classes'.")
     return np.where(labels < 0, "", as_text(classes, "classes", name)[labels.astype(np.int64)])
+
+
+def several_labels(shape: tuple[int, ...], name: str) -> UserError:
+    """What to say of labels that are not one an image."""
+    hint = "; of one-hot labels take np.argmax(labels, axis=1), of several choose one" if len(shape) == 2 else ""
+    return UserError(f"{name} has labels of shape {shape}: one class per image is needed, shape (N,){hint}.")
 
 
 def _numbers(said: np.ndarray, classes: Sequence[str], name: str) -> np.ndarray:

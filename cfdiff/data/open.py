@@ -9,12 +9,14 @@ from typing import Protocol
 import numpy as np
 
 from cfdiff.data.bundled import BUNDLED, bundled_file, card
-from cfdiff.data.classes import map_classes
+from cfdiff.data.classes import BLANK, map_classes
+from cfdiff.data.columns import check_storable
 from cfdiff.data.distinct import repeated
 from cfdiff.data.fit import Fit
 from cfdiff.data.limits import enough_memory
-from cfdiff.data.names import one_class_notes
+from cfdiff.data.names import fold, one_class_notes
 from cfdiff.data.raw import Format, Raw
+from cfdiff.data.readers.foreign import in_truth
 from cfdiff.data.readers.medmnist import by_name
 from cfdiff.data.readers.npz import read_npz
 from cfdiff.data.readers.reading import parse_reading
@@ -56,6 +58,12 @@ def open_source(
     """
     raw = read_raw(spec, fit, unlabelled is not None, layout, reading)
     labels, classes = map_classes(raw.labels, negative, positive, raw.name, raw.stated_classes, unlabelled)
+    check_storable(raw.ids, "id", raw.name)
+    if (nameless := raw.ids == "").any():
+        raise UserError(f"{raw.name} has an empty id, that of image {int(nameless.argmax()) + 1}: give each a name.")
+    check_storable(np.array(classes), "class", raw.name)
+    if raw.splits is not None:
+        check_storable(raw.splits, "split", raw.name)
     if (twice := repeated(raw.ids)) is not None:
         raise UserError(f"{raw.name} has the id {twice!r} more than once: ids must be unique.")
     source = Source(
@@ -75,11 +83,24 @@ def open_source(
         notes=(*raw.notes, *one_class_notes(raw.labels)),
     )
     key = raw.default_group if group_key is None else group_key
-    source = replace(source, groups=None if key is None else source.column(key))
+    if key is not None:
+        source = _grouped(source, key)
     if splits is not None:
         source = replace(source, splits=read_splits(Path(splits), source))
     kept = source if keep_other else source.select(np.flatnonzero(source.labels != OTHER))
     return kept.narrow(split, from_label, limit, seed)
+
+
+def _grouped(source: Source, key: str) -> Source:
+    """With the groups that a column says; what has none there stands for itself, and is no group with its like."""
+    groups = source.column(key)
+    unique, place = np.unique(groups, return_inverse=True)
+    lone = np.array([fold(name) in BLANK for name in unique.tolist()])[place.reshape(-1)]
+    if not lone.any():
+        return replace(source, groups=groups)
+    n = int(lone.sum())
+    note = f"{n:,} image{'s have' if n > 1 else ' has'} no {key!r}: each of them counts as a group of its own."
+    return replace(source, groups=np.where(lone, source.ids, groups), notes=(*source.notes, note))
 
 
 class Told(Protocol):
@@ -154,7 +175,9 @@ def read_raw(
                 if format.read_as is not None:
                     return _fitted(format.read_as(path, name, fit, unlabelled, layout), fit)
                 return _fitted(format.read(path, name, fit, unlabelled), fit)
-    raise UserError(f"{name} is of no kind that can be read: give one of {', '.join(READERS)}.")
+    truth = in_truth(path) if path.is_file() else None
+    what = "of no kind that can be read" if truth is None else f"of no kind that can be read but {truth.split(':')[0]}"
+    raise UserError(f"{name} is {what}: give one of {', '.join(READERS)}.")
 
 
 def _no_folder(name: str) -> UserError:

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from cfdiff.data.columns import check_storable
 from cfdiff.data.distinct import distinct
 from cfdiff.data.limits import check_memory, enough_memory
 from cfdiff.data.names import same
@@ -200,7 +201,9 @@ class Source:
         if key not in self.columns:
             known = ", ".join(self.columns) or "none"
             raise UserError(f"{self.name} has no column {key!r} to group by: the known ones are {known}.")
-        return self.columns[key][self.rows]
+        found = self.columns[key]
+        check_storable(found, key, self.name)
+        return found[self.rows]
 
 
 def class_index(name: str, source: Kind, option: str) -> int:

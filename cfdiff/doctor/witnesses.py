@@ -72,8 +72,7 @@ def _shared(witness: str, mine: Model, one: str, theirs: Model, other: str) -> L
     if witness == "verifier" and arch and other_arch and arch != other_arch:  # of a graph nobody knows it
         return Line(name, "ok", f"another architecture ({arch})", values={"shared": 0.0})
     my_groups, their_groups = (set(model.card.data.get("groups") or ()) for model in (mine, theirs))
-    fingerprint = mine.card.data.get("fingerprint")
-    if fingerprint is not None and fingerprint == theirs.card.data.get("fingerprint"):
+    if _fingerprints(mine) & _fingerprints(theirs):
         advice = f"Train the {witness} on other groups (cfdiff train-classifier --clean --split train-{witness})."
         return Line(name, "warn", "trained on the very same images", advice)
     if not my_groups or not their_groups:
@@ -86,6 +85,12 @@ def _shared(witness: str, mine: Model, one: str, theirs: Model, other: str) -> L
         advice = f"The {witness} is not independent: train it on other groups."
         return Line(name, "warn", figure, advice, {"shared": float(shared)})
     return Line(name, "ok", figure, values={"shared": 0.0})
+
+
+def _fingerprints(model: Model) -> set[str]:
+    """Of the images that a model learned from, and those that it was adapted to, where its card tells."""
+    told = (model.card.data, model.card.data.get("adapted_to"))
+    return {str(data["fingerprint"]) for data in told if isinstance(data, dict) and data.get("fingerprint")}
 
 
 def unseen(context: Context) -> list[Line]:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from cfdiff.data.readers.images import SUFFIXES, MaskFiles
+from cfdiff.data.readers.images import SUFFIXES
+from cfdiff.data.readers.masks import MaskFiles
 from cfdiff.data.values import unit
 from cfdiff.edit.settings import EditSettings
 from cfdiff.errors import UserError

@@ -70,7 +70,7 @@ def report(s: ReportSettings) -> ReportResult:
         **context,
     )
     with atomic(out) as scratch:
-        scratch.write_text(page, encoding="utf-8")
+        scratch.write_text(page, encoding="utf-8", errors="backslashreplace")  # a name of a file may be no text
     return ReportResult(out, len(context["data"]["bags" if bags else "cards"]), of)
 
 

@@ -100,7 +100,10 @@ def format_of(path: Path) -> str | None:
 def _attributes(file: h5py.File, where: str, again: str) -> dict[str, Any]:
     try:
         found = {str(name): file.attrs[name] for name in file.attrs}
-        return {name: value.item() if isinstance(value, np.generic) else value for name, value in found.items()}
+        return {
+            name: value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+            for name, value in found.items()
+        }
     except DAMAGED as error:
         raise UserError(f"The attributes of {where} cannot be read, they may be damaged: {again}.") from error
 
@@ -189,7 +192,7 @@ def _check_data(file: h5py.File, schema: Mapping[str, Field], where: str, again:
                 raise wrong(name, f"has {size} entries on its axis {plain} where {as_there}")
             if size < 1 and plain not in MAY_BE_EMPTY:
                 raise wrong(name, f"is empty: its shape is {shape}")
-        found[name] = Stored(item, name, where, again)
+        found[name] = Stored(item, name, where, again, finite=field.axes[1:3] == ("H", "W"))
     known = {axis: size for axis, (size, _) in sizes.items()}
     if known.get("C", 1) not in CHANNELS or known.get("K", 2) < 2:
         name = "source" if known.get("C", 1) not in CHANNELS else next(n for n in found if n.startswith("prob/"))

@@ -112,6 +112,10 @@ def test_the_command_writes_one_row_an_image_and_refuses_to_overwrite(cells: Sou
     assert len(out.read_text().splitlines()) == 6
     again = CliRunner().invoke(app, words)
     assert isinstance(again.exception, UserError) and "exists already" in str(again.exception)
+    (tmp_path / "splits.csv").write_text("id,split\n" + "".join(f"{name},train\n" for name in "abcd") + "e,test\n")
+    told = ["--splits", str(tmp_path / "splits.csv"), "--split", "train", "--group-key", "stage", "--force"]
+    done = CliRunner().invoke(app, [*words, *told])
+    assert done.exit_code == 0 and "4 captions" in done.output, done.output
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,15 @@ def test_an_empty_file_is_called_empty(tmp_path: Path, kind: str) -> None:
         open_source(path)
 
 
+@pytest.mark.parametrize("bad", ["a\0b", "a\udcff"])
+@pytest.mark.parametrize("key", ["id", "labels", "patient", "split", "pair"])
+def test_a_name_that_no_file_can_hold_is_one_sentence(tmp_path: Path, key: str, bad: str) -> None:
+    arrays = {"labels": np.array(["no", "yes"] * 2), "id": np.arange(4), key: np.array([bad, "no", bad[::-1], "1"])}
+    np.savez(tmp_path / "a.npz", images=np.zeros((4, 4, 4), "u1"), **arrays)
+    with pytest.raises(UserError, match="no file of results can hold"):
+        _ = open_source(tmp_path / "a.npz", negative="no", positive=bad if key == "labels" else None).pairs
+
+
 def test_from_label_keeps_one_class_and_both_classes_can_be_demanded(npz: Path) -> None:
     source = open_source(npz, from_label=1)
     assert set(source.labels.tolist()) == {1}

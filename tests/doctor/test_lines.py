@@ -87,6 +87,8 @@ def test_the_judge_may_share_no_group_with_those_that_steer(tmp_path: Path) -> N
     untold = lines({"groups": ["a"]}, {"groups": []})[0]
     assert untold.status == "warn" and untold.figure.endswith("in the card of the guide")
     assert "very same images" in lines({"fingerprint": "f"}, {"fingerprint": "f"})[0].figure
+    adapted = {"fingerprint": "f", "adapted_to": {"fingerprint": "new"}}
+    assert "very same images" in lines({"fingerprint": "new"}, adapted)[0].figure, "data without groups, too"
     assert [li.status for li in lines({"groups": ["a"]}, {"groups": ["c"]}, sha="1")] == ["fail"]
 
 

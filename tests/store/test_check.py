@@ -93,6 +93,8 @@ BAD_RESULTS = {
     "no direction": (attribute("direction", None), "lacks the attribute 'direction'"),
     "bytes": (attribute("direction", np.void(b"\xff\x00")), "has no text as attribute 'direction'"),
     "no version": (attribute("format_version", "x"), "says no format version"),
+    "a list as format": (attribute("format", np.arange(3)), "is not a cfdiff result"),
+    "a list as complete": (attribute("complete", np.arange(3)), "is not complete"),
     "null version": (attribute("format_version", h5py.Empty("f4")), "says no format version"),
 }
 
@@ -145,6 +147,21 @@ def test_a_damaged_image_is_one_sentence_when_it_is_read(make_run: Make) -> None
             UserError, match=r"The data set 'source' of .*run\.h5 .* run the command that made it again"
         ):
             result.source[3]
+
+
+@pytest.mark.parametrize("name", ["difference", "saliency"])
+def test_pixels_that_are_no_numbers_are_one_sentence_when_they_are_read(make_run: Make, name: str) -> None:
+    values = np.zeros((12, 12, 12, 1)[: 4 if name == "difference" else 3], np.float16)
+    values[3] = np.nan
+
+    def change(file: h5py.File) -> None:
+        file.pop(name, None)
+        file[name] = values
+
+    with open_result(changed(make_run(12, size=12), change)) as result:
+        assert not result[name][2].any()
+        with pytest.raises(UserError, match=f"'{name}' of .* has pixels that are no numbers"):
+            result[name][2:5]
 
 
 def test_a_setting_that_a_file_does_not_say_is_one_sentence(make_run: Make) -> None:

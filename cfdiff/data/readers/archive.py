@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import math
 import zipfile
 import zlib
@@ -16,6 +17,9 @@ from cfdiff.data.limits import check_memory
 from cfdiff.errors import UserError
 
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+CUT = (OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+"""What the streams of a damaged archive raise."""
 
 
 class Header(NamedTuple):
@@ -74,7 +78,7 @@ class Archive:
         except (ValueError, SyntaxError) as error:
             raise _unreadable(self.name, str(error)) from error
         # NotImplementedError and RuntimeError: a compression that zipfile does not know, and an encrypted member.
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, RuntimeError) as error:
+        except (*CUT, KeyError, RuntimeError) as error:
             raise _unreadable(self.name) from error
 
 
@@ -90,7 +94,9 @@ def _header(archive: zipfile.ZipFile, entry: str) -> Header | None:
 def _parsed(file: IO[bytes], version: tuple[int, int]) -> Header | None:
     try:
         shape, _, dtype = HEADERS[version](file)
-    except ValueError:  # a type that numpy does not know, or a header too long to be trusted
+    except CUT:
+        raise
+    except Exception:  # a type that numpy does not know, a header too long to be trusted, or one that is no Python
         return None
     return Header(tuple(int(side) for side in shape), dtype)
 

@@ -54,7 +54,12 @@ def list_datasets(path: Path, where: str) -> dict[str, Dataset]:
         for key in file:
             try:
                 item = own_dataset(file, key, where)
-                if item is None or item.shape is None:  # a group, a link to nothing, or h5py.Empty
+                if item is None or item.shape is None:
+                    if key in USED:
+                        raise UserError(
+                            f"{key!r} of {where} is a group, a link to nothing or empty, and no data set: store its "
+                            "values under that name."
+                        )
                     continue
                 text = h5py.check_string_dtype(item.dtype) is not None
                 encoded = h5py.check_vlen_dtype(item.dtype) in (np.uint8, np.int8)
@@ -66,7 +71,7 @@ def list_datasets(path: Path, where: str) -> dict[str, Dataset]:
 
 
 def read_whole(dataset: Dataset) -> np.ndarray:
-    """All values; text as str or objects that are str.
+    """All values; text as str or objects that are str, and numbers that have names (HDF5's enumerations) as these.
 
     Raises:
         UserError: the file cannot be read, names are not UTF-8, or the values would not fit the memory.
@@ -79,11 +84,19 @@ def read_whole(dataset: Dataset) -> np.ndarray:
         try:
             if dataset.text:
                 return decoded(values[...]) if dataset.dtype.kind == "S" else values.asstr("utf-8")[...]
-            return values[...]
+            names = h5py.check_enum_dtype(dataset.dtype)
+            return values[...] if names is None else _named(values[...], names)
         except UnicodeDecodeError as error:
             raise UserError(
                 f"{dataset.where} has a name that is not UTF-8 ({error.object!r}): save names as UTF-8."
             ) from error
+
+
+def _named(values: np.ndarray, names: dict[str, int]) -> np.ndarray:
+    """Numbers as the names that their type gives them; those that it does not name stay numbers."""
+    unique, place = np.unique(values, return_inverse=True)
+    name_of = {number: name for name, number in names.items()}
+    return np.array([name_of.get(number, str(number)) for number in unique.tolist()])[place.reshape(values.shape)]
 
 
 def rows_of(dataset: Dataset, rows: np.ndarray) -> np.ndarray:

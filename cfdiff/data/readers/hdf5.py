@@ -10,7 +10,18 @@ from pathlib import Path
 import numpy as np
 
 from cfdiff.data.arrays import as_masks, check_layout, check_masks
-from cfdiff.data.columns import KNOWN, Columns, as_row, as_text, check_labels, class_names, is_column, is_row, row_ids
+from cfdiff.data.columns import (
+    KNOWN,
+    Columns,
+    as_row,
+    as_text,
+    check_labels,
+    class_names,
+    is_column,
+    is_row,
+    row_ids,
+    several_labels,
+)
 from cfdiff.data.fit import Fit
 from cfdiff.data.limits import BYTES_A_NAME, check_memory
 from cfdiff.data.raw import Format, Raw, whole_files
@@ -33,6 +44,11 @@ def read_h5(path: Path, name: str, fit: Fit | None = None, unlabelled: bool = Fa
     found = list_datasets(path, name)
     key = "images" if "images" in found else "x"
     if key not in found:
+        if not {"coords", "features"}.isdisjoint(found):
+            raise UserError(
+                f"{name} has {', '.join(sorted(found))} of tiles (CLAM, TRIDENT) and no images: give it to cfdiff mil, "
+                "or the slides or tiles themselves here."
+            )
         raise UserError(
             f"{name} has no 'images' or 'x' but {', '.join(sorted(found)) or 'nothing'}: "
             f"a .h5 needs images and labels, or PatchCamelyon's x and y."
@@ -95,9 +111,7 @@ def read_h5(path: Path, name: str, fit: Fit | None = None, unlabelled: bool = Fa
 def _labels(dataset: Dataset) -> np.ndarray:
     """The labels as they stand there; UserError where they cannot be one a row, said before they are read."""
     if not is_row(dataset.shape) and dataset.shape:
-        raise UserError(
-            f"{dataset.where} has labels of shape {dataset.shape}: one class per image is needed, shape (N,)."
-        )
+        raise several_labels(dataset.shape, dataset.where)
     size = math.prod(dataset.shape) * (dataset.dtype.itemsize + BYTES_A_NAME)
     check_memory(size, f"The {math.prod(dataset.shape):,} labels that {dataset.where} claims to hold")
     return as_row(read_whole(dataset))

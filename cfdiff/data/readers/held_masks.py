@@ -11,7 +11,7 @@ import numpy as np
 
 from cfdiff.data.raw import file_sha256
 from cfdiff.data.readers.held import HeldFiles, kind_of, stamp
-from cfdiff.data.readers.images import decode_mask
+from cfdiff.data.readers.masks import decode_mask
 from cfdiff.data.readers.reading import Reading
 from cfdiff.errors import UserError
 from cfdiff.registry import FILES

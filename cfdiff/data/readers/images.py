@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-import tifffile
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from cfdiff.data.fit import Fit, Shape
 from cfdiff.data.limits import MAX_PIXELS
 from cfdiff.data.raw import file_sha256
 from cfdiff.data.readers.foreign import in_truth
-from cfdiff.data.readers.tiff import Tiff
+from cfdiff.data.readers.shown import orientation, profile, upright
+from cfdiff.data.readers.tiff import Tiff, beside, opaque
 from cfdiff.data.readers.tiff import decode as read_tiff
 from cfdiff.data.readers.tiff import look as look_at_tiff
 from cfdiff.errors import UserError, first_line, plain
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-ORIENTATION, ICC_PROFILE = 274, 34675
-"""Tags of EXIF and TIFF."""
-LOSSY = ("JPEG", "MPO", "WEBP", "JPEG2000")
+LOSSY = ("JPEG", "MPO", "WEBP", "JPEG2000", "AVIF")
+FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "DIB", "GIF", "WEBP", "JPEG2000", "AVIF", "PPM")
+"""What Pillow may take a file for, whatever it is called; of the others some start programs (EPS)."""
 TIFF_BEGINNINGS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 # Pillow mode -> channels, dtype; without an alpha channel.
 MODES = {
@@ -85,43 +85,18 @@ class ImageFiles:
 
     def digest(self, rows: np.ndarray) -> str:
         """sha256 over the content of the files of some rows."""
-        return _digest([self.paths[row] for row in rows])
+        return digest_of([self.paths[row] for row in rows])
 
 
-class MaskFiles:
-    """One mask file an image; None stands for an empty mask."""
-
-    def __init__(self, paths: Sequence[Path | None], shape: Shape, fit: Fit | None) -> None:
-        self.paths, self.shape, self.fit = paths, shape, fit or Fit()
-
-    def read(self, rows: np.ndarray) -> np.ndarray:
-        """Masks (B, H, W) bool, as `decode_mask`."""
-        return np.stack([self._one(self.paths[row]) for row in rows])
-
-    def digest(self, rows: np.ndarray) -> str:
-        """sha256 over the content of the files of some rows."""
-        return _digest([self.paths[row] for row in rows])
-
-    def _one(self, path: Path | None) -> np.ndarray:
-        if path is None:
-            return np.zeros(self.shape[:2], dtype=bool)
-        mask = self.fit.mask(decode_mask(path))
-        if mask.shape != self.shape[:2]:
-            raise UserError(
-                f"The mask {path.name} is {mask.shape[0]}x{mask.shape[1]} but its image is "
-                f"{self.shape[0]}x{self.shape[1]}: they must have the same size."
-            )
-        return mask
-
-
-def _digest(paths: Sequence[Path | None]) -> str:
+def digest_of(paths: Sequence[Path | None]) -> str:
+    """sha256 over the content of files; None stands for none."""
     h = hashlib.sha256()
     for path in paths:
         try:
             h.update(("none" if path is None else file_sha256(path)).encode() + b"\n")
         except OSError as error:
             assert path is not None
-            raise _unreadable(path, path.name, error) from error
+            raise unreadable(path, path.name, error) from error
     return h.hexdigest()
 
 
@@ -129,13 +104,15 @@ def _digest(paths: Sequence[Path | None]) -> str:
 class Look:
     """What an image file says of itself: (H, W, C) as it is shown, upright and without alpha, and the type.
 
-    `profile` names a colour profile other than sRGB; `lossy` says that the pixels are near what was saved, not it.
+    `profile` names a colour profile other than sRGB; `lossy` says that the pixels are near what was saved, not it;
+    `turned_over` that what is stored as 0 is shown as white.
     """
 
     shape: Shape
     dtype: np.dtype
     profile: str | None = None
     lossy: bool = False
+    turned_over: bool = False
 
 
 def look(path: Path, shown: str | None = None) -> Look:
@@ -154,9 +131,9 @@ def look(path: Path, shown: str | None = None) -> Look:
             shape, lossy = (image.height, image.width, channels), image.format in LOSSY
         else:
             shape, dtype, lossy = tiff.shape, tiff.dtype.type, tiff.lossy
-        if _turned(image):
+        if orientation(image) >= 5:
             shape = (shape[1], shape[0], shape[2])
-        return Look(shape, np.dtype(dtype), _profile(image), lossy)
+        return Look(shape, np.dtype(dtype), profile(image), lossy, tiff is not None and tiff.white_is_zero)
 
 
 def header(path: Path, shown: str | None = None) -> tuple[Shape, np.dtype]:
@@ -172,36 +149,15 @@ def decode(path: Path, shown: str | None = None) -> np.ndarray:
         UserError: it cannot be read, or some of it is transparent, so that its colours are not what one sees.
     """
     shown = shown or path.name
-    pixels, alpha = _decode(path, shown)
-    if alpha is not None and (alpha != _opaque(alpha.dtype)).any():
+    pixels, alpha = decode_all(path, shown)
+    if alpha is not None and (alpha != opaque(alpha.dtype)).any():
         raise UserError(
             f"{shown} is transparent in places, and what is behind it is not said: save it on a background."
         )
     return pixels
 
 
-def decode_mask(path: Path) -> np.ndarray:
-    """A mask (H, W) bool: where a colour is not 0; or where it is not transparent, if the mask is in that channel.
-
-    Raises:
-        UserError: it cannot be read, is packed with losses, which smear a mask, or says two things.
-    """
-    if look(path).lossy:
-        raise UserError(f"The mask {path.name} is a JPEG or alike, which smears its edges: save masks as PNG.")
-    pixels, alpha = _decode(path, path.name)
-    there = np.asarray((pixels != 0).any(axis=2))
-    if alpha is None or (alpha == _opaque(alpha.dtype)).all():
-        return there
-    if (pixels == pixels[:1, :1]).all():
-        return np.asarray(alpha != 0)
-    if (there == (there & (alpha != 0))).all() and set(np.unique(alpha)) <= {0, _opaque(alpha.dtype)}:
-        return there  # transparent only where it is 0 anyway
-    raise UserError(
-        f"The mask {path.name} has colours and transparency, which say different things: save it as black and white."
-    )
-
-
-def _decode(path: Path, shown: str) -> tuple[np.ndarray, np.ndarray | None]:
+def decode_all(path: Path, shown: str) -> tuple[np.ndarray, np.ndarray | None]:
     """The pixels (H, W, C) without alpha, and alpha (H, W) or None; upright."""
     tiff = _tiff(path, shown)
     with _image(path, shown, tiff) as image:
@@ -211,22 +167,30 @@ def _decode(path: Path, shown: str) -> tuple[np.ndarray, np.ndarray | None]:
             pixels, alpha = values[..., :channels], values[..., channels] if tiff.alpha else None
         else:
             channels, dtype = MODES.get(image.mode, (3, np.uint8))
-            _refuse_misread(image, path, shown)
+            if tiff is None:
+                _refuse_misread(image, path, shown)
             alpha = None
             if dtype == np.uint8:
                 if image.has_transparency_data:
                     alpha = np.asarray(image.convert("RGBA"))[..., 3]
                 image = _plain(image, channels)
             pixels = np.asarray(image)
-        turn = _orientation(image)
+            if dtype == np.uint16 and isinstance(clear := image.info.get("transparency"), int):
+                alpha = np.where(pixels == clear, 0, 65535).astype(np.uint16)
+        turn = orientation(image)
     if dtype == np.uint16 and (pixels.min() < 0 or pixels.max() > 65535):
         raise UserError(f"{shown} has pixels beyond 16 bits: save it with 8 or 16 bits, or as float in [0, 1].")
     pixels = pixels.astype(dtype).reshape(*pixels.shape[:2], channels)
-    return _upright(pixels, turn), None if alpha is None else _upright(alpha, turn)
+    return upright(pixels, turn), None if alpha is None else upright(alpha, turn)
 
 
-def _opaque(dtype: np.dtype) -> int:
-    return int(np.iinfo(dtype).max) if dtype.kind == "u" else 1
+def indices(path: Path, shown: str) -> np.ndarray | None:
+    """The numbers (H, W) of the colours of a picture with a palette, upright; None where it has none."""
+    tiff = _tiff(path, shown)
+    with _image(path, shown, tiff) as image:
+        if image.mode != "P":
+            return None
+        return upright(np.asarray(image), orientation(image))
 
 
 def _plain(image: Image.Image, channels: int) -> Image.Image:
@@ -234,43 +198,6 @@ def _plain(image: Image.Image, channels: int) -> Image.Image:
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA") if image.has_transparency_data else image
     return image.convert("L" if channels == 1 else "RGB")
-
-
-def _orientation(image: Image.Image) -> int:
-    """1 to 8, as EXIF and TIFF say how the picture is to be turned."""
-    try:
-        found = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # a damaged EXIF block says nothing
-        return 1
-    return found if isinstance(found, int) and 1 <= found <= 8 else 1
-
-
-def _turned(image: Image.Image) -> bool:
-    """Whether height and width change places when the picture is put upright."""
-    return _orientation(image) >= 5
-
-
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """The pixels (H, W, ...) as they are to be seen (TIFF 6.0, tag 274)."""
-    turned = np.swapaxes(pixels, 0, 1) if orientation >= 5 else pixels
-    if orientation in (3, 4, 7, 8):
-        turned = turned[::-1]
-    if orientation in (2, 3, 6, 7):
-        turned = turned[:, ::-1]
-    return np.ascontiguousarray(turned)
-
-
-def _profile(image: Image.Image) -> str | None:
-    """The name of a colour profile that is not sRGB."""
-    data = image.info.get("icc_profile")
-    if not data or image.mode in ("1", "L", "I;16", "I", "F"):
-        return None
-    try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
-        name = ImageCms.getProfileDescription(profile).strip()
-    except Exception:  # one that cannot be read
-        return "of an unknown kind"
-    return None if "srgb" in name.lower().replace(" ", "") else name or "without a name"
 
 
 def _tiff(path: Path, shown: str) -> Tiff | None:
@@ -285,7 +212,7 @@ def _tiff(path: Path, shown: str) -> Tiff | None:
     except MemoryError as error:
         raise UserError(f"{shown} does not fit the memory: cut it into tiles.") from error
     except Exception as error:
-        raise _unreadable(path, shown, error) from error
+        raise unreadable(path, shown, error) from error
 
 
 @contextmanager
@@ -298,12 +225,13 @@ def _image(path: Path, shown: str, tiff: Tiff | None = None) -> Iterator[Image.I
         if tiff is not None and (area := tiff.shape[0] * tiff.shape[1]) > MAX_PIXELS:
             raise Image.DecompressionBombError(f"Image size ({area} pixels)")
         if tiff is not None and not tiff.by_pillow:
-            yield _beside(path)
+            yield beside(path, shown)
             return
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of what is damaged beside the pixels
             # Above MAX_PIXELS Pillow warns, and above twice that it raises: both come before any pixel is read.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(path, formats=_formats()) as image:
                 yield image
     except UserError:
         raise
@@ -316,19 +244,14 @@ def _image(path: Path, shown: str, tiff: Tiff | None = None) -> Iterator[Image.I
     except MemoryError as error:
         raise UserError(f"{shown} does not fit the memory: cut it into tiles.") from error
     except Exception as error:  # the decoders of a dozen formats raise a dozen types for damaged files
-        raise _unreadable(path, shown, error) from error
+        raise unreadable(path, shown, error) from error
 
 
-def _beside(path: Path) -> Image.Image:
-    """An image of one pixel that says of itself what a TIFF says beside its pixels."""
-    image = Image.new("RGB", (1, 1))
-    with tifffile.TiffFile(path) as file:
-        tags = file.pages[0].tags  # type: ignore[union-attr]
-        if ORIENTATION in tags and isinstance(tags[ORIENTATION].value, int):
-            image.getexif()[ORIENTATION] = int(tags[ORIENTATION].value)
-        if ICC_PROFILE in tags:
-            image.info["icc_profile"] = bytes(tags[ICC_PROFILE].value)
-    return image
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of FORMATS that this Pillow has."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _refuse_misread(image: Image.Image, path: Path, shown: str) -> None:
@@ -347,13 +270,16 @@ def _refuse_misread(image: Image.Image, path: Path, shown: str) -> None:
             )
 
 
-def _unreadable(path: Path, shown: str, error: Exception) -> UserError:
+def unreadable(path: Path, shown: str, error: Exception) -> UserError:
+    """The true reason why a file is no image."""
     if isinstance(error, FileNotFoundError):
         return UserError(f"{shown} is missing: correct its path or take it off the list.")
     if path.is_file() and path.stat().st_size == 0:
         return UserError(f"{shown} is empty (0 bytes): copy it again or remove it.")
     if isinstance(error, PermissionError):
         return UserError(f"{shown} may not be read ({error.strerror}): change its permissions or remove it.")
+    if path.is_dir():
+        return UserError(f"{shown} is a folder and no image: correct its path or take it off the list.")
     if (truth := in_truth(path)) is not None:
         return UserError(f"{shown} is no image that can be read but {truth}.")
     if isinstance(error, UnidentifiedImageError):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -14,9 +16,11 @@ from cfdiff.data.columns import Columns, check_name, class_names
 from cfdiff.data.fit import Fit
 from cfdiff.data.limits import BYTES_A_NAME, check_memory
 from cfdiff.data.raw import Format, Raw
+from cfdiff.data.readers.foreign import TEXT, in_truth
 from cfdiff.data.readers.held import HeldFiles, any_held, check_heeded, kind_of
 from cfdiff.data.readers.held_masks import HeldMasks
-from cfdiff.data.readers.images import ImageFiles, MaskFiles
+from cfdiff.data.readers.images import ImageFiles
+from cfdiff.data.readers.masks import MaskFiles
 from cfdiff.data.readers.reading import AS_IT_SAYS, Reading
 from cfdiff.data.readers.tree import counted
 from cfdiff.errors import UserError
@@ -24,6 +28,8 @@ from cfdiff.errors import UserError
 GROUP_KEYS = ("group", "patient")
 PLACES = ("frame", "slice")
 """Columns that choose one image of a file."""
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+"""What stands between columns in tables that are called .csv and are none -> its name."""
 
 
 def read_manifest(
@@ -45,6 +51,8 @@ def read_manifest(
         columns = {**columns, "label": np.full(len(columns["path"]), "")}
     for needed in ("path", "label"):
         if needed not in columns:
+            if (truth := in_truth(path)) is not None and not truth.startswith(TEXT):
+                raise UserError(f"{name} is no CSV but {truth}.")
             raise UserError(
                 f"{name} has no column {needed!r} but {', '.join(columns) or 'none'}: "
                 f"its first line must name at least path,label."
@@ -126,12 +134,26 @@ def read_columns(path: Path, name: str) -> Columns:
     """The columns of a CSV (UTF-8, with a header line), as str without surrounding blanks."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{name} is not a readable CSV in UTF-8: save it again as comma-separated text.") from error
+    if "\0" in text:
+        raise UserError(f"{name} has a NUL in it, as UTF-16 and damaged files have: save it again as CSV in UTF-8.")
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        rows = [row for row in lines if any(field.strip() for field in row)]
+    except csv.Error as error:
+        raise UserError(
+            f"{name} cannot be read as a CSV, in line {lines.line_num} ({error}): put text with commas or quotes in "
+            'quotes, and double those in it ("").'
+        ) from error
     if not rows:
         raise UserError(f"{name} is empty: its first line must name the columns, at least path,label.")
     head = [column.strip() for column in rows[0]]
+    if len(head) == 1 and (parted := next((sign for sign in SEPARATORS if sign in rows[0][0]), None)) is not None:
+        raise UserError(f"{name} has its columns parted by {SEPARATORS[parted]}: save it with commas.")
+    if twice := [column for column, n in Counter(head).items() if n > 1 and column]:
+        raise UserError(f"{name} has the column {twice[0]!r} more than once: rename or remove one.")
     for line, row in enumerate(rows[1:], start=2):
         if len(row) != len(head):
             raise UserError(

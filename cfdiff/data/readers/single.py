@@ -10,6 +10,7 @@ from cfdiff.data.columns import Columns
 from cfdiff.data.fit import Fit
 from cfdiff.data.raw import Format, Raw
 from cfdiff.data.readers.held import HeldFiles, kind_of
+from cfdiff.data.readers.images import SUFFIXES
 from cfdiff.data.readers.reading import AS_IT_SAYS, Reading
 from cfdiff.errors import UserError
 
@@ -44,4 +45,9 @@ def read_single(
     )
 
 
-FORMAT = Format(lambda path: path.is_file() and kind_of(path, AS_IT_SAYS) is not None, read_single, None, read_single)
+def _recognises(path: Path) -> bool:
+    """Also one ordinary picture: a TIFF may be a slide, as `--reading` says."""
+    return path.is_file() and (path.suffix.lower() in SUFFIXES or kind_of(path, AS_IT_SAYS) is not None)
+
+
+FORMAT = Format(_recognises, read_single, None, read_single)

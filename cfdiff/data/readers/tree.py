@@ -17,6 +17,7 @@ LAYOUTS = {
     "split/class": ("split", "class"),
     "class/group": ("class", "group"),
     "group/class": ("group", "class"),
+    "class/split": ("class", "split"),
     "split/class/group": ("split", "class", "group"),
     "split/group/class": ("split", "group", "class"),
 }
@@ -28,8 +29,10 @@ SPLIT_WORDS = frozenset(
 """What splits are called, folded."""
 SYSTEM = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found", "$recycle.bin", "ehthumbs.db"})
 """Files and folders that systems leave behind, folded; so are all that begin with a dot."""
+MASK_WORDS = frozenset({"mask", "masks", "annotation", "annotations", "ground_truth", "groundtruth", "gt"})
+"""What folders of masks beside the images are called, folded."""
 DEEPEST = 6
-"""Levels of folders that are looked into, so that links in a circle come to an end."""
+"""Levels of folders that are looked into."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,13 @@ def walk(root: Path, suffixes: Sequence[str], shown: str, also: Callable[[Path],
     Raises UserError for a folder in it that may not be read.
     """
     tree = Tree([], Counter())
-    for folders, entry in _entries(root, (), shown, tree.others):
+    for folders, entry in _entries(root, (), (os.path.realpath(root),), shown, tree.others):
         suffix = os.path.splitext(entry.name)[1].lower()
-        if suffix not in suffixes and not (entry.is_file() and also(Path(entry.path))):
+        is_file = os.path.isfile(entry.path)  # False for a link to itself, too
+        if suffix not in suffixes and not (is_file and also(Path(entry.path))):
             tree.others[suffix or "without a suffix"] += 1
-        elif not entry.is_file():
-            tree.others["dead links" if entry.is_symlink() else "no files"] += 1
+        elif not is_file:
+            tree.others["dead links" if entry.is_symlink() else "pipes and alike"] += 1
         else:
             tree.files.append((folders, Path(entry.path)))
     tree.files.sort(key=lambda found: found[1])
@@ -68,7 +72,7 @@ def walk(root: Path, suffixes: Sequence[str], shown: str, also: Callable[[Path],
 
 
 def _entries(
-    folder: Path, above: tuple[str, ...], shown: str, others: Counter[str]
+    folder: Path, above: tuple[str, ...], places: tuple[str, ...], shown: str, others: Counter[str]
 ) -> Iterator[tuple[tuple[str, ...], os.DirEntry[str]]]:
     try:
         with os.scandir(folder) as entries:
@@ -81,10 +85,14 @@ def _entries(
     for entry in found:
         if entry.name.startswith(".") or fold(entry.name) in SYSTEM:
             continue
-        if not entry.is_dir():
+        if not os.path.isdir(entry.path):
             yield above, entry
+            continue
+        place = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(places[-1], entry.name)
+        if place in places:
+            others["links in a circle"] += 1
         elif len(above) < DEEPEST:
-            yield from _entries(Path(entry.path), (*above, entry.name), shown, others)
+            yield from _entries(Path(entry.path), (*above, entry.name), (*places, place), shown, others)
         else:
             others["folders too deep"] += 1
 
@@ -107,15 +115,22 @@ def layout_of(tree: Tree, shown: str, asked: str | None) -> tuple[str, str]:
     depths = Counter(len(folders) for folders, _ in tree.files if folders)
     depth = max(depths, key=lambda d: (depths[d], -d))
     most = f"most images lie in {depth} level{'s' if depth > 1 else ''} of folders"
+    levels = [{fold(folders[i]) for folders, _ in tree.at(depth)} for i in range(depth)]
+    if masks := sorted(set().union(*levels) & MASK_WORDS):
+        raise UserError(
+            f"{shown} has folders called {masks[0]!r}, as those of masks are: list images and masks in a .csv with "
+            "path,label,mask, or move the masks away, or say --layout."
+        )
     if depth == 1:
         return "class", most
-    levels = [{fold(folders[i]) for folders, _ in tree.at(depth)} for i in range(depth)]
     if depth <= 3 and levels[0] <= SPLIT_WORDS:
         if depth == 2:
             return "split/class", f"{most}, and the outer ones are called as splits are"
         inner = _class_and_group(levels[1], levels[2])
         if inner is not None:
             return f"split/{inner[0]}", f"{most}, the outer ones are called as splits are, and {inner[1]}"
+    elif depth == 2 and levels[1] <= SPLIT_WORDS:
+        return "class/split", f"{most}, and the inner ones are called as splits are"
     elif depth == 2 and (inner := _class_and_group(*levels)) is not None:
         return inner[0], f"{most}, and {inner[1]}"
     possible = [name for name, parts in LAYOUTS.items() if len(parts) == depth]

@@ -13,7 +13,8 @@ import tifffile
 from PIL import Image, ImageCms
 
 from cfdiff.data import open_source
-from cfdiff.data.readers.images import decode, decode_mask, look
+from cfdiff.data.readers.images import decode, look
+from cfdiff.data.readers.masks import decode_mask
 from cfdiff.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -60,6 +61,36 @@ def test_gray_tiffs_keep_all_bits(tmp_path: Path, dtype: str) -> None:
     assert look(path).dtype == {"u1": np.uint8, "u2": np.uint16}.get(dtype, np.float32)
 
 
+COLOURS = RNG.integers(0, 65536, (3, 256)).astype(np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("image", "how", "expected"),
+    [
+        (GRAY, {}, GRAY),
+        (GRAY > 99, {"photometric": "minisblack"}, np.where(GRAY > 99, 255, 0)),
+        (DEEP[..., 0].astype(np.uint32), {}, DEEP[..., 0]),
+        (GRAY, {"photometric": "palette", "colormap": COLOURS}, np.moveaxis(COLOURS >> 8, 0, -1)[GRAY]),
+    ],
+)
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("big", [False, True])
+def test_what_pillow_does_not_open_is_read_all_the_same(
+    tmp_path: Path, image: np.ndarray, how: dict[str, Any], expected: np.ndarray, order: str, big: bool
+) -> None:
+    path = tiff(tmp_path / "a.tif", image, byteorder=order, bigtiff=big, **how)
+    np.testing.assert_array_equal(decode(path), expected.reshape(look(path).shape))
+
+
+@pytest.mark.parametrize("image", [RGB, DEEP], ids=["u1", "u2"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_thumbnail_beside_the_picture_is_not_the_picture(tmp_path: Path, image: np.ndarray, first: bool) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for small in (first, not first):
+            file.write(image[::2, ::2] if small else image, photometric="rgb", subfiletype=int(small))
+    np.testing.assert_array_equal(decode(tmp_path / "a.tif"), image)
+
+
 @pytest.mark.parametrize("dtype", ["u1", "u2"])
 def test_white_may_be_zero(tmp_path: Path, dtype: str) -> None:
     image = RNG.integers(0, np.iinfo(dtype).max, (6, 8)).astype(dtype)
@@ -77,6 +108,28 @@ def frames(path: Path) -> Path:
     return path
 
 
+def stack(path: Path, **how: Any) -> Path:
+    """Two frames behind one header."""
+    with tifffile.TiffWriter(path, **how) as file:
+        file.write(np.stack([GRAY, GRAY]), truncate=True, photometric="minisblack")
+    return path
+
+
+def sparse(path: Path) -> Path:
+    tiff(path, np.tile(GRAY, (8, 8)), tile=(16, 16))
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        page: Any = file.pages[0]
+        for name, values in (("TileOffsets", page.dataoffsets), ("TileByteCounts", page.databytecounts)):
+            page.tags[name].overwrite([0, *values[1:]])
+    return path
+
+
+def jpeg(marker: int, bits: int = 8) -> bytes:
+    """The beginning of a JPEG of some kind."""
+    frame = bytes([0xFF, marker]) + b"\x00\x0b" + bytes([bits]) + b"\x00\x08\x00\x08\x01\x01\x11\x00"
+    return b"\xff\xd8\xff\xe0\x00\x04ab" + frame + bytes(300)
+
+
 def bytes_of(content: bytes) -> Callable[[Path], Path]:
     def write(path: Path) -> Path:
         path.write_bytes(content)
@@ -92,6 +145,10 @@ def bytes_of(content: bytes) -> Callable[[Path], Path]:
         ("a.tif", lambda p: tiff(p, GRAY.astype(np.int16)), r"16 bits a channel \(int\)"),
         ("a.tif", lambda p: tiff(p, GRAY.astype(np.int8)), r"8 bits a channel \(int\)"),
         ("a.tif", lambda p: tiff(p, np.zeros((6, 8, 5), "u1"), photometric="minisblack", planarconfig=1), "5 channels"),
+        ("a.tif", lambda p: tiff(p, RGB, photometric="minisblack", planarconfig=1), "3 channels, called"),
+        ("a.tif", stack, "has 2 pages"),
+        ("a.tif", lambda p: stack(p, imagej=True), "has 2 pages"),
+        ("a.tif", sparse, "leaves out some of its pixels"),
         ("a.tif", cmyk, "has its colours as SEPARATED"),
         ("a.jpg", cmyk, "has its colours as CMYK"),
         ("a.png", frames, "has 2 frames: save each"),
@@ -99,6 +156,14 @@ def bytes_of(content: bytes) -> Callable[[Path], Path]:
         ("a.png", bytes_of(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "a pointer of Git LFS"),
         ("a.jpg", bytes_of(b"<!DOCTYPE html><html></html>"), "a web page"),
         ("a.jpg", bytes_of(b"\x00\x00\x00\x18ftypheic" + bytes(200)), "a HEIC photograph"),
+        ("a.jpg", bytes_of(b"\x00\x00\x00\x18ftypmp42" + bytes(200)), "a film"),
+        ("a.jpg", bytes_of(jpeg(0xC1, 12)), "a JPEG of 12 bits"),
+        ("a.jpg", bytes_of(jpeg(0xF7)), "a JPEG-LS"),
+        ("a.png", bytes_of(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), "a PostScript"),
+        ("a.png", bytes_of(bytes(500)), "a file of zeros"),
+        ("a.png", bytes_of(b"404: not found\n"), "a text"),
+        ("a.png", bytes_of(b"\x89PNG\n\x1a\n" + bytes(200)), "line ends were changed"),
+        ("a.png", lambda p: p.mkdir() or p, "a folder and no image"),
         ("a.tif", bytes_of(bytes(128) + b"DICM" + bytes(200)), r"a DICOM file: name it \.dcm"),
         ("a.png", bytes_of(b"\x1f\x8b" + bytes(200)), "packed by gzip"),
     ],
@@ -150,6 +215,11 @@ def test_transparency_is_refused_where_it_shows_and_dropped_where_it_does_not(tm
         Image.fromarray(np.concatenate([colour, (alpha * 0 + GRAY)[..., None]], 2), mode).save(tmp_path / name)
         with pytest.raises(UserError, match="transparent in places"):
             decode(tmp_path / name)
+    with pytest.raises(UserError, match="a channel beside its colours"):
+        decode(tiff(tmp_path / "x.tif", np.dstack([RGB, GRAY]), photometric="rgb", extrasamples=[0]))
+    Image.fromarray(DEEP[..., 0]).save(tmp_path / "deep.png", transparency=int(DEEP[0, 0, 0]))
+    with pytest.raises(UserError, match="transparent in places"):
+        decode(tmp_path / "deep.png")
     deep = np.concatenate([DEEP, np.full((6, 8, 1), 65535, np.uint16)], 2)
     np.testing.assert_array_equal(decode(tiff(tmp_path / "a.tif", deep, photometric="rgb", extrasamples=[2])), DEEP)
     palette = Image.fromarray(RGB).quantize(8)
@@ -166,6 +236,8 @@ def test_a_colour_profile_other_than_srgb_is_said(tmp_path: Path) -> None:
         Image.fromarray(RGB).save(tmp_path / "d" / label / "a.png", icc_profile=profile)
     notes = [note for note in open_source(tmp_path / "d").notes if "colour profile" in note]
     assert len(notes) == 1 and notes[0].startswith("1 image has the colour profile") and "not sRGB" in notes[0]
+    Image.fromarray(GRAY).save(tmp_path / "gray.png", icc_profile=lab)
+    assert look(tmp_path / "gray.png").profile
 
 
 def test_masks_are_colours_or_transparency_and_never_smeared(tmp_path: Path) -> None:
@@ -188,6 +260,21 @@ def test_masks_are_colours_or_transparency_and_never_smeared(tmp_path: Path) -> 
     Image.fromarray(np.dstack([white] * 3)).save(tmp_path / "a.tif", compression="jpeg")
     with pytest.raises(UserError, match=r"a\.tif is a JPEG or alike"):
         decode_mask(tmp_path / "a.tif")
+    noise = RNG.integers(0, 9, white.shape)
+    Image.fromarray(np.abs(white - noise).astype(np.uint8)).save(tmp_path / "again.png")
+    with pytest.raises(UserError, match="as a JPEG that was saved again"):
+        decode_mask(tmp_path / "again.png")
+    with pytest.raises(UserError, match="no numbers"):
+        decode_mask(tiff(tmp_path / "nan.tif", np.where(mask, 1, np.nan).astype(np.float32)))
+    with pytest.raises(UserError, match="its 0 is white"):
+        decode_mask(tiff(tmp_path / "bool.tif", mask))
+    for name, colours in (("voc", [0, 0, 0, 128, 0, 0]), ("light", [255, 255, 255, 128, 0, 0])):
+        numbered = Image.fromarray(mask.astype(np.uint8))
+        numbered.putpalette(colours)
+        numbered.save(tmp_path / f"{name}.png")
+    np.testing.assert_array_equal(decode_mask(tmp_path / "voc.png"), mask)
+    with pytest.raises(UserError, match="a palette in which"):
+        decode_mask(tmp_path / "light.png")
 
 
 def test_a_damaged_file_says_what_the_decoder_says(tmp_path: Path) -> None:

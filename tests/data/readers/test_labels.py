@@ -132,6 +132,17 @@ def test_several_labels_an_image_are_one_sentence(tmp_path: Path, write: Write, 
         open_source(write(tmp_path, labels))
 
 
+@pytest.mark.parametrize("write", ARRAYS)
+@pytest.mark.parametrize("classes", [None, np.array(["no", "yes"])])
+def test_nan_is_no_label_where_there_need_be_none(tmp_path: Path, write: Write, classes: np.ndarray | None) -> None:
+    beside = {} if classes is None else {"classes": classes}
+    path = write(tmp_path, np.array([0, 1, np.nan] * 2), **beside)
+    source = open_source(path, unlabelled=("a", "b"), keep_other=True)
+    assert source.labels.tolist() == [0, 1, -1] * 2
+    with pytest.raises(UserError, match="not whole numbers"):
+        open_source(path)
+
+
 @pytest.mark.parametrize("write", ALL)
 @pytest.mark.parametrize("labels", [np.array([1, 2] * 3), np.array([0, 1, 2] * 2), np.array(["ring", "disc"] * 3)])
 def test_classes_that_could_be_either_are_asked_for_by_name(tmp_path: Path, write: Write, labels: np.ndarray) -> None:

@@ -59,6 +59,13 @@ def test_a_mask_of_another_size_than_its_image_is_an_error(folder: Path) -> None
     [
         ("file,label\na.png,x\n", "no column 'path' but file, label"),
         ("path,class\na.png,x\n", "no column 'label' but path, class"),
+        ("path;label\ncells/healthy/0.png;x\n", "parted by semicolons"),
+        ("path\tlabel\ncells/healthy/0.png\tx\n", "parted by tabs"),
+        ("path,label,label\ncells/healthy/0.png,a,b\n", "column 'label' more than once"),
+        ('path,label,patient\ncells/healthy/0.png,a,"P1\ncells/healthy/1.png,b,"P2"\n', "in line 3 .* quotes"),
+        ("path,label\ncells/healthy/0.png,a\0\n", "has a NUL in it"),
+        ("path,label,id\ncells/healthy/0.png,neg,\n", "an empty id, that of image 1"),
+        ("<html></html>", "is no CSV but a web page"),
         ("path,label\n", "lists no images"),
         ("path,label\ncells/healthy/0.png,\n", "no label in row 2"),
         ("path,label\ncells/healthy/0.png,a,b\n", "3 fields in row 2 but 2 columns"),
@@ -72,6 +79,14 @@ def test_a_mask_of_another_size_than_its_image_is_an_error(folder: Path) -> None
 def test_a_faulty_manifest_is_one_clear_error(folder: Path, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         open_source(write(folder, text))
+
+
+def test_what_has_no_group_stands_for_itself_and_that_is_said(folder: Path) -> None:
+    rows = "".join(f"cells/healthy/{i}.png,{'ab'[i % 2]},{'' if i < 2 else 'P'}\n" for i in range(3)) + " , , \n"
+    source = open_source(write(folder, "path,label,patient\n" + rows), negative="a")
+    assert source.groups is not None
+    assert source.groups.tolist() == ["cells/healthy/0.png", "cells/healthy/1.png", "P"]
+    assert any(note.startswith("2 images have no 'patient'") for note in source.notes)
 
 
 def test_a_manifest_in_another_encoding_is_one_clear_error(folder: Path) -> None:

@@ -140,6 +140,34 @@ def test_slides_in_a_csv_have_labels_and_groups(tmp_path: Path, pixels: np.ndarr
     np.testing.assert_array_equal(mixed[0], pixels[::-1][y : y + 128, x : x + 128])
 
 
+def test_one_tiff_by_itself_is_a_slide_where_reading_says_so_and_else_a_picture(
+    tmp_path: Path, pixels: np.ndarray
+) -> None:
+    write(tmp_path / "a.tif", pixels)
+    how = {"unlabelled": ("no", "yes"), "keep_other": True}
+    assert open_source(tmp_path / "a.tif", reading="tile=128", **how).shape == (128, 128, 3)
+    assert open_source(tmp_path / "a.tif", **how).shape == pixels.shape
+    with pytest.raises(UserError, match="does not say the class"):
+        open_source(tmp_path / "a.tif", reading="tile=128")
+
+
+@pytest.mark.parametrize("reading", ["tile=128", "tile=64,um=0.75"])
+def test_tiffslide_reads_the_same_pixels_where_openslide_is_not(
+    tmp_path: Path, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch, reading: str
+) -> None:
+    pytest.importorskip("tiffslide")
+    write(tmp_path / "a" / "normal" / "a.tif", pixels)
+    expected = open_source(tmp_path / "a", reading=reading)
+    (tmp_path / "a").rename(tmp_path / "b")  # another path is opened anew
+    monkeypatch.setitem(__import__("sys").modules, "openslide", None)
+    source = open_source(tmp_path / "b", reading=reading)
+    rows = np.arange(len(source))
+    found = source.read(rows)
+    (tmp_path / "b").rename(tmp_path / "a")
+    assert source.ids.tolist() == expected.ids.tolist()
+    np.testing.assert_array_equal(found, expected.read(rows))
+
+
 def test_without_a_package_for_slides_the_sentence_says_what_to_install(
     tmp_path: Path, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

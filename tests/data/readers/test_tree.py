@@ -42,6 +42,7 @@ CLASSES = ("normal", "tumor")
         ("{c}/{p}/{i}.png", "class/group", True, False),
         ("{p}/{c}/{i}.png", "group/class", True, False),
         ("{s}/{c}/{i}.png", "split/class", False, True),
+        ("{c}/{s}/{i}.png", "class/split", False, True),
         ("{s}/{c}/{p}/{i}.png", "split/class/group", True, True),
         ("{s}/{p}/{c}/{i}.png", "split/group/class", True, True),
     ],
@@ -143,10 +144,19 @@ def test_names_that_are_no_utf8_are_read_and_can_be_shown(tmp_path: Path) -> Non
 
 def test_a_circle_of_links_comes_to_an_end(tmp_path: Path) -> None:
     root = lay(tmp_path / "d", "normal/1.png", "tumor/2.png")
-    (root / "normal" / "round").symlink_to(root / "normal")
+    (root / "normal" / "round").symlink_to(root)
+    (root / "tumor" / "round").symlink_to(root / "tumor")
+    (root / "tumor" / "3.png").symlink_to("3.png")
     source = open_source(root)
     assert source.ids.tolist() == ["normal/1.png", "tumor/2.png"]
-    assert any("images in other folders" in note and "folders too deep" in note for note in source.notes)
+    assert "Not read: 2 links in a circle, 1 dead links." in source.notes
+
+
+def test_folders_of_masks_are_not_taken_for_images(tmp_path: Path) -> None:
+    root = lay(tmp_path / "d", *(f"{what}/{c}/1.png" for what in ("images", "masks") for c in CLASSES))
+    with pytest.raises(UserError, match=r"folders called 'masks'.*path,label,mask"):
+        open_source(root)
+    assert len(open_source(root, layout="group/class")) == 4
 
 
 def test_a_folder_without_images_says_what_it_holds_instead(tmp_path: Path) -> None:

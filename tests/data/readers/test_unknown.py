@@ -46,6 +46,34 @@ def test_arrays_of_any_type_are_passed_over(tmp_path: Path, pixels: np.ndarray) 
     assert len(source) == 6 and source.read([5]).shape == (1, 5, 7, 1)
 
 
+KINDS = h5py.enum_dtype({"tumor": 0, "normal": 1}, "i4")
+
+
+def test_numbers_that_have_names_in_the_file_are_these_names(tmp_path: Path, pixels: np.ndarray) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["images"] = pixels
+        file.create_dataset("labels", data=LABELS.astype("i4"), dtype=KINDS)
+    source = open_source(tmp_path / "a.h5")
+    assert source.classes == ("normal", "tumor") and source.labels.tolist() == (1 - LABELS).tolist()
+
+
+@pytest.mark.parametrize("key", ["labels", "patient", "masks"])
+@pytest.mark.parametrize("how", ["dangling", "group", "null", "lists", "references"])
+def test_a_known_array_that_is_none_is_one_sentence(tmp_path: Path, pixels: np.ndarray, key: str, how: str) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["images"] = pixels
+        if key != "labels":
+            file["labels"] = LABELS
+        if how == "group":
+            file.create_group(key)
+        elif how in ("lists", "references"):
+            file.create_dataset(key, (6,), h5py.vlen_dtype(np.int32) if how == "lists" else h5py.ref_dtype)
+        else:
+            file[key] = h5py.SoftLink("/nowhere") if how == "dangling" else h5py.Empty("f4")
+    with pytest.raises(UserError, match=f"{key}|has masks of shape"):
+        open_source(tmp_path / "a.h5")
+
+
 @pytest.mark.parametrize("key", ["id", "patient", "labels"])
 def test_names_are_utf8_also_as_bytes_of_fixed_length(tmp_path: Path, pixels: np.ndarray, key: str) -> None:
     names = np.array(["größe", "癌"] * 3 if key != "id" else ["größe", "癌", "c", "d", "e", "ف"])

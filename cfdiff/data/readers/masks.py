@@ -1,0 +1,91 @@
+"""Masks as picture files: black and white, in colours or in transparency, and never smeared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cfdiff.data.fit import Fit, Shape
+from cfdiff.data.readers.images import decode_all, digest_of, indices, look
+from cfdiff.data.readers.tiff import opaque
+from cfdiff.errors import UserError
+
+NEAR = 16
+"""Values that far from 0 or 255 are near it."""
+
+
+class MaskFiles:
+    """One mask file an image; None stands for an empty mask."""
+
+    def __init__(self, paths: Sequence[Path | None], shape: Shape, fit: Fit | None) -> None:
+        self.paths, self.shape, self.fit = paths, shape, fit or Fit()
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Masks (B, H, W) bool, as `decode_mask`."""
+        return np.stack([self._one(self.paths[row]) for row in rows])
+
+    def digest(self, rows: np.ndarray) -> str:
+        """sha256 over the content of the files of some rows."""
+        return digest_of([self.paths[row] for row in rows])
+
+    def _one(self, path: Path | None) -> np.ndarray:
+        if path is None:
+            return np.zeros(self.shape[:2], dtype=bool)
+        mask = self.fit.mask(decode_mask(path))
+        if mask.shape != self.shape[:2]:
+            raise UserError(
+                f"The mask {path.name} is {mask.shape[0]}x{mask.shape[1]} but its image is "
+                f"{self.shape[0]}x{self.shape[1]}: they must have the same size."
+            )
+        return mask
+
+
+def decode_mask(path: Path) -> np.ndarray:
+    """A mask (H, W) bool: where a colour is not 0; or where it is not transparent, if the mask is in that channel.
+
+    Raises:
+        UserError: it cannot be read, is packed with losses, which smear a mask, or says two things.
+    """
+    found = look(path)
+    if found.lossy:
+        raise UserError(f"The mask {path.name} is a JPEG or alike, which smears its edges: save masks as PNG.")
+    if found.turned_over:
+        raise UserError(
+            f"The mask {path.name} says that its 0 is white, as tifffile writes arrays of bool, so that it could mean "
+            "either: save it as uint8, 0 and 255."
+        )
+    pixels, alpha = decode_all(path, path.name)
+    if np.isnan(pixels).any():
+        raise UserError(f"The mask {path.name} has values that are no numbers (NaN): save masks as black and white.")
+    there = np.asarray((pixels != 0).any(axis=2))
+    numbers = indices(path, path.name)
+    if numbers is not None and ((numbers != 0) != there).any():
+        raise UserError(
+            f"The mask {path.name} has a palette in which the colour of number 0 is not black, or another one is, so "
+            "that it could mean either: save it as black and white."
+        )
+    if _smeared(pixels):
+        raise UserError(
+            f"The mask {path.name} has many values near black and white, as a JPEG that was saved again has: make it "
+            "black and white (mask > 127), and save it as PNG."
+        )
+    if alpha is None or (alpha == opaque(alpha.dtype)).all():
+        return there
+    if (pixels == pixels[:1, :1]).all():
+        return np.asarray(alpha != 0)
+    if (there == (there & (alpha != 0))).all() and set(np.unique(alpha)) <= {0, opaque(alpha.dtype)}:
+        return there  # transparent only where it is 0 anyway
+    raise UserError(
+        f"The mask {path.name} has colours and transparency, which say different things: save it as black and white."
+    )
+
+
+def _smeared(pixels: np.ndarray) -> bool:
+    """Whether more values are near 0 and 255 than between, and some near each: a soft edge has few, a JPEG many."""
+    if pixels.dtype != np.uint8:
+        return False
+    dark, bright = np.sum((pixels > 0) & (pixels < NEAR)), np.sum((pixels < 255) & (pixels > 255 - NEAR))
+    between = np.sum((pixels >= NEAR) & (pixels <= 255 - NEAR))
+    return bool(dark and bright and dark + bright > between)
