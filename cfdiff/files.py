@@ -17,6 +17,9 @@ from typing import Any
 from cfdiff.errors import UserError
 from cfdiff.stopping import unbroken
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a system says where there is no room."""
+
 
 def temporary(path: Path) -> Path:
     """A name beside `path` that no other process uses."""
@@ -147,7 +150,7 @@ def atomic(path: Path, *, through: Path | None = None) -> Iterator[Path]:
 
 def _advice(error: OSError) -> str:
     """What to do after a file could not be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in FULL:
         return "free space there, or choose another place"
     if error.errno == errno.ENAMETOOLONG:
         return "choose a shorter name"

@@ -15,6 +15,7 @@ from cfdiff import stopping
 from cfdiff.api import TASKS
 from cfdiff.cli.memory import keep_freed_memory
 from cfdiff.errors import UserError
+from cfdiff.files import FULL
 from cfdiff.version import __version__
 
 
@@ -137,6 +138,12 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it closes it
         sys.exit(141)
+    except OSError as error:
+        if error.errno not in FULL or error.filename is not None:  # of files it was said where they were written
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"Error: Cannot write what is said here ({error.strerror}): free space where it goes.", file=sys.stderr)
+        sys.exit(2)
     except stopping.Stopped:
         print("Stopped, as told (SIGTERM): the same command again goes on from here.", file=sys.stderr)
         sys.exit(stopping.EXIT_CODE)

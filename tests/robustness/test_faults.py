@@ -96,6 +96,16 @@ def test_a_pipe_that_closes_is_nobodys_mistake() -> None:
         assert child.wait() in (1, 141) and said == b""  # 1: click met it first
 
 
+@pytest.mark.slow
+def test_an_output_that_has_no_room_is_one_sentence() -> None:
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "cfdiff", "data", "ls", "--json"]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=env)
+    assert done.returncode == 2 and done.stderr.count(b"\n") == 1, done.stderr.decode()
+    assert b"No space left on device" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("name", "words"), [("a\0b.h5", "can be no name"), ("x" * 240 + ".h5", "too long"), ("ü" * 120, "too long")]
 )
