@@ -6,6 +6,7 @@ import lzma
 import math
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,11 @@ import numpy as np
 from cfdiff.data.limits import check_memory
 from cfdiff.errors import UserError
 
-HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+    (3, 0): np.lib.format.read_array_header_2_0,  # another encoding of names of fields, which no image has
+}
 
 CUT = (OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 """What the streams of a damaged archive raise."""
@@ -45,7 +50,11 @@ class Archive:
         self.path, self.name = path, name
         self.headers: dict[str, Header] = {}
         with self._open() as archive:
-            for entry in archive.namelist():
+            entries = archive.namelist()
+            if twice := [entry for entry, n in Counter(entries).items() if n > 1]:
+                key = twice[0].removesuffix(".npy")
+                raise UserError(f"{name} holds the array {key!r} twice: save it again with np.savez_compressed.")
+            for entry in entries:
                 key = entry.removesuffix(".npy")
                 if key != entry and (header := _header(archive, entry)) is not None:
                     self.headers[key] = header

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +117,22 @@ def test_arrays_that_make_no_source_are_named_in_the_error(
 ) -> None:
     with pytest.raises(UserError, match=message):
         open_source(save(tmp_path / "bad.npz", **({"labels": LABELS} | arrays)))
+
+
+def test_an_array_that_is_there_twice_is_refused_and_one_of_any_version_is_read(
+    tmp_path: Path, pixels: np.ndarray
+) -> None:
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for key, values, version in (("images", pixels, (3, 0)), ("labels", LABELS, (2, 0))):
+            out = io.BytesIO()
+            np.lib.format.write_array(out, np.asarray(values), version=version)
+            archive.writestr(f"{key}.npy", out.getvalue())
+    assert open_source(path).read([0]).shape[0] == 1
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning):
+        archive.writestr("images.npy", b"")
+    with pytest.raises(UserError, match="the array 'images' twice"):
+        open_source(path)
 
 
 def test_pickled_objects_are_refused(tmp_path: Path, pixels: np.ndarray) -> None:
