@@ -30,6 +30,7 @@ LOSSY = ("JPEG", "MPO", "WEBP", "JPEG2000", "AVIF")
 FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "DIB", "GIF", "WEBP", "JPEG2000", "AVIF", "PPM")
 """What Pillow may take a file for, whatever it is called; of the others some start programs (EPS)."""
 TIFF_BEGINNINGS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+CONVERT = "`cfdiff data convert` with --size and --gray or --rgb makes them so"
 # Pillow mode -> channels, dtype; without an alpha channel.
 MODES = {
     "1": (1, np.uint8),
@@ -61,9 +62,10 @@ class ImageFiles:
             here = self.fit.shape(found.shape), found.dtype
             first = first or here
             if here != first:
+                how = "save them with the same bits" if here[0] == first[0] else CONVERT
                 raise UserError(
-                    f"{self.ids[0]} is {in_words(*first)} but {sample_id} is {in_words(*here)}: all must be "
-                    f"alike, `cfdiff data convert` with --size and --gray or --rgb makes them so."
+                    f"{self.ids[0]} is {in_words(*first)} but {sample_id} is {in_words(*here)}: all must be alike, "
+                    f"{how}."
                 )
         assert first is not None
         self.notes = tuple(
