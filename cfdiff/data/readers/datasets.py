@@ -55,10 +55,10 @@ def list_datasets(path: Path, where: str) -> dict[str, Dataset]:
             try:
                 item = own_dataset(file, key, where)
                 if item is None or item.shape is None:
-                    if key in USED:
+                    if key in USED and (item is not None or file.get(key) is None):  # a group may be anything
                         raise UserError(
-                            f"{key!r} of {where} is a group, a link to nothing or empty, and no data set: store its "
-                            "values under that name."
+                            f"{key!r} of {where} is a link to nothing or empty, and no data set: store its values "
+                            "under that name."
                         )
                     continue
                 text = h5py.check_string_dtype(item.dtype) is not None

@@ -79,7 +79,7 @@ def test_a_truncated_or_foreign_file_is_one_clear_error(tmp_path: Path, pixels: 
         ({"images": np.zeros((5, 4, 4), np.uint8), "labels": LABELS}, "5 images but 6 labels"),
         ({"images": np.zeros((6, 4), np.uint8), "labels": LABELS}, r"shape \(6, 4\)"),
         ({"images": np.zeros((6, 4, 4), np.int16), "labels": LABELS}, "pixels of type int16"),
-        ({"images": h5py.Empty("u1"), "labels": LABELS}, "'images' of a.h5 is a group, a link to nothing or empty"),
+        ({"images": h5py.Empty("u1"), "labels": LABELS}, "'images' of a.h5 is a link to nothing or empty"),
         ({"images": np.zeros((2, 4, 4), np.uint8), "labels": np.array([b"b", b"caf\xe9"])}, "not UTF-8"),
         (
             {"images": np.zeros((6, 4, 4), np.uint8), "labels": LABELS, "masks": np.zeros((5, 4, 4))},

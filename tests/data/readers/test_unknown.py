@@ -58,15 +58,13 @@ def test_numbers_that_have_names_in_the_file_are_these_names(tmp_path: Path, pix
 
 
 @pytest.mark.parametrize("key", ["labels", "patient", "masks"])
-@pytest.mark.parametrize("how", ["dangling", "group", "null", "lists", "references"])
+@pytest.mark.parametrize("how", ["dangling", "null", "lists", "references"])
 def test_a_known_array_that_is_none_is_one_sentence(tmp_path: Path, pixels: np.ndarray, key: str, how: str) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["images"] = pixels
         if key != "labels":
             file["labels"] = LABELS
-        if how == "group":
-            file.create_group(key)
-        elif how in ("lists", "references"):
+        if how in ("lists", "references"):
             file.create_dataset(key, (6,), h5py.vlen_dtype(np.int32) if how == "lists" else h5py.ref_dtype)
         else:
             file[key] = h5py.SoftLink("/nowhere") if how == "dangling" else h5py.Empty("f4")
