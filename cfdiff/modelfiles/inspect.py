@@ -150,7 +150,9 @@ def _of_card(card: Card) -> dict[str, Any]:
 def _seen(config: dict[str, Any]) -> list[int] | None:
     """(h, w, c) of what a network gets, by its config."""
     size, channels = config.get("size", [config.get("image")] * 2), config.get("channels")
-    return None if channels is None or None in size else [*size, channels]
+    if channels is None or not isinstance(size, list | tuple) or None in size:  # a card may say anything
+        return None
+    return [*size, channels]
 
 
 def _tensors(paths: Iterable[Path]) -> dict[str, Any]:
