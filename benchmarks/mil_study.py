@@ -23,6 +23,7 @@ import torch
 from mil_study_arms import ARMS, World, world_edits
 from mil_study_data import (
     FOLDS,
+    WAYS,
     Cells,
     Edits,
     Set,
@@ -61,14 +62,16 @@ def main() -> None:
     of_block = blocks(cells)
     pool = [p for block in of_block for p in block]
     core = core_rows(cells, pool)
-    prepare(work, cells.at(core), of)
-    edits = read_edits(work, cells.at(core))
+    prepare(work, cells.at(core), of, options.ways)
+    edits = read_edits(work, cells.at(core), options.ways)
     world, tested = opened(work, cells, core, edits, test, options)
     plan = power(int((~tested.infected).sum()), int(tested.infected.sum()))
     written(work / "plan.json", plan)
     about = {"edits": made(edits), "plan": plan}
-    if not (work / "tell.json").exists():
-        written(work / "tell.json", tell(cells, core, edits, of_block))
+    known = json.loads((work / "tell.json").read_text()) if (work / "tell.json").exists() else {}
+    missing = {name: one for name, one in edits.items() if name not in known}
+    if missing:
+        written(work / "tell.json", known | tell(cells, core, missing, of_block))
     path = work / "lines.jsonl"
     run(options, path, world, of_block, tested)
     study = Study(read_lines(path), tested.infected, tested.fraction)
@@ -92,22 +95,29 @@ def opened(work: Path, cells: Cells, core: np.ndarray, edits: dict[str, Edits], 
     if not path.exists():
         pool = np.flatnonzero(np.isin(cells.patients, [p for block in blocks(cells) for p in block]))
         turned = np.concatenate([features(net, cells.images[pool], k) for k in range(1, TURNS)])
-        made_of = np.concatenate([features(net, one.images) for one in edits.values()])
         with atomic(path) as scratch, scratch.open("wb") as file:
             np.savez(
-                file, pool=pool, cells=features(net, cells.images), turned=turned, edits=made_of,
+                file, pool=pool, cells=features(net, cells.images), turned=turned,
                 test=features(net, test.images),
             )  # fmt: skip
     with np.load(path) as held:
-        own, turned, made_of, of_test, pool = (held[k] for k in ("cells", "turned", "edits", "test", "pool"))
+        own, turned, of_test, pool = (held[k] for k in ("cells", "turned", "test", "pool"))
+    made_of = [_encoded(work / f"features-{name}.npy", net, one) for name, one in edits.items()]
     n = len(own)
     places = np.tile(np.arange(n), (TURNS, 1))
     for k in range(1, TURNS):
         places[k, pool] = n + (k - 1) * len(pool) + np.arange(len(pool))
-    contents = np.concatenate([own, turned, made_of])
+    contents = np.concatenate([own, turned, *made_of])
     told = world_edits(edits, core, n + len(turned))
     world = World(contents, cells, core, told, places, np.arange(n), cells.labels)
     return world, test_bags(test, of_test, options.bag_size)
+
+
+def _encoded(path: Path, net: torch.nn.Module, edits: Edits) -> np.ndarray:
+    if not path.exists():
+        with atomic(path) as scratch, scratch.open("wb") as file:
+            np.save(file, features(net, edits.images))
+    return np.load(path)
 
 
 def run(options: Any, path: Path, world: World, of_block: list[list[str]], tested: Any) -> None:
@@ -122,7 +132,11 @@ def run(options: Any, path: Path, world: World, of_block: list[list[str]], teste
                     patients = training_patients(of_block, fold, n)
                     for name, arm in ARMS.items():
                         asked_for = not options.arms or any(part in name for part in options.arms)
-                        if not asked_for or (name, n, fold, seed, target) in done:
+                        if (
+                            not asked_for
+                            or not set(arm.needs) <= set(world.edits)
+                            or (name, n, fold, seed, target) in done
+                        ):
                             continue
                         if options.minutes and time.monotonic() - begun > 60 * options.minutes:
                             return
@@ -175,6 +189,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--patients", type=int, nargs="*", default=[20, 10, 40], help="to train on")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="*", help="only those whose name contains one of these")
+    parser.add_argument(
+        "--ways", nargs="*", choices=WAYS, default=WAYS, help="edits to make; arms of others are left out"
+    )
     parser.add_argument("--targets", nargs="*", default=["label", "fraction"])
     parser.add_argument("--minutes", type=float, help="no training begins after so many; the same command goes on")
     parser.add_argument("--json", type=Path, help="write all figures here")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from mil_study_data import Cells, Edits
@@ -95,12 +95,18 @@ Build = Callable[[World, list[Series], int], tuple[list[Series], np.ndarray]]
 
 @dataclass(frozen=True)
 class Arm:
-    """An arm: what it sees beside real bags, with which losses of mixtures, and whose instance labels it is told."""
+    """An arm: what it sees beside real bags, with which losses of mixtures, and whose instance labels it is told.
+
+    With `pooled` only instance labels are learned, and the bag's answer is a pool of the instances' own.
+    `needs` are the ways of editing (`World.edits`) that it takes its instances from.
+    """
 
     build: Build
     losses: tuple[str, ...] = ("label",)
     taught: str = ""
-    permute: bool = field(default=False)
+    permute: bool = False
+    pooled: bool = False
+    needs: tuple[str, ...] = ()
 
     def mixes(self, world: World, real: list[Series], seed: int) -> tuple[list[Series], np.ndarray]:
         """See `Build`; in versions of one shape."""
@@ -207,17 +213,24 @@ ARMS: dict[str, Arm] = {
     "augmentation": Arm(augmented),
     "instance labels": Arm(again, taught="own"),
     "instance labels of the guide": Arm(again, taught="guide"),
+    "instance classifier of the guide's labels, pooled": Arm(again, taught="guide", pooled=True),
     "swap of real instances": Arm(swapped, MIXED),
     "feature mixing (ReMix)": Arm(remixed),
-    "unguided diffusion": Arm(edited(sham="unguided"), KEPT),
-    "sham only": Arm(edited(sham="sham"), KEPT),
-    "instance mode + sham": Arm(edited("instance", "sham"), MIXED),
-    "joint mode + sham": Arm(edited("joint", "joint-sham", "sham"), MIXED),
-    "instance mode + sham, permuted": Arm(edited("instance", "sham"), MIXED, permute=True),
-    "joint mode + sham, permuted": Arm(edited("joint", "joint-sham", "sham"), MIXED, permute=True),
-    "instance mode, no sham": Arm(edited("instance"), MIXED),
-    "joint mode, no sham": Arm(edited("joint"), MIXED),
+    "unguided diffusion": Arm(edited(sham="unguided"), KEPT, needs=("unguided",)),
+    "sham only": Arm(edited(sham="sham"), KEPT, needs=("sham",)),
+    "instance mode + sham": Arm(edited("instance", "sham"), MIXED, needs=("instance",)),
+    "joint mode + sham": Arm(edited("joint", "joint-sham", "sham"), MIXED, needs=("joint",)),
+    "instance mode + sham, permuted": Arm(edited("instance", "sham"), MIXED, permute=True, needs=("instance",)),
+    "joint mode + sham, permuted": Arm(edited("joint", "joint-sham", "sham"), MIXED, permute=True, needs=("joint",)),
+    "instance mode, no sham": Arm(edited("instance"), MIXED, needs=("instance",)),
+    "joint mode, no sham": Arm(edited("joint"), MIXED, needs=("joint",)),
 }
 TRANSLATED = ("instance mode + sham", "joint mode + sham")
-RIVALS = ("instance labels", "instance labels of the guide", "swap of real instances", "sham only")
+RIVALS = (
+    "instance labels",
+    "instance labels of the guide",
+    "instance classifier of the guide's labels, pooled",
+    "swap of real instances",
+    "sham only",
+)
 """Translation helps where both TRANSLATED arms are above the best of these."""

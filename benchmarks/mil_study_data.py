@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,8 +116,12 @@ def core_rows(cells: Cells, patients: list[str]) -> np.ndarray:
     return np.array(sorted(rows))
 
 
-def prepare(work: Path, core: Cells, of: Set) -> None:
-    """Edit the core in every way; a run that was stopped goes on, what is finished stays."""
+WAYS = ("instance", "unguided", "joint")
+"""Runs that edit the core; that of instance mode makes its shams too."""
+
+
+def prepare(work: Path, core: Cells, of: Set, ways: Sequence[str]) -> None:
+    """Edit the core in some of `WAYS`; a run that was stopped goes on, what is finished stays."""
     path = work / "core.npz"
     if not path.exists():
         names = np.array(of.classes)[core.labels]
@@ -129,23 +134,25 @@ def prepare(work: Path, core: Cells, of: Set) -> None:
     }  # fmt: skip
     runs: dict[str, dict[str, Any]] = {
         "instance": {"mode": "instance", "mix": "0,1", "untouched": "sham", "on_fail": "retry"},
-        "joint": {"mode": "joint", "mix": JOINT_MIX, "untouched": "sham"},
+        "joint": {"mode": "joint", "mix": JOINT_MIX, "untouched": "sham", "on_fail": "keep"},
     }
-    for name, values in runs.items():
-        if not (work / f"{name}.h5").exists():
-            bag(resolve(BagSettings, None, {**told, **values, "out": work / f"{name}.h5"}))
-    for start in ("negative", "positive"):
-        out = work / f"unguided-{start}.h5"
-        if not out.exists():
-            noise = {"scale": 0, "anchored": False, "inversion": "noise", "trim": 0, "retries": 0}
-            translate(resolve(TranslateSettings, None, {**told, **noise, "from": start, "out": out}))
+    noise = {"scale": 0, "anchored": False, "inversion": "noise", "trim": 0, "retries": 0}
+    for way in ways:
+        if way in runs and not (work / f"{way}.h5").exists():
+            bag(resolve(BagSettings, None, {**told, **runs[way], "out": work / f"{way}.h5"}))
+        for start in ("negative", "positive") if way == "unguided" else ():
+            out = work / f"unguided-{start}.h5"
+            if not out.exists():
+                translate(resolve(TranslateSettings, None, {**told, **noise, "from": start, "out": out}))
 
 
-def read_edits(work: Path, core: Cells) -> dict[str, Edits]:
+def read_edits(work: Path, core: Cells, ways: Sequence[str]) -> dict[str, Edits]:
     """instance, sham, joint, joint-sham, unguided -> edits. Of edits those whose class the checker sees changed."""
     at = {name: i for i, name in enumerate(core.ids.tolist())}
     found: dict[str, Edits] = {}
     for name, sham in (("instance", "sham"), ("joint", "joint-sham")):
+        if name not in ways:
+            continue
         with open_bags(work / f"{name}.h5") as bags:
             ids = bags.read("instance/id").astype(str)[bags.read("row/instance")]
             edit, label = bags.read("row/edit"), bags.read("row/label")
@@ -157,9 +164,10 @@ def read_edits(work: Path, core: Cells) -> dict[str, Edits]:
                 rows = np.array([at[i] for i in ids[here].tolist()], np.int64)
                 found[what] = Edits(rows, label[here], images, judge[here])
     parts = []
-    for start in ("negative", "positive"):
+    for start in ("negative", "positive") if "unguided" in ways else ():
         with open_result(work / f"unguided-{start}.h5") as result:
             rows = np.array([at[name] for name in result["id"][:].astype(str).tolist()], np.int64)
             parts.append((rows, core.labels[rows], result.counterfactual[:], result.prob("judge")[:, 1, 1]))
-    found["unguided"] = Edits(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    if parts:
+        found["unguided"] = Edits(*(np.concatenate(part) for part in zip(*parts, strict=True)))
     return found

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from mil_study_arms import ARMS, RIVALS, SHARES, TRANSLATED
 
 from cfdiff.figures.panel import save
@@ -40,7 +41,7 @@ def power(healthy: int, infected: int, auroc: float = 0.8, correlation: float = 
 class Study:
     """The lines of a study, as statistics of patients.
 
-    Only folds and seeds that every arm has at a size count, so that all arms are compared on the same.
+    Only folds and seeds that every arm there is has at a size count, so that all arms are compared on the same.
     """
 
     def __init__(self, lines: list[dict[str, Any]], infected: np.ndarray, fraction: np.ndarray) -> None:
@@ -52,10 +53,12 @@ class Study:
             runs[one["target"], one["n"]][one["arm"]][one["fold"], one["seed"]] = np.array(one["scores"])
         self.runs: dict[tuple[str, int], dict[str, np.ndarray]] = {}
         self.counts: dict[str, dict[int, int]] = {"label": {}, "fraction": {}}
+        there = {one["arm"] for one in lines}
+        self.arms = [arm for arm in ARMS if arm in there]
         for (target, n), of_arm in sorted(runs.items()):
-            common = sorted(set.intersection(*(set(of_arm.get(arm, {})) for arm in ARMS)))
+            common = sorted(set.intersection(*(set(of_arm.get(arm, {})) for arm in self.arms)))
             if common:
-                self.runs[target, n] = {arm: np.stack([of_arm[arm][key] for key in common]) for arm in ARMS}
+                self.runs[target, n] = {arm: np.stack([of_arm[arm][key] for key in common]) for arm in self.arms}
                 self.counts[target][n] = len(common)
         self.made = {
             key: {arm: self._made(key[0], scores) for arm, scores in of_arm.items()}
@@ -113,7 +116,7 @@ class Study:
             cells: list[tuple[list[int], list[int]]] = [(sizes, every)] if sizes else []
             cells += [([n], every) for n in sizes] if len(sizes) > 1 else []
             cells += [(sizes, [s]) for s in every] if measure != "mae" and sizes else []
-            for arm in ARMS:
+            for arm in self.arms:
                 for some, shares in cells:
                     row: dict[str, Any] = {"arm": arm, "measure": measure, "patients": some}
                     row["most_positives"] = [SHARES[s] for s in shares] if measure != "mae" else None
@@ -125,13 +128,17 @@ class Study:
         return {"runs": self.counts, "rows": rows, "claims": claims}
 
     def claim(self, measure: str) -> dict[str, Any]:
-        """Whether both translated arms are above the best rival, by the whole of their interval."""
+        """Whether both translated arms are above the best rival, by the whole of their interval; None: not all ran."""
         sizes, every = self.sizes(measure), list(range(len(SHARES)))
         whole = np.arange(self.patients)
         sign = -1 if measure == "mae" else 1
-        best = max(RIVALS, key=lambda arm: sign * self.value(arm, measure, whole, sizes, every))
-        gaps = {arm: self.figure(arm, measure, sizes, every, best) for arm in TRANSLATED}
-        helps = all(min(sign * end for end in gap["95"]) > 0 for gap in gaps.values())
+        best = max(
+            (arm for arm in RIVALS if arm in self.arms),
+            key=lambda arm: sign * self.value(arm, measure, whole, sizes, every),
+        )
+        gaps = {arm: self.figure(arm, measure, sizes, every, best) for arm in TRANSLATED if arm in self.arms}
+        above = all(min(sign * end for end in gap["95"]) > 0 for gap in gaps.values())
+        helps = above if len(gaps) == len(TRANSLATED) or not above else None
         return {"best_rival": best, "less_best_rival": gaps, "translation_helps": helps}
 
 
@@ -147,7 +154,8 @@ def _above(sick: np.ndarray, well: np.ndarray) -> np.ndarray:
 def forest(report: dict[str, Any], out: Path) -> Path:
     """Differences to real bags only, an arm a line, a measure a panel; right of the line is better in all three."""
     measures = [m for m in MEASURES if m in report["claims"]]
-    arms = [arm for arm in ARMS if arm != BASE]
+    there = {row["arm"] for row in report["rows"]}
+    arms = [arm for arm in ARMS if arm != BASE and arm in there]
     figure = Figure(figsize=(3.2 + 3.0 * len(measures), 0.32 * len(arms) + 1.4), dpi=170, layout="constrained")
     FigureCanvasAgg(figure)
     axes = np.atleast_1d(figure.subplots(1, len(measures), sharey=True))
@@ -171,6 +179,7 @@ def forest(report: dict[str, Any], out: Path) -> Path:
             fontsize=9,
         )
         ax.set_xlabel("gain over real bags only", fontsize=8)
+        ax.xaxis.set_major_locator(MaxNLocator(5))
         ax.tick_params(labelsize=7)
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_yticks(range(len(arms)), arms, fontsize=8)
@@ -183,7 +192,8 @@ def markdown(report: dict[str, Any]) -> str:
     gain = "less real only"
     lines = [f"| arm | AUROC | {gain} | with above without | {gain} | error of the fraction | {gain} |"]
     lines.append("|" + "---|" * 7)
-    for arm in ARMS:
+    there = {row["arm"] for row in report["rows"]}
+    for arm in (arm for arm in ARMS if arm in there):
         cells = [arm]
         for measure in MEASURES:
             sizes = max((r["patients"] for r in report["rows"] if r["measure"] == measure), key=len, default=[])

@@ -16,7 +16,7 @@ from cfdiff.engine import seed_of
 from cfdiff.metrics.bag_scores import bag_auroc
 from cfdiff.metrics.intervals import bootstrap_rows
 
-STEPS, BATCH, PARTS = 120, 64, 2
+STEPS, BATCH, PARTS = 80, 64, 2
 """Of a training; and in how many parts the patients are divided, each tested by a network of the others."""
 
 
@@ -27,8 +27,7 @@ def tell(cells: Cells, core: np.ndarray, edits: dict[str, Edits], of_block: list
     sham or an unguided image against its own source.
     """
     found = {}
-    for name in ("instance", "joint", "sham", "joint-sham", "unguided"):
-        one = edits[name]
+    for name, one in edits.items():
         flips = name in ("instance", "joint")
         rows = np.flatnonzero(one.label == 1) if flips else np.arange(len(one.row))
         source = core[one.row[rows]]

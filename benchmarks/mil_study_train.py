@@ -40,7 +40,21 @@ class Budget:
         return {"att_dim": WIDTH} if self.model == "abmil" else {}
 
 
-def trained(world: World, arm: Arm, patients: list[str], target: str, seed: int, budget: Budget) -> BagNetwork:
+class Pooled(nn.Module):
+    """A bag's answer from its instances' own: log-sum-exp of their logits, or the logit of their mean probability."""
+
+    def __init__(self, net: BagNetwork, head: nn.Module, fraction: bool) -> None:
+        super().__init__()
+        self.embed, self.head, self.fraction = net.embed, head, fraction
+
+    def answer(self, embedding: Tensor) -> BagAnswer:
+        """As `BagNetwork.answer`."""
+        logits = self.head(embedding)[..., 0]
+        score = torch.logit(logits.sigmoid().mean(1), 1e-4) if self.fraction else logits.logsumexp(1)
+        return BagAnswer(score, logits.softmax(1), embedding)
+
+
+def trained(world: World, arm: Arm, patients: list[str], target: str, seed: int, budget: Budget) -> BagNetwork | Pooled:
     """A bag model of torchmil that learned real bags of some patients, and what the arm makes of them."""
     torch.manual_seed(seed)
     told: Target = BAG_TARGETS[target]
@@ -62,17 +76,17 @@ def trained(world: World, arm: Arm, patients: list[str], target: str, seed: int,
         known = batch.told
         answers = net(contents[batch.rows], batch.bags, [o.classes for o in known] if told.own else None)
         n = batch.real
-        loss = told.loss(answers[:n], known[:n])
-        for name in arm.losses:
+        loss = torch.zeros(()) if arm.pooled else told.loss(answers[:n], known[:n])
+        for name in () if arm.pooled else arm.losses:
             loss = loss + DEFAULT_WEIGHTS[name] * MIXTURE_LOSSES[name](answers[n:], known[n:], told)
         if arm.taught:
-            loss = loss + instance_loss(head, answers, known, told.own)
+            loss = loss + instance_loss(head, answers, known, told.own and not arm.pooled)
         if arm.taught == "guide":
             loss = loss + guide_loss(net, head, world, contents, seed, step)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    return net.eval()
+    return Pooled(net.eval(), head, told.counts) if arm.pooled else net.eval()
 
 
 def instance_loss(head: nn.Module, answers: list[BagAnswer], told: list[Labelled], look: bool) -> Tensor:
@@ -137,7 +151,7 @@ def test_bags(cells: Cells, contents: np.ndarray, size: int) -> Test:
 
 
 @torch.no_grad()
-def asked(net: BagNetwork, test: Test, target: str) -> np.ndarray:
+def asked(net: BagNetwork | Pooled, test: Test, target: str) -> np.ndarray:
     """(P, S, DRAWS) scores of the test bags: of those as found for the fraction, else of all others."""
     rows = test.rows[:, -1:] if BAG_TARGETS[target].counts else test.rows[:, :-1]
     embedding = net.embed(torch.from_numpy(test.contents))
