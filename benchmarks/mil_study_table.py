@@ -132,14 +132,13 @@ class Study:
         sizes, every = self.sizes(measure), list(range(len(SHARES)))
         whole = np.arange(self.patients)
         sign = -1 if measure == "mae" else 1
-        best = max(
-            (arm for arm in RIVALS if arm in self.arms),
-            key=lambda arm: sign * self.value(arm, measure, whole, sizes, every),
-        )
-        gaps = {arm: self.figure(arm, measure, sizes, every, best) for arm in TRANSLATED if arm in self.arms}
-        above = all(min(sign * end for end in gap["95"]) > 0 for gap in gaps.values())
-        helps = above if len(gaps) == len(TRANSLATED) or not above else None
-        return {"best_rival": best, "less_best_rival": gaps, "translation_helps": helps}
+        rivals = [arm for arm in RIVALS if arm in self.arms]
+        best = max(rivals, key=lambda arm: sign * self.value(arm, measure, whole, sizes, every))
+        ours = [arm for arm in TRANSLATED if arm in self.arms]
+        gaps = {r: {arm: self.figure(arm, measure, sizes, every, r) for arm in ours} for r in rivals}
+        above = all(min(sign * end for end in gap["95"]) > 0 for gap in gaps[best].values())
+        helps = above if len(ours) == len(TRANSLATED) or not above else None
+        return {"best_rival": best, "less_rivals": gaps, "translation_helps": helps}
 
 
 def _higher(a: np.ndarray, b: np.ndarray) -> np.ndarray:
