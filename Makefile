@@ -6,27 +6,37 @@ WORKERS ?= 2
 CONSTRAINTS ?= -c constraints.txt
 
 .DELETE_ON_ERROR:
-.PHONY: demo test fuzz test-large test-lowest lint lock wheel clean
+DEMOS := demo-colour-to-positive demo-colour-to-negative demo-words demo-to-positive demo-to-negative demo-generated
+.PHONY: demo $(DEMOS) test fuzz test-large test-lowest lint lock wheel clean
 
+# Two at a time, each with one thread and its output in one piece; the longest first.
 demo: .venv/stamp
 	mkdir -p demo
-	$(BIN)/cfdiff translate --from negative --to positive --limit 8 --force \
-		--out demo/negative-to-positive.h5 --preview demo/negative-to-positive.png
-	$(BIN)/cfdiff translate --from positive --to negative --limit 8 --force \
-		--out demo/positive-to-negative.h5 --preview demo/positive-to-negative.png
-	$(BIN)/cfdiff translate --data malaria-cells-rgb --from negative --to positive --limit 3 --force \
-		--out demo/colour-to-positive.h5 --preview demo/colour-to-positive.png
-	$(BIN)/cfdiff translate --data malaria-cells-rgb --from positive --to negative --limit 3 --force \
-		--out demo/colour-to-negative.h5 --preview demo/colour-to-negative.png
-	$(BIN)/cfdiff translate --config configs/malaria-cells/by-words.toml --to-text "a parasitized cell" --limit 3 --force \
-		--out demo/words.h5 --preview demo/words.png
-	$(BIN)/cfdiff generate --images 12 --steps 8 --force --out demo/generated.h5
+	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -j2 --output-sync=target $(DEMOS)
 	@echo
 	@echo "Open demo/colour-to-positive.png and demo/colour-to-negative.png, and in gray demo/negative-to-positive.png and"
 	@echo "demo/positive-to-negative.png: source, counterfactual, difference."
 	@echo "Changed by the words 'a parasitized cell' alone, with no classifier to steer: demo/words.png (docs/conditions.md)."
 	@echo "Cells that never were, from noise: demo/generated.png (docs/generate.md)."
 	@echo "The same cells, as data: demo/negative-to-positive.h5 and demo/positive-to-negative.h5 (docs/hdf5.md)."
+
+demo-colour-to-positive:
+	$(BIN)/cfdiff translate --data malaria-cells-rgb --from negative --to positive --limit 3 --force \
+		--out demo/colour-to-positive.h5 --preview demo/colour-to-positive.png
+demo-colour-to-negative:
+	$(BIN)/cfdiff translate --data malaria-cells-rgb --from positive --to negative --limit 3 --force \
+		--out demo/colour-to-negative.h5 --preview demo/colour-to-negative.png
+demo-words:
+	$(BIN)/cfdiff translate --config configs/malaria-cells/by-words.toml --to-text "a parasitized cell" --limit 3 --force \
+		--out demo/words.h5 --preview demo/words.png
+demo-to-positive:
+	$(BIN)/cfdiff translate --from negative --to positive --limit 8 --force \
+		--out demo/negative-to-positive.h5 --preview demo/negative-to-positive.png
+demo-to-negative:
+	$(BIN)/cfdiff translate --from positive --to negative --limit 8 --force \
+		--out demo/positive-to-negative.h5 --preview demo/positive-to-negative.png
+demo-generated:
+	$(BIN)/cfdiff generate --images 12 --steps 8 --force --out demo/generated.h5
 
 # Two workers of one thread each: two threads in each of two processes would wait for one another.
 test: lint

@@ -64,7 +64,7 @@ def _cfg(cast: Cast, s: EditSettings) -> Guide:
     if not cast.denoise.conditional:
         raise UserError(
             f"--guides {s.guides} needs a diffusion model that knows the classes, and {cast.diffusion.name!r} does "
-            "not: train one with --condition, or leave cfg out."
+            "not: train one with --condition class (or attributes, or text), or leave cfg out."
         )
     # Guidance multiplies by the scale, so this makes w the weight; the ladder then raises both alike.
     weight = s.w / s.scale if s.scale else 0.0

@@ -36,4 +36,4 @@ def select_images(s: TranslateSettings) -> Selected:
     if split is None and whole.splits is not None and "test" in whole.splits:
         split = "test"
     source = whole.narrow(split, start, s.limit, s.seed)
-    return Selected(source, target, real_images(whole.narrow(split), {target}, s.seed))
+    return Selected(source, target, real_images(whole.narrow(split), {target}, s.seed, len(source)))
