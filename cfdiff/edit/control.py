@@ -53,9 +53,8 @@ def controlled(cast: Cast, s: EditSettings, data: str) -> Cast:
         ).error  # type: ignore[union-attr]
     if branch.told.of != of.sha256:
         raise UserError(
-            f"{who} was trained beside another diffusion model than {of.name!r}: train one for this (cfdiff "
-            f"train-control "
-            "--diffusion)."
+            f"{who} was trained beside another diffusion model than {of.name!r}: train one for this "
+            "(cfdiff train-control --diffusion)."
         )
     if branch.told.control != name:
         raise UserError(f"{who} reads {branch.told.control}, and --control asks for {name}: give the one it reads.")
@@ -70,9 +69,8 @@ def _file(file: Path | None, s: EditSettings, data: str) -> Path:
     found = None if weights is None else role_file(weights_folder(weights), "control")
     if found is None:
         raise UserError(
-            "--control needs a control branch, and none lies with the weights: train one (cfdiff "
-            "train-control) and name "
-            "it with --control-model."
+            "--control needs a control branch, and none lies with the weights: train one (cfdiff train-control) and "
+            "name it with --control-model."
         )
     return found
 

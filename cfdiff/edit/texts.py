@@ -31,8 +31,7 @@ def check_texts(s: EditSettings, reads: bool = False) -> None:
     if reads:
         raise UserError(
             f"{given} is told to the diffusion model by the guide cfg, and --guides {s.guides} has none: use "
-            f"--guides cfg, "
-            "or noisy+clean+cfg, or leave --guides out."
+            "--guides cfg, or noisy+clean+cfg, or leave --guides out."
         )
     raise UserError(
         f"{given} is read by the guide clip alone, as this diffusion model reads no words, and --guides {s.guides} has "
