@@ -22,6 +22,11 @@ def file_hashes(sha256: str) -> set[str]:
     return {part.partition(DESCRIBED)[0] for part in sha256.split(JOINED) if part}
 
 
+def nth(role: str, k: int) -> str:
+    """What a weights folder calls the model k, from 0, of a role: ROLE, ROLE-2, ROLE-3."""
+    return role if not k else f"{role}-{k + 1}"
+
+
 def option(role: str) -> str:
     """The option that names the model of a role."""
     return "--" + role.replace("_", "-")

@@ -10,7 +10,7 @@ from cfdiff.doctor.lines import Line
 from cfdiff.edit.roles import model_paths
 from cfdiff.models.checkpoint import Model
 from cfdiff.models.ensemble import members
-from cfdiff.roles import STEERING, file_hashes
+from cfdiff.roles import STEERING, file_hashes, nth
 
 MISSING = {
     "verifier": "The checker that steers accepts its own edits, and what follows a gradient may fool the one it is of: "
@@ -48,16 +48,11 @@ def independence(context: Context, witness: str, others: tuple[str, ...]) -> lis
     if same:
         return [_the_same(witness, same)]
     return [
-        _shared(witness, one, _nth(witness, i), theirs, _nth(role, k))
+        _shared(witness, one, nth(witness, i), theirs, nth(role, k))
         for i, one in enumerate(members(model))
         for role, other in known.items()
         for k, theirs in enumerate(members(other))
     ]
-
-
-def _nth(role: str, k: int) -> str:
-    """A role, and of the second and further models of it which one, as their folders are called."""
-    return role if not k else f"{role}-{k + 1}"
 
 
 def _the_same(witness: str, roles: list[str]) -> Line:

@@ -229,10 +229,9 @@ class Editor:
                 mask = self._data_mask(masks, climbing)
                 with lock.rows(climbing):
                     edited, mask = self._attempt(strategy, climbing, rung, batch, mask, best)
-                if self.s.mask == "auto" and not strategy.finds:
-                    here = torch.from_numpy(climbing)
-                    mask = changed_region(edited - x[here], self.s.mask_share)
-                    with lock.rows(climbing):
+                    if self.s.mask == "auto" and not strategy.finds:
+                        here = torch.from_numpy(climbing)
+                        mask = changed_region(edited - x[here], self.s.mask_share)
                         edited, mask = self._attempt(strategy, climbing, rung, batch, mask, best)
                 saved, finite = as_saved(images[climbing], x[torch.from_numpy(climbing)], edited)
                 made = Tried(climbing, images[climbing], saved, finite, mask, strategy.finds)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-TRAININGS = ("diffusion", "guide", "checker", "verifier", "verifier-2", "judge")
+from cfdiff.roles import nth
+
+SECOND = nth("verifier", 1)
+TRAININGS = ("diffusion", "guide", "checker", "verifier", SECOND, "judge")
 SHARES: Mapping[str, float] = {
     "diffusion": 0.43,
     "guide": 0.14,
     "checker": 0.07,
     "verifier": 0.05,
-    "verifier-2": 0.05,
+    SECOND: 0.05,
     "judge": 0.07,
     "doctor": 0.02,
     "tune": 0.11,

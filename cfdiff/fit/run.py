@@ -25,11 +25,11 @@ from cfdiff.files import atomic
 from cfdiff.fit.folder import FitFolder, State
 from cfdiff.fit.look import look
 from cfdiff.fit.pace import fitting_width, images_a_second
-from cfdiff.fit.plan import Clock, shares_of, trainings
+from cfdiff.fit.plan import SECOND, Clock, shares_of, trainings
 from cfdiff.fit.result import FitResult
 from cfdiff.fit.settings import FitSettings
 from cfdiff.fit.space import fitting_space, seen_by_diffusion
-from cfdiff.fit.stages import SECOND, Fit, check, has_second, moved, show, train, tune
+from cfdiff.fit.stages import Fit, check, has_second, moved, show, train, tune
 from cfdiff.fit.symmetry import fitting_augment
 from cfdiff.models.autoencoder import need_diffusers
 from cfdiff.progress import Progress, silent

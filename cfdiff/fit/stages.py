@@ -14,6 +14,7 @@ from cfdiff.data.splitting import JUDGE, SPELLINGS, TEST, TRAIN, VAL, VERIFIER
 from cfdiff.doctor.lines import Report
 from cfdiff.edit.levels import fitting_depth, fitting_smooth, reach
 from cfdiff.fit.folder import FitFolder, State
+from cfdiff.fit.plan import SECOND
 from cfdiff.fit.settings import FitSettings
 from cfdiff.fit.space import autoencoder_of, scaled_for_classifiers, seen_by_diffusion
 from cfdiff.progress import Progress
@@ -34,16 +35,16 @@ ARCHITECTURES = {
     "guide": "ese_vovnet19b_slim",
     "checker": "ese_vovnet19b_slim",
     "verifier": "resnet14t",
-    "verifier-2": "resnet14t",
+    SECOND: "resnet14t",
     "judge": "resnet14t",
 }
 """What learned most in 3.4 minutes of one core, on defects of a few pixels (447 pairs of circuit boards; accuracy on
 others): VoVNet .88, resnet14t .79, resnet10t .71, a narrow resnet18 .69, hgnetv2_b0 .62, regnetx_002 .55, dla34 .53.
 The best steer; verifier and judge are of another kind than those, and of other groups than one another."""
-SECOND, SURE = "verifier-2", 0.85
-"""The second verifier, and the validation accuracy of the first from which it is worth its time: one that has hardly
-learned says 1/2 of everything, and averaged with it no edit is accepted."""
-SEEDS = {"autoencoder": 0, "diffusion": 0, "guide": 0, "checker": 0, "verifier": 2, "verifier-2": 3, "judge": 1}
+SURE = 0.85
+"""Validation accuracy of the first verifier from which a second is worth its time: one that has hardly learned says 1/2
+of everything, and averaged with it no edit is accepted."""
+SEEDS = {"autoencoder": 0, "diffusion": 0, "guide": 0, "checker": 0, "verifier": 2, SECOND: 3, "judge": 1}
 SHOWN = 96
 """Images a direction of the runs at the end, at most; where time is short, fewer."""
 LEAST_SHOWN = 8

@@ -130,8 +130,7 @@ def worded(s: GenerateSettings, diffusion: Model) -> Model:
     if "clip" not in s.guides.split("+"):
         raise UserError(
             f"{diffusion.name!r} reads no words, so it cannot be told --text: train one with train-diffusion "
-            f"--condition "
-            "text, or use --guides clip and name an image-text model with --image-text."
+            "--condition text, or use --guides clip and name an image-text model with --image-text."
         )
     return diffusion
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cfdiff.errors import UserError
+from cfdiff.roles import nth
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
@@ -18,7 +19,7 @@ def role_file(folder: Path, role: str) -> Path | None:
 def role_files(folder: Path, role: str) -> tuple[Path, ...]:
     """All files of a role: that of `role_file`, then those of ROLE-2, ROLE-3 and so on, up to the first gap."""
     found: list[Path] = []
-    while (path := role_file(folder, role if not found else f"{role}-{len(found) + 1}")) is not None:
+    while (path := role_file(folder, nth(role, len(found)))) is not None:
         found.append(path)
     return tuple(found)
 

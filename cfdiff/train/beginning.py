@@ -63,8 +63,7 @@ def beginning(s: DiffusionSettings, told: Telling, facts: dict[str, Any], z: tup
         if key in s.model_fields_set and getattr(s, key) is not None and getattr(s, key) != decided.get(key):
             raise UserError(
                 f"{name} has {key.replace('_', '-')} {decided.get(key)}, which a training that begins from it "
-                f"keeps: leave "
-                f"--{key.replace('_', '-')} out."
+                f"keeps: leave --{key.replace('_', '-')} out."
             )
     if card.condition is not None and card.condition != told.condition:
         raise UserError(
@@ -73,7 +72,6 @@ def beginning(s: DiffusionSettings, told: Telling, facts: dict[str, Any], z: tup
     if card.condition == "tokens" and card.config["encoder"] != told.config_of_encoder():
         raise UserError(
             f"{name} has another condition encoder (other words, other attributes): give the captions, columns "
-            f"and text "
-            "tower that it was trained with."
+            "and text tower that it was trained with."
         )
     return Beginning(model, shape)

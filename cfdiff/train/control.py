@@ -46,8 +46,7 @@ def train_control(s: ControlSettings, progress: Progress | None = None) -> Train
     if net is None:
         raise UserError(
             f"{model.name!r} is no U-Net of cfdiff train-diffusion, and a control branch is a copy of one: give "
-            f"the file "
-            "of such a model."
+            "the file of such a model."
         )
     data = open_training_data(s)
     misfit = shape_misfit(data.train.name, data.train.shape, f"the diffusion model {model.name!r}", model.shape)

@@ -85,9 +85,8 @@ class DiffusionSettings(TrainSettings):
     )
     condition: Literal["none", "class", "attributes", "text"] = Field(
         "none",
-        description="What the network may be told besides: nothing, the image's class, a table of "
-        "attributes, or a text; "
-        "the last two are tokens that it reads by cross-attention (docs/conditions.md).",
+        description="What the network may be told besides: nothing, the image's class, a table of attributes, or a "
+        "text; the last two are tokens that it reads by cross-attention (docs/conditions.md).",
         json_schema_extra=MODEL,
     )
     image_text: Path | None = Field(
@@ -119,8 +118,7 @@ class DiffusionSettings(TrainSettings):
     init: Path | None = Field(
         None,
         description="Own diffusion model that it begins from, with its shape, schedule and parametrisation: "
-        "one without a "
-        "condition may be taught one.",
+        "one without a condition may be taught one.",
         json_schema_extra=MODEL,
     )
     schedule: Literal["linear", "cosine"] = Field("cosine", description="Noise schedule.", json_schema_extra=MODEL)

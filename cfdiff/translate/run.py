@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from cfdiff.data.source import Source, require_masks
-from cfdiff.edit.control import controlled
 from cfdiff.edit.recall import recall
-from cfdiff.edit.roles import Cast, load_cast
+from cfdiff.edit.roles import Cast
 from cfdiff.edit.sight import Sight
 from cfdiff.edit.tiling import ImageEditor, editor_of, tiles_of
-from cfdiff.edit.words import settled, told_words
+from cfdiff.edit.words import settled
 from cfdiff.errors import UserError
 from cfdiff.figures.panel import FORMATS
 from cfdiff.figures.show import draw
@@ -30,7 +29,7 @@ from cfdiff.store.shards import write_attributes_file
 from cfdiff.translate.select import select_images
 from cfdiff.translate.settings import TranslateSettings
 from cfdiff.translate.summary import TranslateSummary, summarise
-from cfdiff.translate.work import PartWriter, part_writer
+from cfdiff.translate.work import PartWriter, cast_of, part_writer
 from cfdiff.workers.crew import Elsewhere, crew
 
 
@@ -58,7 +57,7 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> Transla
     if s.control == "mask":
         require_masks(source, "--control mask")
     tiles = tiles_of(s)
-    cast = controlled(told_words(load_cast(s, s.data, source, tiles), s, target), s, s.data)
+    cast = cast_of(s, source, target, tiles)
     _check_preview_models(s, cast)
     editor = editor_of(cast, s, tiles, s.every_tile)
     settings = {**resolved(s, source), **cast.facts}

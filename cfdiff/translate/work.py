@@ -9,11 +9,12 @@ import numpy as np
 from cfdiff.data.source import Source
 from cfdiff.edit.control import controlled
 from cfdiff.edit.memory import in_halves
-from cfdiff.edit.roles import load_cast
+from cfdiff.edit.roles import Cast, load_cast
 from cfdiff.edit.sight import Sight
 from cfdiff.edit.tiling import ImageEditor, editor_of, tiles_of
 from cfdiff.edit.verdicts import edit_arrays
 from cfdiff.edit.words import told_words
+from cfdiff.engine.tiles import Tiles
 from cfdiff.store.part_files import PartFiles, Range
 from cfdiff.translate.select import select_images
 from cfdiff.translate.settings import TranslateSettings
@@ -44,9 +45,18 @@ def part_writer(s: TranslateSettings, files: PartFiles, seen: Sight) -> PartWrit
     """
     source, target, _ = select_images(s)
     tiles = tiles_of(s)
-    cast = controlled(told_words(load_cast(s, s.data, source, tiles), s, target), s, s.data)
+    cast = cast_of(s, source, target, tiles)
     seen.check(source, cast)
     return PartWriter(editor_of(cast, s, tiles, s.every_tile), s, source, target, files)
+
+
+def cast_of(s: TranslateSettings, source: Source, target: int, tiles: Tiles | None) -> Cast:
+    """The models of a translation to class `target`, told its words and with its control branch.
+
+    Raises:
+        UserError: as `load_cast`, `told_words` and `controlled`.
+    """
+    return controlled(told_words(load_cast(s, s.data, source, tiles), s, target), s, s.data)
 
 
 def translate_batch(

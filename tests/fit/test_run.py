@@ -14,11 +14,11 @@ from conftest import write_npz
 from cfdiff.data.open import open_source
 from cfdiff.errors import UserError
 from cfdiff.fit.folder import FitFolder, State
-from cfdiff.fit.plan import TRAININGS
+from cfdiff.fit.plan import SECOND, TRAININGS
 from cfdiff.fit.result import FitResult
 from cfdiff.fit.run import fit
 from cfdiff.fit.settings import FitSettings
-from cfdiff.fit.stages import SECOND, able, fitting_batch
+from cfdiff.fit.stages import able, fitting_batch
 from cfdiff.roles import file_hashes
 from cfdiff.settings import resolve
 from cfdiff.train.result import TrainResult

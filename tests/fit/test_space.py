@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import write_npz
 
-from cfdiff.fit.plan import TRAININGS
+from cfdiff.fit.plan import SECOND, TRAININGS
 from cfdiff.fit.run import fit
 from cfdiff.fit.settings import FitSettings
-from cfdiff.fit.stages import SECOND
 from cfdiff.models.checkpoint import read_card
 from cfdiff.settings import resolve
 from cfdiff.train.result import TrainResult
