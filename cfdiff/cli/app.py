@@ -145,7 +145,7 @@ def main() -> None:
         print(f"Error: Cannot write what is said here ({error.strerror}): free space where it goes.", file=sys.stderr)
         sys.exit(2)
     except stopping.Stopped:
-        print("Stopped, as told (SIGTERM): the same command again goes on from here.", file=sys.stderr)
+        print("Stopped, as told (SIGTERM): the same command again goes on with what is not finished.", file=sys.stderr)
         sys.exit(stopping.EXIT_CODE)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,18 @@ def _check(path: Path, suffix: str, option: str, s: EvaluateSettings) -> None:
 
 
 def write(s: EvaluateSettings, run: Run, measured: Measured, result: dict[str, Any]) -> None:
-    """--out and --save, where they are asked for."""
-    if s.out is not None:
-        with atomic(s.out) as scratch:
-            scratch.write_text(json.dumps(result, indent=1) + "\n")
-    if s.save is None:
-        return
+    """--out and --save, where they are asked for: both or, where one has no room, neither."""
+    with ExitStack() as until_both:
+        if s.out is not None:
+            until_both.enter_context(atomic(s.out)).write_text(json.dumps(result, indent=1) + "\n")
+        if s.save is not None:
+            _save(s.save, run, measured, result)
+
+
+def _save(path: Path, run: Run, measured: Measured, result: dict[str, Any]) -> None:
     arrays = {"id": run.ids.astype(str), "target": run.target, **measured.values, **measured.curves}
     if run.groups is not None:
         arrays["group"] = run.groups.astype(str)
     if measured.fractions is not None:
         arrays["curve/fractions"] = measured.fractions
-    write_evaluation(s.save, arrays, result)
+    write_evaluation(path, arrays, result)

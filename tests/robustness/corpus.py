@@ -15,7 +15,7 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 from PIL import Image
-from robustness import mutate
+from robustness import clinic, mutate
 
 N, SIZE = 12, 12
 
@@ -67,6 +67,7 @@ def write(folder: Path) -> None:
             place = folder / f"folder-{name}" / label
             place.mkdir(parents=True)
             Image.fromarray(image).save(place / name, **how)
+    clinic.write(folder)
     (folder / "edit.toml").write_text(
         'steps = 12\ndepth = 0.3\nratio = 0.4\nretries = 3\nguides = "both"\nsmooth = [0.1, 0.2]\nsolver = "ddim"\n'
         "seed = 5\nlimit = 20\nbatch_size = 16\nredraw_grow = 5\nmask_share = 0.2\n"
@@ -76,13 +77,13 @@ def write(folder: Path) -> None:
     )
 
 
-def read_images(path: Path) -> None:
+def read_images(path: Path, reading: str | None = None) -> None:
     """As `cfdiff data inspect` and `split`, and all masks."""
     from cfdiff.data import open_source
     from cfdiff.data.splitting import plan_splits
     from cfdiff.data.summary import summarise
 
-    source = open_source(path)
+    source = open_source(path, reading=reading)
     summarise(source)
     source.read_masks(np.arange(len(source)))
     if len(source) >= N:
@@ -193,6 +194,9 @@ KINDS = {
     "description": Kind(60, ("describe.toml",), mutate.text, read_description),
     "result": Kind(120, ("run.h5",), mutate.hdf5, read_result),
     "bags": Kind(80, ("bags.h5",), mutate.hdf5, read_bags),
+    "dicom": Kind(60, ("dicom",), _in_folder(mutate.dicom), read_images),
+    "nifti": Kind(60, ("nifti",), _in_folder(mutate.nifti), read_images),
+    "slide": Kind(40, ("slides",), _in_folder(mutate.image), lambda path: read_images(path, "tile=64")),
 }
 
 

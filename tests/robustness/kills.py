@@ -1,6 +1,7 @@
 """The program, started again and again in forks of one process that has imported everything, and disturbed.
 
     python kills.py DATA WEIGHTS WORK JOB KILLS SEED
+    python kills.py DATA WEIGHTS WORK JOB THOROUGH          faults, of which 1 tries all
 
 Kills runs of JOB at random moments (SIGKILL), lets each end after one to three of them, and prints as JSON how many
 there were, and everything that was not as it is undisturbed.
@@ -15,9 +16,11 @@ import random
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,8 +65,20 @@ def _fit(out: Path) -> str:
     return f"{kept} {hashlib.sha256((folder / 'splits.csv').read_bytes()).hexdigest()}"
 
 
+def _measured(out: Path) -> str:
+    """The figures of an evaluation, and that nothing is beside them."""
+    return (out / "figures.json").read_text() + " beside it: " + str(sorted(os.listdir(out)))
+
+
 _EDIT = ["--device=cpu", "--threads=1", "--steps=3", "--retries=1", "--batch-size=2"]
 JOBS = {
+    "evaluate": Job(
+        lambda data, weights, out: (
+            ["evaluate", str(Path(data).with_name("run.h5")), f"--data={data}", f"--weights={weights}"]
+            + [f"--out={out / 'figures.json'}", f"--save={out / 'figures.h5'}", "--device=cpu", "--threads=1"]
+        ),
+        _measured,
+    ),
     "translate": Job(
         lambda data, weights, out: (
             ["translate", f"--data={data}", f"--weights={weights}", f"--out={out / 'run.h5'}"] + ["--limit=10", *_EDIT]
@@ -87,7 +102,7 @@ JOBS = {
     "train-classifier": Job(
         lambda data, weights, out: (
             ["train-classifier", f"--data={data}", f"--out={out / 'training'}"]
-            + ["--clean", "--steps=40", "--eval-every=5", "--batch-size=4", "--device=cpu", "--threads=1"]
+            + ["--clean", "--steps=20", "--eval-every=5", "--batch-size=4", "--device=cpu", "--threads=1"]
         ),
         _model,
     ),
@@ -209,19 +224,46 @@ def sized(most: int) -> Callable[[], None]:
     return limit
 
 
-def disturb(name: str, data: str, weights: str, work: Path) -> dict[str, dict[str, object]]:
-    """What a job ends with that is told to stop, or whose disk is full; and whether the same command finishes it."""
+@contextmanager
+def small_disk(out: Path, size: int) -> Iterator[Callable[[], object] | None]:
+    """A file system in memory of so many bytes at `out`, and what makes it large; None where none can be mounted."""
+
+    def mount(*words: str) -> bool:
+        try:
+            return subprocess.run(["mount", *words, str(out)], stderr=subprocess.DEVNULL).returncode == 0
+        except FileNotFoundError:
+            return False
+
+    if not mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs"):
+        yield None
+        return
+    try:
+        yield lambda: mount("-o", "remount,size=2g")
+    finally:
+        subprocess.run(["umount", "--lazy", str(out)], check=True)
+
+
+def disturb(name: str, data: str, weights: str, work: Path, thorough: bool) -> dict[str, dict[str, object]]:
+    """What a job ends with that is told to stop, or whose disk is full; and whether the same command finishes it.
+
+    A full disk is a limit on the size of a file, and where a file system can be mounted (as root), a real one that has
+    no room: for half of what the job leaves; with `thorough` also for anything, and for that but not for what lies
+    beside it meanwhile.
+    """
     job, found = JOBS[name], dict[str, dict[str, object]]()
     calm = work / "calm"
     calm.mkdir(parents=True)
+    begun = time.monotonic()
     assert ended(start(job.words(data, weights, calm), work / "log")) == 0, (work / "log").read_text()
-    expected = job.digest(calm)
-    final = max((path.stat().st_size for path in calm.rglob("*") if path.is_file()), default=0)
+    seconds, expected = time.monotonic() - begun, job.digest(calm)
+    sizes = [path.stat().st_size for path in calm.rglob("*") if path.is_file()]
+    final, whole = max(sizes, default=0), sum(sizes)
 
     def told(number: int) -> Callable[[Path], int]:
         def do(out: Path) -> int:
             pid = start(job.words(data, weights, out), work / "log")
-            while not any(out.rglob("part-*.h5")) and not any(out.rglob("settings.json")):
+            late = time.monotonic() + 0.7 * seconds
+            while not [*out.rglob("part-*.h5"), *out.rglob("settings.json")] and time.monotonic() < late:
                 time.sleep(0.005)
             time.sleep(0.05)
             os.kill(pid, number)
@@ -232,6 +274,16 @@ def disturb(name: str, data: str, weights: str, work: Path) -> dict[str, dict[st
     def full(most: int) -> Callable[[Path], int]:
         return lambda out: ended(start(job.words(data, weights, out), work / "log", sized(most)))
 
+    def try_it(case: str, out: Path, do: Callable[[Path], int], before_again: Callable[[], object]) -> None:
+        code = do(out)
+        said = (work / "log").read_text()
+        left = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.suffix in (".tmp", ".lock"))
+        before_again()
+        finished = code and ended(start(job.words(data, weights, out), work / "log"))
+        again = (work / "log").read_text()
+        same = finished == 0 and job.digest(out) == expected
+        found[case] = {"code": code, "said": said, "left": left, "same": same, "again": again}
+
     for case, do in {
         "SIGTERM": told(signal.SIGTERM),
         "SIGINT": told(signal.SIGINT),
@@ -240,19 +292,20 @@ def disturb(name: str, data: str, weights: str, work: Path) -> dict[str, dict[st
     }.items():
         out = work / case.replace(" ", "-")
         out.mkdir()
-        code = do(out)
-        said = (work / "log").read_text()
-        left = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.suffix in (".tmp", ".lock"))
-        finished = ended(start(job.words(data, weights, out), work / "log"))
-        again = (work / "log").read_text()
-        same = finished == 0 and job.digest(out) == expected
-        found[case] = {"code": code, "said": said, "left": left, "same": same, "again": again}
+        try_it(case, out, do, lambda: None)
+    disks = {"no room": 4096, "half the room": whole // 2, "little more room": whole + 8192}
+    for case in disks if thorough else ["half the room"]:
+        out = work / case.replace(" ", "-")
+        out.mkdir()
+        with small_disk(out, disks[case]) as grow:
+            if grow is not None:
+                try_it(case, out, lambda out: ended(start(job.words(data, weights, out), work / "log")), grow)
     return found
 
 
 if __name__ == "__main__":
     warm()
-    if len(sys.argv) == 5:
-        print(json.dumps(disturb(sys.argv[4], *sys.argv[1:3], Path(sys.argv[3]))))
+    if len(sys.argv) == 6:
+        print(json.dumps(disturb(sys.argv[4], *sys.argv[1:3], Path(sys.argv[3]), sys.argv[5] == "1")))
         sys.exit()
     print(json.dumps(torment(sys.argv[4], *sys.argv[1:3], Path(sys.argv[3]), int(sys.argv[5]), int(sys.argv[6]))))

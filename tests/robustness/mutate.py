@@ -7,6 +7,7 @@ readable gets further in: a data set that is missing, short, empty or leads nowh
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import struct
@@ -230,6 +231,40 @@ def safetensors(path: Path, rng: Rng) -> None:
 def image(path: Path, rng: Rng) -> None:
     """In place, by bytes: its format has headers enough."""
     path.write_bytes(bytewise(path.read_bytes(), rng))
+
+
+def dicom(path: Path, rng: Rng) -> None:
+    """In place: by bytes, or an element gone or with a value that nobody can mean."""
+    import pydicom
+
+    if rng.random() < 0.4:
+        path.write_bytes(bytewise(path.read_bytes(), rng))
+        return
+    ds = pydicom.dcmread(path)
+    element = list(ds)[int(rng.integers(len(ds)))]
+    way = int(rng.integers(6))
+    if way == 0:
+        del ds[element.tag]
+    elif way == 1:
+        element.value = None
+    elif way == 2 and element.VM <= 1 and not isinstance(element.value, bytes):
+        element.value = [element.value] * 3
+    elif isinstance(element.value, bytes):
+        element.value = element.value[: int(rng.integers(len(element.value)))]
+    elif isinstance(element.value, int):
+        element.value = int(rng.choice([0, 1, 2, 3, 7, 12, 16, 32, 255, 65_535]))
+    else:
+        element.value = str(rng.choice(["", "0", "-1", "1e30", "NaN", "PALETTE COLOR", "YBR_FULL", "x" * 60]))
+    ds.save_as(path, enforce_file_format=False)
+
+
+def nifti(path: Path, rng: Rng) -> None:
+    """In place: the volume or its header by bytes, below the compression or above it."""
+    data = path.read_bytes()
+    if path.suffix != ".gz" or rng.random() < 0.2:
+        path.write_bytes(bytewise(data, rng))
+        return
+    path.write_bytes(gzip.compress(bytewise(gzip.decompress(data), rng)))
 
 
 def table(rows: list[list[str]]) -> str:
