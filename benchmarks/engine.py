@@ -6,7 +6,8 @@
 
 A first run notes every call of a network: which, on what shape, with or without a gradient with respect to the input.
 Then the run and these calls alone, on noise of the same shapes, take turns in one process. A run is everything from
-the first image read to the finished file (reading, guidance, judging, compression, fsync, joining); opening the data
+the first image read to the finished file (reading, guidance, judging, compression, fsync, joining), with --set
+compile=true of compiled networks beside the bare calls of those that are not; opening the data
 and loading the models is the same for any number of images and is shown apart. On a GPU the calls are also replayed as
 CUDA graphs, without the time that Python takes to launch their kernels: the least that they can take there.
 """
@@ -168,8 +169,10 @@ def main() -> None:
 
 def measure(settings: TranslateSettings, repeats: int) -> dict[str, Any]:
     """Run and replay in turns; every figure that the benchmark states."""
-    cast, calls = record(settings)
+    cast, calls = record(settings.model_copy(update={"compile": False}))
     replay = Replay(cast, calls)
+    if settings.compile:
+        workflow.translate(settings)  # what takes minutes is done once, and kept on disk by torch
     replay()
     graphs = graphs_of(cast, calls)
     runs, startups, bares, recorded = [], [], [], []

@@ -1,6 +1,6 @@
 """What does it cost to open many images? Seconds of the processor until the first is read, and memory, by kind of data.
 
-    python benchmarks/sources.py                         100 to 1,000,000 images in .h5 and .npz, 100,000 in a .csv
+    python benchmarks/sources.py                        100 to 1,000,000 images in .h5, .npz and .tar, 100,000 in a .csv
     python benchmarks/sources.py --images 1000000 --kind h5
 
 Images are tiny (8 px), as what is measured is all that grows with their number: ids, labels, patients, and whether they
@@ -11,9 +11,11 @@ what the process has at its highest beyond what it had before it opened anything
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import multiprocessing
 import resource
+import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -51,6 +53,9 @@ def write(kind: str, n: int, folder: Path) -> Path:
         lines = (f"images/{i:07d}.png,{label},{p}\n" for i, (label, p) in enumerate(zip(labels, patients, strict=True)))
         path.write_text("path,label,patient\n" + "".join(lines))
         return path
+    if kind == "tar":
+        _write_tar(path, ids.tolist(), labels.tolist())
+        return path
     images = np.zeros((n, SIDE, SIDE), np.uint8)
     arrays = {"images": images, "labels": (rows % 2).astype(np.int64), "id": ids, "patient": patients}
     arrays["classes"] = np.array(["negative", "positive"])
@@ -61,6 +66,19 @@ def write(kind: str, n: int, folder: Path) -> Path:
         for name, values in arrays.items():
             file[name] = np.char.encode(values, "utf-8") if values.dtype.kind == "U" else values
     return path
+
+
+def _write_tar(path: Path, ids: list[str], labels: list[str]) -> None:
+    """A shard of WebDataset: an image and a class for each id."""
+    blank = io.BytesIO()
+    Image.fromarray(np.zeros((SIDE, SIDE), np.uint8)).save(blank, "png")
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, label in zip(ids, labels, strict=True):
+            for suffix, data in ((".png", blank.getvalue()), (".cls", label.encode())):
+                info = tarfile.TarInfo(name + suffix)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+            archive.members.clear()  # or it remembers two million
 
 
 def _open(path: Path, found: Any) -> None:
@@ -99,11 +117,11 @@ def measure(kind: str, n: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, action="append", help="again for more sizes")
-    parser.add_argument("--kind", choices=["h5", "npz", "csv"], action="append", help="again for more kinds")
+    parser.add_argument("--kind", choices=["h5", "npz", "tar", "csv"], action="append", help="again for more kinds")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     rows = []
-    for kind in options.kind or ["h5", "npz", "csv"]:
+    for kind in options.kind or ["h5", "npz", "tar", "csv"]:
         for n in options.images or [100, 10_000, 100_000, 1_000_000]:
             if kind == "csv" and n > MOST_FILES:
                 continue

@@ -267,6 +267,7 @@ READERS = Registry(
         ".npz": "cfdiff.data.readers.npz:FORMAT",
         ".h5": "cfdiff.data.readers.hdf5:FORMAT",
         "PatchCamelyon": "cfdiff.data.readers.pcam:FORMAT",
+        "WebDataset's .tar": "cfdiff.data.readers.shards:FORMAT",
         ".dcm, .nii or a slide": "cfdiff.data.readers.single:FORMAT",
     },
 )

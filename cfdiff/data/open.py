@@ -44,7 +44,7 @@ def open_source(
     layout: str | None = None,
     reading: str | None = None,
 ) -> Source:
-    """Open images: a bundled name, a folder per class, a .csv manifest, a .npz or a .h5.
+    """Open images: a bundled name, a folder per class, a .csv manifest, a .npz, a .h5 or WebDataset's .tar.
 
     `split` may join several ("train-guide+val"). `negative` and `positive` name the classes; images of other
     classes are dropped unless `keep_other`. `unlabelled` are the class names of data that need not say its labels:

@@ -22,6 +22,7 @@ from cfdiff.engine.tiles import Tiles
 from cfdiff.errors import UserError
 from cfdiff.models.bundled import role_files, weights_folder
 from cfdiff.models.checkpoint import PIXELS, Model, load_diffusion, load_model
+from cfdiff.models.compiled import compile_networks
 from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.ensemble import ensemble, log_prob_in
 from cfdiff.models.foreign import check_images, descriptions, load_classifier
@@ -203,6 +204,9 @@ def load_models(
         models["image_text"] = None  # as that
     cast = Cast(**models, device=device, precision=s.precision)  # type: ignore[arg-type]
     _check_apart(cast)
+    if s.compile:
+        asked = dict.fromkeys(("diffusion", *STEERING, *ACCEPTING))
+        compile_networks([one.net for role in asked if (one := models[role]) is not None], device)
     return cast
 
 

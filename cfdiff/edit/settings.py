@@ -189,6 +189,9 @@ class EditSettings(Settings):
     precision: Literal["no", "bf16", "fp16"] = Field(
         "no", json_schema_extra=RUN, description="Autocast of the diffusion network."
     )
+    compile: bool = Field(
+        False, json_schema_extra=RUN, description="Compile the networks first, which takes minutes (torch.compile)."
+    )
     device: str = Field("auto", json_schema_extra=RUN, description="auto, cpu, cuda or mps.")
     threads: PositiveInt | None = Field(None, le=4096, json_schema_extra=RUN, description="CPU threads [default: all].")
     seed: int = Field(0, json_schema_extra=RUN, description="Of every image's noise, and of --limit.")
@@ -257,7 +260,7 @@ class EditSettings(Settings):
         return list(dict.fromkeys(self.guides.replace("both", "noisy+clean").split("+")))
 
 
-RECIPE_SETTINGS = frozenset(EditSettings.model_fields) - PLACES - {"seed", "batch_size", "precision"}
+RECIPE_SETTINGS = frozenset(EditSettings.model_fields) - PLACES - {"seed", "batch_size", "precision", "compile"}
 """What may stand in a recipe: how an image is edited, not where anything lies, nor on what it runs."""
 
 

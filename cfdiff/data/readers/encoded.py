@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -56,11 +56,14 @@ class EncodedImages:
     def _shown(self, row: int) -> str:
         return f"The image {str(self.ids[row])!r} of {self.dataset.where}"
 
-    @contextmanager
-    def _file(self, row: int) -> Iterator[Path]:
-        """A file of a row's bytes for as long as it is looked at: the readers of images read files."""
-        values = rows_of(self.dataset, np.array([row]))[0]
-        with tempfile.NamedTemporaryFile(prefix="cfdiff-image-") as file:
-            file.write(np.asarray(values, np.uint8).tobytes())
-            file.flush()
-            yield Path(file.name)
+    def _file(self, row: int) -> AbstractContextManager[Path]:
+        return as_file(np.asarray(rows_of(self.dataset, np.array([row]))[0], np.uint8).tobytes())
+
+
+@contextmanager
+def as_file(data: bytes) -> Iterator[Path]:
+    """A file of these bytes for as long as it is looked at: the readers of images read files."""
+    with tempfile.NamedTemporaryFile(prefix="cfdiff-image-") as file:
+        file.write(data)
+        file.flush()
+        yield Path(file.name)

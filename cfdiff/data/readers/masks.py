@@ -42,33 +42,36 @@ class MaskFiles:
         return mask
 
 
-def decode_mask(path: Path) -> np.ndarray:
+def decode_mask(path: Path, shown: str | None = None) -> np.ndarray:
     """A mask (H, W) bool: where a colour is not 0; or where it is not transparent, if the mask is in that channel.
+
+    `shown` is what messages call it.
 
     Raises:
         UserError: it cannot be read, is packed with losses, which smear a mask, or says two things.
     """
-    found = look(path)
+    shown = shown or path.name
+    found = look(path, shown)
     if found.lossy:
-        raise UserError(f"The mask {path.name} is a JPEG or alike, which smears its edges: save masks as PNG.")
+        raise UserError(f"The mask {shown} is a JPEG or alike, which smears its edges: save masks as PNG.")
     if found.turned_over:
         raise UserError(
-            f"The mask {path.name} says that its 0 is white, as tifffile writes arrays of bool, so that it could mean "
+            f"The mask {shown} says that its 0 is white, as tifffile writes arrays of bool, so that it could mean "
             "either: save it as uint8, 0 and 255."
         )
-    pixels, alpha = decode_all(path, path.name)
+    pixels, alpha = decode_all(path, shown)
     if np.isnan(pixels).any():
-        raise UserError(f"The mask {path.name} has values that are no numbers (NaN): save masks as black and white.")
+        raise UserError(f"The mask {shown} has values that are no numbers (NaN): save masks as black and white.")
     there = np.asarray((pixels != 0).any(axis=2))
-    numbers = indices(path, path.name)
+    numbers = indices(path, shown)
     if numbers is not None and ((numbers != 0) != there).any():
         raise UserError(
-            f"The mask {path.name} has a palette in which the colour of number 0 is not black, or another one is, so "
+            f"The mask {shown} has a palette in which the colour of number 0 is not black, or another one is, so "
             "that it could mean either: save it as black and white."
         )
     if _smeared(pixels):
         raise UserError(
-            f"The mask {path.name} has many values near black and white, as a JPEG that was saved again has: make it "
+            f"The mask {shown} has many values near black and white, as a JPEG that was saved again has: make it "
             "black and white (mask > 127), and save it as PNG."
         )
     if alpha is None or (alpha == opaque(alpha.dtype)).all():
@@ -78,7 +81,7 @@ def decode_mask(path: Path) -> np.ndarray:
     if (there == (there & (alpha != 0))).all() and set(np.unique(alpha)) <= {0, opaque(alpha.dtype)}:
         return there  # transparent only where it is 0 anyway
     raise UserError(
-        f"The mask {path.name} has colours and transparency, which say different things: save it as black and white."
+        f"The mask {shown} has colours and transparency, which say different things: save it as black and white."
     )
 
 

@@ -66,7 +66,8 @@ def test_the_sentences_about_what_can_be_read_name_every_registered_layout(toy_f
     (toy_file.parent / "a.doc").write_text("hello")
     for spec in (str(toy_file.parent / "a.doc"), "nowhere"):
         with pytest.raises(
-            UserError, match=r"a folder, \.csv, \.npz, \.h5, PatchCamelyon, \.dcm, \.nii or a slide, \.toy"
+            UserError,
+            match=r"a folder, \.csv, \.npz, \.h5, PatchCamelyon, WebDataset's \.tar, \.dcm, \.nii or a slide, \.toy",
         ):
             open_source(spec)
 
