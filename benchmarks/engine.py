@@ -49,7 +49,7 @@ def record(settings: TranslateSettings) -> tuple[Cast, list[Call]]:
     """The models of one run and the network calls that it made, in order."""
     calls: list[Call] = []
     casts: list[Cast] = []
-    load, recall = workflow.load_cast, workflow.recall
+    load, recall = workflow.cast_of, workflow.recall
 
     def watched(*arguments: Any) -> Cast:
         cast = load(*arguments)
@@ -68,12 +68,12 @@ def record(settings: TranslateSettings) -> tuple[Cast, list[Call]]:
         return hook
 
     handles: list[Any] = []
-    workflow.load_cast = watched
+    workflow.cast_of = watched
     workflow.recall = lambda *arguments: {}  # of real images, before the run that is timed
     try:
         workflow.translate(settings)
     finally:
-        workflow.load_cast, workflow.recall = load, recall
+        workflow.cast_of, workflow.recall = load, recall
         for handle in handles:
             handle.remove()
     return casts[0], calls

@@ -19,8 +19,9 @@ from cfdiff.edit.recipe import weights_name
 from cfdiff.edit.roles import Cast
 from cfdiff.edit.settings import EditSettings
 from cfdiff.errors import UserError
+from cfdiff.models.adapters.diffusers_control import load_branch
 from cfdiff.models.bundled import role_file, weights_folder
-from cfdiff.models.checkpoint import load_model
+from cfdiff.models.checkpoint import Model, load_model
 from cfdiff.models.control import Control, Controlled
 from cfdiff.registry import CONTROLS
 from cfdiff.roles import JOINED
@@ -42,11 +43,18 @@ def controlled(cast: Cast, s: EditSettings, data: str) -> Cast:
                 f"--control-model {file.name} is for --control {'|'.join(CONTROLS)}: say which lines are kept."
             )
         return cast
-    model = load_model(_file(file, s, data), "control", cast.device)
+    of, path = cast.diffusion, _file(file, s, data)
+    branch = load_branch(path, of, cast.device) if path.is_dir() else _own_branch(path, name, of, cast.device)
+    both = f"{of.sha256}{JOINED}{branch.sha256}"
+    return replace(cast, diffusion=replace(of, net=Controlled(of.net, branch.net).eval(), sha256=both))
+
+
+def _own_branch(path: Path, name: str, of: Model, device: torch.device) -> Model:
+    """A branch of ours, which knows what it reads and whose it is."""
+    model = load_model(path, "control", device)
     branch = model.net
     assert isinstance(branch, Control)
     who = f"The control branch {model.name!r}"
-    of = cast.diffusion
     if branch.told.image != of.shape[:2]:
         raise shape_misfit(
             f"{who} was trained on images that", (*branch.told.image, of.shape[2]), of.name, of.shape
@@ -58,8 +66,7 @@ def controlled(cast: Cast, s: EditSettings, data: str) -> Cast:
         )
     if branch.told.control != name:
         raise UserError(f"{who} reads {branch.told.control}, and --control asks for {name}: give the one it reads.")
-    both = f"{of.sha256}{JOINED}{model.sha256}"
-    return replace(cast, diffusion=replace(of, net=Controlled(of.net, branch).eval(), sha256=both))
+    return model
 
 
 def _file(file: Path | None, s: EditSettings, data: str) -> Path:

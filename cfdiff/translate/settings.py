@@ -47,7 +47,8 @@ class TranslateSettings(ShardSettings, EditSettings, TileSettings, DataSettings)
     control_model: Path | None = Field(
         None,
         json_schema_extra=MODEL,
-        description="Model file of --control [default: control.safetensors of the weights].",
+        description="Model file of --control, or the folder of a ControlNetModel of diffusers [default: "
+        "control.safetensors of the weights].",
     )
     split: str | None = Field(
         None, json_schema_extra=DATA, description="Split to take images from [default: test where there is one]."

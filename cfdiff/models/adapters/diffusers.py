@@ -7,7 +7,7 @@ from the folder's configs. Their timestep t is our level t + 1, and our level 0 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cfdiff.errors import UserError, first_line
-from cfdiff.models.adapters.diffusers_folder import BESIDE, Folder, open_folder, read_json, weight_files
+from cfdiff.models.adapters.diffusers_folder import BESIDE, Folder, open_folder, read_json, variant_of, weight_files
 from cfdiff.models.adapters.diffusers_schedule import parametrisation_of, schedule_of
 from cfdiff.models.adapters.diffusers_text import check_text, load_text
 from cfdiff.models.adapters.told import Told, check_classes
@@ -50,9 +50,16 @@ class Network(nn.Module):
         super().__init__()
         self.net, self.config, self.told = net, config, told
 
-    def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None, tokens: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        condition: Tensor | None = None,
+        tokens: Tensor | None = None,
+        control: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    ) -> Tensor:
         """The prediction, with or without its variance; `condition` (B,) int64: 0, 1, or -1 for nothing; `tokens`
-        (B, L, d) of a text, zeros where there is none."""
+        (B, L, d) of a text, zeros where there is none; `control` as `diffusers_control.Branch` gives it."""
         options: dict[str, Any] = {}
         if self.told is not None:
             options["class_labels"] = self.told.labels(condition, x)
@@ -60,6 +67,8 @@ class Network(nn.Module):
         if width is not None:
             nothing = x.new_zeros(len(x), 1, width) if width else None
             options["encoder_hidden_states"] = nothing if tokens is None else tokens
+        if control is not None:
+            options |= control(options)
         out: Tensor = self.net(x, t, **options, return_dict=False)[0]
         return out
 
@@ -168,7 +177,8 @@ class DiffusersDenoisers:
                 "cfdiff, or give a model of pixels."
             )
         told = told_of(folder)
-        net: nn.Module = Network(_network(folder), shape_of(folder), told)
+        loaded = load_network(_class_name(folder), folder.network, folder.weights, folder.path.name)
+        net: nn.Module = Network(loaded, shape_of(folder), told)
         if card.condition == "tokens":
             net = Prompted(net, load_text(folder), folder.beside.texts or (NOTHING, NOTHING))
         return Model(net.float().eval().requires_grad_(False).to(device), card, folder.sha256, path.name, path)
@@ -306,25 +316,28 @@ def _out_channels(folder: Folder) -> int:
     return int(told)
 
 
-def _network(folder: Folder) -> nn.Module:
-    """The network itself; UserError where diffusers cannot build it, or the weights are not all of it."""
-    kind, where = _class(_class_name(folder)), folder.path.name
-    files = folder.weights
+def load_network(name: str, network: Path, files: Sequence[Path], where: str) -> nn.Module:
+    """A network of one of diffusers' classes; `where` is what messages call its folder, `files` are its weights.
+
+    Raises:
+        UserError: diffusers cannot build it, or the weights are not all of it.
+    """
+    kind = _class(name)
     from diffusers.utils import logging
 
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # what it warns of is an error here
     try:
         net, found = kind.from_pretrained(
-            folder.network,
+            network,
             use_safetensors=True,
             local_files_only=True,
-            variant=folder.variant,
+            variant=variant_of(files),
             low_cpu_mem_usage=False,
             output_loading_info=True,
         )
     except Exception as error:  # diffusers passes on whatever torch, safetensors and its own checks raise
-        said = first_line(error).replace(str(folder.network), where)
+        said = first_line(error).replace(str(network), where)
         raise UserError(
             f"diffusers cannot load {where} ({said}): its weights and its config.json do not belong together, or "
             f"{files[0].name} is damaged; copy the folder again."

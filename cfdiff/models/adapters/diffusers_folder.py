@@ -7,6 +7,7 @@ network itself (config.json and weights) with a scheduler_config.json in it or i
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -104,12 +105,6 @@ class Folder:
         """
         return weight_files(self.network, self.path)
 
-    @property
-    def variant(self) -> str | None:
-        """The word before `.safetensors`, such as fp16, where there are no weights without one."""
-        words = self.weights[0].name.split(".")[1:-1]
-        return words[-1] if words else None
-
     @cached_property
     def sha256(self) -> str:
         """One hash of all that makes the model: names and bytes of configs, weights and autoencoder."""
@@ -166,6 +161,12 @@ def open_folder(path: Path) -> Folder:
     if path.name in COMPONENTS and index_file.is_file():
         return Folder(path, path, read_json(index_file, path))
     return Folder(path, path, {})
+
+
+def variant_of(files: Sequence[Path]) -> str | None:
+    """The word before `.safetensors` of weights, such as fp16, where there are none without one."""
+    words = files[0].name.split(".")[1:-1]
+    return words[-1] if words else None
 
 
 def read_json(path: Path, where: Path) -> dict[str, Any]:
