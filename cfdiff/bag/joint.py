@@ -21,7 +21,8 @@ from cfdiff.bag.plan import Goal
 from cfdiff.bag.settings import BagSettings
 from cfdiff.bag.setup import Plan, Setup
 from cfdiff.data.values import as_saved, to_model
-from cfdiff.edit.editor import Editor, Edits
+from cfdiff.edit.editor import Editor
+from cfdiff.edit.kept import Edits
 from cfdiff.edit.memory import in_halves
 from cfdiff.edit.roles import probabilities
 from cfdiff.edit.verdicts import edit_arrays
@@ -260,7 +261,7 @@ class JointEditor(Editor):
         stuck, tried = frozen.copy(), np.zeros(len(labels), bool)
         while True:
             z = settle(z, labels, p[:, 1], k, stuck)
-            sure = p[np.arange(len(z)), z] >= self.accept
+            sure = p[np.arange(len(z)), z] >= self.acceptance.least
             todo = np.flatnonzero((z != labels) & ~sure & ~tried)
             if not len(todo):
                 return z, tried

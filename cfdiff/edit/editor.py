@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cfdiff.data.values import as_saved, mean_change, to_model
+from cfdiff.data.values import as_saved, to_model
+from cfdiff.edit.acceptance import Acceptance
 from cfdiff.edit.control import NO_CONTROL, Lock
+from cfdiff.edit.kept import Edits, Kept, Tried
 from cfdiff.edit.ladder import Rung, ladder, tau_of
 from cfdiff.edit.realism import Realism
-from cfdiff.edit.roles import Cast, probabilities
+from cfdiff.edit.roles import Cast
 from cfdiff.edit.settings import EditSettings
 from cfdiff.edit.strategy import Attempt, Batch, Counter, Strategy
-from cfdiff.edit.trim import changed_region, trimmed, without_needless_regions
+from cfdiff.edit.trim import changed_region
 from cfdiff.engine import (
     Denoise,
     Guidance,
@@ -28,66 +30,9 @@ from cfdiff.engine import (
     encode_ddim,
     encode_fixed_point,
     encode_noise,
-    q_sample,
 )
 from cfdiff.engine.joint import chunked
 from cfdiff.registry import EDITS, GUIDES, SOLVERS
-
-
-@dataclass
-class Edits:
-    """What a batch became; rows follow the images.
-
-    Attributes:
-        accepting: (N, 2) what `Cast.accepting` says of the images as saved; None where there is no such model.
-        edit: (N,) the way of editing whose try was kept, a name in registry.EDITS.
-        retries: rungs of its ladder, of all ways together.
-        mask: (N, H, W) bool, where the image was allowed to change; None for anywhere.
-        quarantined: no try gave finite pixels, so the source stands.
-        saliency: (N, H, W) float32 in [0, 1], where the class stands to the guides; None where no way looked.
-    """
-
-    counterfactual: np.ndarray
-    accepting: np.ndarray | None
-    ratio: np.ndarray
-    depth: np.ndarray
-    retries: np.ndarray
-    network_calls: np.ndarray
-    guide_calls: np.ndarray
-    mask: np.ndarray | None
-    quarantined: np.ndarray
-    edit: np.ndarray
-    saliency: np.ndarray | None = None
-
-    @classmethod
-    def none(cls, images: np.ndarray, accepting: bool, ways: Sequence[str]) -> Edits:
-        """Images (N, H, W, C) before any try; `accepting`: there is somebody who accepts."""
-        n = len(images)
-        return cls(
-            images.copy(),
-            np.zeros((n, 2), np.float32) if accepting else None,
-            np.zeros(n, np.float32),
-            np.zeros(n, np.float32),
-            np.zeros(n, np.int16),
-            np.zeros(n, np.int32),
-            np.zeros(n, np.int32),
-            None,
-            np.zeros(n, bool),
-            np.full(n, ways[0], dtype=f"U{max(map(len, ways))}"),
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Tried:
-    """Some images of a batch (`rows`), as read and as a try would save them (n, H, W, C), where it may differ, and
-    whether that is a place that it drew anew."""
-
-    rows: np.ndarray
-    images: np.ndarray
-    saved: np.ndarray
-    finite: np.ndarray
-    mask: Tensor | None
-    anew: bool
 
 
 class Editor:
@@ -98,7 +43,7 @@ class Editor:
         self.every = s.edit == "auto"
         self.ways = list(EDITS) if self.every else list(dict.fromkeys(s.edit.split("+")))
         self.rungs = ladder(s, verified=cast.verifier is not None)
-        self.accept = min(s.accept, s.target)  # the closed loop stops at `target`: more would be luck
+        self.acceptance = Acceptance(cast, s)
         self.calls_a_gradient = sum(GUIDES[name].calls_a_gradient(s) for name in s.guide_names)
         self.tau(s.depth)  # an impossible depth or step count is said before any computation
         for way in self.ways:
@@ -212,12 +157,12 @@ class Editor:
             masks: (B, H, W) bool, where the images may change, for the setting mask "data".
         """
         n, device, space = len(images), self.cast.device, self.cast.space
-        best = Edits.none(images, self.cast.accepting is not None, self.ways)
-        score = np.full((n, 2), -np.inf)
+        best = Edits.none(images, self.acceptance.there, self.ways)
         x = to_model(images).to(device)
         z = space.encode(x)
         batch, tried = Batch(x, z, space.decode(z), ids, torch.full((n,), target, device=device)), 0
         realism, lock = Realism(self.cast, self.s.seed, batch), Lock(self.cast, self.s, images, masks)
+        kept = Kept(best, self.acceptance, realism, ids, target)
         pending = np.arange(n)
         for way in self.ways:
             strategy: Strategy = EDITS[way](self, batch)
@@ -235,10 +180,10 @@ class Editor:
                         edited, mask = self._attempt(strategy, climbing, rung, batch, mask, best)
                 saved, finite = as_saved(images[climbing], x[torch.from_numpy(climbing)], edited)
                 made = Tried(climbing, images[climbing], saved, finite, mask, strategy.finds)
-                accepted = self._keep(best, score, made, target, ids, rung, tried, way, realism)
+                accepted = kept.offer(made, rung, tried, way)
                 pending, climbing = np.setdiff1d(pending, climbing[accepted]), climbing[~accepted]
                 if self.s.settle is not None and k >= self.s.settle:
-                    climbing = climbing[score[climbing, 0] < 1]
+                    climbing = climbing[~kept.flips(climbing)]
                 tried += 1
             if strategy.saliency is not None and self.looks:
                 best.saliency = strategy.saliency.cpu().numpy().astype(np.float32)
@@ -259,97 +204,6 @@ class Editor:
         edited = space.saved(x, batch.z[here], found.z, batch.drawn[here])
         mask = found.mask if found.mask is not None else mask
         return (edited if mask is None else torch.where(mask > 0, edited, x)), mask
-
-    def _keep(
-        self,
-        best: Edits,
-        score: np.ndarray,
-        tried: Tried,
-        target: int,
-        ids: Sequence[str],
-        rung: Rung,
-        k: int,
-        way: str,
-        realism: Realism,
-    ) -> np.ndarray:
-        """Store the tries that are better than what is there; which are accepted, (n,) bool."""
-        rows, saved, finite = tried.rows, tried.saved, tried.finite
-        if self.cast.accepting is None:
-            better, accepted = np.ones(len(rows), bool), finite
-        else:
-            names = np.array(ids)[rows]
-            p, hit = self.asked(saved, names, target)
-            hit = np.where(finite, hit, -np.inf)  # a try that is not finite is worse than any other
-            accepted = hit >= self.accept
-            if self.s.trim and len(some := np.flatnonzero(hit > 0.5)):
-
-                def sure(which: np.ndarray, less: np.ndarray) -> np.ndarray:
-                    return self.asked(less, names[some[which]], target)[1]
-
-                wanted = np.minimum(hit[some], self.s.trim)
-                saved = saved.copy()
-                saved[some] = trimmed(tried.images[some], saved[some], sure, wanted)
-                if tried.anew:
-                    saved[some] = without_needless_regions(tried.images[some], saved[some], sure, wanted)
-                p[some], hit[some] = self.asked(saved[some], names[some], target)
-            if self.s.realism and k:  # the first try is the gentlest
-                edited = np.flatnonzero((saved != tried.images).any(axis=(1, 2, 3)))
-                unreal = np.zeros(len(rows), bool)
-                unreal[edited] = realism.ratio(rows[edited], saved[edited]) > self.s.realism
-                accepted, hit = accepted & ~unreal, np.where(unreal, -1.0, hit)
-            # Flips before those that do not; among flips the smaller change, among the others the closer.
-            change = mean_change(tried.images, saved)
-            flips = accepted | (hit > 0.5)
-            rank = np.stack([np.where(accepted, 2, flips), np.where(flips, -change, hit)], axis=1)
-            better = np.array([tuple(new) > tuple(old) for new, old in zip(rank, score[rows], strict=True)])
-            score[rows[better]] = rank[better]
-            assert best.accepting is not None
-            best.accepting[rows[better]] = p[better]
-        kept = rows[better]
-        best.counterfactual[kept] = saved[better]
-        best.ratio[kept] = np.inf if rung.ratio is None else rung.ratio
-        best.depth[kept], best.retries[rows], best.edit[kept] = rung.depth, k, way
-        best.quarantined[kept] = ~finite[better]
-        if tried.mask is not None:
-            if best.mask is None:
-                best.mask = np.full(best.counterfactual.shape[:3], k > 0)  # earlier tries were not held to any place
-            best.mask[kept] = (tried.mask[:, 0] > 0).cpu().numpy()[better]
-        elif best.mask is not None:
-            best.mask[kept] = True
-        return accepted
-
-    def asked(self, saved: np.ndarray, ids: Sequence[str], target: int) -> tuple[np.ndarray, np.ndarray]:
-        """What who accepts says of saved images: p (n, 2), and of the target, smoothed if the settings say so, (n,).
-
-        A verifier alone can be fooled by what is no image any more, with which the checker was never content: where
-        the checker gives the target less than 1/2, both say of it no more than that.
-        """
-        cast = self.cast
-        assert cast.accepting is not None
-        x = to_model(saved).to(cast.device)
-        p = probabilities(cast.accepting, x).numpy()
-        hit = (p if not self.s.smooth else self._smoothed(saved, p, ids))[:, target]
-        if cast.seconding is None:
-            return p, hit
-        steered = probabilities(cast.seconding, x).numpy()[:, target]
-        return p, np.where(steered < 0.5, np.minimum(hit, steered), hit)
-
-    def _smoothed(self, saved: np.ndarray, p: np.ndarray, ids: Sequence[str]) -> np.ndarray:
-        """p (n, 2) of the saved images, averaged in log with what the guide says of them at the depths of `smooth`.
-
-        A change that fools a clean classifier drowns in noise; one that is real does not, up to the guide's limit.
-        """
-        cast = self.cast
-        z = cast.space.encode(to_model(saved).to(cast.device))
-        noise = NoiseSource(self.s.seed, [f"smooth/{i}" for i in ids])
-        told = [torch.from_numpy(p).log()]
-        with torch.no_grad():
-            for depth in self.s.smooth:
-                level = cast.schedule.level_of(depth)
-                told.append(cast.guide_log_prob(q_sample(cast.schedule, z, level, noise.like(z)), level).float().cpu())
-        # The guide knows no third class: what the accepting classifier gives to such stays as it is.
-        share = p.sum(1, keepdims=True)
-        return torch.stack(told).mean(0).softmax(dim=1).numpy() * np.where(share < 0.999, share, 1)
 
     def _data_mask(self, masks: np.ndarray | None, rows: np.ndarray) -> Tensor | None:
         if self.s.mask != "data" or masks is None:

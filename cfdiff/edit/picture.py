@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cfdiff.data.values import mean_change
-from cfdiff.edit.editor import Edits
+from cfdiff.edit.kept import Edits
 from cfdiff.engine.tiles import Grid
 
 

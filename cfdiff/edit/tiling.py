@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from cfdiff.data.values import to_model
-from cfdiff.edit.editor import Editor, Edits
+from cfdiff.edit.editor import Editor
+from cfdiff.edit.kept import Edits
 from cfdiff.edit.picture import Picture, blended
 from cfdiff.edit.roles import Cast, probabilities
 from cfdiff.edit.settings import EditSettings
@@ -62,6 +63,7 @@ class TiledEditor:
 
     def __init__(self, editor: Editor, tiles: Tiles, every: bool = False) -> None:
         self.editor, self.tiles, self.every = editor, tiles, every
+        self.acceptance = editor.acceptance
         self.cast, self.s = editor.cast, editor.s
 
     def reconstruct(
@@ -100,7 +102,7 @@ class TiledEditor:
         for k in range(ROUNDS if self.cast.accepting is not None else 1):
             # Without a closed loop an image is edited though it may be of the class already, as a sham is.
             leave = self.s.closed_loop or k > 0
-            pairs = [(i, k) for i, picture in enumerate(pictures) for k in picture.needed(self.editor.accept, leave)]
+            pairs = [(i, k) for i, picture in enumerate(pictures) for k in picture.needed(self.acceptance.least, leave)]
             if not pairs:
                 break
             self._round(pictures, ids, target, grid, pairs, masks)
@@ -131,8 +133,8 @@ class TiledEditor:
                 picture.best = after
                 continue
             names = [name_of(ids[i], grid, tile) for tile in tiles]
-            convinced = self.editor.asked(edits.counterfactual, names, target)[1] >= self.editor.accept
-            picture.take(after, tiles, convinced, hit, self.editor.accept)
+            convinced = self.acceptance.asked(edits.counterfactual, names, target)[1] >= self.acceptance.least
+            picture.take(after, tiles, convinced, hit, self.acceptance.least)
 
     def _touched(self, grid: Grid, mask: np.ndarray | None) -> np.ndarray:
         """(tiles,) bool, those that may change at all."""
@@ -147,7 +149,7 @@ class TiledEditor:
         names = [name_of(name, grid, tile) for tile in range(len(grid))]
         size = max(64, self.s.batch_size)
         parts = [
-            self.editor.asked(np.stack(tiles[k : k + size]), names[k : k + size], target)[1]
+            self.acceptance.asked(np.stack(tiles[k : k + size]), names[k : k + size], target)[1]
             for k in range(0, len(tiles), size)
         ]
         return np.concatenate(parts)

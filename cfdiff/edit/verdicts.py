@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cfdiff.data.values import to_model, unit
-from cfdiff.edit.editor import Edits
+from cfdiff.edit.kept import Edits
 from cfdiff.edit.roles import Cast, probabilities
 from cfdiff.models.checkpoint import Model
 from cfdiff.roles import WITNESSES

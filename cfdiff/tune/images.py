@@ -117,7 +117,7 @@ def edited(editor: Editor, pictures: Pictures, start: int, stop: int) -> Iterato
         b = min(a + editor.s.batch_size, stop)
         images = pictures.images[a:b]
         edits = editor.edit(images, pictures.ids[a:b], target)
-        sure = editor.asked(edits.counterfactual, pictures.ids[a:b], target)[1]
+        sure = editor.acceptance.asked(edits.counterfactual, pictures.ids[a:b], target)[1]
         checker: tuple[float, ...] = ()
         if cast.seconding is not None:
             checker = tuple(probability(cast, "checker", edits.counterfactual, target).tolist())

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cfdiff.data.values import to_model
+from cfdiff.edit.acceptance import Acceptance
 from cfdiff.edit.editor import Editor
 from cfdiff.edit.ladder import ladder
 from cfdiff.translate.settings import TranslateSettings
@@ -45,10 +46,10 @@ def test_what_flips_without_being_accepted_settles_and_what_does_not_flip_climbs
     settle: int | None,
     retries: int,
 ) -> None:
-    def asked(self: Editor, saved: np.ndarray, ids: Any, target: int) -> tuple[np.ndarray, np.ndarray]:
+    def asked(self: Acceptance, saved: np.ndarray, ids: Any, target: int) -> tuple[np.ndarray, np.ndarray]:
         return np.full((len(saved), 2), 0.5, np.float32), np.full(len(saved), sure)
 
-    monkeypatch.setattr(Editor, "asked", asked)
+    monkeypatch.setattr(Acceptance, "asked", asked)
     editor = Editor(exact_cast, edit_settings(retries=4, settle=settle, accept=0.9, target=0.95, realism=0, trim=0))
     assert editor.edit(exact_images(3), ["a", "b", "c"], 1).retries.tolist() == 3 * [retries]
 

@@ -77,7 +77,7 @@ def test_a_verifier_that_is_fooled_accepts_nothing_against_the_checker(
     unchanged = Editor(cast, edit_settings(retries=2, scale=1e-6))
     assert unchanged.edit(negatives, names(4), 1).retries.tolist() == [2] * 4
     for images in (negatives, positives):
-        p, sure = unchanged.asked(images, names(4), 1)
+        p, sure = unchanged.acceptance.asked(images, names(4), 1)
         steered = probabilities(cast.checker, to_model(images)).numpy()[:, 1]
         assert (p[:, 1] > 0.99).all(), "what is stored is the verifier's own"
         assert np.array_equal(sure, np.where(steered < 0.5, steered, p[:, 1]))
@@ -106,11 +106,11 @@ def test_smoothing_asks_the_guide_of_what_would_be_saved(
     editor, images = Editor(exact_cast, s), exact_images(5, label=1)
     assert exact_cast.checker is not None and exact_cast.guide is not None
     p = probabilities(exact_cast.checker, to_model(images)).numpy()
-    smoothed = editor._smoothed(images, p, names(5))
+    smoothed = editor.acceptance._smoothed(images, p, names(5))
     assert smoothed.sum(1) == pytest.approx(np.ones(5)) and (smoothed != p).all()
     asked = {call[0] for call in exact_cast.guide.net.asked}  # type: ignore[union-attr]
     assert asked == {10, 30}
-    assert np.array_equal(smoothed, editor._smoothed(images, p, names(5))), "the same noise again"
+    assert np.array_equal(smoothed, editor.acceptance._smoothed(images, p, names(5))), "the same noise again"
     # The exact guide of clean-looking positives is surer than the weak checker at low noise.
     assert smoothed[:, 1].mean() > 0.5
 

@@ -188,7 +188,7 @@ def test_the_judge_is_asked_only_at_the_end_and_on_held_out_images(make: Make, m
 
     monkeypatch.setattr(workflow, "search", watched)
     monkeypatch.setattr("cfdiff.tune.images.probabilities", spy)
-    monkeypatch.setattr("cfdiff.edit.editor.probabilities", spy)
+    monkeypatch.setattr("cfdiff.edit.acceptance.probabilities", spy)
     result = tune(s)
     assert asked.count(digests["judge"]) == 2, "once for the start, once for the choice"
     judged = [row.images for row in result.comparison if row.flipped_judge is not None]
