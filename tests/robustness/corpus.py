@@ -6,8 +6,10 @@ command would go with it.
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -68,6 +70,13 @@ def write(folder: Path) -> None:
             place.mkdir(parents=True)
             Image.fromarray(image).save(place / name, **how)
     clinic.write(folder)
+    with tarfile.open(folder / "shard.tar", "w") as archive:
+        for i in range(N):
+            archive.add(pictures / f"{i}.png", f"{i}.png")
+            words = json.dumps({"label": ["no", "yes"][i % 2], "patient": f"P{i // 2}"}).encode()
+            info = tarfile.TarInfo(f"{i}.json")
+            info.size = len(words)
+            archive.addfile(info, io.BytesIO(words))
     (folder / "edit.toml").write_text(
         'steps = 12\ndepth = 0.3\nratio = 0.4\nretries = 3\nguides = "both"\nsmooth = [0.1, 0.2]\nsolver = "ddim"\n'
         "seed = 5\nlimit = 20\nbatch_size = 16\nredraw_grow = 5\nmask_share = 0.2\n"
@@ -196,6 +205,7 @@ KINDS = {
     "bags": Kind(80, ("bags.h5",), mutate.hdf5, read_bags),
     "dicom": Kind(60, ("dicom",), _in_folder(mutate.dicom), read_images),
     "nifti": Kind(60, ("nifti",), _in_folder(mutate.nifti), read_images),
+    "tar": Kind(60, ("shard.tar",), mutate.image, read_images),
     "slide": Kind(40, ("slides",), _in_folder(mutate.image), lambda path: read_images(path, "tile=64")),
 }
 

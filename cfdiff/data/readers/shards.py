@@ -235,7 +235,7 @@ def _labels(shards: Shards, name: str, unlabelled: bool) -> np.ndarray:
     if not unlabelled and (labels == "").any():
         raise UserError(
             f"{shards.shown(int((labels == '').argmax()))} has no class: a shard says it in KEY.cls, or as 'label' in "
-            "KEY.json."
+            "KEY.json; what is packed as a folder per class is to be unpacked."
         )
     return labels
 
@@ -277,10 +277,12 @@ def _tars(folder: Path) -> list[Path]:
 
 
 def _recognises(path: Path) -> bool:
-    """A .tar, or a folder of them without folders; a .tar.gz too, to say what to do with it."""
+    """A .tar, or a folder of them without folders or loose images; a .tar.gz too, to say what to do with it."""
     if path.is_file():
         return ".tar" in [suffix.lower() for suffix in path.suffixes] or path.suffix.lower() == ".tgz"
-    return path.is_dir() and bool(_tars(path)) and not any(entry.is_dir() for entry in path.iterdir())
+    if not (path.is_dir() and _tars(path)):
+        return False
+    return not any(entry.is_dir() or entry.suffix.lower() in SUFFIXES for entry in path.iterdir())
 
 
 FORMAT = Format(_recognises, read_shards)

@@ -13,7 +13,8 @@ from pathlib import Path
 from cfdiff.errors import UserError
 
 BLOCK = 512
-FILES = (b"0", b"\0", b"7")
+FILES, NO_FILES = (b"0", b"\0", b"7"), (b"3", b"4", b"5", b"6")
+"""Files; and devices and folders, which hold nothing. What else there is are links and sparse files."""
 PAX, GNU_NAME, GLOBAL = b"x", b"L", b"g"
 LONGEST = 1 << 20
 """Bytes of a header of pax or GNU: a name and some numbers."""
@@ -26,7 +27,7 @@ def members(path: Path, shown: str) -> Iterator[tuple[str, int, int, bytes]]:
     `shown` is what messages call the archive.
 
     Raises:
-        UserError: it is none, is compressed, or ends in the middle of a file.
+        UserError: it is none, is compressed, has links, or ends in the middle of a file.
     """
     damaged = UserError(f"{shown} is no .tar that is whole: it may be truncated or corrupt, copy it again.")
     try:
@@ -57,8 +58,14 @@ def members(path: Path, shown: str) -> Iterator[tuple[str, int, int, bytes]]:
                 elif kind == GNU_NAME:
                     name = _text(os.pread(file, size, body))
                 continue
+            name = name or _name(head)
             if kind in FILES:
-                yield name or _name(head), body, size, head[BLOCK : BLOCK + size]
+                yield name.removeprefix("./"), body, size, head[BLOCK : BLOCK + size]
+            elif kind not in NO_FILES:
+                raise UserError(
+                    f"{name} in {shown} is a link or a sparse file, whose bytes lie elsewhere: pack it anew (tar "
+                    "--hard-dereference --dereference)."
+                )
             name, told = "", -1
         raise damaged
     finally:

@@ -146,3 +146,18 @@ def test_an_archive_that_is_cut_off_or_packed_says_so(tmp_path: Path) -> None:
         archive.add(__file__, "a.png")
     with pytest.raises(UserError, match=r"compressed \(gzip\).*unpack it"):
         open_source(tmp_path / "b.tar.gz")
+
+
+def test_links_whose_bytes_lie_elsewhere_are_refused_and_folders_are_nothing(tmp_path: Path) -> None:
+    (tmp_path / "cells").mkdir()
+    for i in (0, 1):
+        (tmp_path / "cells" / f"{i}.png").write_bytes(png(IMAGES[i]))
+        (tmp_path / "cells" / f"{i}.cls").write_text(str(i))
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(tmp_path / "cells", "./cells")
+    assert sorted(open_source(tmp_path / "a.tar").ids) == ["cells/0", "cells/1"]
+    (tmp_path / "cells" / "2.png").hardlink_to(tmp_path / "cells" / "1.png")
+    with tarfile.open(tmp_path / "b.tar", "w") as archive:
+        archive.add(tmp_path / "cells", "cells")
+    with pytest.raises(UserError, match=r"cells/\d\.png in b\.tar is a link .* pack it anew"):
+        open_source(tmp_path / "b.tar")
