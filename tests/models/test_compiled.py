@@ -36,7 +36,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
 def test_a_run_with_compiled_networks_agrees_to_rounding(toy: Any, tmp_path: Path, quickly: list[nn.Module]) -> None:
     runs = [tmp_path / "as-is.h5", tmp_path / "compiled.h5"]
     for run, compiled in zip(runs, (False, True), strict=True):
-        translate(toy.settings(run, limit=3, batch_size=2, steps=3, retries=1, compile=compiled))
+        translate(toy.settings(run, limit=2, steps=2, retries=0, compile=compiled))
     assert len(quickly) == 3  # diffusion, guide and checker: all that steer or accept
     with open_result(runs[0]) as plain, open_result(runs[1]) as made:
         assert made.settings["compile"] and not plain.settings["compile"]

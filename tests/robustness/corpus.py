@@ -203,10 +203,10 @@ KINDS = {
     "description": Kind(60, ("describe.toml",), mutate.text, read_description),
     "result": Kind(120, ("run.h5",), mutate.hdf5, read_result),
     "bags": Kind(80, ("bags.h5",), mutate.hdf5, read_bags),
-    "dicom": Kind(60, ("dicom",), _in_folder(mutate.dicom), read_images),
-    "nifti": Kind(60, ("nifti",), _in_folder(mutate.nifti), read_images),
-    "tar": Kind(60, ("shard.tar",), mutate.image, read_images),
-    "slide": Kind(40, ("slides",), _in_folder(mutate.image), lambda path: read_images(path, "tile=64")),
+    "dicom": Kind(40, ("dicom",), _in_folder(mutate.dicom), read_images),
+    "nifti": Kind(40, ("nifti",), _in_folder(mutate.nifti), read_images),
+    "tar": Kind(40, ("shard.tar",), mutate.image, read_images),
+    "slide": Kind(20, ("slides",), _in_folder(mutate.image), lambda path: read_images(path, "tile=64")),
 }
 
 
