@@ -7,9 +7,9 @@
 A first run notes every call of a network: which, on what shape, with or without a gradient with respect to the input.
 Then the run and these calls alone, on noise of the same shapes, take turns in one process. A run is everything from
 the first image read to the finished file (reading, guidance, judging, compression, fsync, joining), with --set
-compile=true of compiled networks beside the bare calls of those that are not; opening the data
-and loading the models is the same for any number of images and is shown apart. On a GPU the calls are also replayed as
-CUDA graphs, without the time that Python takes to launch their kernels: the least that they can take there.
+compile=true of compiled networks beside the bare calls of those that are not; opening the data and loading the models
+is the same for any number of images and is shown apart. On a GPU the calls are also replayed as CUDA graphs, without
+the time that Python takes to launch their kernels: the least that they can take there.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from cfdiff.errors import UserError
+from cfdiff.errors import UserError, first_line
 
 
 def compile_networks(nets: Iterable[nn.Module], device: torch.device) -> None:
@@ -17,13 +17,14 @@ def compile_networks(nets: Iterable[nn.Module], device: torch.device) -> None:
     before, so that only the networks' rounding differs.
 
     Raises:
-        UserError: nothing can be compiled here; said by a trial of one addition.
+        UserError: nothing can be compiled here; said by a trial of one function.
     """
     try:
         torch.compile(torch.nn.SiLU())(torch.zeros(2, device=device))
     except Exception as error:  # no compiler, no headers of Python, no Triton: each has its own
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"--compile cannot be used here: {reason}. Install a C++ compiler, or leave it out.") from error
+        raise UserError(
+            f"--compile cannot be used here: {first_line(error)}. Install a C++ compiler, or leave it out."
+        ) from error
     for net in nets:
         if not isinstance(net, torch.jit.ScriptModule):
             net.compile()

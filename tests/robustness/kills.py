@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -275,6 +275,9 @@ def disturb(name: str, data: str, weights: str, work: Path, thorough: bool) -> d
 
         return do
 
+    def alone(out: Path) -> int:
+        return ended(start(job.words(data, weights, out), work / "log"))
+
     def full(most: int) -> Callable[[Path], int]:
         return lambda out: ended(start(job.words(data, weights, out), work / "log", sized(most)))
 
@@ -283,7 +286,7 @@ def disturb(name: str, data: str, weights: str, work: Path, thorough: bool) -> d
         said = (work / "log").read_text()
         left = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.suffix in (".tmp", ".lock"))
         before_again()
-        finished = code and ended(start(job.words(data, weights, out), work / "log"))
+        finished = code and alone(out)
         again = (work / "log").read_text()
         same = finished == 0 and job.digest(out) == expected
         found[case] = {"code": code, "said": said, "left": left, "same": same, "again": again}
@@ -296,16 +299,12 @@ def disturb(name: str, data: str, weights: str, work: Path, thorough: bool) -> d
     }
     disks = {"no room": 4096, "half the room": whole // 2, "little more room": whole + 8192}
     cases = [*faults, *disks] if thorough else QUICK.get(name, [*faults, "half the room"])
-    for case in [case for case in cases if case in faults]:
+    for case in cases:
         out = work / case.replace(" ", "-")
         out.mkdir()
-        try_it(case, out, faults[case], lambda: None)
-    for case in [case for case in cases if case in disks]:
-        out = work / case.replace(" ", "-")
-        out.mkdir()
-        with small_disk(out, disks[case]) as grow:
+        with small_disk(out, disks[case]) if case in disks else nullcontext(lambda: None) as grow:
             if grow is not None:
-                try_it(case, out, lambda out: ended(start(job.words(data, weights, out), work / "log")), grow)
+                try_it(case, out, faults.get(case, alone), grow)
     return found
 
 

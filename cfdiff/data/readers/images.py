@@ -62,11 +62,7 @@ class ImageFiles:
             here = self.fit.shape(found.shape), found.dtype
             first = first or here
             if here != first:
-                how = "save them with the same bits" if here[0] == first[0] else CONVERT
-                raise UserError(
-                    f"{self.ids[0]} is {in_words(*first)} but {sample_id} is {in_words(*here)}: all must be alike, "
-                    f"{how}."
-                )
+                raise unlike(self.ids[0], first, sample_id, here)
         assert first is not None
         self.notes = tuple(
             f"{n:,} image{'s have' if n > 1 else ' has'} the colour profile {plain(name)!r}, not sRGB: the values are "
@@ -290,6 +286,12 @@ def unreadable(path: Path, shown: str, error: Exception) -> UserError:
     return UserError(
         f"{shown} cannot be read as an image{why}: it may be truncated or corrupt, copy it again or remove it."
     )
+
+
+def unlike(one: str, first: tuple[Shape, np.dtype], other: str, here: tuple[Shape, np.dtype]) -> UserError:
+    """What to say of two images that differ in shape or type."""
+    how = "save them with the same bits" if here[0] == first[0] else CONVERT
+    return UserError(f"{one} is {in_words(*first)} but {other} is {in_words(*here)}: all must be alike, {how}.")
 
 
 def in_words(shape: Shape, dtype: np.dtype) -> str:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from array import array
 from collections import Counter
@@ -22,11 +21,12 @@ from cfdiff.data.fit import Fit
 from cfdiff.data.names import fold
 from cfdiff.data.raw import Format, Raw
 from cfdiff.data.readers.encoded import as_file
-from cfdiff.data.readers.images import CONVERT, SUFFIXES, decode, in_words, look
+from cfdiff.data.readers.images import SUFFIXES, decode, look, unlike
 from cfdiff.data.readers.masks import decode_mask
 from cfdiff.data.readers.tar_index import members
 from cfdiff.data.readers.tree import SPLIT_WORDS, SYSTEM, counted
 from cfdiff.errors import UserError
+from cfdiff.files import parse_json
 
 IMAGES = frozenset(
     before + suffix[1:] for suffix in (*SUFFIXES, ".webp") for before in ("", "image.", "img.", "input.")
@@ -157,11 +157,7 @@ class Shards:
 
     def _check(self, first: tuple[Any, Any], here: tuple[Any, Any], row: int) -> None:
         if here != first:
-            how = "save them with the same bits" if here[0] == first[0] else CONVERT
-            raise UserError(
-                f"{self.shown(0)} is {in_words(*first)} but {self.shown(row)} {in_words(*here)}: all must be alike, "
-                f"{how}."
-            )
+            raise unlike(self.shown(0), first, self.shown(row), here)
 
     def read(self, rows: np.ndarray, shape: tuple[int, int, int], dtype: np.dtype) -> np.ndarray:
         """Images (B, H, W, C)."""
@@ -255,8 +251,8 @@ def _begins(stem: str, word: str) -> bool:
 def _said(data: bytes, path: Path, name: str) -> dict[str, str]:
     """What the JSON of an image says in words and numbers; "" is its class."""
     try:
-        found = json.loads(_utf8(data, path, name))
-    except (ValueError, RecursionError) as error:
+        found = parse_json(_utf8(data, path, name))
+    except ValueError as error:
         raise UserError(f"{name} in {path.name} is no JSON: correct it.") from error
     if not isinstance(found, dict):
         raise UserError(f'{name} in {path.name} is no JSON object with columns: write it as {{"label": ...}}.')

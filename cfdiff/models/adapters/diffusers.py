@@ -6,7 +6,6 @@ from the folder's configs. Their timestep t is our level t + 1, and our level 0 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cfdiff.errors import UserError, first_line
-from cfdiff.models.adapters.diffusers_folder import BESIDE, Folder, open_folder, read_json, variant_of, weight_files
+from cfdiff.models.adapters.diffusers_folder import BESIDE, Folder, content_hash, open_folder, read_json, variant_of
 from cfdiff.models.adapters.diffusers_schedule import parametrisation_of, schedule_of
 from cfdiff.models.adapters.diffusers_text import check_text, load_text
 from cfdiff.models.adapters.told import Told, check_classes
@@ -267,10 +266,7 @@ def latents_of(folder: Folder) -> Latents | None:
             f"The network of {where} takes {shape.channels} channels and its autoencoder makes {channels}: give those "
             "that belong together."
         )
-    whole = hashlib.sha256()
-    for path in (folder.vae / "config.json", *weight_files(folder.vae, folder.path)):
-        whole.update(path.read_bytes())
-    return Latents(image, whole.hexdigest(), scaling, shift)
+    return Latents(image, content_hash(folder.vae, folder.path), scaling, shift)
 
 
 def _class_name(folder: Folder) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from cfdiff.errors import UserError, first_line
 from cfdiff.models.adapters.diffusers import Network, load_network
-from cfdiff.models.adapters.diffusers_folder import read_json, weight_files
+from cfdiff.models.adapters.diffusers_folder import content_hash, read_json, weight_files
 from cfdiff.models.checkpoint import Model
 from cfdiff.models.control import Controlled
 from cfdiff.models.prompted import Prompted
@@ -69,15 +68,11 @@ def load_branch(path: Path, of: Model, device: torch.device) -> Loaded:
     if config.get("_class_name") != "ControlNetModel":
         raise UserError(f"{path.name} holds a {config.get('_class_name')}: give the folder of a ControlNetModel.")
     _check(config, of, inner, who)
-    files = weight_files(path, path)
-    net = load_network("ControlNetModel", path, files, path.name)
+    net = load_network("ControlNetModel", path, weight_files(path, path), path.name)
     branch = Branch(net.float(), int(config.get("conditioning_channels", CHANNELS)))
     branch = branch.eval().requires_grad_(False).to(device)
     _try(branch, of, who)
-    whole = hashlib.sha256()
-    for file in (path / "config.json", *files):
-        whole.update(file.read_bytes())
-    return Loaded(branch, whole.hexdigest(), path.name)
+    return Loaded(branch, content_hash(path, path), path.name)
 
 
 def _check(config: dict[str, Any], of: Model, inner: Network, who: str) -> None:

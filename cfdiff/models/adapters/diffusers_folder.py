@@ -163,6 +163,14 @@ def open_folder(path: Path) -> Folder:
     return Folder(path, path, {})
 
 
+def content_hash(component: Path, where: Path) -> str:
+    """sha256 (hex) of the config.json and the weights of a component of the folder `where`, in this order."""
+    whole = hashlib.sha256()
+    for path in (component / "config.json", *weight_files(component, where)):
+        whole.update(path.read_bytes())
+    return whole.hexdigest()
+
+
 def variant_of(files: Sequence[Path]) -> str | None:
     """The word before `.safetensors` of weights, such as fp16, where there are none without one."""
     words = files[0].name.split(".")[1:-1]

@@ -127,7 +127,7 @@ def test_images_of_two_sizes_are_said_when_they_are_read_and_made_alike_by_conve
     files = {**cell(0), **cell(1), "cells/1.png": png(IMAGES[1, :8])}
     path = pack(tmp_path / "a.tar", files)
     with pytest.raises(
-        UserError, match=r"cells/0 in a\.tar is 10x12 .* but cells/1 in a\.tar 8x12 .* all must be alike"
+        UserError, match=r"cells/0 in a\.tar is 10x12 .* but cells/1 in a\.tar is 8x12 .* all must be alike"
     ):
         open_source(path).check()
     assert open_source(path, fit=Fit(8, 1)).read([0, 1]).shape == (2, 8, 8, 1)
