@@ -74,7 +74,7 @@ _EDIT = ["--device=cpu", "--threads=1", "--steps=3", "--retries=1", "--batch-siz
 JOBS = {
     "evaluate": Job(
         lambda data, weights, out: (
-            ["evaluate", str(Path(data).with_name("run.h5")), f"--data={data}", f"--weights={weights}"]
+            ["evaluate", str(Path(data).with_name("run.h5")), f"--data={data}", f"--weights={weights}", "--force"]
             + [f"--out={out / 'figures.json'}", f"--save={out / 'figures.h5'}", "--device=cpu", "--threads=1"]
         ),
         _measured,

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,24 +15,9 @@ from robustness import kills
 
 from cfdiff.errors import UserError
 from cfdiff.store import check_output
-from cfdiff.translate.run import translate
-from cfdiff.translate.settings import TranslateSettings
 
 CODES = {"SIGTERM": 143, "SIGINT": 130}
 """All others, of disks that are full: 2."""
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, toys: ModuleType) -> tuple[Path, Path]:
-    """Data, and models that have learned nothing."""
-    folder = tmp_path_factory.mktemp("faults")
-    weights = folder / "weights"
-    weights.mkdir()
-    toys.save_unet(weights / "diffusion.safetensors", toys.toy_unet())
-    toys.save_classifier(weights / "guide.safetensors", toys.toy_classifier(1, True))
-    toys.save_classifier(weights / "checker.safetensors", toys.toy_classifier(2))
-    toys.save_classifier(weights / "judge.safetensors", toys.toy_classifier(3))
-    return toys.write_npz(folder / "toy.npz", 24), weights
 
 
 @pytest.mark.slow
@@ -41,12 +25,8 @@ def world(tmp_path_factory: pytest.TempPathFactory, toys: ModuleType) -> tuple[P
 def test_what_is_stopped_or_has_no_room_says_so_and_goes_on_when_the_command_is_given_again(
     world: tuple[Path, Path], tmp_path: Path, job: str
 ) -> None:
-    data, weights = world
-    if job == "evaluate":
-        run = TranslateSettings(data=str(data), weights=str(weights), out=data.with_name("run.h5"), limit=6, steps=3)
-        translate(run)
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    words = [str(data), str(weights), str(tmp_path / "work"), job, str(int("FUZZ_KILLS" in os.environ))]
+    words = [*map(str, world), str(tmp_path / "work"), job, str(int("FUZZ_KILLS" in os.environ))]
     done = subprocess.run([sys.executable, kills.__file__, *words], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
     for case, found in json.loads(done.stdout).items():

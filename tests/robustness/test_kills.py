@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from robustness import kills
@@ -19,20 +18,6 @@ KILLS = int(os.environ.get("FUZZ_KILLS", "0"))
 FITS = 8
 """Of the kills: a fit takes minutes."""
 IN_CI = {"translate": 1, "bag-instance": 1, "train-classifier": 1}
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, toys: ModuleType) -> tuple[Path, Path]:
-    """Data, and models that have learned nothing: what is asked here is whether bytes are the same."""
-    folder = tmp_path_factory.mktemp("kills")
-    weights = folder / "weights"
-    weights.mkdir()
-    toys.save_unet(weights / "diffusion.safetensors", toys.toy_unet())
-    toys.save_classifier(weights / "guide.safetensors", toys.toy_classifier(1, True))
-    toys.save_classifier(weights / "checker.safetensors", toys.toy_classifier(2))
-    toys.save_classifier(weights / "judge.safetensors", toys.toy_classifier(3))
-    toys.write_npz(folder / "many.npz", 240)  # a fit wants 40 of each class
-    return toys.write_npz(folder / "toy.npz", 24), weights
 
 
 @pytest.mark.slow
