@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from cfdiff.progress import Progress
 from cfdiff.train.batches import Draws, draw_levels, drop_told
 from cfdiff.train.beginning import beginning
 from cfdiff.train.data import open_training_data
+from cfdiff.train.distil import DistilledValidation, distillation
 from cfdiff.train.loop import Trainer
 from cfdiff.train.result import TrainResult
 from cfdiff.train.settings import DiffusionSettings
@@ -58,21 +60,28 @@ def train_diffusion(s: DiffusionSettings, progress: Progress | None = None) -> T
     network, config = told.network(unet), told.config(unet)
     if begin is not None:
         begin.put_into(network)
+    taught = distillation(s, None if begin is None else begin.model, told.condition)
     trainer = Trainer(s, told.data, network, "diffusion", progress)
+    if taught is not None:
+        taught.to(trainer.device)
     settle_in(space, trainer)
     batches, encode = trainer.batches(data.train), Encodings(space, data.train, s.augment)
 
     def loss(net: nn.Module, step: int, part: int) -> Tensor:
         batch = batches.read(step, part)
-        z0 = encode(batch)
-        return noise_loss(denoiser(net), z0, told.of(batch), batch.draws, s.drop, s.level_power)
+        z0, student = encode(batch), denoiser(net)
+        if taught is None:
+            return noise_loss(student, z0, told.of(batch), batch.draws, s.drop, s.level_power)
+        drawn = draw_noise(student, z0, told.of(batch), batch.draws, s.drop, s.level_power)
+        return taught.distance(student, z0, drawn.told, drawn.levels, drawn.noise).mean()
 
     def denoiser(net: nn.Module) -> Denoiser:
         return Denoiser(net, schedule, parametrisation, conditional=told.condition is not None)
 
     images = to_model(data.validation.read(range(len(data.validation)))).to(trainer.device)
     known = None if told.validation is None else told.validation.to(trainer.device)
-    validation = DiffusionValidation(denoiser, space, images, data.validation.dtype, trainer.folder.path, known)
+    plain = DiffusionValidation(denoiser, space, images, data.validation.dtype, trainer.folder.path, known)
+    validation = plain if taught is None else DistilledValidation(plain, taught)
     card = Card(
         "diffusion",
         config,
@@ -86,16 +95,32 @@ def train_diffusion(s: DiffusionSettings, progress: Progress | None = None) -> T
     return trainer.run(loss, validation, card)
 
 
-def noise_loss(
+class Drawn(NamedTuple):
+    """What a step draws for its images: levels (b,) int64, noise as z_0, and what is told of them, if anything."""
+
+    levels: Tensor
+    noise: Tensor
+    told: Tensor | None
+
+
+def draw_noise(
     ask: Denoiser, z0: Tensor, told: Tensor | None, draws: Draws, drop: float, level_power: float = 1.0
-) -> Tensor:
-    """L_simple of z_0 (b, c, h, w), a mean, at levels T u^power; a conditional network is told classes (b,) or codes
-    (b, n), and nothing in a share `drop` of the cases, if it may be."""
+) -> Drawn:
+    """Levels T u^power and noise for z_0 (b, c, h, w); a conditional network is told classes (b,) or codes (b, n), and
+    nothing in a share `drop` of the cases, if it may be."""
     levels, noise = draw_levels(draws, ask.schedule.T, level_power), draws.normal(*z0.shape[1:])
     if not ask.conditional or told is None:
         told = None
     elif ask.told_nothing:  # drawn after all else, so that the other draws are those of an unconditional training
         told = drop_told(draws, told, drop)
+    return Drawn(levels, noise, told)
+
+
+def noise_loss(
+    ask: Denoiser, z0: Tensor, told: Tensor | None, draws: Draws, drop: float, level_power: float = 1.0
+) -> Tensor:
+    """L_simple of z_0, a mean, with what `draw_noise` draws."""
+    levels, noise, told = draw_noise(ask, z0, told, draws, drop, level_power)
     return l_simple(ask.schedule, partial(ask, condition=told), z0, levels, noise).mean()
 
 

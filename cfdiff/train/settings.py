@@ -121,6 +121,12 @@ class DiffusionSettings(TrainSettings):
         "one without a condition may be taught one.",
         json_schema_extra=MODEL,
     )
+    distil: PositiveInt | None = Field(
+        None,
+        description="Of --init: learn to do in one of so many steps of the whole schedule what that model does in two "
+        "(progressive distillation), for edits with fewer steps; halve it and begin from the result to go on.",
+        json_schema_extra=OPTIMISATION,
+    )
     schedule: Literal["linear", "cosine"] = Field("cosine", description="Noise schedule.", json_schema_extra=MODEL)
     T: PositiveInt = Field(1000, description="Noising steps.", json_schema_extra=MODEL)
     patch: PositiveInt = Field(
