@@ -3,7 +3,8 @@
 What h5py says of these is either a trace of C functions or nothing at all, so the true reason is found here, once, for
 the readers of data and for the store of results. Values come from the file itself and from no other: external links,
 external storage (any file's bytes as pixels) and virtual data sets are refused, as a file that somebody sent could read
-whatever its reader may read, and a change in the other file would go unseen.
+whatever its reader may read, and a change in the other file would go unseen. (Of our own results the volumes beside
+them are the one exception: store/volumes.py.)
 """
 
 from __future__ import annotations
@@ -77,8 +78,19 @@ def _filter_missing(name: str) -> str:
     return f"is packed by the HDF5 filter {name!r}, which is not here: pip install hdf5plugin, or pack it with gzip"
 
 
-def own_dataset(file: h5py.File, name: str, where: str) -> h5py.Dataset | None:
-    """The data set of that name; None where there is none: nothing, a group, a link to nothing.
+def format_of(path: Path) -> str | None:
+    """What format a file says it has; None where it cannot be read or says nothing."""
+    try:
+        with open_to_read(path, str(path), "", whole=True) as file:
+            found = file.attrs.get("format")
+    except (UserError, *DAMAGED):
+        return None
+    return found if isinstance(found, str) else None
+
+
+def own_dataset(file: h5py.File, name: str, where: str, virtual: bool = False) -> h5py.Dataset | None:
+    """The data set of that name; None where there is none: nothing, a group, a link to nothing. With `virtual` it may
+    be put together from others, which the caller looks at.
 
     Raises:
         UserError: its values are in another file, or packed by a filter that is not here.
@@ -93,7 +105,7 @@ def own_dataset(file: h5py.File, name: str, where: str) -> h5py.Dataset | None:
         raise _elsewhere(where, name, "a link into another file")
     if item.external:
         raise _elsewhere(where, name, f"stored in {_shown(item.external[0][0])}")
-    if item.is_virtual:
+    if item.is_virtual and not virtual:
         raise _elsewhere(where, name, "a virtual data set, put together from others")
     _check_filters(item, f"{name!r} of {where}")
     return item

@@ -120,6 +120,7 @@ PLACES = {
     "workers",
     "ray",
     "shard",
+    "volume",
     "data",
     "layout",
     "splits",

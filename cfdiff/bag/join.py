@@ -21,8 +21,11 @@ def join_bags(s: JoinSettings, progress: Progress) -> BagSummary:
     """The bag file of all shards. What replaces instances that did not flip is edited now, by workers where asked.
 
     Raises:
-        UserError: shards have not finished, which are named; or the data or models cannot be opened.
+        UserError: shards have not finished, which are named; or the data or models cannot be opened; or volumes are
+            asked for.
     """
+    if s.volume is not None:
+        raise UserError("--volume is for results of cfdiff translate, and a bag file is one file: leave it out.")
     if was_joined(s.run, s.force):
         return summarise_bags(s.run)
     folder = parts_dir(s.run)

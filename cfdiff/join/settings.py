@@ -16,6 +16,12 @@ class JoinSettings(WorkerSettings):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     run: Path = Field(description="Result file that the shards are of: their --out.")
+    volume: PositiveInt | None = Field(
+        None,
+        json_schema_extra=OUTPUT,
+        description="Of cfdiff translate: keep the pixels of more than so many images in files of so many each, beside "
+        "the result, which opens them all [default: one file].",
+    )
     device: str = Field("auto", json_schema_extra=RUN, description="Of what bags still ask for: auto, cpu, cuda, mps.")
     threads: PositiveInt | None = Field(None, json_schema_extra=RUN, description="CPU threads of it [default: all].")
     json_: bool = Field(False, alias="json", json_schema_extra=OUTPUT, description="Print the summary as JSON.")

@@ -18,6 +18,7 @@ from cfdiff.errors import UserError
 from cfdiff.files import parse_json
 from cfdiff.hdf5 import DAMAGED, Stored, is_link, open_to_read, own_dataset, reason
 from cfdiff.store.schema import IMAGE_DTYPES, Field
+from cfdiff.store.volumes import Volume, check_volumes, in_volumes, is_of
 
 MAY_BE_EMPTY = ("E",)
 """Axes that may have no entry: a run of bags may edit nothing."""
@@ -81,20 +82,11 @@ def open_stock(
         settings = Told(told.pop("command"), where, again)
         _check_settings(settings, where, again)
         told["command"] = dict(settings)
-        return Stock(file, _check_data(file, schema, where, again), Told(told, where, again), settings)
+        volumes = check_volumes(path, told, schema, again)
+        return Stock(file, _check_data(file, schema, where, again, volumes), Told(told, where, again), settings)
     except BaseException:
         file.close()
         raise
-
-
-def format_of(path: Path) -> str | None:
-    """What format a file says it has; None where it cannot be read or says nothing."""
-    try:
-        with open_to_read(path, str(path), "", whole=True) as file:
-            found = file.attrs.get("format")
-    except (UserError, *DAMAGED):
-        return None
-    return found if isinstance(found, str) else None
 
 
 def _attributes(file: h5py.File, where: str, again: str) -> dict[str, Any]:
@@ -157,7 +149,9 @@ def _check_settings(settings: Mapping[str, Any], where: str, again: str) -> None
         raise UserError(f"{where} has {name} in its settings that cannot be ({json.dumps(classes)[:60]}): {again}.")
 
 
-def _check_data(file: h5py.File, schema: Mapping[str, Field], where: str, again: str) -> dict[str, Stored]:
+def _check_data(
+    file: h5py.File, schema: Mapping[str, Field], where: str, again: str, volumes: list[Volume]
+) -> dict[str, Stored]:
     found: dict[str, Stored] = {}
     sizes: dict[str, tuple[int, str]] = {"2": (2, "")}
 
@@ -166,7 +160,9 @@ def _check_data(file: h5py.File, schema: Mapping[str, Field], where: str, again:
 
     for name, field in schema.items():
         try:
-            item = own_dataset(file, name, where)
+            item = own_dataset(file, name, where, virtual=bool(volumes) and in_volumes(field))
+            if item is not None and item.is_virtual and not is_of(item, name, volumes):
+                raise wrong(name, "is not put together from the volumes that the file names")
         except DAMAGED as error:
             raise UserError(f"The data set {name!r} of {where} {reason(error, again)}.") from error
         if item is None:

@@ -59,7 +59,7 @@ def command_of(out: Path, force: bool) -> Any:
         return found.settings.get("command")
 
 
-def join_shards(out: Path, force: bool, progress: Progress) -> None:
+def join_shards(out: Path, force: bool, progress: Progress, volume: int | None = None) -> None:
     """Make `out` of the parts of all shards, and remove them; nothing is done where that is done.
 
     Raises:
@@ -77,7 +77,7 @@ def join_shards(out: Path, force: bool, progress: Progress) -> None:
         run.trust()
         progress("joining", 0, run.n)
         try:
-            run.join(read_attributes_file(run.folder))
+            run.join(read_attributes_file(run.folder), volume)
         except DamagedPart as error:
             place = [start for start, _ in run.ranges].index(error.start)
             raise DamagedPart(error.path, error.start, _again(run.folder, place, len(run.ranges))) from error

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from cfdiff.errors import UserError
 from cfdiff.files import try_writing
+from cfdiff.hdf5 import format_of
 from cfdiff.store import bag_schema, schema
-from cfdiff.store.check import format_of
 
 FORMATS = (schema.FORMAT, bag_schema.FORMAT)
 LONGEST_NAME = 255 - len(".parts.1234567-12345678.tmp")

@@ -27,7 +27,7 @@ import numpy as np
 
 from cfdiff.errors import UserError
 from cfdiff.files import atomic, parse_json, sync, temporary
-from cfdiff.hdf5 import create
+from cfdiff.hdf5 import create, open_to_read
 from cfdiff.shard import Shard
 from cfdiff.stopping import whole
 from cfdiff.store.chunks import append
@@ -37,6 +37,8 @@ from cfdiff.store.part_files import PartFiles, Range
 from cfdiff.store.result import Result, RunFile, encode_settings, is_result_of, write_attributes
 from cfdiff.store.schema import RESULT, Layout
 from cfdiff.store.shards import write_manifest
+from cfdiff.store.volumes import FORMAT as VOLUME
+from cfdiff.store.volumes import NAMED, OF, Volume, cut, in_volumes, put_together, remove_others
 from cfdiff.version import __version__
 
 _POLL = 0.1  # seconds between looks at a folder that another shard clears
@@ -167,24 +169,24 @@ class RunParts:
         self._require_ours()
         return write_manifest(self.folder, self.shard, [self.files.path(start).name for start, _ in self.ranges])
 
-    def join(self, attrs: dict[str, Any]) -> Path:
+    def join(self, attrs: dict[str, Any], volume: int | None = None) -> Path:
         """Make `out` from the parts, in order and one part in memory at a time, and remove them.
 
         `attrs` are the further root attributes: `seed`, `models` (name -> sha256) and `direction` must be
-        among them.
+        among them. Of more than `volume` images the pixels lie in further files beside `out` (`volumes.py`).
         """
         if not self.finished:
-            self._join(attrs)
+            self._join(attrs, volume)
         if not self.joined():
             raise UserError(f"{self.out} was replaced while the run was going on: run the command again.")
         self.finished = True
         return self.out
 
-    def _join(self, attrs: dict[str, Any]) -> None:
+    def _join(self, attrs: dict[str, Any], volume: int | None) -> None:
         self._require_ours()
         if gaps := self.missing():
             raise ValueError(f"{len(gaps)} parts are missing, the first at image {gaps[0][0]}")
-        join_parts(self.files, self.out, self.settings, attrs, self._require_ours)
+        join_parts(self.files, self.out, self.settings, attrs, self._require_ours, volume)
         self._clear()
 
     def _require_ours(self) -> None:
@@ -264,9 +266,10 @@ class RunParts:
         self._bury()
 
     def _bury(self) -> None:
-        """Remove what was cleared away: now, and by one that was killed at this very place."""
+        """Remove what was cleared away, now, and by one that was killed at this very place; and volumes of others."""
         for left in self.out.parent.glob(f"{glob.escape(self.folder.name)}.*.tmp"):
             shutil.rmtree(left, ignore_errors=True)
+        remove_others(self.out)
 
     def _whole(self, start: int) -> bool:
         """Whether the part is there, undamaged and of this run; each is read once a process."""
@@ -292,17 +295,46 @@ def run_digest(record: dict[str, Any]) -> bytes:
 
 
 def join_parts(
-    files: PartFiles, out: Path, settings: dict[str, Any], attrs: dict[str, Any], still_ours: Callable[[], None]
+    files: PartFiles,
+    out: Path,
+    settings: dict[str, Any],
+    attrs: dict[str, Any],
+    still_ours: Callable[[], None],
+    volume: int | None = None,
 ) -> None:
-    """Make `out` of all parts, one in memory at a time; `still_ours` may refuse before it takes its place."""
+    """Make `out` of all parts, one in memory at a time; `still_ours` may refuse before it takes its place. Volumes take
+    theirs before it, under names that no other result has."""
+    volumes = [] if volume is None or files.n <= volume else cut(out, files.n, volume, _volumes_of(files, volume))
+    for part in volumes:
+        _write_volume(files, out.with_name(part.name), part, attrs={OF: files.run.hex()})
     # The scratch file lies with the parts, so that nothing unfinished is ever seen beside `out`.
     with atomic(out, through=files.folder) as scratch, create(scratch) as file:
-        write_attributes(file, settings, attrs, files.layout)
+        named = {NAMED: [[part.name, part.last - part.first] for part in volumes], OF: files.run.hex()}
+        write_attributes(file, settings, {**attrs, **(named if volumes else {})}, files.layout)
+        if volumes:
+            with open_to_read(out.with_name(volumes[0].name), volumes[0].name, "run the command again") as first:
+                put_together(file, first, volumes, files.layout)
         for start, _ in files.ranges:
-            with files.open(start) as part:
-                append(file, part, start, files.n, files.layout)
+            with files.open(start) as piece:
+                append(file, piece, start, files.n, files.layout, lambda field: not (volumes and in_volumes(field)))
         file.close()
         still_ours()
+
+
+def _volumes_of(files: PartFiles, volume: int) -> str:
+    """What keeps the volumes of one run, cut one way, apart from all others."""
+    return hashlib.sha256(files.run + str(volume).encode()).hexdigest()
+
+
+def _write_volume(files: PartFiles, path: Path, volume: Volume, attrs: dict[str, str]) -> None:
+    """The images of the rows of one volume."""
+    with atomic(path, through=files.folder) as scratch, create(scratch) as file:
+        file.attrs.update({"format": VOLUME, **attrs})
+        for start, stop in files.ranges:
+            if start < volume.last and volume.first < stop:
+                with files.open(start) as part:
+                    rows = volume.last - volume.first
+                    append(file, part, start - volume.first, rows, files.layout, in_volumes)
 
 
 def _read(record: Path) -> dict[str, Any]:

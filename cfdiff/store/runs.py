@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from cfdiff.errors import UserError
+from cfdiff.hdf5 import format_of
 from cfdiff.metrics import validity
 from cfdiff.roles import ACCEPTING, STEERING, WITNESSES, file_hashes
 from cfdiff.store import bag_schema
 from cfdiff.store.bags import Bags, open_bags
-from cfdiff.store.check import format_of
 from cfdiff.store.recall import Recall
 from cfdiff.store.result import open_result
 

@@ -10,5 +10,5 @@ from cfdiff.translate.summary import TranslateSummary, summarise
 
 def join_translation(s: JoinSettings, progress: Progress) -> TranslateSummary:
     """The result of the shards of a translation; no image is read and no model is opened."""
-    join_shards(s.run, s.force, progress)
+    join_shards(s.run, s.force, progress, s.volume)
     return summarise(s.run)

@@ -70,7 +70,7 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> Transla
             attributes = {} if run.finished else _attributes(s, editor, source, target, real)
             if run.shard is not None:
                 return _end_shard(run, attributes, out)
-            run.join(attributes)
+            run.join(attributes, s.volume)
     if s.preview is not None:
         preview(out, s.preview)
     return replace(summarise(out), seconds_per_image=seconds)

@@ -58,6 +58,12 @@ class TranslateSettings(ShardSettings, EditSettings, TileSettings, DataSettings)
     )
     factual: bool = Field(False, json_schema_extra=OUTPUT, description="Store the unguided reconstruction too.")
     out: Path | None = Field(None, json_schema_extra=OUTPUT, description="Result file [default: runs/FROM-to-TO.h5].")
+    volume: PositiveInt | None = Field(
+        None,
+        json_schema_extra=OUTPUT,
+        description="Keep the pixels of more than so many images in files of so many each, beside the result, which "
+        "opens them all [default: one file].",
+    )
     preview: Path | None = Field(
         None, json_schema_extra=OUTPUT, description="Picture of some results (.png, .pdf, .svg)."
     )

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import h5py
 import numpy as np
@@ -22,7 +23,6 @@ from hypothesis import strategies as st
 from cfdiff.errors import UserError
 from cfdiff.store import RunParts, check_output, open_result
 from cfdiff.store.chunks import append
-from cfdiff.store.schema import Layout
 
 TOY = Path(__file__).with_name("toy.py")
 
@@ -393,10 +393,10 @@ def test_stopped_while_it_joins_the_same_command_again_joins(
 ) -> None:
     out = tmp_path / "run.h5"
 
-    def stop(file: h5py.File, part: h5py.File, start: int, n: int, layout: Layout) -> None:
+    def stop(file: h5py.File, part: h5py.File, start: int, *more: Any) -> None:
         if start == 8:
             raise KeyboardInterrupt
-        append(file, part, start, n, layout)
+        append(file, part, start, *more)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr("cfdiff.store.parts.append", stop)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -14,6 +15,7 @@ from cfdiff.errors import UserError
 from cfdiff.join.run import join
 from cfdiff.join.settings import JoinSettings
 from cfdiff.shard import ShardSummary
+from cfdiff.store import open_result
 from cfdiff.translate.run import translate
 
 QUICK = {"limit": 12, "batch_size": 4, "threads": 1}
@@ -56,8 +58,17 @@ def test_the_command_line_says_what_a_shard_did_and_joins(toy: Any, tmp_path: Pa
             **{"result": "run.h5", "shard": f"{number}/2", "pieces": 1, "images": 2},
             "complete": False,
         }
-    done = CliRunner().invoke(app, ["join", str(out), "--json"], catch_exceptions=False)
+    done = CliRunner().invoke(app, ["join", str(out), "--json", "--volume", "3"], catch_exceptions=False)
     assert done.exit_code == 0 and json.loads(done.stdout)["images"] == 4
+    assert len(volumes := sorted(tmp_path.glob("run.*-*.h5"))) == 2
+    alone = [*words[:6], str(tmp_path / "alone.h5"), *words[7:]]
+    done = CliRunner().invoke(app, [*alone, "--volume", "2"], catch_exceptions=False)
+    with open_result(out) as run, open_result(tmp_path / "alone.h5") as other:
+        assert all(np.array_equal(run[name][:], other[name][:]) for name in other.names)
+        assert other.settings == run.settings and "volume" not in run.settings
+    volumes[1].unlink()
+    with pytest.raises(UserError, match="not beside it"):
+        CliRunner().invoke(app, ["report", str(out), "--out", str(tmp_path / "no.html")], catch_exceptions=False)
 
 
 @pytest.mark.parametrize(
