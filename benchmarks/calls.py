@@ -1,6 +1,7 @@
 """What do fewer network calls cost? Flips by the judge and size of the change for every solver and number of steps.
 
     python benchmarks/calls.py --json benchmarks/results/calls.json --picture docs/images/calls.png
+    python benchmarks/calls.py --student STUDENT.safetensors --json benchmarks/results/calls.json      and distilled
     python benchmarks/calls.py --table --json benchmarks/results/calls.json           the table, and nothing is run
 
 Bundled cells of the validation patients, the recipe of the weights in all else. Calls are of the diffusion network, a
@@ -29,12 +30,19 @@ from cfdiff.translate.run import translate
 from cfdiff.translate.settings import TranslateSettings
 from cfdiff.version import __version__
 
-STEPS = {"dpm++": (4, 5, 6, 8), "ddim": (6, 15), "unipc": (4, 6), "heun": (3, 4)}
+STEPS = {"dpm++": (3, 4, 5, 6, 8), "ddim": (3, 4, 6, 15), "unipc": (4, 6), "heun": (3, 4)}
+STUDENT = {"dpm++": (3, 4), "ddim": (3, 4)}
+"""Of a student of `train-diffusion --distil`, where --student gives one."""
 VARIANTS: dict[str, dict[str, Any]] = {
     f"{solver}, {steps} steps": {"solver": solver, "steps": steps, "settle": 1}
     for solver, of in STEPS.items()
     for steps in of
 } | {f"dpm++, {steps} steps, the whole ladder": {"solver": "dpm++", "steps": steps, "settle": 4} for steps in (5, 6, 8)}
+VARIANTS |= {
+    f"{solver}, {steps} steps, distilled": {"solver": solver, "steps": steps, "settle": 1, "distilled": True}
+    for solver, of in STUDENT.items()
+    for steps in of
+}
 STARTS = ("negative", "positive")
 
 
@@ -44,6 +52,8 @@ def run(name: str, start: str, options: argparse.Namespace) -> dict[str, Any]:
         out = Path(scratch) / "run.h5"
         given = {"from": start, "split": options.split, "limit": options.limit, "seed": options.seed}
         given |= {"threads": options.threads, "out": out, **VARIANTS[name]}
+        if given.pop("distilled", False):
+            given["diffusion"] = options.student
         summary = translate(resolve(TranslateSettings, None, given))
         with open_result(out) as result:
             retries = np.bincount(result["guidance/retries"][:]).tolist()
@@ -80,14 +90,19 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
         for line, (key, scale) in enumerate((("flipped_judge", 100), ("mean_abs_difference", 1))):
             points = [row["network_calls"] for row in whole], [scale * row[key] for row in whole]
             axes[line, column].plot(*points, "kx", label="dpm++, the whole ladder")
-        for solver in STEPS:
+        lines = [(solver, False) for solver in STEPS] + [(solver, True) for solver in STUDENT]
+        for number, (solver, distilled) in enumerate(lines):
             here = [row for row in rows if row["from"] == start and row["settings"]["solver"] == solver]
             here = [row for row in here if row["settings"]["settle"] == 1]
+            here = [row for row in here if row["settings"].get("distilled", False) == distilled]
             here.sort(key=lambda row: row["network_calls"])
+            look: dict[str, Any] = {"linestyle": ":" if distilled else "-", "color": f"C{list(STEPS).index(solver)}"}
+            look |= {"marker": "s" if distilled else "o", "markersize": 4}
+            look |= {"label": f"{solver}, distilled" if distilled else solver} if here else {}
             calls = [row["network_calls"] for row in here]
             for line, (key, scale) in enumerate((("flipped_judge", 100), ("mean_abs_difference", 1))):
-                axes[line, column].plot(calls, [scale * row[key] for row in here], "o-", label=solver, markersize=4)
-            for row in (*here, *(whole if solver == "dpm++" else ())):
+                axes[line, column].plot(calls, [scale * row[key] for row in here], **look)
+            for row in (*here, *(() if number else whole)):
                 place = (row["network_calls"], row["mean_abs_difference"])
                 axes[1, column].annotate(
                     str(row["settings"]["steps"]), place, (3, 3), textcoords="offset points", size=7
@@ -114,6 +129,7 @@ def main() -> None:
         report = json.loads(options.json.read_text())
     rows = report["rows"]
     wanted = [name for name in VARIANTS if not options.only or any(part in name for part in options.only)]
+    wanted = [name for name in wanted if options.student or "distilled" not in VARIANTS[name]]
     for name in [] if options.table else wanted:
         for start in options.directions:
             if any((row["variant"], row["from"]) == (name, start) for row in rows):
@@ -134,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--limit", type=int, default=48, help="images a direction")
     parser.add_argument("--split", default="val")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--student", type=Path, help="model of train-diffusion --distil: measure it too")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--table", action="store_true", help="print what the file holds; run nothing")
     parser.add_argument("--json", type=Path, help="write all figures here, and go on from what it holds")
