@@ -19,6 +19,8 @@ from cfdiff.stopping import unbroken
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a system says where there is no room."""
+UNSEEN = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP, errno.EIO, errno.ESTALE, errno.ENOTCONN)
+"""What it says of a name that cannot be looked at, where `Path.exists` raises instead of saying no."""
 
 
 def temporary(path: Path) -> Path:
@@ -32,6 +34,14 @@ def is_there(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):
         return False
+
+
+def unseen(error: OSError) -> str:
+    """One sentence on a name that cannot be looked at."""
+    name = os.fsdecode(error.filename)
+    if error.errno == errno.ENAMETOOLONG:
+        return f"The name {os.path.basename(name)[:40]!r}… is too long for a file: correct it, or give a shorter one."
+    return f"{name!r} cannot be looked at ({error.strerror}): check its permissions and its disk, or correct the name."
 
 
 def try_writing(folder: Path) -> None:
@@ -133,8 +143,11 @@ def atomic(path: Path, *, through: Path | None = None) -> Iterator[Path]:
     """Yield a temporary name to write to; at the end it is fsynced and renamed to `path`.
 
     `through` is the folder of the temporary file (same file system), by default that of `path`. After an
-    exception the temporary file is removed and `path` is as it was; an OSError becomes a UserError.
+    exception the temporary file is removed and `path` is as it was; an OSError becomes a UserError. What is no file,
+    as a device or a pipe, would be replaced by one: it is refused.
     """
+    if is_there(path) and not path.is_file():
+        raise UserError(f"{path} is no file that can be replaced: choose another place.")
     scratch = temporary((through or path.parent) / path.name)
     try:
         yield scratch

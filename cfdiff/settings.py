@@ -6,6 +6,7 @@ No torch here, so that `--help` stays quick.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,8 @@ class Recipe:
 
 MOST = 2**63 - 1
 """The largest whole number of any setting: what lies beyond is a slip, and C takes it for something else."""
+MOST_REAL = 1e30
+"""The largest real one, but for infinity: images and networks are of float32, which ends at 3e38."""
 
 
 class Settings(BaseModel):
@@ -61,8 +64,11 @@ class Settings(BaseModel):
     @field_validator("*")
     @classmethod
     def _known_name(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, int) and not isinstance(value, bool) and abs(value) > MOST:
-            raise ValueError(f"no setting needs a number beyond {MOST:,}")
+        for number in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(number, int) and not isinstance(number, bool) and abs(number) > MOST:
+                raise ValueError(f"no setting needs a number beyond {MOST:,}")
+            if isinstance(number, float) and MOST_REAL < abs(number) < math.inf:
+                raise ValueError(f"no setting needs a number beyond {MOST_REAL:g}")
         for mark in cls.model_fields[info.field_name or ""].metadata:
             if isinstance(mark, OneOf) and value is not None:
                 mark.check(value)

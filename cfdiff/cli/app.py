@@ -15,7 +15,7 @@ from cfdiff import stopping
 from cfdiff.api import TASKS
 from cfdiff.cli.memory import keep_freed_memory
 from cfdiff.errors import UserError
-from cfdiff.files import FULL
+from cfdiff.files import FULL, UNSEEN, unseen
 from cfdiff.version import __version__
 
 
@@ -125,11 +125,17 @@ def main() -> None:
     keep_freed_memory()
     say_anything()
     stopping.heed()
+    out = sys.stdout
     try:
         try:
             app(prog_name="cfdiff")
         finally:
-            sys.stdout.flush()  # here, where it can be said, and not when Python ends
+            if out is not None:  # None where it is closed
+                out.flush()  # here, where it can be said, and not when Python ends
+    except SystemExit:
+        if sys.stdout is not out:  # typer met a pipe that closed, put another in its place, and ends with 1
+            sys.exit(141)
+        raise
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -139,6 +145,9 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it closes it
         sys.exit(141)
     except OSError as error:
+        if error.errno in UNSEEN and error.filename is not None:
+            print(f"Error: {UserError(unseen(error))}", file=sys.stderr)
+            sys.exit(2)
         if error.errno not in FULL or error.filename is not None:  # of files it was said where they were written
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

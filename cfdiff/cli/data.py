@@ -24,6 +24,7 @@ from cfdiff.cli.data_options import (
     Split,
     Splits,
 )
+from cfdiff.cli.tables import Terminal
 from cfdiff.data import bundled, open_source
 from cfdiff.data.convert import convert as convert_source
 from cfdiff.data.fit import Fit
@@ -47,7 +48,7 @@ def ls(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(cards, indent=2))
         return
-    console = Console()
+    console = Terminal()
     for card in cards:
         negative, positive = card["classes"]
         _say(console, (card["name"], "bold"), f"  {card['title']}")
@@ -93,7 +94,7 @@ def inspect(
             typer.echo(f"note: {note}", err=True)
         typer.echo(json.dumps(asdict(summary), indent=2))
         return
-    _print(summary, opened.notes, Console())
+    _print(summary, opened.notes, Terminal())
     if written is not None:
         typer.echo(f"contact sheet: {written}")
 
@@ -170,7 +171,7 @@ def split_data(
     if as_json:
         typer.echo(json.dumps({"splits": rows, "notes": list(plan.notes)}, indent=2))
         return
-    console = Console()
+    console = Terminal()
     for note in plan.notes:
         _say(console, f"note: {plain(note)}")
     table = _table("split", *next(iter(rows.values())))

@@ -16,6 +16,14 @@ Cell = str | Text | None
 ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 
 
+class Terminal(Console):
+    """Where tables are printed. That its reader has ended is said as by any other output, not by an exit with 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Called while rich handles a BrokenPipeError."""
+        raise
+
+
 class PlainTable(Table):
     """A table whose words stand as they are; a `Text` brings its style along."""
 
@@ -41,7 +49,7 @@ def with_arrow(label: str, better: str | None) -> str:
 
 def show(*parts: Table | Text | str) -> None:
     """Print parts one below the other, as they stand."""
-    Console().print(*parts, sep="\n", markup=False, highlight=False, emoji=False)
+    Terminal().print(*parts, sep="\n", markup=False, highlight=False, emoji=False)
 
 
 def _plain(words: Any, style: str = "") -> Any:

@@ -34,6 +34,8 @@ def check_output(path: Path, force: bool = False, option: str = "--out", *, resu
         raise UserError(f"The name {path.name[:40]!r}… is too long for a file: give {option} a shorter one.")
     if path.is_dir():
         raise UserError(f"{path} is a folder: give {option} the name of a file in it, such as {path / 'run.h5'}.")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no file that can be replaced: choose another {option}.")
     if not folder.is_dir():
         raise UserError(f"Cannot write {path}: {folder} is no existing folder; create it or change {option}.")
     if path.exists() and not force and not parts_dir(path).exists() and not (resumes and format_of(path) in FORMATS):

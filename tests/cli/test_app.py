@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
+import stat
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -88,3 +91,50 @@ def test_every_command_in_the_list_can_be_loaded(
     for name in program.COMMANDS:
         assert _exit_code(monkeypatch, name, "--help") == 0
         assert f"Usage: cfdiff {name}" in capsys.readouterr().out
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["translate", "--judge", LONG],
+        ["translate", "--diffusion", LONG],
+        ["translate", "--weights", LONG],
+        ["evaluate", LONG],
+        ["report", LONG],
+        ["show", LONG],
+        ["models", "inspect", LONG],
+        ["models", "describe", LONG, "--classes", "0,1", "--output", "logits"],
+        ["data", "convert", "deeppcb", f"{LONG}.npz"],
+        ["data", "split", "deeppcb", "--out", f"{LONG}.csv"],
+        ["data", "inspect", "deeppcb", "--splits", f"{LONG}.csv"],
+    ],
+)
+def test_a_name_that_no_file_can_have_is_one_sentence_wherever_it_is_given(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert _exit_code(monkeypatch, *words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Error: ") and said.count("\n") == 1 and "too long" in said
+
+
+def test_a_place_that_is_no_file_is_not_replaced(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe.npz"
+    os.mkfifo(pipe)
+    assert _exit_code(monkeypatch, "data", "convert", "deeppcb", str(pipe), "--force") == 2
+    assert "no file that can be replaced" in capsys.readouterr().err and stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+@pytest.mark.parametrize(
+    "words", [["--ratio", "1e308"], ["--w", "1e39"], ["--ratio", "inf", "--out", LONG], ["--limit", str(10**20)]]
+)
+def test_numbers_that_nobody_means_are_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert _exit_code(monkeypatch, "translate", *words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Error: ") and ("no setting needs a number beyond" in said) == ("inf" not in words)

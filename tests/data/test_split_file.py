@@ -72,7 +72,7 @@ def test_a_table_of_other_columns_or_that_is_not_there_is_one_sentence(data: Pat
     (tmp_path / "other.csv").write_text("id,fold\na,1\n")
     with pytest.raises(UserError, match=r"other.csv has no column 'split' but id, fold"):
         open_source(data, splits=tmp_path / "other.csv")
-    with pytest.raises(UserError, match=r"nowhere.csv is not a readable CSV"):
+    with pytest.raises(UserError, match=r"nowhere.csv cannot be read"):
         open_source(data, splits=tmp_path / "nowhere.csv")
 
 

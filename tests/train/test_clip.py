@@ -141,7 +141,7 @@ def test_a_stopped_training_goes_on_and_other_captions_are_refused(
     ("options", "words"),
     [
         ("--captions short.csv", "no caption for"),
-        ("--captions none.csv", "is not a readable CSV"),
+        ("--captions none.csv", "cannot be read"),
         ("--texts healthy", "is not two texts"),
         ("--texts a|b|c", "is not two texts"),
         ("--text-width 30 --text-heads 4", "cannot be cut into 4 heads"),

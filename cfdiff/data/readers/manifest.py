@@ -135,7 +135,9 @@ def read_columns(path: Path, name: str) -> Columns:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"{name} cannot be read ({error.strerror}): correct its path or its permissions.") from error
+    except UnicodeDecodeError as error:
         raise UserError(f"{name} is not a readable CSV in UTF-8: save it again as comma-separated text.") from error
     if "\0" in text:
         raise UserError(f"{name} has a NUL in it, as UTF-16 and damaged files have: save it again as CSV in UTF-8.")

@@ -36,12 +36,14 @@ def scale_bar() -> str:
 
 
 def reduced(image: np.ndarray, side: int) -> np.ndarray:
-    """(H, W) or (H, W, 3) float, averaged over squares until no side is longer than `side`; edges may be cropped."""
+    """(H, W) or (H, W, 3) float, averaged over squares until no side is longer than `side`; edges may be cropped, but a
+    side that is shorter than a square is averaged whole."""
     factor = -(-max(image.shape[:2]) // side)
     if factor == 1:
         return image
-    height, width = image.shape[0] // factor, image.shape[1] // factor
-    squares = image[: height * factor, : width * factor].reshape(height, factor, width, factor, *image.shape[2:])
+    tall, wide = (min(factor, size) for size in image.shape[:2])
+    height, width = image.shape[0] // tall, image.shape[1] // wide
+    squares = image[: height * tall, : width * wide].reshape(height, tall, width, wide, *image.shape[2:])
     return squares.mean(axis=(1, 3))
 
 

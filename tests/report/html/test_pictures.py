@@ -42,6 +42,7 @@ def test_a_picture_is_reduced_by_averaging_squares() -> None:
     assert (reduced(image, 4) == image).all()
     assert (reduced(image, 2) == [[2.5, 4.5], [10.5, 12.5]]).all()
     assert reduced(np.ones((300, 200, 3)), 128).shape == (100, 66, 3)
+    assert (reduced(np.arange(3000.0)[None], 240)[0, :2] == [6, 19]).all()  # a line is averaged along itself alone
 
 
 def test_the_outline_of_a_square_is_its_four_sides() -> None:
