@@ -24,7 +24,7 @@ def bag_context(bags: Bags, s: ReportSettings) -> dict[str, Any]:
     lines, rows = ratios(bags), edited_rows(bags)
     chosen = choose(bags, s.limit)
     made = gallery(bags, chosen, lines, s.side)
-    maps = slide_maps(bags, chosen)
+    maps = slide_maps(bags, chosen, s.data)
     negative, positive = bags.settings["classes"]
     mixes = sorted({line.requested for line in lines})
     asked = f"{mixes[0]:.3g}" if len(mixes) == 1 else f"{mixes[0]:.3g} to {mixes[-1]:.3g}"

@@ -18,7 +18,9 @@ class ReportSettings(Settings):
         None, json_schema_extra=DATA, description="JSON that cfdiff evaluate wrote: its figures join the page."
     )
     data: str | None = Field(
-        None, json_schema_extra=DATA, description="The run's data, for its masks [default: its bundled name]."
+        None,
+        json_schema_extra=DATA,
+        description="The run's data, for its masks [default: its bundled name]; of bags, their slides, to be drawn on.",
     )
     masks: str | None = Field(
         None,

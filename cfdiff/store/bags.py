@@ -197,11 +197,13 @@ class SlidePlaces(NamedTuple):
         slide: its name, "" where nothing says it.
         corners: (n, 2) int64, x and y of the upper left corners, in pixels of the slide.
         grid: (n, 2) int32, column and row, from 0, counted in sides of an image.
+        side: (n,) lengths of a side of an image, in pixels of the slide.
     """
 
     slide: str
     corners: np.ndarray
     grid: np.ndarray
+    side: np.ndarray
 
 
 class Bags:
@@ -254,9 +256,8 @@ class Bags:
         if len(np.unique(slide)) != 1:
             return None
         corners = np.stack([x, y], axis=1)
-        return SlidePlaces(
-            str(slide[0]), corners, np.rint((corners - corners.min(axis=0)) / side[:, None]).astype(np.int32)
-        )
+        grid = np.rint((corners - corners.min(axis=0)) / side[:, None]).astype(np.int32)
+        return SlidePlaces(str(slide[0]), corners, grid, side)
 
     def edits(self) -> tuple[np.ndarray, np.ndarray]:
         """The edits that changed an instance to the other class, each once however many mixes show it.

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -26,6 +26,8 @@ SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide"
 TIFF = (".tif", ".tiff")
 TILE, UM, TISSUE = 256, 0.5, 0.5
 """What is read where `--reading` says nothing: 256 pixels of 0.5 um (20x), at least half of them tissue."""
+STRIP = 16
+"""Lines of an overview that are read at a time."""
 NEAR = 0.02
 """Relative difference of two resolutions up to which one is taken for the other, so that pixels stay as scanned."""
 
@@ -181,6 +183,43 @@ def _tissue(slide: Any, plan: Plan) -> np.ndarray:
         strips.append(np.asarray(strip))
     mask = tissue_of(np.concatenate(strips))
     return mask.reshape(plan.rows, WINDOWS, plan.columns, WINDOWS).mean(axis=(1, 3))
+
+
+class Overview(NamedTuple):
+    """All of a slide that was scanned, small.
+
+    Attributes:
+        image: (h, w, 3) uint8.
+        left, top: its corner, in pixels of the finest level; `down`: how many of these are one of its pixels.
+    """
+
+    image: np.ndarray
+    left: int
+    top: int
+    down: float
+
+
+def overview(path: Path, shown: str, longest: int) -> Overview:
+    """A slide with no side longer than `longest`, from the pixels of its levels; strip by strip, as a slide may have no
+    coarse one.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    with _sentences(path, shown):
+        slide = _opened(path, shown)
+        left, top, width, height = _bounds(slide)
+        down = max(1.0, max(width, height) / longest)
+        level = slide.get_best_level_for_downsample(down)
+        own = slide.level_downsamples[level]
+        across, lines = max(1, round(width / down)), max(1, round(height / down))
+        strips = []
+        for first in range(0, lines, STRIP):
+            count = min(STRIP, lines - first)
+            size = max(1, round(across * down / own)), max(1, round(count * down / own))
+            strip = on_white(slide.read_region((left, top + round(first * down)), level, size))
+            strips.append(np.asarray(strip.resize((across, count), Image.Resampling.BOX)))
+    return Overview(np.concatenate(strips), left, top, down)
 
 
 def _opened(path: Path, shown: str) -> Any:

@@ -1,17 +1,20 @@
-"""Bags of tiles drawn back onto their slide: a picture of the tiles where they lie, with the edited ones marked."""
+"""Bags of tiles drawn back onto their slide: the tiles where they lie, with the edited ones marked; on an overview of
+the slide where that is given."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from cfdiff.data.fit import Fit
+from cfdiff.data.readers.slide import SUFFIXES, TIFF, overview
 from cfdiff.figures.panel import shown
 from cfdiff.report.html.cards import value_window
 from cfdiff.report.html.pictures import grey_or_rgb
-from cfdiff.store.bags import Bags
+from cfdiff.store.bags import Bags, BagView, SlidePlaces
 
 LONGEST, LARGEST = 720, 48
 """Pixels of the longer side of a map, and of a tile in it, at most."""
@@ -33,33 +36,71 @@ class SlideMap:
     words: str
 
 
-def slide_maps(bags: Bags, chosen: Sequence[int]) -> list[SlideMap]:
-    """A map for each of the bags and mixes `chosen` whose instances have a place in one slide."""
-    return [one for j in chosen if (one := _map(bags, j)) is not None]
+def slide_maps(bags: Bags, chosen: Sequence[int], data: str | None = None) -> list[SlideMap]:
+    """A map for each of the bags and mixes `chosen` whose instances have a place in one slide; on an overview of those
+    slides that `data` is, or that lie in it.
+
+    Raises:
+        UserError: a slide is there, and cannot be read.
+    """
+    slides = _slides(data)
+    maps = []
+    for j in chosen:
+        places = bags.places(j)
+        if places is not None:
+            view, path = bags[j], slides.get(places.slide)
+            picture = _grid(view, places) if path is None else _on_slide(view, places, path)
+            maps.append(_framed(view, places, picture))
+    return maps
 
 
-def _map(bags: Bags, j: int) -> SlideMap | None:
-    places = bags.places(j)
-    if places is None:
-        return None
+def _slides(data: str | None) -> dict[str, Path]:
+    """Name -> file of the slides of --data."""
+    path = Path(data or "")
+    there = path.rglob("*") if data and path.is_dir() else [path]
+    return {file.stem: file for file in there if file.suffix.lower() in (*SUFFIXES, *TIFF) and file.is_file()}
+
+
+def _on_slide(view: BagView, places: SlidePlaces, path: Path) -> np.ndarray:
+    """An overview (h, w, 3) with the tiles on it."""
+    whole = overview(path, path.name, LONGEST)
+    picture = whole.image / 255.0
+    low, high = value_window(view.image)
+    for k, (x, y) in enumerate(((places.corners - [whole.left, whole.top]) / whole.down).tolist()):
+        size = max(1, round(float(places.side[k]) / whole.down))
+        column, row = round(x), round(y)
+        room = picture[max(row, 0) : row + size, max(column, 0) : column + size]
+        room[:] = _tile(view, k, size, low, high)[: room.shape[0], : room.shape[1]]
+    return picture
+
+
+def _tile(view: BagView, k: int, size: int, low: float, high: float) -> np.ndarray:
+    """An instance as (size, size, 3) in [0, 1], framed where it was edited; a small one is all frame."""
+    seen = shown(view.image[k], low, high)
+    image = Fit(size).image(seen if seen.ndim == 3 else seen[..., None])
+    tile = np.broadcast_to(image, (size, size, 3)).copy()
+    if view.edited[k]:
+        width = max(1, size // 12) if size >= FRAMED else size
+        inside = np.zeros((size, size), bool)
+        inside[width : size - width, width : size - width] = True
+        tile[~inside] = UP if view.label[k] == 1 else DOWN
+    return tile
+
+
+def _grid(view: BagView, places: SlidePlaces) -> np.ndarray:
+    """The tiles (h, w, 3) on an empty ground."""
     columns, rows = (int(n) for n in places.grid.max(axis=0) + 1)
     cell = int(np.clip(LONGEST // max(columns, rows), 1, LARGEST))
     step = -(-max(columns, rows) // LONGEST)  # tiles a pixel, in a bag that is wider than the map
-    view = bags[j]
     low, high = value_window(view.image)
-    seen = [shown(image, low, high) for image in view.image]
-    images = np.stack([Fit(cell).image(one if one.ndim == 3 else one[..., None]) for one in seen])
-    picture = np.full((-(-rows // step) * cell, -(-columns // step) * cell, images.shape[3]), EMPTY)
-    if images.shape[3] == 1:
-        picture = np.repeat(picture, 3, axis=2)
+    picture = np.full((-(-rows // step) * cell, -(-columns // step) * cell, 3), EMPTY)
     for k, (column, row) in enumerate((places.grid // step).tolist()):
-        tile = np.broadcast_to(images[k], (cell, cell, 3)).copy()
-        if view.edited[k]:
-            width = max(1, cell // 12) if cell >= FRAMED else cell
-            inside = np.zeros((cell, cell), bool)
-            inside[width : cell - width, width : cell - width] = True
-            tile[~inside] = UP if view.label[k] == 1 else DOWN
+        tile = _tile(view, k, cell, low, high)
         picture[row * cell : (row + 1) * cell, column * cell : (column + 1) * cell] = tile
+    return picture
+
+
+def _framed(view: BagView, places: SlidePlaces, picture: np.ndarray) -> SlideMap:
     where = f" on {places.slide}" if places.slide else ""
     return SlideMap(
         png=grey_or_rgb(np.clip(picture, 0, 1)),
