@@ -30,7 +30,7 @@ from cfdiff.translate.run import translate
 from cfdiff.translate.settings import TranslateSettings
 from cfdiff.version import __version__
 
-STEPS = {"dpm++": (3, 4, 5, 6, 8), "ddim": (3, 4, 6, 15), "unipc": (4, 6), "heun": (3, 4)}
+STEPS = {"dpm++": (3, 4, 5, 6, 7, 8), "ddim": (3, 4, 5, 6, 15), "unipc": (4, 6), "heun": (3, 4)}
 STUDENT = {"dpm++": (3, 4), "ddim": (3, 4)}
 """Of a student of `train-diffusion --distil`, where --student gives one."""
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -42,6 +42,10 @@ VARIANTS |= {
     f"{solver}, {steps} steps, distilled": {"solver": solver, "steps": steps, "settle": 1, "distilled": True}
     for solver, of in STUDENT.items()
     for steps in of
+}
+VARIANTS |= {  # encode at two levels for each step of decode
+    f"dpm++, {2 * steps} up and {steps} down": {"solver": "dpm++", "steps": steps, "settle": 1, "encode_per_step": 2}
+    for steps in (3, 4)
 }
 STARTS = ("negative", "positive")
 
@@ -95,6 +99,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
             here = [row for row in rows if row["from"] == start and row["settings"]["solver"] == solver]
             here = [row for row in here if row["settings"]["settle"] == 1]
             here = [row for row in here if row["settings"].get("distilled", False) == distilled]
+            here = [row for row in here if "encode_per_step" not in row["settings"]]
             here.sort(key=lambda row: row["network_calls"])
             look: dict[str, Any] = {"linestyle": ":" if distilled else "-", "color": f"C{list(STEPS).index(solver)}"}
             look |= {"marker": "s" if distilled else "o", "markersize": 4}

@@ -79,6 +79,7 @@ def test_without_guidance_every_model_gives_the_image_itself(kind: Makes, name: 
         "solver": solver,
         "edit": data.draw(st.sampled_from([*EDITS, "auto"])),
         "steps": data.draw(st.integers(1, 5)),
+        "encode_per_step": data.draw(st.integers(1, 2)),
         "depth": data.draw(st.floats(0.1, 1.0)),
         "eta": data.draw(st.sampled_from([0.0, 0.3, 1.0])),
         "clip": data.draw(st.booleans()),

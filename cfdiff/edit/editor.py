@@ -57,7 +57,7 @@ class Editor:
         return finds and not self.s.unguided and (self.every or len(self.ways) == 1)
 
     def tau(self, depth: float) -> list[int]:
-        """The levels for `depth`: deeper rungs keep the number of steps."""
+        """The levels to encode at for `depth`: deeper rungs keep the number of steps."""
         return tau_of(self.cast.schedule, self.s, depth)
 
     def guides(self) -> list[Guide]:
@@ -81,7 +81,7 @@ class Editor:
             path = encode_fixed_point(schedule, denoise, z, tau)
         else:
             path = encode_noise(schedule, denoise, z, tau, NoiseSource(self.s.seed, [f"encode/{i}" for i in ids]))
-        return replace(path, told=told)
+        return replace(path, told=told).every(self.s.encode_per_step)
 
     def decode(
         self, path: Trajectory, ids: Sequence[str], target: Tensor, rung: Rung, mask: Tensor | None = None

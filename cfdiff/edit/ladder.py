@@ -63,8 +63,9 @@ def ladder(s: EditSettings, verified: bool = False) -> list[Rung]:
 
 
 def tau_of(schedule: NoiseSchedule, s: EditSettings, depth: float) -> list[int]:
-    """tau up to `depth`: deeper rungs keep the number of steps. UserError where there are too few levels for them."""
-    return make_tau(schedule, depth, s.steps, s.spacing)
+    """tau up to `depth`, as it is encoded: deeper rungs keep the number of steps. UserError where there are too few
+    levels for them."""
+    return make_tau(schedule, depth, s.steps * s.encode_per_step, s.spacing)
 
 
 def redraws(s: EditSettings, verified: bool = False) -> list[Rung]:

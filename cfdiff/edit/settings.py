@@ -46,6 +46,12 @@ class EditSettings(Settings):
     steps: PositiveInt = Field(
         15, le=100_000, json_schema_extra=PATH, description="Levels of tau up to depth: S up, S down."
     )
+    encode_per_step: PositiveInt = Field(
+        1,
+        le=1000,
+        json_schema_extra=PATH,
+        description="Levels that are encoded for each step of decode, which then takes every so many of them.",
+    )
     spacing: Literal["uniform", "quadratic", "logsnr"] = Field(
         "uniform", json_schema_extra=PATH, description="Spacing of tau."
     )

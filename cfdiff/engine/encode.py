@@ -65,6 +65,12 @@ class Trajectory:
         rows = torch.as_tensor(indices, device=self.x[0].device)
         return self._map(lambda x: x[rows])
 
+    def every(self, k: int) -> Trajectory:
+        """The same path at every k-th level, from the input to the top: decode takes fewer steps than encode took, and
+        knows the network's answer at each of them all the same. S must be a multiple of k."""
+        assert self.steps % k == 0, "the top must stay"
+        return replace(self, tau=self.tau[::k], x=self.x[::k], eps=self.eps[::k])
+
     def to(self, device: torch.device | str) -> Trajectory:
         """The same path on another device."""
         return self._map(lambda x: x.to(device))

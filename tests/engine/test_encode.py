@@ -116,6 +116,21 @@ def test_select_is_the_path_of_some_samples(mixture, x0, rows) -> None:
         assert torch.equal(some.eps_at(i), trajectory.eps_at(i)[rows])
 
 
+def test_every_kth_level_of_a_path_is_one_that_decode_takes_and_anchors_to(mixture, x0) -> None:
+    fine = make_tau(mixture.schedule, 0.5, 6)
+    for trajectory in encoders(mixture, x0, fine).values():
+        path = trajectory.every(3)
+        assert path.tau == [0, fine[3], fine[6]] and path.steps == 2 and path.calls == trajectory.calls
+        assert path.x[1] is trajectory.x[3] and path.eps_at(2) is trajectory.eps_at(6)
+        asked: list[int] = []
+
+        def denoise(x, level, asked=asked):
+            asked.append(level)
+            return mixture.eps(x, level)
+
+        assert torch.equal(decode(mixture.schedule, denoise, path, solver=Ddim()), x0) and asked == [fine[3]]
+
+
 def test_a_path_moves_between_devices(mixture, x0) -> None:
     trajectory = encode_ddim(mixture.schedule, mixture.eps, x0, [0, 5, 9]).to("meta")
     assert {x.device.type for x in trajectory.x} == {"meta"}
