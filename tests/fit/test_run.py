@@ -25,7 +25,7 @@ from cfdiff.train.result import TrainResult
 from cfdiff.translate.run import translate
 from cfdiff.translate.settings import TranslateSettings
 
-MINUTES = 0.7
+MINUTES = 0.45
 SMALL = {"verifier": "resnet10t", "verifier-2": "resnet10t", "judge": "resnet18"}
 
 

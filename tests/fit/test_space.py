@@ -22,7 +22,7 @@ from cfdiff.translate.settings import TranslateSettings
 def test_a_fit_in_latents_trains_its_autoencoder_first_and_leaves_it_beside_the_models(tmp_path: Path) -> None:
     pytest.importorskip("diffusers")
     data, told = write_npz(tmp_path / "spots.npz", 240), []
-    s = FitSettings(data=str(data), out=tmp_path / "out", minutes=0.5, device="cpu", threads=1, space="latent")
+    s = FitSettings(data=str(data), out=tmp_path / "out", minutes=0.35, device="cpu", threads=1, space="latent")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cfdiff.fit.pace.WIDTHS", {8: 0})
         patch.setattr("cfdiff.fit.pace.LEAST", 1)
