@@ -167,8 +167,8 @@ def _shape(image: Any, shown: str, reading: Reading) -> tuple[int, int, int]:
 
 
 def _is_8_bit(image: Any) -> bool:
-    slope, intercept = image.header.get_slope_inter()
-    return bool(image.get_data_dtype() == np.uint8) and slope in (None, 1) and intercept in (None, 0)
+    """Whether values are bytes as they stand; their scale is asked of the pixels, as nibabel empties the header's."""
+    return bool(image.get_data_dtype() == np.uint8 and image.dataobj.slope == 1 and image.dataobj.inter == 0)
 
 
 def _subject(path: Path) -> str:

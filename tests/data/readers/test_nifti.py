@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,24 @@ def test_windows_count_in_the_values_of_the_volume(tmp_path: Path) -> None:
     save(values, tmp_path / "e" / "normal" / "a.nii", cal_min=-500, cal_max=500)
     images = open_source(tmp_path / "e").read(range(5))[..., 0] / 65535
     np.testing.assert_allclose(images, np.clip((seen + 500) / 1000, 0, 1), atol=1e-4)
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(10, -5), (0.01, 0), (1, -30)])
+def test_bytes_with_a_scale_are_the_values_that_it_makes_of_them(
+    tmp_path: Path, volume: np.ndarray, slope: float, intercept: float
+) -> None:
+    path = save(volume, tmp_path / "d" / "normal" / "a.nii")
+    stored = bytearray(path.read_bytes())
+    stored[112:120] = struct.pack("<ff", slope, intercept)  # nibabel itself would scale the values
+    path.write_bytes(stored)
+    source = open_source(tmp_path / "d", reading=f"window={intercept}:{intercept + 100 * slope:g}")
+    share = np.clip(np.transpose(volume, (2, 1, 0))[:, ::-1, ::-1] / 100, 0, 1)
+    np.testing.assert_allclose(source.read(range(6))[..., 0] / 65535, share, atol=1e-4)
+    for reading in (None, "window=full"):
+        source = open_source(tmp_path / "d", reading=reading)
+        assert source.dtype == np.uint16
+        share = np.transpose(volume, (2, 1, 0))[:, ::-1, ::-1] / 119
+        np.testing.assert_allclose(source.read(range(6))[..., 0] / 65535, share, atol=1e-4)
 
 
 def test_slices_can_be_chosen_and_subjects_are_groups(tmp_path: Path, volume: np.ndarray) -> None:
