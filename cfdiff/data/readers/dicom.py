@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -13,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from cfdiff.data.limits import MAX_PIXELS
+from cfdiff.data.readers.dicom_person import names_somebody
+from cfdiff.data.readers.dicom_stored import check_stored, frames_of, stored_at
 from cfdiff.data.readers.dicom_values import COLOURS, GRAYS, as_pixels, brightness, shown_by_file
 from cfdiff.data.readers.held import FileKind, Held, need, numbered, said_of, stamp
 from cfdiff.data.readers.images import SUFFIXES as ORDINARY
@@ -21,6 +22,7 @@ from cfdiff.errors import UserError, plain
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
 WHAT = "a DICOM file"
+MORE_FRAMES = "{files} with the pixels of more frames than NumberOfFrames says: those are not read."
 KEPT_HEADERS = 64
 """Headers in memory between two looks at the same file; those of many frames are long."""
 
@@ -50,14 +52,16 @@ def hold(path: Path, shown: str, reading: Reading) -> Held | None:
         header = header_of(path, shown)
         if header.get("Rows") is None or header.get("Columns") is None:
             return None
+        stored = stored_at(path, header, _looked_at(path, shown)[1])
+        check_stored(stored, shown)
         photometric, samples = _checked(header, shown, reading)
         bits = int(header.BitsStored)
-        frames = int(header.get("NumberOfFrames") or 1)
+        frames, more = frames_of(header, stored, shown)
         patient, hidden = _patient(header, path)
+        # Beyond those that say something of their own, frames are shown all alike.
+        said = range(min(frames, len(header.get("PerFrameFunctionalGroupsSequence") or ()) + 1))
         windows = (
-            {shown_by_file(header, frame).window for frame in range(frames)}
-            if samples == 1
-            else set[Window | None]({None})
+            {shown_by_file(header, frame).window for frame in said} if samples == 1 else set[Window | None]({None})
         )
     height, width = int(header.Rows), int(header.Columns)
     if height * width > MAX_PIXELS:
@@ -80,7 +84,7 @@ def hold(path: Path, shown: str, reading: Reading) -> Held | None:
         columns=columns,
         asked={"PatientName": lambda: str(header_of(path, shown).get("PatientName") or "")},
         group="patient",
-        notes=(*_window_notes(windows, samples, reading), *hidden),
+        notes=(*_window_notes(windows, samples, reading), *hidden, *([MORE_FRAMES] if more else [])),
     )
 
 
@@ -138,34 +142,35 @@ def _window_notes(windows: set[Window | None], samples: int, reading: Reading) -
 def _patient(header: Any, path: Path) -> tuple[str, tuple[str, ...]]:
     """What stands for the patient, and a note where that is not the PatientID.
 
-    Without a PatientID it is the study, then the file. A PatientID that holds a part of the name is replaced by a
-    hash, which joins what belongs together and can be told to nobody.
+    Without a PatientID it is the study, then the file. A PatientID that may name a person is replaced by a hash, which
+    joins what belongs together and can be told to nobody.
     """
     patient = str(header.get("PatientID") or "").strip()
     if not patient:
         return str(header.get("StudyInstanceUID") or path.stem), (
             "{files} without a PatientID: what belongs together is told by the study.",
         )
-    name = re.findall(r"[^\W\d_]{3,}", str(header.get("PatientName") or "").casefold())
-    if any(part in patient.casefold() for part in name if part not in _NO_NAMES):
+    if names_somebody(patient, str(header.get("PatientName") or "")):
         return f"patient-{hashlib.sha256(patient.encode()).hexdigest()[:12]}", (
-            "{files} with the name of a person as PatientID: a hash stands in its place.",
+            "{files} with what may be the name of a person as PatientID: a hash stands in its place.",
         )
     return patient, ()
 
 
-_NO_NAMES = frozenset({"patient", "anonymous", "anonymized", "anonymised", "anon", "test", "case", "subject", "none"})
-"""Words in a PatientName that name nobody."""
-
-
 def header_of(path: Path, shown: str) -> Any:
     """All that a file says beside its pixels."""
+    return _looked_at(path, shown)[0]
+
+
+def _looked_at(path: Path, shown: str) -> tuple[Any, int]:
+    """The header of a file, and where its pixels begin."""
     return _kept_header(path, stamp(path), need("pydicom", "dicom", shown, WHAT))
 
 
 @lru_cache(maxsize=KEPT_HEADERS)
-def _kept_header(path: Path, when: int, pydicom: Any) -> Any:
-    return pydicom.dcmread(path, stop_before_pixels=True)
+def _kept_header(path: Path, when: int, pydicom: Any) -> tuple[Any, int]:
+    with path.open("rb") as file:
+        return pydicom.dcmread(file, stop_before_pixels=True), file.tell()
 
 
 @contextmanager

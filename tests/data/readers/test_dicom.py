@@ -159,6 +159,35 @@ def test_every_frame_is_an_image_with_its_own_rescale_and_window(tmp_path: Path)
     np.testing.assert_allclose(source.read([2, 0, 1])[:, 0, 0, 0] / 65535, [0.9, 0.1, 0.4], atol=1e-5)
 
 
+@pytest.mark.parametrize("claimed", [3, 100_000, 2**31 - 1, -1])
+def test_frames_that_a_file_cannot_hold_are_refused_before_they_are_looked_at(tmp_path: Path, claimed: int) -> None:
+    stored = np.zeros((2, 8, 8), np.uint16)
+    for syntax in (pydicom.uid.ExplicitVRLittleEndian, pydicom.uid.ImplicitVRLittleEndian, pydicom.uid.JPEG2000):
+        ds = dicom(stored, tmp_path / "d" / "normal" / "a.dcm", NumberOfFrames=claimed)
+        ds.file_meta.TransferSyntaxUID = syntax
+        if syntax.is_compressed:
+            ds.PixelData = pydicom.encaps.encapsulate([b"no", b"no"])
+            ds["PixelData"].is_undefined_length = True
+            if claimed == 3:  # whether packed frames are as many is seen when they are unpacked
+                continue
+        ds.save_as(
+            tmp_path / "d" / "normal" / "a.dcm",
+            implicit_vr=syntax.is_implicit_VR,
+            little_endian=True,
+            enforce_file_format=True,
+        )
+        words = f"{claimed:,} frames of 8x8, and" if claimed > 0 else "says that it has -1 frames of 8x8: mend"
+        with pytest.raises(UserError, match=words):
+            open_source(tmp_path / "d")
+
+
+def test_frames_that_the_header_does_not_count_are_said(tmp_path: Path) -> None:
+    stored = np.arange(128, dtype=np.uint16).reshape(2, 8, 8)
+    dicom(stored, tmp_path / "d" / "normal" / "a.dcm", NumberOfFrames=None)
+    source = open_source(tmp_path / "d")
+    assert len(source) == 1 and any("1 file with the pixels of more frames" in note for note in source.notes)
+
+
 def test_patients_are_groups_and_studies_columns_and_no_name_of_a_person_is_kept_unless_asked(tmp_path: Path) -> None:
     image = np.zeros((4, 4), np.uint8)
     dicom(image, tmp_path / "d" / "normal" / "a.dcm", PatientID="P1")
@@ -224,7 +253,7 @@ def test_the_fingerprint_depends_on_how_files_are_read(tmp_path: Path) -> None:
         ("liver_1frame.dcm", None, "has 1 bits a pixel, as masks have"),
         ("rtdose.dcm", None, "has 32 bits a pixel"),
         ("JPEG-lossy.dcm", None, "pip install pylibjpeg"),
-        ("MR_truncated.dcm", None, "cannot be read as DICOM"),
+        ("MR_truncated.dcm", None, "has 1 frame of 64x64, and it is too short for that: it is truncated"),
         ("rtstruct.dcm", None, "cannot be read as DICOM"),
         ("MR_small.dcm", "window=1%:99%", "in percent is for volumes"),
         ("MR_small.dcm", "axis=axial", "axis, which is for files of the kind NIfTI, and there are none"),
