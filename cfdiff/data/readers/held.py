@@ -24,6 +24,8 @@ from cfdiff.registry import FILES
 
 PLACES = ("frame", "slice")
 """Columns that choose one image of a file."""
+SQUARE = 0.05
+"""Relative difference of the sides of a pixel from which on a picture is out of proportion."""
 DIGITS = 4
 """Of the number of an image in its file, at least: `scan.dcm#0007`."""
 
@@ -81,6 +83,13 @@ def numbered(n: int) -> list[str]:
     """`#0000` to the last of n images."""
     digits = max(DIGITS, len(str(n - 1)))
     return [f"#{i:0{digits}d}" for i in range(n)]
+
+
+def of_proportion(height: float, width: float) -> tuple[str, ...]:
+    """A note where pixels of these sides are not square."""
+    if not min(height, width) > 0 or abs(height / width - 1) <= SQUARE:
+        return ()
+    return ("{files} with pixels that are not square: pictures are out of proportion, resample them if it matters.",)
 
 
 def need(module: str, extra: str, shown: str, what: str) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from cfdiff.data.limits import MAX_PIXELS, check_memory
-from cfdiff.data.readers.held import DIGITS, FileKind, Held, need, said_of, stamp
+from cfdiff.data.readers.held import DIGITS, FileKind, Held, need, of_proportion, said_of, stamp
 from cfdiff.data.readers.reading import Reading, Slices, Window
 from cfdiff.errors import UserError
 
@@ -25,8 +25,6 @@ PLANES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
 """Axis -> where the axes of a volume that runs to the right, front and head go: slices, rows, columns."""
 NEAR = 0.25
 """Of a voxel: how far a mask may lie from its image, as affines are rounded where they are saved."""
-SQUARE = 0.05
-"""Relative difference of the sides of a pixel from which on a picture is out of proportion."""
 
 
 def recognises(path: Path, reading: Reading) -> bool:
@@ -50,14 +48,9 @@ def hold(path: Path, shown: str, reading: Reading) -> Held:
         sides = _sides(image, reading)
     chosen = (reading.slices or Slices(None, None, 1, False)).of(slices)
     digits = max(DIGITS, len(str(slices - 1)))
-    skewed = abs(sides[0] / sides[1] - 1) > SQUARE if min(sides) > 0 else False
     notes = [f"{{files}} read in {reading.axis or 'axial'} slices."]
     if image.get_data_dtype().kind == "f":
         notes.append("{files} of floats: what is no number (NaN), where there is such, is shown black.")
-    if skewed:
-        notes.append(
-            "{files} with pixels that are not square: pictures are out of proportion, resample them if it matters."
-        )
     return Held(
         shape=(height, width, 1),
         dtype=np.dtype(np.uint8 if _is_8_bit(image) and reading.window in (None, "full") else np.uint16),
@@ -65,7 +58,7 @@ def hold(path: Path, shown: str, reading: Reading) -> Held:
         read=partial(_read, path, shown, reading, list(chosen)),
         columns={"subject": [_subject(shown)] * len(chosen), "slice": [str(i) for i in chosen]},
         group="subject",
-        notes=tuple(notes),
+        notes=(*notes, *of_proportion(*sides)),
     )
 
 

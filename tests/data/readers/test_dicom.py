@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import ImageCms
 
 from cfdiff.data import open_source
 from cfdiff.data.convert import convert
@@ -254,7 +255,7 @@ def test_the_fingerprint_depends_on_how_files_are_read(tmp_path: Path) -> None:
         ("rtdose.dcm", None, "has 32 bits a pixel"),
         ("JPEG-lossy.dcm", None, "pip install pylibjpeg"),
         ("MR_truncated.dcm", None, "has 1 frame of 64x64, and it is too short for that: it is truncated"),
-        ("rtstruct.dcm", None, "cannot be read as DICOM"),
+        ("rtstruct.dcm", None, "does not begin as a DICOM file does"),
         ("MR_small.dcm", "window=1%:99%", "in percent is for volumes"),
         ("MR_small.dcm", "axis=axial", "axis, which is for files of the kind NIfTI, and there are none"),
     ],
@@ -264,6 +265,43 @@ def test_what_cannot_be_read_rightly_is_refused_in_a_sentence(
 ) -> None:
     with pytest.raises(UserError, match=words):
         one(SHIPPED / name, tmp_path, reading)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"HighBit": 15}, "has its 12 bits below bit 15 and not below 11"),
+        ({"RescaleSlope": "NaN"}, "says nan as its RescaleSlope"),
+        ({"WindowCenter": "NaN", "WindowWidth": "100"}, "says nan as its WindowCenter"),
+        ({"WindowCenter": "40", "WindowWidth": "inf"}, "says inf as its WindowWidth"),
+        ({"FloatPixelData": bytes(256)}, "has its pixels as floats"),
+        ({"PixelData": None}, "has the header of a picture and no pixels"),
+    ],
+)
+def test_a_header_by_which_values_would_be_read_wrongly_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: dict[str, Any], words: str
+) -> None:
+    for mode in ("reading_validation_mode", "writing_validation_mode"):
+        monkeypatch.setattr(pydicom.config.settings, mode, pydicom.config.IGNORE)
+    path = tmp_path / "d" / "normal" / "a.dcm"
+    ds = dicom(np.zeros((8, 8), np.uint16), path, bits=12)
+    for key, value in said.items():
+        setattr(ds, key, value)
+    if not {"FloatPixelData", "PixelData"}.isdisjoint(said):
+        del ds.PixelData
+    ds.save_as(path, enforce_file_format=True)
+    with pytest.raises(UserError, match=words):
+        open_source(tmp_path / "d")
+
+
+def test_pixels_out_of_proportion_and_colours_of_another_profile_are_said(tmp_path: Path) -> None:
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    image = np.zeros((4, 4, 3), np.uint8)
+    dicom(image, tmp_path / "d" / "normal" / "a.dcm", "RGB", PixelSpacing=[1, 0.25], ICCProfile=lab)
+    dicom(image, tmp_path / "d" / "normal" / "b.dcm", "RGB", PixelSpacing=[2, 2], ICCProfile=None)
+    notes = " ".join(open_source(tmp_path / "d").notes)
+    assert "1 file with pixels that are not square" in notes
+    assert "1 file with the colour profile" in notes and "not sRGB: the values are taken as they stand" in notes
 
 
 def test_an_rt_dose_is_read_through_a_window(tmp_path: Path) -> None:
