@@ -66,7 +66,7 @@ def frames_of(header: Any, stored: Stored, shown: str) -> tuple[int, bool]:
     height, width, allocated = (int(header.get(key) or 0) for key in ("Rows", "Columns", "BitsAllocated"))
     frames = int(header.get("NumberOfFrames") or 1)
     if frames < 1 or height < 1 or width < 1:
-        raise UserError(f"{shown} says that it has {frames} frames of {height}x{width}: mend its header.")
+        raise UserError(f"{shown} says that it has {_counted(frames)} of {height}x{width}: mend its header.")
     size = height * width * int(header.get("SamplesPerPixel") or 1) * allocated // 8
     if header.PhotometricInterpretation == "YBR_FULL_422" and stored.exact:
         size = size // 3 * 2  # two neighbours share their colours
@@ -89,4 +89,4 @@ def _most_packed(header: Any, stored: Stored, size: int) -> int:
 
 
 def _counted(frames: int) -> str:
-    return f"{frames:,} frame{'s' if frames > 1 else ''}"
+    return f"{frames:,} frame{'' if frames == 1 else 's'}"
