@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -13,14 +12,28 @@ from typing import Any
 import numpy as np
 
 from cfdiff.data.limits import MAX_PIXELS
-from cfdiff.data.readers.dicom_values import COLOURS, GRAYS, as_pixels, brightness, shown_by_file
-from cfdiff.data.readers.held import FileKind, Held, need, numbered, said_of, stamp
+from cfdiff.data.readers.dicom_person import names_somebody
+from cfdiff.data.readers.dicom_stored import check_stored, frames_of, stored_at
+from cfdiff.data.readers.dicom_values import (
+    COLOURS,
+    GRAYS,
+    NoNumber,
+    as_pixels,
+    brightness,
+    rescale,
+    shown_by_file,
+    sides,
+)
+from cfdiff.data.readers.foreign import in_truth
+from cfdiff.data.readers.held import FileKind, Held, need, numbered, of_proportion, said_of, stamp
 from cfdiff.data.readers.images import SUFFIXES as ORDINARY
 from cfdiff.data.readers.reading import Reading, Window
+from cfdiff.data.readers.shown import profile_name
 from cfdiff.errors import UserError, plain
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
 WHAT = "a DICOM file"
+MORE_FRAMES = "{files} with the pixels of more frames than NumberOfFrames says: those are not read."
 KEPT_HEADERS = 64
 """Headers in memory between two looks at the same file; those of many frames are long."""
 
@@ -50,15 +63,21 @@ def hold(path: Path, shown: str, reading: Reading) -> Held | None:
         header = header_of(path, shown)
         if header.get("Rows") is None or header.get("Columns") is None:
             return None
+        stored = stored_at(path, header, _looked_at(path, shown)[1])
+        check_stored(stored, shown)
         photometric, samples = _checked(header, shown, reading)
         bits = int(header.BitsStored)
-        frames = int(header.get("NumberOfFrames") or 1)
+        frames, more = frames_of(header, stored, shown)
         patient, hidden = _patient(header, path)
-        windows = (
-            {shown_by_file(header, frame).window for frame in range(frames)}
-            if samples == 1
-            else set[Window | None]({None})
-        )
+        # Beyond those that say something of their own, frames are shown all alike.
+        said = range(min(frames, len(header.get("PerFrameFunctionalGroupsSequence") or ()) + 1))
+        windows = set[Window | None]({None})
+        if samples == 1:
+            if reading.window is None:
+                windows = {shown_by_file(header, frame).window for frame in said}
+            for frame in said:
+                rescale(header, frame)  # to refuse what is no number before it is met in a run
+        notes = (*_window_notes(windows, samples, reading), *hidden, *_pixel_notes(header, said, samples))
     height, width = int(header.Rows), int(header.Columns)
     if height * width > MAX_PIXELS:
         raise UserError(
@@ -80,7 +99,7 @@ def hold(path: Path, shown: str, reading: Reading) -> Held | None:
         columns=columns,
         asked={"PatientName": lambda: str(header_of(path, shown).get("PatientName") or "")},
         group="patient",
-        notes=(*_window_notes(windows, samples, reading), *hidden),
+        notes=(*notes, *([MORE_FRAMES] if more else [])),
     )
 
 
@@ -113,9 +132,14 @@ def _checked(header: Any, shown: str, reading: Reading) -> tuple[str, int]:
     photometric = str(header.get("PhotometricInterpretation") or "none")
     if photometric not in (*GRAYS, *COLOURS):
         raise UserError(f"{shown} has its colours as {plain(photometric)}: export it as gray or RGB.")
-    bits, allocated = header.get("BitsStored"), header.get("BitsAllocated")
+    bits, allocated, high = (header.get(key) for key in ("BitsStored", "BitsAllocated", "HighBit"))
     if not bits or not allocated or allocated < 8:
         raise UserError(f"{shown} has {allocated or 'no'} bits a pixel, as masks have: give images, and masks as PNG.")
+    if high is not None and high != bits - 1:
+        raise UserError(
+            f"{shown} has its {bits} bits below bit {high} and not below {bits - 1}, where they are read: export it "
+            "again."
+        )
     if bits > 16 and not (photometric in GRAYS and isinstance(reading.window, Window)):
         raise UserError(
             f"{shown} has {bits} bits a pixel, of which no 16 can be chosen: say the values that are black and white "
@@ -135,37 +159,57 @@ def _window_notes(windows: set[Window | None], samples: int, reading: Reading) -
     )
 
 
+def _pixel_notes(header: Any, frames: range, samples: int) -> tuple[str, ...]:
+    """What is to be known of pixels: that they are not square, or of other colours than sRGB."""
+    notes = {note for frame in frames for note in of_proportion(*sides(header, frame))}
+    name = profile_name(header.ICCProfile) if samples > 1 and header.get("ICCProfile") else None
+    if name is not None:
+        notes.add(f"{{files}} with the colour profile {plain(name)!r}, not sRGB: the values are taken as they stand.")
+    return tuple(sorted(notes))
+
+
 def _patient(header: Any, path: Path) -> tuple[str, tuple[str, ...]]:
     """What stands for the patient, and a note where that is not the PatientID.
 
-    Without a PatientID it is the study, then the file. A PatientID that holds a part of the name is replaced by a
-    hash, which joins what belongs together and can be told to nobody.
+    Without a PatientID it is the study, then the file. A PatientID that may name a person is replaced by a hash, which
+    joins what belongs together and can be told to nobody.
     """
     patient = str(header.get("PatientID") or "").strip()
     if not patient:
         return str(header.get("StudyInstanceUID") or path.stem), (
             "{files} without a PatientID: what belongs together is told by the study.",
         )
-    name = re.findall(r"[^\W\d_]{3,}", str(header.get("PatientName") or "").casefold())
-    if any(part in patient.casefold() for part in name if part not in _NO_NAMES):
+    if names_somebody(patient, str(header.get("PatientName") or "")):
         return f"patient-{hashlib.sha256(patient.encode()).hexdigest()[:12]}", (
-            "{files} with the name of a person as PatientID: a hash stands in its place.",
+            "{files} with what may be the name of a person as PatientID: a hash stands in its place.",
         )
     return patient, ()
 
 
-_NO_NAMES = frozenset({"patient", "anonymous", "anonymized", "anonymised", "anon", "test", "case", "subject", "none"})
-"""Words in a PatientName that name nobody."""
-
-
 def header_of(path: Path, shown: str) -> Any:
     """All that a file says beside its pixels."""
-    return _kept_header(path, stamp(path), need("pydicom", "dicom", shown, WHAT))
+    return _looked_at(path, shown)[0]
+
+
+def _looked_at(path: Path, shown: str) -> tuple[Any, int]:
+    """The header of a file, and where its pixels begin."""
+    pydicom = need("pydicom", "dicom", shown, WHAT)
+    try:
+        return _kept_header(path, stamp(path), pydicom)
+    except pydicom.errors.InvalidDicomError as error:
+        if path.stat().st_size == 0:
+            raise
+        truth = in_truth(path)
+        raise UserError(
+            f"{shown} does not begin as a DICOM file does (with a preamble of 128 bytes and DICM)"
+            + (f" but is {truth}." if truth else ": save it again as one, or remove it.")
+        ) from error
 
 
 @lru_cache(maxsize=KEPT_HEADERS)
-def _kept_header(path: Path, when: int, pydicom: Any) -> Any:
-    return pydicom.dcmread(path, stop_before_pixels=True)
+def _kept_header(path: Path, when: int, pydicom: Any) -> tuple[Any, int]:
+    with path.open("rb") as file:
+        return pydicom.dcmread(file, stop_before_pixels=True), file.tell()
 
 
 @contextmanager
@@ -174,6 +218,8 @@ def _sentences(path: Path, shown: str) -> Iterator[None]:
     with said_of(path, shown, "DICOM", "it may be truncated or corrupt, copy it again or remove it"):
         try:
             yield
+        except NoNumber as error:
+            raise UserError(f"{shown} {error}, which is no number: mend its header or remove it.") from error
         except Exception as error:
             if "plugin" not in str(error) or isinstance(error, UserError | MemoryError | OSError):
                 raise

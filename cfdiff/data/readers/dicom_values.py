@@ -6,6 +6,7 @@ without a window keeps every value that it stores apart.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,10 @@ from cfdiff.data.readers.reading import Window
 
 COLOURS = ("RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
 GRAYS = ("MONOCHROME1", "MONOCHROME2")
+
+
+class NoNumber(ValueError):
+    """What a header says that must be a number and is none, in words that follow the name of the file."""
 
 
 class Shown(NamedTuple):
@@ -35,12 +40,28 @@ def of_frame(header: Any, frame: int, sequence: str) -> Any:
 def shown_by_file(header: Any, frame: int) -> Shown:
     """The first window that a file names for a frame."""
     said = of_frame(header, frame, "FrameVOILUTSequence")
-    centre, width = (_first(said.get(key)) for key in ("WindowCenter", "WindowWidth"))
+    centre, width = (_first(said, key) for key in ("WindowCenter", "WindowWidth"))
     function = str(said.get("VOILUTFunction") or "LINEAR").upper()
     least = 1 if function == "LINEAR" else 0
     if centre is None or width is None or width < least or (width == least and function != "LINEAR"):
         return Shown(None)
     return Shown(Window(centre, width, centred=True), function)
+
+
+def rescale(header: Any, frame: int) -> tuple[float | None, float]:
+    """Slope and intercept of a frame; slope None where its values stay."""
+    said = of_frame(header, frame, "PixelValueTransformationSequence")
+    slope, intercept = (_first(said, key) for key in ("RescaleSlope", "RescaleIntercept"))
+    return slope or None, intercept or 0.0
+
+
+def sides(header: Any, frame: int) -> tuple[float, float]:
+    """Height and width of a pixel, in whatever unit; 1 and 1 where the file does not say."""
+    said = of_frame(header, frame, "PixelMeasuresSequence")
+    for key in ("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio"):
+        if (found := said.get(key)) is not None and not isinstance(found, str) and len(found) == 2:
+            return float(found[0]), float(found[1])
+    return 1.0, 1.0
 
 
 def brightness(stored: np.ndarray, header: Any, frame: int, window: Window | str | None, pixels: Any) -> np.ndarray:
@@ -55,10 +76,9 @@ def brightness(stored: np.ndarray, header: Any, frame: int, window: Window | str
         values = pixels.apply_modality_lut(stored, header).astype(np.float64)
         ends = np.array([0, 2 ** int(header.ModalityLUTSequence[0].LUTDescriptor[2]) - 1], np.float64)
     else:
-        said = of_frame(header, frame, "PixelValueTransformationSequence")
-        slope, intercept = (_first(said.get(key)) for key in ("RescaleSlope", "RescaleIntercept"))
-        if slope:
-            values, ends = values * slope + (intercept or 0), ends * slope + (intercept or 0)
+        slope, intercept = rescale(header, frame)
+        if slope is not None:
+            values, ends = values * slope + intercept, ends * slope + intercept
     shown = shown_by_file(header, frame) if window is None else Shown(window if isinstance(window, Window) else None)
     if shown.window is not None:
         share = through(values, shown)
@@ -93,10 +113,20 @@ def as_pixels(share: np.ndarray, bits: int) -> np.ndarray:
     return np.rint(np.clip(share, 0, 1) * most).astype(dtype)
 
 
-def _first(value: Any) -> float | None:
-    """The one number, or the first of several; None where there is none."""
+def _first(said: Any, key: str) -> float | None:
+    """The one number that a data set says, or the first of several; None where there is none.
+
+    Raises:
+        NoNumber: it is infinite or not a number, and every pixel would be so.
+    """
+    value = said.get(key)
     if value is None or value == "":
         return None
     if not isinstance(value, int | float | str) and hasattr(value, "__len__"):
-        return float(value[0]) if len(value) else None
-    return float(value)
+        if not len(value):
+            return None
+        value = value[0]
+    number = float(value)
+    if not math.isfinite(number):
+        raise NoNumber(f"says {number} as its {key}")
+    return number

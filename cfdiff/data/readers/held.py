@@ -22,6 +22,10 @@ from cfdiff.data.readers.reading import Reading
 from cfdiff.errors import UserError, first_line, plain
 from cfdiff.registry import FILES
 
+PLACES = ("frame", "slice")
+"""Columns that choose one image of a file."""
+SQUARE = 0.05
+"""Relative difference of the sides of a pixel from which on a picture is out of proportion."""
 DIGITS = 4
 """Of the number of an image in its file, at least: `scan.dcm#0007`."""
 
@@ -55,16 +59,19 @@ class FileKind(NamedTuple):
 
     Attributes:
         recognises: whether a file is of this kind, by its name or its first bytes.
-        hold: (path, what messages call it, reading) -> what it holds; None where it is of this kind and has no image.
+        hold: (path, its path in the source, as messages call it, reading) -> what it holds; None where it is of this
+            kind and has no image.
             Raises UserError for what cannot be read as images, or where the package that reads it is not there.
         keys: the keys of `--reading` that it heeds.
         masks: (path, what messages call it, reading) -> its images (N, H, W) bool as masks; None where it can be none.
+        same_place: whether two files of the kind, of one shape, lie in one place; None where files do not say.
     """
 
     recognises: Callable[[Path, Reading], bool]
     hold: Callable[[Path, str, Reading], Held | None]
     keys: tuple[str, ...]
     masks: Callable[[Path, str, Reading], np.ndarray] | None = None
+    same_place: Callable[[Path, Path], bool] | None = None
 
 
 def kind_of(path: Path, reading: Reading) -> str | None:
@@ -76,6 +83,13 @@ def numbered(n: int) -> list[str]:
     """`#0000` to the last of n images."""
     digits = max(DIGITS, len(str(n - 1)))
     return [f"#{i:0{digits}d}" for i in range(n)]
+
+
+def of_proportion(height: float, width: float) -> tuple[str, ...]:
+    """A note where pixels of these sides are not square."""
+    if not min(height, width) > 0 or abs(height / width - 1) <= SQUARE:
+        return ()
+    return ("{files} with pixels that are not square: pictures are out of proportion, resample them if it matters.",)
 
 
 def need(module: str, extra: str, shown: str, what: str) -> Any:
@@ -129,8 +143,12 @@ class HeldFiles:
         fit: Fit | None,
         reading: Reading,
         wanted: Sequence[Mapping[str, str]] | None = None,
+        names: Sequence[str] | None = None,
     ) -> None:
-        """`wanted`: of each file the values of its columns that its images must have (`{"slice": "12"}`)."""
+        """`wanted`: of each file the values of its columns that its images must have (`{"slice": "12"}`).
+
+        `names`: where each lies in the source, its path from there; `ids` where these are just that.
+        """
         self.paths, self.fit, self.reading = paths, fit or Fit(), reading
         self.kinds = kinds = [kind_of(path, reading) for path in paths]
         check_heeded(reading, kinds)
@@ -138,9 +156,9 @@ class HeldFiles:
         self.empty: Counter[str] = Counter()
         of: list[int] = []
         places: list[int] = []
-        names: list[str] = []
+        found: list[str] = []
         for i, (path, kind) in enumerate(zip(paths, kinds, strict=True)):
-            shown = str(ids[i])
+            shown = str(ids[i] if names is None else names[i])
             one = _ordinary(path, shown) if kind is None else FILES[kind].hold(path, shown, reading)
             self.held.append(one)
             if one is None:
@@ -149,23 +167,25 @@ class HeldFiles:
             for place in _chosen(one, {} if wanted is None else wanted[i], shown):
                 of.append(i)
                 places.append(place)
-                names.append(shown + one.parts[place])
+                found.append(str(ids[i]) + one.parts[place])
         self.of, self.places = np.array(of, np.int64), np.array(places, np.int64)
-        if not names:
+        if not found:
             more = f" and {len(ids) - 1:,} more files hold" if len(ids) > 1 else " holds"
             raise UserError(
                 f"{ids[0]}{more} no image, slice or tile that is asked for: change --reading, or look into the file."
             )
-        self.ids = np.array(names)
+        self.ids = np.array(found)
         self.shape, self.dtype = self._common()
         there = [one for one in self.held if one is not None]
         keys = list(dict.fromkeys(key for one in there for key in one.columns))
         self.columns = {key: partial(self._column, key) for key in keys}
         self.asked = {key: partial(self._asked, key) for one in there for key in one.asked}
         self.group = next((one.group for one in there if one.group is not None), None)
+        # A file may be in several rows, for an image each.
+        said = {(path, note): None for path, one in zip(paths, self.held, strict=True) if one for note in one.notes}
         self.notes = tuple(
             note.replace("{files}", f"{n:,} file{'s' if n > 1 else ''}")
-            for note, n in Counter(note for one in there for note in one.notes).items()
+            for note, n in Counter(note for _, note in said).items()
         )
 
     def read(self, rows: np.ndarray) -> np.ndarray:
@@ -239,8 +259,22 @@ def _ordinary(path: Path, shown: str) -> Held:
 
 
 def _chosen(held: Held, wanted: Mapping[str, str], shown: str) -> list[int]:
-    keys = [key for key, value in wanted.items() if value and key in held.columns]
-    chosen = [i for i in range(len(held.parts)) if all(held.columns[key][i] == wanted[key] for key in keys)]
+    """The places of the images that are asked for.
+
+    Raises:
+        UserError: none is as asked, or several are there and what is asked is not what tells them apart.
+    """
+    asked = {key: value for key, value in wanted.items() if value}
+    keys = [key for key in asked if key in held.columns]
+    if asked and not keys and len(held.parts) > 1:
+        wrong = next(iter(asked))
+        there = next((key for key in PLACES if key in held.columns), None)
+        raise UserError(
+            f"{shown} has {there}s and no {wrong}s: name the column {there!r}."
+            if there
+            else f"{shown} has no {wrong}s to choose of: leave {wrong!r} empty in its row."
+        )
+    chosen = [i for i in range(len(held.parts)) if all(held.columns[key][i] == asked[key] for key in keys)]
     if not chosen and keys:
         raise UserError(f"{shown} has no image with {keys[0]} {wanted[keys[0]]!r}: correct that row.")
     return chosen

@@ -27,7 +27,7 @@ class HeldMasks:
         """Masks (B, H, W) bool.
 
         Raises:
-            UserError: one cannot be read, is of another size, or has not the slices of its image.
+            UserError: one cannot be read, is of another size, lies elsewhere, or has not the slices of its image.
         """
         return np.stack([self._one(int(row)) for row in rows])
 
@@ -67,7 +67,22 @@ class HeldMasks:
                 f"The mask {path.name} is {mask.shape[0]}x{mask.shape[1]} but its image is "
                 f"{held.shape[0]}x{held.shape[1]}: they must have the same size."
             )
+        if several is not None and not _same_place(images.paths[file], path, images.reading, stamp(path)):
+            raise UserError(
+                f"The mask {path.name} lies elsewhere in the body than its image {images.paths[file].name}, by their "
+                "affines: give the mask of that image, or save it with the affine of that."
+            )
         return images.fit.mask(mask)
+
+
+@lru_cache(maxsize=64)
+def _same_place(image: Path, mask: Path, reading: Reading, when: int) -> bool:
+    """False where both say where they lie, and it is not one place."""
+    kind = kind_of(image, reading)
+    if kind is None or kind != kind_of(mask, reading):
+        return True
+    same = FILES[kind].same_place
+    return same is None or same(image, mask)
 
 
 @lru_cache(maxsize=2)

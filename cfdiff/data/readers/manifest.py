@@ -17,7 +17,7 @@ from cfdiff.data.fit import Fit
 from cfdiff.data.limits import BYTES_A_NAME, check_memory
 from cfdiff.data.raw import Format, Raw
 from cfdiff.data.readers.foreign import TEXT, in_truth
-from cfdiff.data.readers.held import HeldFiles, any_held, check_heeded, kind_of
+from cfdiff.data.readers.held import PLACES, HeldFiles, any_held, check_heeded, kind_of
 from cfdiff.data.readers.held_masks import HeldMasks
 from cfdiff.data.readers.images import ImageFiles
 from cfdiff.data.readers.masks import MaskFiles
@@ -26,8 +26,6 @@ from cfdiff.data.readers.tree import counted
 from cfdiff.errors import UserError
 
 GROUP_KEYS = ("group", "patient")
-PLACES = ("frame", "slice")
-"""Columns that choose one image of a file."""
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 """What stands between columns in tables that are called .csv and are none -> its name."""
 
@@ -104,11 +102,13 @@ def read_held(
     unlabelled: bool,
 ) -> Raw:
     """The rows of `columns`, of which some hold several images; what the CSV says goes before what the files say."""
-    chosen = [{key: str(columns[key][i]) for key in PLACES if key in columns} for i in range(len(files))]
-    images = HeldFiles(files, ids, fit, reading, chosen)
+    places = {key.lower(): key for key in sorted(columns) if key.lower() in PLACES}  # small letters sort last, and win
+    chosen = [{place: str(columns[key][i]) for place, key in places.items()} for i in range(len(files))]
+    names = [Path(os.path.relpath(file, path.parent)).as_posix() for file in files]
+    images = HeldFiles(files, ids, fit, reading, chosen, names)
     if images.empty:
         raise UserError(f"{name} lists {counted(images.empty)}: take them off the list.")
-    said = {key: partial(lambda key: columns[key][images.of], key) for key in columns if key not in PLACES}
+    said = {key: partial(lambda key: columns[key][images.of], key) for key in columns if key.lower() not in PLACES}
     every = Columns(images.columns, images.asked).and_also(said)
     masks = None
     if "mask" in columns:

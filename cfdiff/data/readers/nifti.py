@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 
 from cfdiff.data.limits import MAX_PIXELS, check_memory
-from cfdiff.data.readers.held import DIGITS, FileKind, Held, need, said_of, stamp
+from cfdiff.data.readers.held import DIGITS, FileKind, Held, need, of_proportion, said_of, stamp
 from cfdiff.data.readers.reading import Reading, Slices, Window
 from cfdiff.errors import UserError
 
 WHAT = "a NIfTI file"
 PLANES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
 """Axis -> where the axes of a volume that runs to the right, front and head go: slices, rows, columns."""
-SQUARE = 0.05
-"""Relative difference of the sides of a pixel from which on a picture is out of proportion."""
+NEAR = 0.25
+"""Of a voxel: how far a mask may lie from its image, as affines are rounded where they are saved."""
 
 
 def recognises(path: Path, reading: Reading) -> bool:
@@ -35,9 +35,9 @@ def recognises(path: Path, reading: Reading) -> bool:
 def hold(path: Path, shown: str, reading: Reading) -> Held:
     """The slices of a volume.
 
-    Columns: `subject` (what follows `sub-` in the path, as BIDS has it, else the name of the file), and `slice`, their
-    number in the whole volume, from 0 at the feet, the back or the left. They are uint8 where the file stores that,
-    else uint16, with all between the least and the greatest value of the volume where no window is said.
+    Columns: `subject` (`sub-XX` in the path below the source, as BIDS has it, else the name of the file), and `slice`,
+    their number in the whole volume, from 0 at the feet, the back or the left. They are uint8 where the file stores
+    that, else uint16, with all between the least and the greatest value of the volume where no window is said.
     """
     with _sentences(path, shown):
         image = opened(path, shown)
@@ -48,28 +48,25 @@ def hold(path: Path, shown: str, reading: Reading) -> Held:
         sides = _sides(image, reading)
     chosen = (reading.slices or Slices(None, None, 1, False)).of(slices)
     digits = max(DIGITS, len(str(slices - 1)))
-    skewed = abs(sides[0] / sides[1] - 1) > SQUARE if min(sides) > 0 else False
     notes = [f"{{files}} read in {reading.axis or 'axial'} slices."]
-    if skewed:
-        notes.append(
-            "{files} with pixels that are not square: pictures are out of proportion, resample them if it matters."
-        )
+    if image.get_data_dtype().kind == "f":
+        notes.append("{files} of floats: what is no number (NaN), where there is such, is shown black.")
     return Held(
         shape=(height, width, 1),
         dtype=np.dtype(np.uint8 if _is_8_bit(image) and reading.window in (None, "full") else np.uint16),
         parts=[f"#{i:0{digits}d}" for i in chosen],
         read=partial(_read, path, shown, reading, list(chosen)),
-        columns={"subject": [_subject(path)] * len(chosen), "slice": [str(i) for i in chosen]},
+        columns={"subject": [_subject(shown)] * len(chosen), "slice": [str(i) for i in chosen]},
         group="subject",
-        notes=tuple(notes),
+        notes=(*notes, *of_proportion(*sides)),
     )
 
 
 def masks(path: Path, shown: str, reading: Reading) -> np.ndarray:
-    """The slices of a mask (N, H, W) bool: where a value is not 0."""
+    """The slices of a mask (N, H, W) bool: where a value is a number and not 0."""
     volume = _volume(path, shown, reading, stamp(path))
     slices = (reading.slices or Slices(None, None, 1, False)).of(len(volume))
-    return np.asarray(volume[list(slices)] != 0)
+    return np.asarray(np.nan_to_num(volume[list(slices)]) != 0)
 
 
 def _read(path: Path, shown: str, reading: Reading, slices: list[int], places: Sequence[int]) -> np.ndarray:
@@ -80,7 +77,7 @@ def _read(path: Path, shown: str, reading: Reading, slices: list[int], places: S
         return values.astype(np.uint8)
     low, high = _ends(path, shown, reading, stamp(path))
     share = (values.astype(np.float64) - low) / (high - low) if high > low else np.zeros(values.shape)
-    return np.rint(np.clip(share, 0, 1) * 65535).astype(np.uint16)
+    return np.rint(np.clip(np.nan_to_num(share), 0, 1) * 65535).astype(np.uint16)
 
 
 @lru_cache(maxsize=256)
@@ -97,14 +94,17 @@ def _ends(path: Path, shown: str, reading: Reading, when: int) -> tuple[float, f
         return (window.low - half, window.low + half) if window.centred else (window.low, window.high)
     volume = _volume(path, shown, reading, stamp(path))
     if isinstance(window, Window):
-        low, high = np.percentile(volume, [window.low, window.high])
+        low, high = np.nanpercentile(volume, [window.low, window.high])
         return float(low), float(high)
-    return float(volume.min()), float(volume.max())
+    return float(np.nanmin(volume)), float(np.nanmax(volume))
 
 
 @lru_cache(maxsize=2)
 def _volume(path: Path, shown: str, reading: Reading, when: int) -> np.ndarray:
-    """The volume as it is to be seen, (slices, rows, columns) float32, with NaN as 0."""
+    """The volume as it is to be seen, (slices, rows, columns) float32; NaN stays.
+
+    UserError for infinite values, beside which all others would be one gray, and where there is no number.
+    """
     with _sentences(path, shown):
         image = opened(path, shown)
         shape = _shape(image, shown, reading)
@@ -112,7 +112,10 @@ def _volume(path: Path, shown: str, reading: Reading, when: int) -> np.ndarray:
         if len(image.shape) > 3:
             data = data[..., reading.volume or 0] if len(image.shape) == 4 else data[..., 0, reading.volume or 0]
         values = np.asarray(data, np.float32).reshape(shape)
-        values = np.nan_to_num(values, copy=False, posinf=0, neginf=0)
+        if np.isinf(values).any():
+            raise UserError(f"{shown} has values that are infinite or beyond float32: replace them, or scale it.")
+        if np.isnan(values).all():
+            raise UserError(f"{shown} has no number in it (all is NaN): remove it, or save it again.")
         return np.ascontiguousarray(_as_seen(values, image, reading, shown))
 
 
@@ -125,6 +128,24 @@ def _as_seen(values: np.ndarray, image: Any, reading: Reading, shown: str) -> np
     body = nibabel.orientations.apply_orientation(values, body)  # to the right, front and head
     planes = np.transpose(body, PLANES[reading.axis or "axial"])
     return planes[:, ::-1, ::-1]
+
+
+def same_place(one: Path, other: Path) -> bool:
+    """Whether two volumes of one shape lie in one place of the body, in whatever order their files have them."""
+    ends, others = _ends_of_axes(one), _ends_of_axes(other)
+    side = np.linalg.norm(opened(one, one.name).affine[:3, :3], axis=0).min()
+    return bool(np.abs(ends - others).max() <= NEAR * side)
+
+
+def _ends_of_axes(path: Path) -> np.ndarray:
+    """(4, 3) the places of the first voxel, and of the last to the right, to the front and to the head."""
+    nibabel = need("nibabel", "nifti", path.name, WHAT)
+    image = opened(path, path.name)
+    shape = np.array((*image.shape, 1)[:3])
+    axes = nibabel.orientations.io_orientation(image.affine)
+    affine = image.affine @ nibabel.orientations.inv_ornt_aff(axes, shape)
+    last = np.diag(shape[axes[:, 0].argsort()] - 1)
+    return np.vstack([np.zeros(3), last]) @ affine[:3, :3].T + affine[:3, 3]
 
 
 def places_in_file(image: Any, shown: str, reading: Reading) -> np.ndarray:
@@ -167,15 +188,17 @@ def _shape(image: Any, shown: str, reading: Reading) -> tuple[int, int, int]:
 
 
 def _is_8_bit(image: Any) -> bool:
-    slope, intercept = image.header.get_slope_inter()
-    return bool(image.get_data_dtype() == np.uint8) and slope in (None, 1) and intercept in (None, 0)
+    """Whether values are bytes as they stand; their scale is asked of the pixels, as nibabel empties the header's."""
+    return bool(image.get_data_dtype() == np.uint8 and image.dataobj.slope == 1 and image.dataobj.inter == 0)
 
 
-def _subject(path: Path) -> str:
-    for part in reversed(path.parts):
+def _subject(shown: str) -> str:
+    """By the file's name, then by the folders that the source has it in: those above are of no subject."""
+    parts = shown.split("/")
+    for part in reversed(parts):
         if found := re.match(r"(sub-[A-Za-z0-9]+)", part):
             return found[1]
-    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+    return re.sub(r"\.nii(\.gz)?$", "", parts[-1], flags=re.IGNORECASE)
 
 
 def opened(path: Path, shown: str) -> Any:
@@ -188,4 +211,4 @@ _sentences = partial(said_of, kind="NIfTI", hint="it may be truncated or corrupt
 """Whatever nibabel says of a file is a UserError."""
 
 
-KIND = FileKind(recognises, hold, ("window", "axis", "slices", "volume"), masks)
+KIND = FileKind(recognises, hold, ("window", "axis", "slices", "volume"), masks, same_place)

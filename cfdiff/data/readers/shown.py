@@ -38,6 +38,11 @@ def profile(image: Image.Image) -> str | None:
     if not data:
         said = isinstance(gamma, float) and gamma > 0 and "srgb" not in image.info
         return f"of gamma {1 / float(gamma):.2g}" if gamma and said and abs(gamma - SRGB_GAMMA) > NEAR else None
+    return profile_name(data)
+
+
+def profile_name(data: bytes) -> str | None:
+    """The name of an ICC profile; None for sRGB and its gray."""
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
         name = ImageCms.getProfileDescription(profile).strip()

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import ImageCms
 
 from cfdiff.data import open_source
 from cfdiff.data.convert import convert
@@ -159,6 +160,35 @@ def test_every_frame_is_an_image_with_its_own_rescale_and_window(tmp_path: Path)
     np.testing.assert_allclose(source.read([2, 0, 1])[:, 0, 0, 0] / 65535, [0.9, 0.1, 0.4], atol=1e-5)
 
 
+@pytest.mark.parametrize("claimed", [3, 100_000, 2**31 - 1, -1])
+def test_frames_that_a_file_cannot_hold_are_refused_before_they_are_looked_at(tmp_path: Path, claimed: int) -> None:
+    stored = np.zeros((2, 8, 8), np.uint16)
+    for syntax in (pydicom.uid.ExplicitVRLittleEndian, pydicom.uid.ImplicitVRLittleEndian, pydicom.uid.JPEG2000):
+        ds = dicom(stored, tmp_path / "d" / "normal" / "a.dcm", NumberOfFrames=claimed)
+        ds.file_meta.TransferSyntaxUID = syntax
+        if syntax.is_compressed:
+            ds.PixelData = pydicom.encaps.encapsulate([b"no", b"no"])
+            ds["PixelData"].is_undefined_length = True
+            if claimed == 3:  # whether packed frames are as many is seen when they are unpacked
+                continue
+        ds.save_as(
+            tmp_path / "d" / "normal" / "a.dcm",
+            implicit_vr=syntax.is_implicit_VR,
+            little_endian=True,
+            enforce_file_format=True,
+        )
+        words = f"{claimed:,} frames of 8x8, and" if claimed > 0 else "says that it has -1 frames of 8x8: mend"
+        with pytest.raises(UserError, match=words):
+            open_source(tmp_path / "d")
+
+
+def test_frames_that_the_header_does_not_count_are_said(tmp_path: Path) -> None:
+    stored = np.arange(128, dtype=np.uint16).reshape(2, 8, 8)
+    dicom(stored, tmp_path / "d" / "normal" / "a.dcm", NumberOfFrames=None)
+    source = open_source(tmp_path / "d")
+    assert len(source) == 1 and any("1 file with the pixels of more frames" in note for note in source.notes)
+
+
 def test_patients_are_groups_and_studies_columns_and_no_name_of_a_person_is_kept_unless_asked(tmp_path: Path) -> None:
     image = np.zeros((4, 4), np.uint8)
     dicom(image, tmp_path / "d" / "normal" / "a.dcm", PatientID="P1")
@@ -224,8 +254,8 @@ def test_the_fingerprint_depends_on_how_files_are_read(tmp_path: Path) -> None:
         ("liver_1frame.dcm", None, "has 1 bits a pixel, as masks have"),
         ("rtdose.dcm", None, "has 32 bits a pixel"),
         ("JPEG-lossy.dcm", None, "pip install pylibjpeg"),
-        ("MR_truncated.dcm", None, "cannot be read as DICOM"),
-        ("rtstruct.dcm", None, "cannot be read as DICOM"),
+        ("MR_truncated.dcm", None, "has 1 frame of 64x64, and it is too short for that: it is truncated"),
+        ("rtstruct.dcm", None, "does not begin as a DICOM file does"),
         ("MR_small.dcm", "window=1%:99%", "in percent is for volumes"),
         ("MR_small.dcm", "axis=axial", "axis, which is for files of the kind NIfTI, and there are none"),
     ],
@@ -235,6 +265,43 @@ def test_what_cannot_be_read_rightly_is_refused_in_a_sentence(
 ) -> None:
     with pytest.raises(UserError, match=words):
         one(SHIPPED / name, tmp_path, reading)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"HighBit": 15}, "has its 12 bits below bit 15 and not below 11"),
+        ({"RescaleSlope": "NaN"}, "says nan as its RescaleSlope"),
+        ({"WindowCenter": "NaN", "WindowWidth": "100"}, "says nan as its WindowCenter"),
+        ({"WindowCenter": "40", "WindowWidth": "inf"}, "says inf as its WindowWidth"),
+        ({"FloatPixelData": bytes(256)}, "has its pixels as floats"),
+        ({"PixelData": None}, "has the header of a picture and no pixels"),
+    ],
+)
+def test_a_header_by_which_values_would_be_read_wrongly_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: dict[str, Any], words: str
+) -> None:
+    for mode in ("reading_validation_mode", "writing_validation_mode"):
+        monkeypatch.setattr(pydicom.config.settings, mode, pydicom.config.IGNORE)
+    path = tmp_path / "d" / "normal" / "a.dcm"
+    ds = dicom(np.zeros((8, 8), np.uint16), path, bits=12)
+    for key, value in said.items():
+        setattr(ds, key, value)
+    if not {"FloatPixelData", "PixelData"}.isdisjoint(said):
+        del ds.PixelData
+    ds.save_as(path, enforce_file_format=True)
+    with pytest.raises(UserError, match=words):
+        open_source(tmp_path / "d")
+
+
+def test_pixels_out_of_proportion_and_colours_of_another_profile_are_said(tmp_path: Path) -> None:
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    image = np.zeros((4, 4, 3), np.uint8)
+    dicom(image, tmp_path / "d" / "normal" / "a.dcm", "RGB", PixelSpacing=[1, 0.25], ICCProfile=lab)
+    dicom(image, tmp_path / "d" / "normal" / "b.dcm", "RGB", PixelSpacing=[2, 2], ICCProfile=None)
+    notes = " ".join(open_source(tmp_path / "d").notes)
+    assert "1 file with pixels that are not square" in notes
+    assert "1 file with the colour profile" in notes and "not sRGB: the values are taken as they stand" in notes
 
 
 def test_an_rt_dose_is_read_through_a_window(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,24 @@ def test_windows_count_in_the_values_of_the_volume(tmp_path: Path) -> None:
     np.testing.assert_allclose(images, np.clip((seen + 500) / 1000, 0, 1), atol=1e-4)
 
 
+@pytest.mark.parametrize(("slope", "intercept"), [(10, -5), (0.01, 0), (1, -30)])
+def test_bytes_with_a_scale_are_the_values_that_it_makes_of_them(
+    tmp_path: Path, volume: np.ndarray, slope: float, intercept: float
+) -> None:
+    path = save(volume, tmp_path / "d" / "normal" / "a.nii")
+    stored = bytearray(path.read_bytes())
+    stored[112:120] = struct.pack("<ff", slope, intercept)  # nibabel itself would scale the values
+    path.write_bytes(stored)
+    source = open_source(tmp_path / "d", reading=f"window={intercept}:{intercept + 100 * slope:g}")
+    share = np.clip(np.transpose(volume, (2, 1, 0))[:, ::-1, ::-1] / 100, 0, 1)
+    np.testing.assert_allclose(source.read(range(6))[..., 0] / 65535, share, atol=1e-4)
+    for reading in (None, "window=full"):
+        source = open_source(tmp_path / "d", reading=reading)
+        assert source.dtype == np.uint16
+        share = np.transpose(volume, (2, 1, 0))[:, ::-1, ::-1] / 119
+        np.testing.assert_allclose(source.read(range(6))[..., 0] / 65535, share, atol=1e-4)
+
+
 def test_slices_can_be_chosen_and_subjects_are_groups(tmp_path: Path, volume: np.ndarray) -> None:
     save(volume, tmp_path / "d" / "normal" / "sub-07_T1w.nii.gz")
     save(volume, tmp_path / "d" / "abnormal" / "case3.nii.gz")
@@ -116,6 +135,40 @@ def test_slices_can_be_chosen_and_subjects_are_groups(tmp_path: Path, volume: np
     assert source.groups.tolist() == ["case3", "case3", "sub-07", "sub-07"]
     assert source.column("slice").tolist() == ["3", "5"] * 2
     assert source.ids.tolist()[0] == "abnormal/case3.nii.gz#0003"
+
+
+def test_the_subject_is_told_by_the_name_and_the_folders_of_the_source_alone(
+    tmp_path: Path, volume: np.ndarray
+) -> None:
+    root = tmp_path / "sub-project" / "d"
+    for name in ("normal/P0.nii", "normal/P1.nii", "tumor/sub-07/T1.nii", "tumor/sub-08/T1.nii"):
+        save(volume, root / name)
+    assert set(open_source(root, layout="class").column("subject").tolist()) == {"P0", "P1"}
+    (root / "t.csv").write_text("id,path,label\n1,normal/P0.nii,normal\n2,tumor/sub-07/T1.nii,tumor\n")
+    assert list(dict.fromkeys(open_source(root / "t.csv").column("subject").tolist())) == ["P0", "sub-07"]
+
+
+def test_what_is_no_number_is_black_and_what_is_infinite_refused(tmp_path: Path) -> None:
+    values = np.linspace(-1000, -900, 60).reshape(3, 4, 5).astype(np.float32)
+    values[0] = np.nan
+    save(values, tmp_path / "d" / "normal" / "a.nii")
+    seen = np.transpose(values, (2, 1, 0))[:, ::-1, ::-1]
+    least = np.nanmin(values)
+    for reading, low in ((None, least), ("window=0%:100%", least), ("window=-950:-900", -950)):
+        source = open_source(tmp_path / "d", reading=reading)
+        share = np.nan_to_num(np.clip((seen - low) / (-900 - low), 0, 1))
+        np.testing.assert_allclose(source.read(range(5))[..., 0] / 65535, share, atol=1e-4)
+    assert any("1 file of floats: what is no number (NaN)" in note for note in source.notes)
+    (tmp_path / "t.csv").write_text("path,label,mask\nd/normal/a.nii,normal,d/normal/a.nii\n")
+    masks = open_source(tmp_path / "t.csv").read_masks(range(5))
+    np.testing.assert_array_equal(masks, np.isfinite(seen))
+    for wrong, words in ((np.inf, "infinite or beyond float32"), (1e39, "beyond float32"), (np.nan, "no number in it")):
+        save(
+            np.where(np.isnan(values) | np.isnan(wrong), wrong, values.astype(np.float64)),
+            tmp_path / "d" / "normal" / "a.nii",
+        )
+        with pytest.raises(UserError, match=words):
+            open_source(tmp_path / "d").read([0])
 
 
 def test_a_csv_names_a_label_for_each_slice_and_a_volume_of_masks(tmp_path: Path, volume: np.ndarray) -> None:
@@ -131,6 +184,37 @@ def test_a_csv_names_a_label_for_each_slice_and_a_volume_of_masks(tmp_path: Path
     save(np.ones((4, 5, 7), np.uint8), tmp_path / "m.nii.gz")
     with pytest.raises(UserError, match="has 7 slices but its image 6"):
         open_source(tmp_path / "t.csv", positive="sick", negative="healthy").read_masks([0])
+
+
+def test_a_column_that_does_not_choose_of_what_a_file_has_is_refused(tmp_path: Path, volume: np.ndarray) -> None:
+    save(volume, tmp_path / "a.nii")
+    table = tmp_path / "t.csv"
+    table.write_text("path,label,frame\na.nii,normal,0\na.nii,tumor,3\n")
+    with pytest.raises(UserError, match="a.nii has slices and no frames: name the column 'slice'"):
+        open_source(table)
+    table.write_text("path,label,Slice,frame\na.nii,normal,0,\na.nii,tumor,3,9\n")
+    source = open_source(table)
+    assert source.ids.tolist() == ["a.nii#0000", "a.nii#0003"]
+    assert any("1 file read in axial slices" in note for note in source.notes)
+
+
+def test_a_mask_that_lies_elsewhere_is_refused(tmp_path: Path, volume: np.ndarray) -> None:
+    affine = np.array([[0, 2.0, 0, -9], [-3.0, 0, 0, 4], [0, 0, 1.5, 7], [0, 0, 0, 1]])
+    image = nibabel.Nifti1Image(volume, affine)
+    nibabel.save(image, tmp_path / "a.nii")
+    mask = nibabel.Nifti1Image((volume > 60).astype(np.uint8), affine)
+    nibabel.save(nibabel.as_closest_canonical(mask), tmp_path / "m.nii")
+    (tmp_path / "t.csv").write_text("path,label,mask,slice\na.nii,normal,m.nii,0\na.nii,tumor,m.nii,1\n")
+    source = open_source(tmp_path / "t.csv")
+    np.testing.assert_array_equal(source.read_masks([0, 1]), source.read([0, 1])[..., 0] > 60)
+    shift = np.zeros((4, 4))
+    shift[:3, 3] = 500, 0, 1
+    for wrong in (affine + shift, affine @ np.diag([1.5, 1, 1, 1]), affine @ np.diag([1, 1, -1, 1])):
+        nibabel.save(nibabel.as_closest_canonical(nibabel.Nifti1Image(mask.get_fdata(), wrong)), tmp_path / "m.nii")
+        with pytest.raises(UserError, match="m.nii lies elsewhere in the body than its image a.nii"):
+            source.read_masks([0])
+    nibabel.save(nibabel.Nifti1Image(mask.get_fdata(), affine + 1e-3), tmp_path / "m.nii")
+    assert source.read_masks([0]) is not None
 
 
 def test_one_volume_by_itself_serves_where_classes_need_not_be_said(tmp_path: Path, volume: np.ndarray) -> None:
