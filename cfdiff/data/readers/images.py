@@ -172,7 +172,7 @@ def decode_all(path: Path, shown: str) -> tuple[np.ndarray, np.ndarray | None]:
                 if image.has_transparency_data:
                     alpha = np.asarray(image.convert("RGBA"))[..., 3]
                 image = _plain(image, channels)
-            pixels = np.asarray(image)
+            pixels = _stored(image)
             if dtype == np.uint16 and isinstance(clear := image.info.get("transparency"), int):
                 alpha = np.where(pixels == clear, 0, 65535).astype(np.uint16)
         turn = orientation(image)
@@ -188,7 +188,14 @@ def indices(path: Path, shown: str) -> np.ndarray | None:
     with _image(path, shown, tiff) as image:
         if image.mode != "P":
             return None
-        return upright(np.asarray(image), orientation(image))
+        numbers = _stored(image)
+        return upright(numbers, orientation(image))
+
+
+def _stored(image: Image.Image) -> np.ndarray:
+    """The pixels of an image, loaded first: loading turns a TIFF upright, and numpy takes the shape before that."""
+    image.load()
+    return np.asarray(image)
 
 
 def _plain(image: Image.Image, channels: int) -> Image.Image:
@@ -229,7 +236,8 @@ def _image(path: Path, shown: str, tiff: Tiff | None = None) -> Iterator[Image.I
             warnings.simplefilter("ignore", UserWarning)  # of what is damaged beside the pixels
             # Above MAX_PIXELS Pillow warns, and above twice that it raises: both come before any pixel is read.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_formats()) as image:
+            # As an open file: of a path Pillow maps the pixels into memory, at the size that a TIFF has once turned.
+            with path.open("rb") as file, Image.open(file, formats=_formats()) as image:
                 yield image
     except UserError:
         raise

@@ -207,6 +207,34 @@ def test_pictures_are_turned_upright_as_they_say(tmp_path: Path, name: str, orie
     ]
 
 
+WIDE = RNG.integers(0, 65536, (6, 20)).astype(np.uint16)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("dtype", ["u1", "u2", ">u2", "i4", "f4"])
+def test_a_tiff_that_is_turned_has_the_pixels_of_the_same_one_stored_upright(
+    tmp_path: Path, dtype: str, orientation: int
+) -> None:
+    image = (WIDE / 65536 if dtype == "f4" else WIDE >> 8 if dtype == "u1" else WIDE).astype(dtype)
+    path = tiff(tmp_path / "a.tif", image, byteorder=">" if dtype[0] == ">" else "<",
+                extratags=[(274, "H", 1, orientation, True)])  # fmt: skip
+    turned = image.T if orientation >= 5 else image
+    turned = turned[::-1] if orientation in (3, 4, 7, 8) else turned
+    turned = turned[:, ::-1] if orientation in (2, 3, 6, 7) else turned
+    expected = decode(tiff(tmp_path / "upright.tif", turned))
+    assert look(path).shape == expected.shape
+    np.testing.assert_array_equal(decode(path), expected)
+
+
+def test_the_colour_numbers_of_a_mask_are_turned_with_it(tmp_path: Path) -> None:
+    colours = np.zeros((3, 256), np.uint16)
+    colours[0, 1] = 65535
+    mask = WIDE > 30000
+    tiff(tmp_path / "a.tif", mask.astype(np.uint8), photometric="palette", colormap=colours,
+         extratags=[(274, "H", 1, 6, True)])  # fmt: skip
+    np.testing.assert_array_equal(decode_mask(tmp_path / "a.tif"), np.rot90(mask, -1))
+
+
 def test_transparency_is_refused_where_it_shows_and_dropped_where_it_does_not(tmp_path: Path) -> None:
     alpha = np.full((6, 8), 255, np.uint8)
     for name, mode, colour in (("rgb.png", "RGBA", RGB), ("gray.png", "LA", GRAY[..., None])):
