@@ -20,7 +20,7 @@ from cfdiff.data.limits import MAX_PIXELS
 from cfdiff.data.raw import file_sha256
 from cfdiff.data.readers.foreign import in_truth
 from cfdiff.data.readers.shown import orientation, profile, upright
-from cfdiff.data.readers.tiff import Tiff, beside, opaque
+from cfdiff.data.readers.tiff import TIFF_BEGINNINGS, Tiff, beside, opaque
 from cfdiff.data.readers.tiff import decode as read_tiff
 from cfdiff.data.readers.tiff import look as look_at_tiff
 from cfdiff.errors import UserError, first_line, plain
@@ -29,7 +29,6 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 LOSSY = ("JPEG", "MPO", "WEBP", "JPEG2000", "AVIF")
 FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "DIB", "GIF", "WEBP", "JPEG2000", "AVIF", "PPM")
 """What Pillow may take a file for, whatever it is called; of the others some start programs (EPS)."""
-TIFF_BEGINNINGS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 CONVERT = "`cfdiff data convert` with --size and --gray or --rgb makes them so"
 # Pillow mode -> channels, dtype; without an alpha channel.
 MODES = {

@@ -22,6 +22,8 @@ from cfdiff.data.readers.shown import ICC_PROFILE, ORIENTATION
 from cfdiff.errors import UserError
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong is said here, once
+SUFFIXES = (".tif", ".tiff")
+TIFF_BEGINNINGS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 OWN_CODECS = {"NONE", "DEFLATE", "ADOBE_DEFLATE", "PACKBITS", "LZMA"}
 """Compressions that tifffile undoes itself; for others it needs imagecodecs."""
 LOSSY = {"JPEG", "OJPEG", "JPEG_LOSSY", "JPEGXR", "JPEGXL", "WEBP", "APERIO_JP2000_YCBC", "APERIO_JP2000_RGB"}
@@ -94,7 +96,7 @@ def _page(file: tifffile.TiffFile, shown: str) -> Any:
     """The one page in full size; thumbnails and pyramids beside it do not count, a mask of transparency does."""
     every: list[Any] = list(file.pages)
     pages = [page for page in every if not page.is_reduced]
-    count = _behind(file, pages[0]) if len(pages) == 1 else len(pages)
+    count = frames_behind(file, pages[0]) if len(pages) == 1 else len(pages)
     if count > 1:
         raise UserError(f"{shown} has {count} pages: save each as a file of its own, with one page.")
     if not pages:
@@ -102,7 +104,7 @@ def _page(file: tifffile.TiffFile, shown: str) -> Any:
     return pages[0]
 
 
-def _behind(file: tifffile.TiffFile, page: Any) -> int:
+def frames_behind(file: tifffile.TiffFile, page: Any) -> int:
     """How many frames follow behind one header, as ImageJ, MetaMorph and tifffile store stacks."""
     if not (file.is_imagej or file.is_shaped or file.is_stk):
         return 1
@@ -113,7 +115,7 @@ def _behind(file: tifffile.TiffFile, page: Any) -> int:
 
 
 def _look(file: tifffile.TiffFile, page: Any, path: Path, shown: str) -> Tiff:
-    bits, kind = _one(page.bitspersample, shown, "bits"), _kind(page)
+    bits, kind = _one(page.bitspersample, shown, "bits"), kind_of_values(page)
     photometric = getattr(page.photometric, "name", str(page.photometric))
     stored = COLOURS.get(photometric)
     if stored is None:
@@ -178,6 +180,7 @@ def _one(values: Any, shown: str, what: str) -> int:
     return int(several.pop())
 
 
-def _kind(page: Any) -> str:
+def kind_of_values(page: Any) -> str:
+    """uint, int, float or complex."""
     formats = page.sampleformat if isinstance(page.sampleformat, tuple) else (page.sampleformat,)
     return {1: "uint", 2: "int", 3: "float", 4: "uint"}.get(int(formats[0]), "complex")
