@@ -7,13 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from cfdiff.data.arrays import smeared
 from cfdiff.data.fit import Fit, Shape
 from cfdiff.data.readers.images import decode_all, digest_of, indices, look
 from cfdiff.data.readers.tiff import opaque
 from cfdiff.errors import UserError
-
-NEAR = 16
-"""Values that far from 0 or 255 are near it."""
 
 
 class MaskFiles:
@@ -69,7 +67,7 @@ def decode_mask(path: Path, shown: str | None = None) -> np.ndarray:
             f"The mask {shown} has a palette in which the colour of number 0 is not black, or another one is, so "
             "that it could mean either: save it as black and white."
         )
-    if _smeared(pixels):
+    if smeared(pixels[None]).any():
         raise UserError(
             f"The mask {shown} has many values near black and white, as a JPEG that was saved again has: make it "
             "black and white (mask > 127), and save it as PNG."
@@ -83,12 +81,3 @@ def decode_mask(path: Path, shown: str | None = None) -> np.ndarray:
     raise UserError(
         f"The mask {shown} has colours and transparency, which say different things: save it as black and white."
     )
-
-
-def _smeared(pixels: np.ndarray) -> bool:
-    """Whether more values are near 0 and 255 than between, and some near each: a soft edge has few, a JPEG many."""
-    if pixels.dtype != np.uint8:
-        return False
-    dark, bright = np.sum((pixels > 0) & (pixels < NEAR)), np.sum((pixels < 255) & (pixels > 255 - NEAR))
-    between = np.sum((pixels >= NEAR) & (pixels <= 255 - NEAR))
-    return bool(dark and bright and dark + bright > between)
