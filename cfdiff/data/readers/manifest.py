@@ -76,7 +76,7 @@ def read_manifest(
     images = ImageFiles(files, ids, fit)
     masks = None
     if "mask" in columns:
-        mask_paths = [path.parent / entry if entry else None for entry in columns["mask"].tolist()]
+        mask_paths = [(path.parent / entry,) if entry else () for entry in columns["mask"].tolist()]
         masks = MaskFiles(mask_paths, images.shape, fit)
     return Raw(
         name=name,

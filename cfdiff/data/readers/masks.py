@@ -15,22 +15,26 @@ from cfdiff.errors import UserError
 
 
 class MaskFiles:
-    """One mask file an image; None stands for an empty mask."""
+    """The mask files of each image, which count together; none stand for an empty mask."""
 
-    def __init__(self, paths: Sequence[Path | None], shape: Shape, fit: Fit | None) -> None:
+    def __init__(self, paths: Sequence[Sequence[Path]], shape: Shape, fit: Fit | None) -> None:
         self.paths, self.shape, self.fit = paths, shape, fit or Fit()
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Masks (B, H, W) bool, as `decode_mask`."""
-        return np.stack([self._one(self.paths[row]) for row in rows])
+        return np.stack([self._all(self.paths[row]) for row in rows])
 
     def digest(self, rows: np.ndarray) -> str:
         """sha256 over the content of the files of some rows."""
-        return digest_of([self.paths[row] for row in rows])
+        return digest_of([path for row in rows for path in (self.paths[row] or (None,))])
 
-    def _one(self, path: Path | None) -> np.ndarray:
-        if path is None:
-            return np.zeros(self.shape[:2], dtype=bool)
+    def _all(self, paths: Sequence[Path]) -> np.ndarray:
+        mask = np.zeros(self.shape[:2], dtype=bool)
+        for path in paths:
+            mask |= self._one(path)
+        return mask
+
+    def _one(self, path: Path) -> np.ndarray:
         mask = self.fit.mask(decode_mask(path))
         if mask.shape != self.shape[:2]:
             raise UserError(

@@ -159,6 +159,46 @@ def test_folders_of_masks_are_not_taken_for_images(tmp_path: Path) -> None:
     assert len(open_source(root, layout="group/class")) == 4
 
 
+BUSI = ("benign (1)", "benign (1)_mask", "benign (1)_mask_1", "benign (2)")
+
+
+@pytest.mark.parametrize("ending", ["_mask", "-mask", "_Seg", "_gt", ".mask", "_segmentation"])
+def test_masks_beside_their_images_are_their_masks(tmp_path: Path, ending: str) -> None:
+    names = [name.replace("_mask", ending) for name in BUSI]
+    root = lay(tmp_path / "d", *(f"{c}/{name}.png" for c in CLASSES for name in names))
+    for c in CLASSES:
+        for name, columns in ((names[1], slice(0, 1)), (names[2], slice(2, 4))):
+            mask = np.zeros((4, 4), np.uint8)
+            mask[:, columns] = 255
+            Image.fromarray(mask).save(root / c / f"{name}.png")
+    source = open_source(root)
+    assert source.ids.tolist() == [f"{c}/benign ({i}).png" for c in CLASSES for i in (1, 2)]
+    masks = source.read_masks(range(4))
+    assert masks[0].all(0).tolist() == [True, False, True, True] and masks.any((1, 2)).tolist() == [True, False] * 2
+    note = f"Read as masks: what is called '{names[1]}.png' and alike, beside 2 images, and the masks of 2 others are"
+    assert any(said.startswith(note) for said in source.notes)
+    before = source.fingerprint
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(root / "tumor" / f"{names[2]}.png")
+    assert open_source(root).fingerprint != before
+
+
+def test_a_mask_without_its_image_is_refused_and_names_alone_make_no_mask(tmp_path: Path) -> None:
+    root = lay(tmp_path / "d", "normal/a.png", "normal/a_mask.png", "tumor/b_mask.png")
+    with pytest.raises(UserError, match=r"'b_mask\.png', which is called as a mask and has no image: name masks as"):
+        open_source(root)
+    source = open_source(lay(tmp_path / "e", "normal/a_mask.png", "tumor/b_mask.png"))
+    assert len(source) == 2 and source.mask_reader is None
+
+
+def test_masks_beside_volumes_and_alike_are_to_be_listed(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    for name in ("a.nii.gz", "a_seg.nii.gz"):
+        (tmp_path / "d" / "normal").mkdir(parents=True, exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.eye(4)), tmp_path / "d" / "normal" / name)
+    with pytest.raises(UserError, match=r"'a\.nii\.gz' and 'a_seg\.nii\.gz', which is called as its mask"):
+        open_source(tmp_path / "d")
+
+
 def test_a_folder_without_images_says_what_it_holds_instead(tmp_path: Path) -> None:
     (tmp_path / "d" / "a").mkdir(parents=True)
     (tmp_path / "d" / "a" / "x.heic").write_text("")
