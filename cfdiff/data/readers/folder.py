@@ -31,8 +31,9 @@ def read_folder(
     """The images below `root`, as most of them lie there; ids are paths relative to it.
 
     What the folders stand for is `layout` (`tree.LAYOUTS`), or found by `tree.layout_of`. Images elsewhere are not
-    read, and counted in the notes; what lies beside an image and is called as its mask is one (`beside`). Images in `root` itself are read where they may be `unlabelled`, with the class "".
-    A file that holds several images (`registry.FILES`) is as many rows, read as `reading` says.
+    read, and counted in the notes; images in `root` itself are read where they may be `unlabelled`, with the class "".
+    What lies beside an image and is called as its mask is its mask (`beside`). A file that holds several images
+    (`registry.FILES`) is as many rows, read as `reading` says.
     """
     tree = walk(root, SUFFIXES, name, lambda path: kind_of(path, reading) is not None)
     beside = masks_beside(tree, name)
@@ -91,7 +92,11 @@ def read_folder(
 
 
 def _masks(
-    images: ImageFiles | HeldFiles, paths: list[Path], beside: Mapping[Path, tuple[Path, ...]], name: str, fit: Fit | None
+    images: ImageFiles | HeldFiles,
+    paths: list[Path],
+    beside: Mapping[Path, tuple[Path, ...]],
+    name: str,
+    fit: Fit | None,
 ) -> tuple[MaskFiles | None, tuple[str, ...]]:
     """The masks that lie beside the images, and a note on them; None where none does."""
     of = [beside.get(path, ()) for path in paths]
@@ -100,8 +105,8 @@ def _masks(
     if isinstance(images, HeldFiles):
         first = next(path for path in paths if path in beside)
         raise UserError(
-            f"{name} has {readable(first.name)!r} and {readable(beside[first][0].name)!r}, which is called as its mask, "
-            "beside files that hold several images: list images and masks in a .csv with path,label,mask."
+            f"{name} has {readable(first.name)!r} and {readable(beside[first][0].name)!r}, which is called as its "
+            "mask, beside files that hold several images: list images and masks in a .csv with path,label,mask."
         )
     n = sum(map(bool, of))
     rest = f", and the masks of {len(of) - n:,} others are empty" if n < len(of) else ""

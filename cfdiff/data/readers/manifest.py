@@ -90,6 +90,7 @@ def read_manifest(
         digest=images.digest if masks is None else lambda rows: f"{images.digest(rows)} {masks.digest(rows)}",
         columns=columns,
         default_group=next((key for key in GROUP_KEYS if key in columns), None),
+        notes=images.notes,
     )
 
 

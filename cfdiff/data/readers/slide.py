@@ -19,6 +19,7 @@ from PIL import Image
 
 from cfdiff.data.readers.held import FileKind, Held, said_of, stamp
 from cfdiff.data.readers.reading import Reading
+from cfdiff.data.readers.shown import named
 from cfdiff.data.readers.slide_tiff import refuse_misread
 from cfdiff.data.readers.slide_tissue import WINDOWS, tissue_of
 from cfdiff.data.readers.tiff import SUFFIXES as TIFF
@@ -76,6 +77,8 @@ def hold(path: Path, shown: str, reading: Reading) -> Held | None:
                 f"{shown} is smaller than one tile of {plan.tile} pixels at that resolution: say a smaller tile or um."
             )
         share = _tissue(slide, plan)
+        colours = getattr(slide, "color_profile", None)
+        profile = None if colours is None else named(colours.tobytes())
     least = TISSUE if reading.tissue is None else reading.tissue
     places = [(column, row) for row, column in zip(*np.nonzero(share >= least), strict=True)]
     if not places:
@@ -99,6 +102,7 @@ def hold(path: Path, shown: str, reading: Reading) -> Held | None:
             f"({'as scanned' if reading.um == 0 else f'{UM if reading.um is None else reading.um:g} um a pixel'}), at "
             f"least {least:.0%} tissue.",
         ),
+        profile=profile,
     )
 
 

@@ -1,4 +1,4 @@
-"""Slides that are TIFF, looked at before OpenSlide, which shows all that it opens as 8-bit RGB, and only its first page."""
+"""TIFF slides, looked at before OpenSlide, which shows whatever it opens as 8-bit RGB, its first page alone."""
 
 from __future__ import annotations
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import io
+import shutil
+import struct
+import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, features
 
 from cfdiff.data import open_source
+from cfdiff.data.fit import Fit
+from cfdiff.data.readers.coded import bits
 from cfdiff.data.readers.images import decode, look
 from cfdiff.data.readers.masks import decode_mask
 from cfdiff.errors import UserError
@@ -266,6 +273,137 @@ def test_a_colour_profile_other_than_srgb_is_said(tmp_path: Path) -> None:
     assert len(notes) == 1 and notes[0].startswith("1 image has the colour profile") and "not sRGB" in notes[0]
     Image.fromarray(GRAY).save(tmp_path / "gray.png", icc_profile=lab)
     assert look(tmp_path / "gray.png").profile
+
+
+LAB = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+
+
+def png(colours: bytes | None = None, icc: bytes | None = LAB, pixels: np.ndarray = RGB) -> bytes:
+    """A PNG with a colour profile, or with a chunk cICP of these code points."""
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG", icc_profile=icc)
+    data = out.getvalue()
+    if colours is None:
+        return data
+    chunk = b"cICP" + colours
+    return data[:33] + struct.pack(">I", len(colours)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:]
+
+
+def in_a_folder(root: Path, image: bytes) -> Path:
+    (root / "normal").mkdir(parents=True)
+    for i in range(2):
+        (root / "normal" / f"{i}.png").write_bytes(image)
+    return root
+
+
+def in_a_csv(root: Path, image: bytes) -> Path:
+    in_a_folder(root, image)
+    (root / "a.csv").write_text("path,label\nnormal/0.png,normal\nnormal/1.png,normal\n")
+    return root / "a.csv"
+
+
+def beside_a_dicom(root: Path, image: bytes) -> Path:
+    data = pytest.importorskip("pydicom.data")
+    in_a_folder(root, image)
+    shutil.copy(data.get_testdata_file("MR_small.dcm"), root / "normal" / "a.dcm")
+    return root
+
+
+def in_an_h5(root: Path, image: bytes) -> Path:
+    root.mkdir()
+    with h5py.File(root / "a.h5", "w") as file:
+        images = file.create_dataset("images", 2, h5py.vlen_dtype(np.uint8))
+        for i in range(2):
+            images[i] = np.frombuffer(image, np.uint8)
+        file["labels"] = np.zeros(2, int)
+    return root / "a.h5"
+
+
+def in_shards(root: Path, image: bytes) -> Path:
+    root.mkdir()
+    with tarfile.open(root / "a.tar", "w") as file:
+        for name, content in (("0.png", image), ("0.cls", b"normal"), ("1.png", image), ("1.cls", b"normal")):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            file.addfile(info, io.BytesIO(content))
+    return root / "a.tar"
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (in_a_folder, "2 images have the"),
+        (in_a_csv, "2 images have the"),
+        (in_an_h5, "2 images have the"),
+        (beside_a_dicom, "2 files have the"),
+        (in_shards, "1 image of the 1 that was looked at has the"),
+    ],
+)
+def test_a_colour_profile_is_said_wherever_images_lie(
+    tmp_path: Path, write: Callable[[Path, bytes], Path], words: str
+) -> None:
+    for name, icc in (("yes", LAB), ("no", None)):
+        path = write(tmp_path / name, png(icc=icc, pixels=DEEP[..., 0]))
+        notes = open_source(path, fit=Fit(size=4), keep_other=True, unlabelled=("normal", "tumor")).notes
+        said = [note.startswith(words) for note in notes if "colour profile" in note]
+        assert said == ([True] if icc else [])
+
+
+@pytest.mark.parametrize(
+    ("points", "said"),
+    [
+        (b"\x09\x10\x00\x01", "BT.2020, PQ"),
+        (b"\x0c\x0d\x00\x01", "Display P3, sRGB"),
+        (b"\x16\x08\x00\x01", "primaries 22, linear"),
+        (b"\x01\x0d\x00\x01", None),
+    ],
+)
+def test_a_png_may_say_its_colours_in_code_points(tmp_path: Path, points: bytes, said: str | None) -> None:
+    (tmp_path / "a.png").write_bytes(png(points, None))
+    assert look(tmp_path / "a.png").profile == said
+    np.testing.assert_array_equal(decode(tmp_path / "a.png"), RGB)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_an_avif_says_its_colours_and_is_refused_above_8_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.BytesIO()
+    Image.fromarray(RGB).save(out, "AVIF")
+    data = out.getvalue()
+    (tmp_path / "a.png").write_bytes(data)
+    assert look(tmp_path / "a.png").profile is None
+    (tmp_path / "a.png").write_bytes(data.replace(b"colrnclx\0\x01\0\x0d", b"colrnclx\0\x09\0\x10"))
+    assert look(tmp_path / "a.png").profile == "BT.2020, PQ"
+    monkeypatch.setattr("cfdiff.data.readers.images.bits", lambda image, path: bits(image, tmp_path / "deep"))
+    place = data.index(b"av1C") + 6  # where its header says that it has more; the decoder would look, too
+    (tmp_path / "deep").write_bytes(data[:place] + bytes([data[place] | 0x40]) + data[place + 1 :])
+    with pytest.raises(UserError, match="is an AVIF of 10 bits a channel in RGB"):
+        look(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("white", [255, 100, 4095, 65535])
+@pytest.mark.parametrize("kind", [b"P6", b"P3"])
+def test_a_ppm_of_more_than_8_bits_is_refused_whatever_it_is_called(tmp_path: Path, kind: bytes, white: int) -> None:
+    values = (RGB.astype(float) * white / 255).round().astype(">u2" if white > 255 else "u1")
+    body = values.tobytes() if kind == b"P6" else b" ".join(str(v).encode() for v in values.ravel().tolist())
+    (tmp_path / "a.png").write_bytes(kind + b"\n8 6\n%d\n" % white + body)
+    if white > 255:
+        with pytest.raises(UserError, match=f"is a PPM of {white.bit_length()} bits a channel in RGB, of which only 8"):
+            decode(tmp_path / "a.png")
+    else:
+        np.testing.assert_allclose(decode(tmp_path / "a.png"), RGB, atol=1.5)
+
+
+@pytest.mark.skipif(not features.check("jpg_2000"), reason="this Pillow has no JPEG 2000")
+def test_a_jpeg_2000_of_more_than_8_bits_is_refused_in_colour(tmp_path: Path) -> None:
+    for image in (RGB, DEEP[..., 0]):
+        Image.fromarray(image).save(tmp_path / "a.jp2")
+        assert look(tmp_path / "a.jp2").dtype == image.dtype
+    out = io.BytesIO()
+    Image.fromarray(RGB).save(out, "JPEG2000")
+    place = out.getvalue().index(b"\xff\x4f\xff\x51") + 42  # where its header says the bits of each channel
+    (tmp_path / "a.jp2").write_bytes(out.getvalue()[:place] + b"\x0b\1\1" * 3 + out.getvalue()[place + 9 :])
+    with pytest.raises(UserError, match="is a JPEG2000 of 12 bits a channel in RGB"):
+        look(tmp_path / "a.jp2")
 
 
 def test_masks_are_colours_or_transparency_and_never_smeared(tmp_path: Path) -> None:

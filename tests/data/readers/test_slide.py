@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from PIL import ImageCms
 
 from cfdiff.data import open_source
 from cfdiff.errors import UserError
@@ -161,6 +162,14 @@ def test_pixels_that_are_not_square_are_no_resolution(tmp_path: Path, pixels: np
     with pytest.raises(UserError, match=r"a\.tif has pixels of 0\.5 x 0\.25 um, which are not square"):
         open_source(tmp_path / "d", reading="tile=128")
     assert len(open_source(tmp_path / "d", reading="tile=128,um=native")) == 9
+
+
+def test_a_colour_profile_is_said(tmp_path: Path, pixels: np.ndarray) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    (tmp_path / "d" / "normal").mkdir(parents=True)
+    tifffile.imwrite(tmp_path / "d" / "normal" / "a.tif", pixels, photometric="rgb", tile=(64, 64), iccprofile=profile)
+    notes = open_source(tmp_path / "d", reading="tile=128,um=native").notes
+    assert any(note.startswith("1 file has the colour profile") and "not sRGB" in note for note in notes)
 
 
 def test_slides_in_a_csv_have_labels_and_groups(tmp_path: Path, pixels: np.ndarray) -> None:
