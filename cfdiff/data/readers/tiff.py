@@ -131,6 +131,11 @@ def _look(file: tifffile.TiffFile, page: Any, path: Path, shown: str) -> Tiff:
             f"{shown} has {bits} bits a channel ({kind}): save it with 8 or 16 bits scaled to the full range, or as "
             "float in [0, 1]."
         )
+    if photometric == "MINISWHITE" and (kind != "uint" or bits > 16):
+        raise UserError(
+            f"{shown} says that its 0 is white, and its values ({kind}, {bits} bits) do not say what is black: save it "
+            "with black as 0."
+        )
     if any(size <= 0 for size in page.databytecounts):
         raise UserError(f"{shown} leaves out some of its pixels, as a sparse or damaged TIFF does: save it whole.")
     shape = (page.imagelength, page.imagewidth, 3 if photometric == "PALETTE" else stored)
@@ -147,7 +152,8 @@ def _look(file: tifffile.TiffFile, page: Any, path: Path, shown: str) -> Tiff:
             f"{shown} is packed by {codec} with {bits} bits a channel{' in planes' if planes else ''}: pip install "
             "imagecodecs, or save it uncompressed."
         )
-    return Tiff(shape, np.dtype(DEPTHS[kind, bits]), alpha, codec in LOSSY, by_pillow, photometric == "MINISWHITE")
+    dtype = np.uint8 if photometric == "PALETTE" else DEPTHS[kind, bits]  # of a palette, bits are those of its numbers
+    return Tiff(shape, np.dtype(dtype), alpha, codec in LOSSY, by_pillow, photometric == "MINISWHITE")
 
 
 def _pillow_opens(path: Path) -> bool:

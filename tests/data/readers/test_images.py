@@ -105,6 +105,15 @@ def test_white_may_be_zero(tmp_path: Path, dtype: str) -> None:
     np.testing.assert_array_equal(decode(path)[..., 0], np.iinfo(dtype).max - image)
 
 
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+def test_a_palette_gives_its_colours_however_many_it_has(tmp_path: Path, dtype: str) -> None:
+    numbers = RNG.integers(0, np.iinfo(dtype).max, (6, 8)).astype(dtype)
+    colours = RNG.integers(0, 65536, (3, np.iinfo(dtype).max + 1)).astype(np.uint16)
+    path = tiff(tmp_path / "a.tif", numbers, photometric="palette", colormap=colours)
+    assert look(path).dtype == decode(path).dtype == np.uint8
+    np.testing.assert_array_equal(decode(path), np.moveaxis(colours >> 8, 0, -1)[numbers])
+
+
 def cmyk(path: Path) -> Path:
     Image.fromarray(RGB).convert("CMYK").save(path)
     return path
@@ -153,6 +162,8 @@ def bytes_of(content: bytes) -> Callable[[Path], Path]:
         ("a.tif", lambda p: tiff(p, GRAY.astype(np.int8)), r"8 bits a channel \(int\)"),
         ("a.tif", lambda p: tiff(p, np.zeros((6, 8, 5), "u1"), photometric="minisblack", planarconfig=1), "5 channels"),
         ("a.tif", lambda p: tiff(p, RGB, photometric="minisblack", planarconfig=1), "3 channels, called"),
+        ("a.tif", lambda p: tiff(p, GRAY / np.float32(256), photometric="miniswhite"), "its 0 is white, and its"),
+        ("a.tif", lambda p: tiff(p, GRAY.astype(np.int32), photometric="miniswhite"), "its 0 is white, and its"),
         ("a.tif", stack, "has 2 pages"),
         ("a.tif", lambda p: stack(p, imagej=True), "has 2 pages"),
         ("a.tif", sparse, "leaves out some of its pixels"),
