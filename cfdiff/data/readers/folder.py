@@ -16,7 +16,7 @@ from cfdiff.data.readers.held import HeldFiles, any_held, check_heeded, kind_of
 from cfdiff.data.readers.images import SUFFIXES, ImageFiles
 from cfdiff.data.readers.masks import MaskFiles
 from cfdiff.data.readers.reading import AS_IT_SAYS, Reading
-from cfdiff.data.readers.tree import LAYOUTS, counted, layout_of, readable, walk
+from cfdiff.data.readers.tree import LAYOUTS, counted, layout_of, readable, splits_of, walk
 from cfdiff.errors import UserError
 
 
@@ -56,6 +56,8 @@ def read_folder(
         part: np.array([readable(folders[place]) if folders else "" for folders, _ in files])
         for place, part in enumerate(LAYOUTS[chosen])
     }
+    if "split" in of and (called := splits_of(set(of["split"].tolist()))):
+        of["split"] = np.array([called[name] for name in of["split"].tolist()])
     ids = np.array([readable(path.relative_to(root).as_posix()) for _, path in files])
     paths = [path for _, path in files]
     images = HeldFiles(paths, ids, fit, reading) if any_held(paths, reading) else ImageFiles(paths, ids, fit)

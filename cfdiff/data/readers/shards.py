@@ -18,14 +18,13 @@ import numpy as np
 
 from cfdiff.data.columns import Columns, as_text, class_names
 from cfdiff.data.fit import Fit
-from cfdiff.data.names import fold
 from cfdiff.data.raw import Format, Raw
 from cfdiff.data.readers.encoded import as_file
 from cfdiff.data.readers.images import SUFFIXES, decode, look, unlike
 from cfdiff.data.readers.masks import decode_mask
 from cfdiff.data.readers.shown import profile_notes
 from cfdiff.data.readers.tar_index import members
-from cfdiff.data.readers.tree import SPLIT_WORDS, SYSTEM, counted
+from cfdiff.data.readers.tree import SYSTEM, counted, split_word
 from cfdiff.errors import UserError
 from cfdiff.files import parse_json
 
@@ -241,13 +240,8 @@ def _labels(shards: Shards, name: str, unlabelled: bool) -> np.ndarray:
 def _splits(stems: np.ndarray) -> np.ndarray | None:
     """The first words of the shards' names, (N,), where all are words for splits."""
     unique, place = np.unique(stems, return_inverse=True)
-    words = [next((word for word in sorted(SPLIT_WORDS, key=len, reverse=True) if _begins(stem, word)), None)
-             for stem in map(fold, unique.tolist())]  # fmt: skip
+    words = [split_word(stem) for stem in unique.tolist()]
     return None if None in words else np.array(words)[place.reshape(-1)]
-
-
-def _begins(stem: str, word: str) -> bool:
-    return stem == word or (stem.startswith(word) and not stem[len(word)].isalpha())
 
 
 def _said(data: bytes, path: Path, name: str) -> dict[str, str]:

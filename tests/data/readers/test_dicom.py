@@ -202,7 +202,7 @@ def test_files_without_an_image_are_counted_and_files_without_a_suffix_read(tmp_
     (folder / "readme.txt").write_text("no image")
     source = open_source(tmp_path / "d")
     assert source.ids.tolist() == ["normal/IM-0001.5"]
-    assert any("1 .txt" in note and "1 DICOM files without an image" in note for note in source.notes)
+    assert any("1 .txt" in note and "1 DICOM file without an image" in note for note in source.notes)
 
 
 def test_ordinary_images_may_lie_beside(tmp_path: Path, folder: Path, pixels: np.ndarray) -> None:
