@@ -100,7 +100,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
             here = [row for row in here if row["settings"]["settle"] == 1]
             here = [row for row in here if row["settings"].get("distilled", False) == distilled]
             here = [row for row in here if "encode_per_step" not in row["settings"]]
-            here.sort(key=lambda row: row["network_calls"])
+            here.sort(key=lambda row: row["settings"]["steps"])
             look: dict[str, Any] = {"linestyle": ":" if distilled else "-", "color": f"C{list(STEPS).index(solver)}"}
             look |= {"marker": "s" if distilled else "o", "markersize": 4}
             look |= {"label": f"{solver}, distilled" if distilled else solver} if here else {}

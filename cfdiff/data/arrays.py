@@ -10,6 +10,9 @@ from cfdiff.data.limits import BYTES_A_NAME, MAX_PIXELS, check_memory
 from cfdiff.data.source import check_float_range
 from cfdiff.errors import UserError
 
+NEAR = 16 / 255
+"""Values that far from black or white, of the whole range, are near it."""
+
 
 def as_images(images: np.ndarray, name: str) -> np.ndarray:
     """Images (N, H, W[, C]) as (N, H, W, C) of uint8, uint16 or float32 in [0, 1]; UserError otherwise."""
@@ -69,4 +72,27 @@ def as_masks(masks: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray
         return np.unpackbits(masks, axis=-1, count=w).astype(bool)
     if masks.dtype.kind == "f" and np.isnan(masks).any():
         raise UserError(f"{name} has masks that are NaN in places: save them as 0 and 1.")
+    if smeared(masks).any():
+        raise UserError(
+            f"{name} has masks with many values near black and white, as one that was a JPEG or a network's output "
+            "has: make them black and white (masks > 127, or > 0.5), as every value but 0 counts."
+        )
     return masks.reshape(n, h, w) != 0
+
+
+def smeared(masks: np.ndarray) -> np.ndarray:
+    """(N,) bool of masks (N, ...): whether more values are near black and white than between, and some near each.
+
+    A soft edge has few such values, a JPEG many. White is 1 in floats up to 1, 255 where no value is above, else 65535.
+    """
+    if masks.dtype.kind == "b" or masks.size == 0:
+        return np.zeros(len(masks), bool)
+    high = float(masks.max())
+    white = 1 if masks.dtype.kind == "f" and high <= 1 else 255 if high <= 255 else 65535
+    axes = tuple(range(1, masks.ndim))
+    dark = np.sum((masks > 0) & (masks < NEAR * white), axes)
+    bright = np.sum((masks < white) & (masks > (1 - NEAR) * white), axes)
+    if not (dark.any() and bright.any()):  # nearly always
+        return np.zeros(len(masks), bool)
+    between = np.sum((masks >= NEAR * white) & (masks <= (1 - NEAR) * white), axes)
+    return np.asarray((dark > 0) & (bright > 0) & (dark + bright > between))

@@ -81,7 +81,7 @@ def _from_folder(folder: Path, run: Run) -> np.ndarray:
             f"The folder {folder.name} has no mask for {missing[0]!r} "
             f"({len(missing)} of {len(run)} images lack theirs): name the files as the ids, with .png."
         )
-    return MaskFiles(found, run.shape, None).read(np.arange(len(run)))
+    return MaskFiles([() if path is None else (path,) for path in found], run.shape, None).read(np.arange(len(run)))
 
 
 def _mask_file(folder: Path, name: str) -> Path | None:

@@ -28,7 +28,7 @@ from cfdiff.data.readers.foreign import in_truth
 from cfdiff.data.readers.held import FileKind, Held, need, numbered, of_proportion, said_of, stamp
 from cfdiff.data.readers.images import SUFFIXES as ORDINARY
 from cfdiff.data.readers.reading import Reading, Window
-from cfdiff.data.readers.shown import profile_name
+from cfdiff.data.readers.shown import named
 from cfdiff.errors import UserError, plain
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -77,7 +77,8 @@ def hold(path: Path, shown: str, reading: Reading) -> Held | None:
                 windows = {shown_by_file(header, frame).window for frame in said}
             for frame in said:
                 rescale(header, frame)  # to refuse what is no number before it is met in a run
-        notes = (*_window_notes(windows, samples, reading), *hidden, *_pixel_notes(header, said, samples))
+        notes = (*_window_notes(windows, samples, reading), *hidden, *_pixel_notes(header, said))
+        profile = named(header.ICCProfile) if samples > 1 and header.get("ICCProfile") else None
     height, width = int(header.Rows), int(header.Columns)
     if height * width > MAX_PIXELS:
         raise UserError(
@@ -100,6 +101,7 @@ def hold(path: Path, shown: str, reading: Reading) -> Held | None:
         asked={"PatientName": lambda: str(header_of(path, shown).get("PatientName") or "")},
         group="patient",
         notes=(*notes, *([MORE_FRAMES] if more else [])),
+        profile=profile,
     )
 
 
@@ -159,13 +161,9 @@ def _window_notes(windows: set[Window | None], samples: int, reading: Reading) -
     )
 
 
-def _pixel_notes(header: Any, frames: range, samples: int) -> tuple[str, ...]:
-    """What is to be known of pixels: that they are not square, or of other colours than sRGB."""
-    notes = {note for frame in frames for note in of_proportion(*sides(header, frame))}
-    name = profile_name(header.ICCProfile) if samples > 1 and header.get("ICCProfile") else None
-    if name is not None:
-        notes.add(f"{{files}} with the colour profile {plain(name)!r}, not sRGB: the values are taken as they stand.")
-    return tuple(sorted(notes))
+def _pixel_notes(header: Any, frames: range) -> tuple[str, ...]:
+    """What is to be known of pixels that are not square."""
+    return tuple(sorted({note for frame in frames for note in of_proportion(*sides(header, frame))}))
 
 
 def _patient(header: Any, path: Path) -> tuple[str, tuple[str, ...]]:

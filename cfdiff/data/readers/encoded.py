@@ -12,21 +12,25 @@ import numpy as np
 from cfdiff.data.fit import Fit, Shape
 from cfdiff.data.readers.datasets import Dataset, rows_of
 from cfdiff.data.readers.images import Look, decode, look
+from cfdiff.data.readers.shown import profile_notes
 from cfdiff.errors import UserError
 
 
 class EncodedImages:
     """The images of such a data set; headers are checked at once, pixels are read on demand, as of files.
 
-    `ids` (N,) are what messages call them. Raises UserError where they are not alike, or one is no image.
+    `ids` (N,) are what messages call them, `notes` sentences on colour profiles. Raises UserError where they are not
+    alike, or one is no image.
     """
 
     def __init__(self, dataset: Dataset, ids: np.ndarray, fit: Fit | None) -> None:
         self.dataset, self.ids, self.fit = dataset, ids, fit or Fit()
         found: Look | None = None
+        profiles: list[str | None] = []
         for row in range(dataset.shape[0]):
             with self._file(row) as path:
                 here = look(path, self._shown(row))
+            profiles.append(here.profile)
             if found is not None and (self.fit.shape(here.shape), here.dtype) != (
                 self.fit.shape(found.shape),
                 found.dtype,
@@ -40,6 +44,7 @@ class EncodedImages:
         assert found is not None, "a data set without rows is refused before"
         self.shape: Shape = self.fit.shape(found.shape)
         self.dtype = found.dtype
+        self.notes = profile_notes(profiles)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Images (B, H, W, C)."""

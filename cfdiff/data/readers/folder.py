@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ import numpy as np
 from cfdiff.data.columns import Columns
 from cfdiff.data.fit import Fit
 from cfdiff.data.raw import Format, Raw
+from cfdiff.data.readers.beside import masks_beside
 from cfdiff.data.readers.held import HeldFiles, any_held, check_heeded, kind_of
 from cfdiff.data.readers.images import SUFFIXES, ImageFiles
+from cfdiff.data.readers.masks import MaskFiles
 from cfdiff.data.readers.reading import AS_IT_SAYS, Reading
-from cfdiff.data.readers.tree import LAYOUTS, counted, layout_of, readable, walk
+from cfdiff.data.readers.tree import LAYOUTS, counted, layout_of, readable, splits_of, walk
 from cfdiff.errors import UserError
 
 
@@ -29,15 +32,17 @@ def read_folder(
 
     What the folders stand for is `layout` (`tree.LAYOUTS`), or found by `tree.layout_of`. Images elsewhere are not
     read, and counted in the notes; images in `root` itself are read where they may be `unlabelled`, with the class "".
-    A file that holds several images (`registry.FILES`) is as many rows, read as `reading` says.
+    What lies beside an image and is called as its mask is its mask (`beside`). A file that holds several images
+    (`registry.FILES`) is as many rows, read as `reading` says.
     """
     tree = walk(root, SUFFIXES, name, lambda path: kind_of(path, reading) is not None)
+    beside = masks_beside(tree, name)
     flat = tree.at(0)
     if not tree.files or (len(flat) == len(tree.files) and not unlabelled):
         hint = "its images are not in folders" if flat else "it holds no images"
-        beside = f", but {counted(tree.others)}" if tree.others and not flat else ""
+        instead = f", but {counted(tree.others)}" if tree.others and not flat else ""
         raise UserError(
-            f"{name} has no folder of images per class ({hint}{beside}): lay it out as {name}/CLASS/image.png or "
+            f"{name} has no folder of images per class ({hint}{instead}): lay it out as {name}/CLASS/image.png or "
             f"{name}/SPLIT/CLASS/image.png with {', '.join(s[1:] for s in SUFFIXES)} files."
         )
     if len(flat) < len(tree.files):
@@ -51,10 +56,13 @@ def read_folder(
         part: np.array([readable(folders[place]) if folders else "" for folders, _ in files])
         for place, part in enumerate(LAYOUTS[chosen])
     }
+    if "split" in of and (called := splits_of(set(of["split"].tolist()))):
+        of["split"] = np.array([called[name] for name in of["split"].tolist()])
     ids = np.array([readable(path.relative_to(root).as_posix()) for _, path in files])
     paths = [path for _, path in files]
     images = HeldFiles(paths, ids, fit, reading) if any_held(paths, reading) else ImageFiles(paths, ids, fit)
     check_heeded(reading, [] if isinstance(images, ImageFiles) else images.kinds)
+    masks, mask_note = _masks(images, paths, beside, name, fit)
     others = Counter(tree.others)
     columns = Columns({})
     if isinstance(images, HeldFiles):
@@ -77,10 +85,36 @@ def read_folder(
         shape=images.shape,
         dtype=images.dtype,
         reader=images.read,
-        digest=images.digest,
+        mask_reader=None if masks is None else masks.read,
+        digest=images.digest if masks is None else lambda rows: f"{images.digest(rows)} {masks.digest(rows)}",
         columns=columns,
         default_group="group" if groups is not None else images.group if isinstance(images, HeldFiles) else None,
-        notes=(*notes, *images.notes),
+        notes=(*notes, *mask_note, *images.notes),
+    )
+
+
+def _masks(
+    images: ImageFiles | HeldFiles,
+    paths: list[Path],
+    beside: Mapping[Path, tuple[Path, ...]],
+    name: str,
+    fit: Fit | None,
+) -> tuple[MaskFiles | None, tuple[str, ...]]:
+    """The masks that lie beside the images, and a note on them; None where none does."""
+    of = [beside.get(path, ()) for path in paths]
+    if not any(of):
+        return None, ()
+    if isinstance(images, HeldFiles):
+        first = next(path for path in paths if path in beside)
+        raise UserError(
+            f"{name} has {readable(first.name)!r} and {readable(beside[first][0].name)!r}, which is called as its "
+            "mask, beside files that hold several images: list images and masks in a .csv with path,label,mask."
+        )
+    n = sum(map(bool, of))
+    rest = f", and the masks of {len(of) - n:,} others are empty" if n < len(of) else ""
+    return MaskFiles(of, images.shape, fit), (
+        f"Read as masks: what is called {readable(next(filter(None, of))[0].name)!r} and alike, beside {n:,} "
+        f"image{'s' if n > 1 else ''}{rest}.",
     )
 
 

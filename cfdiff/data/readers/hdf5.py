@@ -105,6 +105,7 @@ def read_h5(path: Path, name: str, fit: Fit | None = None, unlabelled: bool = Fa
         columns=columns,
         stated_classes=None if stated is None else tuple(as_text(stated, "classes", name).tolist()),
         default_group=next((k for k in GROUP_KEYS if k in columns), None),
+        notes=() if files is None else files.notes,
     )
 
 

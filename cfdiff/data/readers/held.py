@@ -19,6 +19,7 @@ from cfdiff.data.fit import Fit, Shape
 from cfdiff.data.raw import file_sha256
 from cfdiff.data.readers.images import SUFFIXES, decode, in_words, look
 from cfdiff.data.readers.reading import Reading
+from cfdiff.data.readers.shown import profile_notes
 from cfdiff.errors import UserError, first_line, plain
 from cfdiff.registry import FILES
 
@@ -42,6 +43,7 @@ class Held:
         asked: such columns that are read only for whoever asks by name: those that name a person.
         group: the column that says which images belong together.
         notes: what the user should know, in sentences that are counted over the files; "{files}" stands for how many.
+        profile: the name of a colour profile that is not sRGB.
     """
 
     shape: Shape
@@ -52,6 +54,7 @@ class Held:
     asked: Mapping[str, Callable[[], str]] = field(default_factory=dict)
     group: str | None = None
     notes: tuple[str, ...] = ()
+    profile: str | None = None
 
 
 class FileKind(NamedTuple):
@@ -186,7 +189,7 @@ class HeldFiles:
         self.notes = tuple(
             note.replace("{files}", f"{n:,} file{'s' if n > 1 else ''}")
             for note, n in Counter(note for _, note in said).items()
-        )
+        ) + profile_notes([one.profile for one in there], "file")
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Images (B, H, W, C); each file is opened once for all of its images."""
@@ -255,7 +258,13 @@ def _behind(path: Path) -> list[Path]:
 def _ordinary(path: Path, shown: str) -> Held:
     """An image file that holds just one."""
     found = look(path, shown)
-    return Held(found.shape, found.dtype, [""], lambda places: np.stack([decode(path, shown)] * len(places)))
+    return Held(
+        shape=found.shape,
+        dtype=found.dtype,
+        parts=[""],
+        read=lambda places: np.stack([decode(path, shown)] * len(places)),
+        profile=found.profile,
+    )
 
 
 def _chosen(held: Held, wanted: Mapping[str, str], shown: str) -> list[int]:

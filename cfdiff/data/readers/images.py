@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,9 +17,10 @@ from PIL import Image, UnidentifiedImageError
 from cfdiff.data.fit import Fit, Shape
 from cfdiff.data.limits import MAX_PIXELS
 from cfdiff.data.raw import file_sha256
+from cfdiff.data.readers.coded import bits
 from cfdiff.data.readers.foreign import in_truth
-from cfdiff.data.readers.shown import orientation, profile, upright
-from cfdiff.data.readers.tiff import Tiff, beside, opaque
+from cfdiff.data.readers.shown import orientation, profile, profile_notes, upright
+from cfdiff.data.readers.tiff import TIFF_BEGINNINGS, Tiff, beside, opaque
 from cfdiff.data.readers.tiff import decode as read_tiff
 from cfdiff.data.readers.tiff import look as look_at_tiff
 from cfdiff.errors import UserError, first_line, plain
@@ -29,7 +29,6 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 LOSSY = ("JPEG", "MPO", "WEBP", "JPEG2000", "AVIF")
 FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "DIB", "GIF", "WEBP", "JPEG2000", "AVIF", "PPM")
 """What Pillow may take a file for, whatever it is called; of the others some start programs (EPS)."""
-TIFF_BEGINNINGS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 CONVERT = "`cfdiff data convert` with --size and --gray or --rgb makes them so"
 # Pillow mode -> channels, dtype; without an alpha channel.
 MODES = {
@@ -55,20 +54,16 @@ class ImageFiles:
     def _common(self) -> tuple[Shape, np.dtype]:
         """The one shape (H, W, C) and dtype of all files; UserError names two files that differ."""
         first: tuple[Shape, np.dtype] | None = None
-        profiles: Counter[str] = Counter()
+        profiles: list[str | None] = []
         for path, sample_id in zip(self.paths, self.ids, strict=True):
             found = look(path, str(sample_id))
-            profiles.update([] if found.profile is None else [found.profile])
+            profiles.append(found.profile)
             here = self.fit.shape(found.shape), found.dtype
             first = first or here
             if here != first:
                 raise unlike(self.ids[0], first, sample_id, here)
         assert first is not None
-        self.notes = tuple(
-            f"{n:,} image{'s have' if n > 1 else ' has'} the colour profile {plain(name)!r}, not sRGB: the values are "
-            "taken as they stand."
-            for name, n in sorted(profiles.items())
-        )
+        self.notes = profile_notes(profiles)
         return first
 
     def read(self, rows: np.ndarray) -> np.ndarray:
@@ -131,7 +126,7 @@ def look(path: Path, shown: str | None = None) -> Look:
             shape, dtype, lossy = tiff.shape, tiff.dtype.type, tiff.lossy
         if orientation(image) >= 5:
             shape = (shape[1], shape[0], shape[2])
-        return Look(shape, np.dtype(dtype), profile(image), lossy, tiff is not None and tiff.white_is_zero)
+        return Look(shape, np.dtype(dtype), profile(image, path), lossy, tiff is not None and tiff.white_is_zero)
 
 
 def header(path: Path, shown: str | None = None) -> tuple[Shape, np.dtype]:
@@ -172,7 +167,7 @@ def decode_all(path: Path, shown: str) -> tuple[np.ndarray, np.ndarray | None]:
                 if image.has_transparency_data:
                     alpha = np.asarray(image.convert("RGBA"))[..., 3]
                 image = _plain(image, channels)
-            pixels = np.asarray(image)
+            pixels = _stored(image)
             if dtype == np.uint16 and isinstance(clear := image.info.get("transparency"), int):
                 alpha = np.where(pixels == clear, 0, 65535).astype(np.uint16)
         turn = orientation(image)
@@ -188,7 +183,14 @@ def indices(path: Path, shown: str) -> np.ndarray | None:
     with _image(path, shown, tiff) as image:
         if image.mode != "P":
             return None
-        return upright(np.asarray(image), orientation(image))
+        numbers = _stored(image)
+        return upright(numbers, orientation(image))
+
+
+def _stored(image: Image.Image) -> np.ndarray:
+    """The pixels of an image, loaded first: loading turns a TIFF upright, and numpy takes the shape before that."""
+    image.load()
+    return np.asarray(image)
 
 
 def _plain(image: Image.Image, channels: int) -> Image.Image:
@@ -229,7 +231,8 @@ def _image(path: Path, shown: str, tiff: Tiff | None = None) -> Iterator[Image.I
             warnings.simplefilter("ignore", UserWarning)  # of what is damaged beside the pixels
             # Above MAX_PIXELS Pillow warns, and above twice that it raises: both come before any pixel is read.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_formats()) as image:
+            # As an open file: of a path Pillow maps the pixels into memory, at the size that a TIFF has once turned.
+            with path.open("rb") as file, Image.open(file, formats=_formats()) as image:
                 yield image
     except UserError:
         raise
@@ -258,14 +261,12 @@ def _refuse_misread(image: Image.Image, path: Path, shown: str) -> None:
         raise UserError(f"{shown} has {frames} frames: save each as a file of its own.")
     if image.mode in ("CMYK", "LAB", "HSV", "YCbCr"):
         raise UserError(f"{shown} has its colours as {image.mode}: save it as gray or RGB.")
-    if image.format == "PNG" and image.mode in ("RGB", "RGBA", "LA"):
-        with path.open("rb") as file:
-            depth = file.read(25)[24]
-        if depth == 16:
-            raise UserError(
-                f"{shown} is a PNG of 16 bits a channel in {image.mode}, of which only 8 could be read: "
-                f"put such images as uint16 into a .npz or .h5."
-            )
+    depth = bits(image, path)
+    if depth > 8 and MODES.get(image.mode, (3, np.uint8))[1] == np.uint8:
+        raise UserError(
+            f"{shown} is a{'n' if image.format == 'AVIF' else ''} {image.format} of {depth} bits a channel in "
+            f"{image.mode}, of which only 8 could be read: put such images as uint16 into a .npz or .h5."
+        )
 
 
 def unreadable(path: Path, shown: str, error: Exception) -> UserError:

@@ -74,7 +74,7 @@ def read_manifest(
     images = ImageFiles(files, ids, fit)
     masks = None
     if "mask" in columns:
-        mask_paths = [path.parent / entry if entry else None for entry in columns["mask"].tolist()]
+        mask_paths = [(path.parent / entry,) if entry else () for entry in columns["mask"].tolist()]
         masks = MaskFiles(mask_paths, images.shape, fit)
     return Raw(
         name=name,
@@ -88,6 +88,7 @@ def read_manifest(
         digest=images.digest if masks is None else lambda rows: f"{images.digest(rows)} {masks.digest(rows)}",
         columns=columns,
         default_group=next((key for key in GROUP_KEYS if key in columns), None),
+        notes=images.notes,
     )
 
 

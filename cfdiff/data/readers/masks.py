@@ -7,32 +7,34 @@ from pathlib import Path
 
 import numpy as np
 
+from cfdiff.data.arrays import smeared
 from cfdiff.data.fit import Fit, Shape
 from cfdiff.data.readers.images import decode_all, digest_of, indices, look
 from cfdiff.data.readers.tiff import opaque
 from cfdiff.errors import UserError
 
-NEAR = 16
-"""Values that far from 0 or 255 are near it."""
-
 
 class MaskFiles:
-    """One mask file an image; None stands for an empty mask."""
+    """The mask files of each image, which count together; none stand for an empty mask."""
 
-    def __init__(self, paths: Sequence[Path | None], shape: Shape, fit: Fit | None) -> None:
+    def __init__(self, paths: Sequence[Sequence[Path]], shape: Shape, fit: Fit | None) -> None:
         self.paths, self.shape, self.fit = paths, shape, fit or Fit()
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Masks (B, H, W) bool, as `decode_mask`."""
-        return np.stack([self._one(self.paths[row]) for row in rows])
+        return np.stack([self._all(self.paths[row]) for row in rows])
 
     def digest(self, rows: np.ndarray) -> str:
         """sha256 over the content of the files of some rows."""
-        return digest_of([self.paths[row] for row in rows])
+        return digest_of([path for row in rows for path in (self.paths[row] or (None,))])
 
-    def _one(self, path: Path | None) -> np.ndarray:
-        if path is None:
-            return np.zeros(self.shape[:2], dtype=bool)
+    def _all(self, paths: Sequence[Path]) -> np.ndarray:
+        mask = np.zeros(self.shape[:2], dtype=bool)
+        for path in paths:
+            mask |= self._one(path)
+        return mask
+
+    def _one(self, path: Path) -> np.ndarray:
         mask = self.fit.mask(decode_mask(path))
         if mask.shape != self.shape[:2]:
             raise UserError(
@@ -69,7 +71,7 @@ def decode_mask(path: Path, shown: str | None = None) -> np.ndarray:
             f"The mask {shown} has a palette in which the colour of number 0 is not black, or another one is, so "
             "that it could mean either: save it as black and white."
         )
-    if _smeared(pixels):
+    if smeared(pixels[None]).any():
         raise UserError(
             f"The mask {shown} has many values near black and white, as a JPEG that was saved again has: make it "
             "black and white (mask > 127), and save it as PNG."
@@ -83,12 +85,3 @@ def decode_mask(path: Path, shown: str | None = None) -> np.ndarray:
     raise UserError(
         f"The mask {shown} has colours and transparency, which say different things: save it as black and white."
     )
-
-
-def _smeared(pixels: np.ndarray) -> bool:
-    """Whether more values are near 0 and 255 than between, and some near each: a soft edge has few, a JPEG many."""
-    if pixels.dtype != np.uint8:
-        return False
-    dark, bright = np.sum((pixels > 0) & (pixels < NEAR)), np.sum((pixels < 255) & (pixels > 255 - NEAR))
-    between = np.sum((pixels >= NEAR) & (pixels <= 255 - NEAR))
-    return bool(dark and bright and dark + bright > between)

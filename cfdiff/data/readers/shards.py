@@ -18,13 +18,13 @@ import numpy as np
 
 from cfdiff.data.columns import Columns, as_text, class_names
 from cfdiff.data.fit import Fit
-from cfdiff.data.names import fold
 from cfdiff.data.raw import Format, Raw
 from cfdiff.data.readers.encoded import as_file
 from cfdiff.data.readers.images import SUFFIXES, decode, look, unlike
 from cfdiff.data.readers.masks import decode_mask
+from cfdiff.data.readers.shown import profile_notes
 from cfdiff.data.readers.tar_index import members
-from cfdiff.data.readers.tree import SPLIT_WORDS, SYSTEM, counted
+from cfdiff.data.readers.tree import SYSTEM, counted, split_word
 from cfdiff.errors import UserError
 from cfdiff.files import parse_json
 
@@ -143,17 +143,18 @@ class Shards:
         except OSError as error:
             raise UserError(f"{self.paths[number].name} cannot be read ({error.strerror}): copy it again.") from error
 
-    def common(self) -> tuple[tuple[int, int, int], np.dtype]:
-        """Shape (H, W, C) and type of the images, by the first one of some shards."""
+    def common(self) -> tuple[tuple[int, int, int], np.dtype, tuple[str, ...]]:
+        """Shape (H, W, C) and type of the images, by the first one of some shards, and notes on colour profiles."""
         firsts = np.unique(self.at[:, 0], return_index=True)[1]
         rows = firsts[np.unique(np.linspace(0, len(firsts) - 1, TRIED).astype(int))]
-        found = []
+        found, profiles = [], []
         for row, data in zip(rows.tolist(), self.contents(rows, self.at), strict=True):
             with as_file(data or b"") as path:
                 here = look(path, self.shown(row))
+            profiles.append(here.profile)
             found.append((self.fit.shape(here.shape), here.dtype))
             self._check(found[0], found[-1], row)
-        return found[0]
+        return *found[0], profile_notes(profiles, of=len(self.keys))
 
     def _check(self, first: tuple[Any, Any], here: tuple[Any, Any], row: int) -> None:
         if here != first:
@@ -204,7 +205,7 @@ def read_shards(path: Path, name: str, fit: Fit | None = None, unlabelled: bool 
     shards = Shards(paths, fit)
     if not shards.keys:
         raise UserError(f"{name} holds no images: WebDataset's shards have KEY.png (or .jpg, .tif) and KEY.cls.")
-    shape, dtype = shards.common()
+    shape, dtype, notes = shards.common()
     ids, stems = np.array(shards.keys), np.array([p.stem for p in paths])[shards.at[:, 0]]
     if len(set(shards.keys)) < len(ids):
         ids = np.char.add(np.char.add(stems, "/"), ids)
@@ -221,7 +222,7 @@ def read_shards(path: Path, name: str, fit: Fit | None = None, unlabelled: bool 
         digest=shards.digest,
         columns=columns,
         default_group=next((key for key in GROUP_KEYS if key in columns), None),
-        notes=(f"Not read: {counted(shards.others)}.",) if shards.others else (),
+        notes=(*([f"Not read: {counted(shards.others)}."] if shards.others else []), *notes),
     )
 
 
@@ -239,13 +240,8 @@ def _labels(shards: Shards, name: str, unlabelled: bool) -> np.ndarray:
 def _splits(stems: np.ndarray) -> np.ndarray | None:
     """The first words of the shards' names, (N,), where all are words for splits."""
     unique, place = np.unique(stems, return_inverse=True)
-    words = [next((word for word in sorted(SPLIT_WORDS, key=len, reverse=True) if _begins(stem, word)), None)
-             for stem in map(fold, unique.tolist())]  # fmt: skip
+    words = [split_word(stem) for stem in unique.tolist()]
     return None if None in words else np.array(words)[place.reshape(-1)]
-
-
-def _begins(stem: str, word: str) -> bool:
-    return stem == word or (stem.startswith(word) and not stem[len(word)].isalpha())
 
 
 def _said(data: bytes, path: Path, name: str) -> dict[str, str]:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageCms
+
+from cfdiff.data.readers.coded import video_colours
+from cfdiff.errors import plain
 
 ORIENTATION, ICC_PROFILE = 274, 34675
 """Tags of EXIF and TIFF."""
@@ -32,21 +38,37 @@ def upright(pixels: np.ndarray, turn: int) -> np.ndarray:
     return np.ascontiguousarray(turned)
 
 
-def profile(image: Image.Image) -> str | None:
+def profile(image: Image.Image, path: Path) -> str | None:
     """The name of a colour profile that is not sRGB; of gray too, where it says how bright the values are."""
+    if (points := video_colours(image, path)) is not None:  # goes before all else
+        return points
     data, gamma = image.info.get("icc_profile"), image.info.get("gamma")
-    if not data:
-        said = isinstance(gamma, float) and gamma > 0 and "srgb" not in image.info
-        return f"of gamma {1 / float(gamma):.2g}" if gamma and said and abs(gamma - SRGB_GAMMA) > NEAR else None
-    return profile_name(data)
+    if data:
+        return named(data)
+    said = isinstance(gamma, float) and gamma > 0 and "srgb" not in image.info
+    return f"of gamma {1 / float(gamma):.2g}" if gamma and said and abs(gamma - SRGB_GAMMA) > NEAR else None
 
 
-def profile_name(data: bytes) -> str | None:
+def named(data: bytes) -> str | None:
     """The name of an ICC profile; None for sRGB and its gray."""
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
         name = ImageCms.getProfileDescription(profile).strip()
     except Exception:  # one that cannot be read
         return "of an unknown kind"
-    plain = name.lower().replace(" ", "")
-    return None if "srgb" in plain or "sgray" in plain else name or "without a name"
+    usual = name.lower().replace(" ", "")
+    return None if "srgb" in usual or "sgray" in usual else name or "without a name"
+
+
+def profile_notes(found: Sequence[str | None], what: str = "image", of: int | None = None) -> tuple[str, ...]:
+    """A sentence for each colour profile of some images or files, as none is applied.
+
+    `of` is how many there are, where only those in `found` were looked at.
+    """
+    were = "was" if len(found) == 1 else "were"
+    few = f" of the {len(found):,} that {were} looked at" if of is not None and of > len(found) else ""
+    return tuple(
+        f"{n:,} {what}{'s' if n > 1 else ''}{few} {'have' if n > 1 else 'has'} the colour profile {plain(name)!r}, not "
+        "sRGB: the values are taken as they stand."
+        for name, n in sorted(Counter(name for name in found if name is not None).items())
+    )

@@ -19,11 +19,13 @@ from PIL import Image
 
 from cfdiff.data.readers.held import FileKind, Held, said_of, stamp
 from cfdiff.data.readers.reading import Reading
+from cfdiff.data.readers.shown import named
+from cfdiff.data.readers.slide_tiff import refuse_misread
 from cfdiff.data.readers.slide_tissue import WINDOWS, tissue_of
+from cfdiff.data.readers.tiff import SUFFIXES as TIFF
 from cfdiff.errors import UserError
 
 SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide")
-TIFF = (".tif", ".tiff")
 TILE, UM, TISSUE = 256, 0.5, 0.5
 """What is read where `--reading` says nothing: 256 pixels of 0.5 um (20x), at least half of them tissue."""
 STRIP = 16
@@ -69,6 +71,7 @@ def hold(path: Path, shown: str, reading: Reading) -> Held | None:
     tile, all in pixels of the finest level.
     """
     with _sentences(path, shown):
+        refuse_misread(path, shown)
         slide = _opened(path, shown)
         plan = _plan(slide, shown, reading)
         if plan.columns * plan.rows == 0:
@@ -76,6 +79,8 @@ def hold(path: Path, shown: str, reading: Reading) -> Held | None:
                 f"{shown} is smaller than one tile of {plan.tile} pixels at that resolution: say a smaller tile or um."
             )
         share = _tissue(slide, plan)
+        colours = getattr(slide, "color_profile", None)
+        profile = None if colours is None else named(colours.tobytes())
     least = TISSUE if reading.tissue is None else reading.tissue
     places = [(column, row) for row, column in zip(*np.nonzero(share >= least), strict=True)]
     if not places:
@@ -99,6 +104,7 @@ def hold(path: Path, shown: str, reading: Reading) -> Held | None:
             f"({'as scanned' if reading.um == 0 else f'{UM if reading.um is None else reading.um:g} um a pixel'}), at "
             f"least {least:.0%} tissue.",
         ),
+        profile=profile,
     )
 
 
@@ -154,8 +160,13 @@ def _um_a_pixel(slide: Any, shown: str) -> float:
         except (TypeError, ValueError):
             said.append(math.nan)
     mpp = sum(said) / 2
-    if not 0 < mpp < math.inf:
+    if not (min(said) > 0 and mpp < math.inf):  # so of NaN, too
         raise UserError(f"{shown} does not say how many um a pixel are: read it as scanned, with --reading um=native.")
+    if max(said) > min(said) * (1 + NEAR):
+        raise UserError(
+            f"{shown} has pixels of {said[0]:.4g} x {said[1]:.4g} um, which are not square: save it with square ones, "
+            "or read it as scanned, with --reading um=native."
+        )
     return mpp
 
 

@@ -22,6 +22,8 @@ from cfdiff.data.readers.shown import ICC_PROFILE, ORIENTATION
 from cfdiff.errors import UserError
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong is said here, once
+SUFFIXES = (".tif", ".tiff")
+TIFF_BEGINNINGS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 OWN_CODECS = {"NONE", "DEFLATE", "ADOBE_DEFLATE", "PACKBITS", "LZMA"}
 """Compressions that tifffile undoes itself; for others it needs imagecodecs."""
 LOSSY = {"JPEG", "OJPEG", "JPEG_LOSSY", "JPEGXR", "JPEGXL", "WEBP", "APERIO_JP2000_YCBC", "APERIO_JP2000_RGB"}
@@ -94,7 +96,7 @@ def _page(file: tifffile.TiffFile, shown: str) -> Any:
     """The one page in full size; thumbnails and pyramids beside it do not count, a mask of transparency does."""
     every: list[Any] = list(file.pages)
     pages = [page for page in every if not page.is_reduced]
-    count = _behind(file, pages[0]) if len(pages) == 1 else len(pages)
+    count = frames_behind(file, pages[0]) if len(pages) == 1 else len(pages)
     if count > 1:
         raise UserError(f"{shown} has {count} pages: save each as a file of its own, with one page.")
     if not pages:
@@ -102,7 +104,7 @@ def _page(file: tifffile.TiffFile, shown: str) -> Any:
     return pages[0]
 
 
-def _behind(file: tifffile.TiffFile, page: Any) -> int:
+def frames_behind(file: tifffile.TiffFile, page: Any) -> int:
     """How many frames follow behind one header, as ImageJ, MetaMorph and tifffile store stacks."""
     if not (file.is_imagej or file.is_shaped or file.is_stk):
         return 1
@@ -113,7 +115,7 @@ def _behind(file: tifffile.TiffFile, page: Any) -> int:
 
 
 def _look(file: tifffile.TiffFile, page: Any, path: Path, shown: str) -> Tiff:
-    bits, kind = _one(page.bitspersample, shown, "bits"), _kind(page)
+    bits, kind = _one(page.bitspersample, shown, "bits"), kind_of_values(page)
     photometric = getattr(page.photometric, "name", str(page.photometric))
     stored = COLOURS.get(photometric)
     if stored is None:
@@ -128,6 +130,11 @@ def _look(file: tifffile.TiffFile, page: Any, path: Path, shown: str) -> Tiff:
         raise UserError(
             f"{shown} has {bits} bits a channel ({kind}): save it with 8 or 16 bits scaled to the full range, or as "
             "float in [0, 1]."
+        )
+    if photometric == "MINISWHITE" and (kind != "uint" or bits > 16):
+        raise UserError(
+            f"{shown} says that its 0 is white, and its values ({kind}, {bits} bits) do not say what is black: save it "
+            "with black as 0."
         )
     if any(size <= 0 for size in page.databytecounts):
         raise UserError(f"{shown} leaves out some of its pixels, as a sparse or damaged TIFF does: save it whole.")
@@ -145,7 +152,8 @@ def _look(file: tifffile.TiffFile, page: Any, path: Path, shown: str) -> Tiff:
             f"{shown} is packed by {codec} with {bits} bits a channel{' in planes' if planes else ''}: pip install "
             "imagecodecs, or save it uncompressed."
         )
-    return Tiff(shape, np.dtype(DEPTHS[kind, bits]), alpha, codec in LOSSY, by_pillow, photometric == "MINISWHITE")
+    dtype = np.uint8 if photometric == "PALETTE" else DEPTHS[kind, bits]  # of a palette, bits are those of its numbers
+    return Tiff(shape, np.dtype(dtype), alpha, codec in LOSSY, by_pillow, photometric == "MINISWHITE")
 
 
 def _pillow_opens(path: Path) -> bool:
@@ -178,6 +186,7 @@ def _one(values: Any, shown: str, what: str) -> int:
     return int(several.pop())
 
 
-def _kind(page: Any) -> str:
+def kind_of_values(page: Any) -> str:
+    """uint, int, float or complex."""
     formats = page.sampleformat if isinstance(page.sampleformat, tuple) else (page.sampleformat,)
     return {1: "uint", 2: "int", 3: "float", 4: "uint"}.get(int(formats[0]), "complex")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def walk(root: Path, suffixes: Sequence[str], shown: str, also: Callable[[Path],
         if suffix not in suffixes and not (is_file and also(Path(entry.path))):
             tree.others[suffix or "without a suffix"] += 1
         elif not is_file:
-            tree.others["dead links" if entry.is_symlink() else "pipes and alike"] += 1
+            tree.others["dead links" if entry.is_symlink() else "pipes or alike"] += 1
         else:
             tree.files.append((folders, Path(entry.path)))
     tree.files.sort(key=lambda found: found[1])
@@ -123,15 +124,16 @@ def layout_of(tree: Tree, shown: str, asked: str | None) -> tuple[str, str]:
         )
     if depth == 1:
         return "class", most
-    if depth <= 3 and levels[0] <= SPLIT_WORDS:
+    outer, inner_splits = (splits_of(level) for level in (levels[0], levels[-1]))
+    if depth <= 3 and outer:
         if depth == 2:
             return "split/class", f"{most}, and the outer ones are called as splits are"
         inner = _class_and_group(levels[1], levels[2])
         if inner is not None:
             return f"split/{inner[0]}", f"{most}, the outer ones are called as splits are, and {inner[1]}"
-    elif depth == 2 and levels[1] <= SPLIT_WORDS:
+    elif depth == 2 and inner_splits:
         return "class/split", f"{most}, and the inner ones are called as splits are"
-    elif depth == 2 and (inner := _class_and_group(*levels)) is not None:
+    elif depth == 2 and None not in (outer, inner_splits) and (inner := _class_and_group(*levels)) is not None:
         return inner[0], f"{most}, and {inner[1]}"
     possible = [name for name, parts in LAYOUTS.items() if len(parts) == depth]
     if not possible:
@@ -143,6 +145,28 @@ def layout_of(tree: Tree, shown: str, asked: str | None) -> tuple[str, str]:
         f"{shown} has its images in {depth} levels of folders, {_some(levels[0])} and in them {_some(levels[1])}: say "
         f"what they stand for with --layout {' or '.join(possible)}."
     )
+
+
+def splits_of(names: Set[str]) -> dict[str, str] | None:
+    """Name -> the split that it stands for, of folders that are called as splits are; empty where some are not.
+
+    `Train_set` and `Test_set` stand for train and test. None where all begin with such words and could stand for them
+    or for patients: `test-01` and `test-02`, or one `Test 1` alone.
+    """
+    words = {name: split_word(name) for name in names}
+    found = {name: word for name, word in words.items() if word is not None}
+    if len(found) < len(names):
+        return {}
+    if all(fold(name) in SPLIT_WORDS for name in names):
+        return {name: name for name in names}
+    return found if len(found) > 1 and len(set(found.values())) == len(found) else None
+
+
+def split_word(name: str) -> str | None:
+    """The longest of SPLIT_WORDS that is a name, or that it begins with and no letter follows; None where none is."""
+    folded = fold(name)
+    words = [word for word in SPLIT_WORDS if folded.startswith(word) and not folded[len(word) :][:1].isalpha()]
+    return max(words, key=len, default=None)
 
 
 def _class_and_group(outer: set[str], inner: set[str]) -> tuple[str, str] | None:
@@ -168,4 +192,10 @@ def readable(name: str) -> str:
 
 def counted(others: Counter[str]) -> str:
     """What was not read, in words: "3 .txt, 1 dead link"."""
-    return ", ".join(f"{n:,} {what}" for what, n in sorted(others.items(), key=lambda item: (-item[1], item[0])))
+    listed = sorted(others.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{n:,} {what if n > 1 else _one_of(what)}" for what, n in listed)
+
+
+def _one_of(what: str) -> str:
+    """The singular of what is counted; endings of names (`.files`) stay."""
+    return re.sub(r"^([\w ]*?\w)s\b", r"\1", what, count=1)

@@ -232,7 +232,7 @@ def test_files_without_an_image_are_counted_and_files_without_a_suffix_read(tmp_
     (folder / "readme.txt").write_text("no image")
     source = open_source(tmp_path / "d")
     assert source.ids.tolist() == ["normal/IM-0001.5"]
-    assert any("1 .txt" in note and "1 DICOM files without an image" in note for note in source.notes)
+    assert any("1 .txt" in note and "1 DICOM file without an image" in note for note in source.notes)
 
 
 def test_ordinary_images_may_lie_beside(tmp_path: Path, folder: Path, pixels: np.ndarray) -> None:
@@ -301,7 +301,7 @@ def test_pixels_out_of_proportion_and_colours_of_another_profile_are_said(tmp_pa
     dicom(image, tmp_path / "d" / "normal" / "b.dcm", "RGB", PixelSpacing=[2, 2], ICCProfile=None)
     notes = " ".join(open_source(tmp_path / "d").notes)
     assert "1 file with pixels that are not square" in notes
-    assert "1 file with the colour profile" in notes and "not sRGB: the values are taken as they stand" in notes
+    assert "1 file has the colour profile" in notes and "not sRGB: the values are taken as they stand" in notes
 
 
 def test_an_rt_dose_is_read_through_a_window(tmp_path: Path) -> None:

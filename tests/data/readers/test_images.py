@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import io
+import shutil
+import struct
+import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, features
 
 from cfdiff.data import open_source
+from cfdiff.data.fit import Fit
+from cfdiff.data.readers.coded import bits
 from cfdiff.data.readers.images import decode, look
 from cfdiff.data.readers.masks import decode_mask
 from cfdiff.errors import UserError
@@ -98,6 +105,15 @@ def test_white_may_be_zero(tmp_path: Path, dtype: str) -> None:
     np.testing.assert_array_equal(decode(path)[..., 0], np.iinfo(dtype).max - image)
 
 
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+def test_a_palette_gives_its_colours_however_many_it_has(tmp_path: Path, dtype: str) -> None:
+    numbers = RNG.integers(0, np.iinfo(dtype).max, (6, 8)).astype(dtype)
+    colours = RNG.integers(0, 65536, (3, np.iinfo(dtype).max + 1)).astype(np.uint16)
+    path = tiff(tmp_path / "a.tif", numbers, photometric="palette", colormap=colours)
+    assert look(path).dtype == decode(path).dtype == np.uint8
+    np.testing.assert_array_equal(decode(path), np.moveaxis(colours >> 8, 0, -1)[numbers])
+
+
 def cmyk(path: Path) -> Path:
     Image.fromarray(RGB).convert("CMYK").save(path)
     return path
@@ -146,6 +162,8 @@ def bytes_of(content: bytes) -> Callable[[Path], Path]:
         ("a.tif", lambda p: tiff(p, GRAY.astype(np.int8)), r"8 bits a channel \(int\)"),
         ("a.tif", lambda p: tiff(p, np.zeros((6, 8, 5), "u1"), photometric="minisblack", planarconfig=1), "5 channels"),
         ("a.tif", lambda p: tiff(p, RGB, photometric="minisblack", planarconfig=1), "3 channels, called"),
+        ("a.tif", lambda p: tiff(p, GRAY / np.float32(256), photometric="miniswhite"), "its 0 is white, and its"),
+        ("a.tif", lambda p: tiff(p, GRAY.astype(np.int32), photometric="miniswhite"), "its 0 is white, and its"),
         ("a.tif", stack, "has 2 pages"),
         ("a.tif", lambda p: stack(p, imagej=True), "has 2 pages"),
         ("a.tif", sparse, "leaves out some of its pixels"),
@@ -207,6 +225,34 @@ def test_pictures_are_turned_upright_as_they_say(tmp_path: Path, name: str, orie
     ]
 
 
+WIDE = RNG.integers(0, 65536, (6, 20)).astype(np.uint16)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("dtype", ["u1", "u2", ">u2", "i4", "f4"])
+def test_a_tiff_that_is_turned_has_the_pixels_of_the_same_one_stored_upright(
+    tmp_path: Path, dtype: str, orientation: int
+) -> None:
+    image = (WIDE / 65536 if dtype == "f4" else WIDE >> 8 if dtype == "u1" else WIDE).astype(dtype)
+    path = tiff(tmp_path / "a.tif", image, byteorder=">" if dtype[0] == ">" else "<",
+                extratags=[(274, "H", 1, orientation, True)])  # fmt: skip
+    turned = image.T if orientation >= 5 else image
+    turned = turned[::-1] if orientation in (3, 4, 7, 8) else turned
+    turned = turned[:, ::-1] if orientation in (2, 3, 6, 7) else turned
+    expected = decode(tiff(tmp_path / "upright.tif", turned))
+    assert look(path).shape == expected.shape
+    np.testing.assert_array_equal(decode(path), expected)
+
+
+def test_the_colour_numbers_of_a_mask_are_turned_with_it(tmp_path: Path) -> None:
+    colours = np.zeros((3, 256), np.uint16)
+    colours[0, 1] = 65535
+    mask = WIDE > 30000
+    tiff(tmp_path / "a.tif", mask.astype(np.uint8), photometric="palette", colormap=colours,
+         extratags=[(274, "H", 1, 6, True)])  # fmt: skip
+    np.testing.assert_array_equal(decode_mask(tmp_path / "a.tif"), np.rot90(mask, -1))
+
+
 def test_transparency_is_refused_where_it_shows_and_dropped_where_it_does_not(tmp_path: Path) -> None:
     alpha = np.full((6, 8), 255, np.uint8)
     for name, mode, colour in (("rgb.png", "RGBA", RGB), ("gray.png", "LA", GRAY[..., None])):
@@ -238,6 +284,137 @@ def test_a_colour_profile_other_than_srgb_is_said(tmp_path: Path) -> None:
     assert len(notes) == 1 and notes[0].startswith("1 image has the colour profile") and "not sRGB" in notes[0]
     Image.fromarray(GRAY).save(tmp_path / "gray.png", icc_profile=lab)
     assert look(tmp_path / "gray.png").profile
+
+
+LAB = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+
+
+def png(colours: bytes | None = None, icc: bytes | None = LAB, pixels: np.ndarray = RGB) -> bytes:
+    """A PNG with a colour profile, or with a chunk cICP of these code points."""
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG", icc_profile=icc)
+    data = out.getvalue()
+    if colours is None:
+        return data
+    chunk = b"cICP" + colours
+    return data[:33] + struct.pack(">I", len(colours)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:]
+
+
+def in_a_folder(root: Path, image: bytes) -> Path:
+    (root / "normal").mkdir(parents=True)
+    for i in range(2):
+        (root / "normal" / f"{i}.png").write_bytes(image)
+    return root
+
+
+def in_a_csv(root: Path, image: bytes) -> Path:
+    in_a_folder(root, image)
+    (root / "a.csv").write_text("path,label\nnormal/0.png,normal\nnormal/1.png,normal\n")
+    return root / "a.csv"
+
+
+def beside_a_dicom(root: Path, image: bytes) -> Path:
+    data = pytest.importorskip("pydicom.data")
+    in_a_folder(root, image)
+    shutil.copy(data.get_testdata_file("MR_small.dcm"), root / "normal" / "a.dcm")
+    return root
+
+
+def in_an_h5(root: Path, image: bytes) -> Path:
+    root.mkdir()
+    with h5py.File(root / "a.h5", "w") as file:
+        images = file.create_dataset("images", 2, h5py.vlen_dtype(np.uint8))
+        for i in range(2):
+            images[i] = np.frombuffer(image, np.uint8)
+        file["labels"] = np.zeros(2, int)
+    return root / "a.h5"
+
+
+def in_shards(root: Path, image: bytes) -> Path:
+    root.mkdir()
+    with tarfile.open(root / "a.tar", "w") as file:
+        for name, content in (("0.png", image), ("0.cls", b"normal"), ("1.png", image), ("1.cls", b"normal")):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            file.addfile(info, io.BytesIO(content))
+    return root / "a.tar"
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (in_a_folder, "2 images have the"),
+        (in_a_csv, "2 images have the"),
+        (in_an_h5, "2 images have the"),
+        (beside_a_dicom, "2 files have the"),
+        (in_shards, "1 image of the 1 that was looked at has the"),
+    ],
+)
+def test_a_colour_profile_is_said_wherever_images_lie(
+    tmp_path: Path, write: Callable[[Path, bytes], Path], words: str
+) -> None:
+    for name, icc in (("yes", LAB), ("no", None)):
+        path = write(tmp_path / name, png(icc=icc, pixels=DEEP[..., 0]))
+        notes = open_source(path, fit=Fit(size=4), keep_other=True, unlabelled=("normal", "tumor")).notes
+        said = [note.startswith(words) for note in notes if "colour profile" in note]
+        assert said == ([True] if icc else [])
+
+
+@pytest.mark.parametrize(
+    ("points", "said"),
+    [
+        (b"\x09\x10\x00\x01", "BT.2020, PQ"),
+        (b"\x0c\x0d\x00\x01", "Display P3, sRGB"),
+        (b"\x16\x08\x00\x01", "primaries 22, linear"),
+        (b"\x01\x0d\x00\x01", None),
+    ],
+)
+def test_a_png_may_say_its_colours_in_code_points(tmp_path: Path, points: bytes, said: str | None) -> None:
+    (tmp_path / "a.png").write_bytes(png(points, None))
+    assert look(tmp_path / "a.png").profile == said
+    np.testing.assert_array_equal(decode(tmp_path / "a.png"), RGB)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_an_avif_says_its_colours_and_is_refused_above_8_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.BytesIO()
+    Image.fromarray(RGB).save(out, "AVIF")
+    data = out.getvalue()
+    (tmp_path / "a.png").write_bytes(data)
+    assert look(tmp_path / "a.png").profile is None
+    (tmp_path / "a.png").write_bytes(data.replace(b"colrnclx\0\x01\0\x0d", b"colrnclx\0\x09\0\x10"))
+    assert look(tmp_path / "a.png").profile == "BT.2020, PQ"
+    monkeypatch.setattr("cfdiff.data.readers.images.bits", lambda image, path: bits(image, tmp_path / "deep"))
+    place = data.index(b"av1C") + 6  # where its header says that it has more; the decoder would look, too
+    (tmp_path / "deep").write_bytes(data[:place] + bytes([data[place] | 0x40]) + data[place + 1 :])
+    with pytest.raises(UserError, match="is an AVIF of 10 bits a channel in RGB"):
+        look(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("white", [255, 100, 4095, 65535])
+@pytest.mark.parametrize("kind", [b"P6", b"P3"])
+def test_a_ppm_of_more_than_8_bits_is_refused_whatever_it_is_called(tmp_path: Path, kind: bytes, white: int) -> None:
+    values = (RGB.astype(float) * white / 255).round().astype(">u2" if white > 255 else "u1")
+    body = values.tobytes() if kind == b"P6" else b" ".join(str(v).encode() for v in values.ravel().tolist())
+    (tmp_path / "a.png").write_bytes(kind + b"\n8 6\n%d\n" % white + body)
+    if white > 255:
+        with pytest.raises(UserError, match=f"is a PPM of {white.bit_length()} bits a channel in RGB, of which only 8"):
+            decode(tmp_path / "a.png")
+    else:
+        np.testing.assert_allclose(decode(tmp_path / "a.png"), RGB, atol=1.5)
+
+
+@pytest.mark.skipif(not features.check("jpg_2000"), reason="this Pillow has no JPEG 2000")
+def test_a_jpeg_2000_of_more_than_8_bits_is_refused_in_colour(tmp_path: Path) -> None:
+    for image in (RGB, DEEP[..., 0]):
+        Image.fromarray(image).save(tmp_path / "a.jp2")
+        assert look(tmp_path / "a.jp2").dtype == image.dtype
+    out = io.BytesIO()
+    Image.fromarray(RGB).save(out, "JPEG2000")
+    place = out.getvalue().index(b"\xff\x4f\xff\x51") + 42  # where its header says the bits of each channel
+    (tmp_path / "a.jp2").write_bytes(out.getvalue()[:place] + b"\x0b\1\1" * 3 + out.getvalue()[place + 9 :])
+    with pytest.raises(UserError, match="is a JPEG2000 of 12 bits a channel in RGB"):
+        look(tmp_path / "a.jp2")
 
 
 def test_masks_are_colours_or_transparency_and_never_smeared(tmp_path: Path) -> None:

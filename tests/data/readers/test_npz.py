@@ -4,8 +4,10 @@ import io
 import zipfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
 from cfdiff.data import open_source
 from cfdiff.errors import UserError
@@ -75,6 +77,53 @@ def test_masks_are_read_plain_or_bit_packed(tmp_path: Path, pixels: np.ndarray) 
         read = source.select([5, 1]).read_masks([0, 1])
         assert read.dtype == bool
         np.testing.assert_array_equal(read, masks[[5, 1]])
+
+
+SQUARE = np.zeros((6, 40, 40), np.uint8)
+SQUARE[:, 9:27, 11:30] = 255
+
+
+def through_jpeg(masks: np.ndarray) -> np.ndarray:
+    out = np.empty_like(masks)
+    for i, mask in enumerate(masks):
+        file = io.BytesIO()
+        Image.fromarray(mask).save(file, "JPEG", quality=75)
+        out[i] = np.asarray(Image.open(file))
+    return out
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i8", "f4"])
+@pytest.mark.parametrize("only", [slice(0, 6), slice(4, 5)])
+@pytest.mark.parametrize("ending", ["npz", "h5"])
+def test_masks_that_were_a_jpeg_are_refused_as_files_of_them_are(
+    tmp_path: Path, dtype: str, only: slice, ending: str
+) -> None:
+    masks = SQUARE.copy()
+    masks[only] = through_jpeg(SQUARE[only])
+    arrays = {"images": SQUARE, "labels": LABELS}
+    scale = 255 if dtype == "f4" else 1
+    for name, stored in (("good", SQUARE), ("bad", masks)):
+        path = tmp_path / f"{name}.{ending}"
+        given = {**arrays, "masks": (stored / scale).astype(dtype)}
+        if ending == "npz":
+            save(path, **given)
+        else:
+            with h5py.File(path, "w") as file:
+                file.update(given)
+    np.testing.assert_array_equal(open_source(tmp_path / f"good.{ending}").read_masks(range(6)), SQUARE > 0)
+    with pytest.raises(UserError, match=r"bad\.\w+ has masks with many values near black and white"):
+        open_source(tmp_path / f"bad.{ending}").read_masks(range(6))
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i4", "f4"])
+def test_masks_of_numbered_objects_and_of_soft_edges_count_where_they_are_not_0(tmp_path: Path, dtype: str) -> None:
+    masks = np.zeros((6, 40, 40))
+    masks[:, 5:20, 5:20] = np.arange(6)[:, None, None]
+    masks[0, 5:20, 5] = 3
+    soft = np.where(SQUARE, 255, 0) - 128 * (np.roll(SQUARE, 1, axis=2) != SQUARE) * (SQUARE > 0)
+    for stored in (masks, soft / (255 if dtype == "f4" else 1)):
+        path = save(tmp_path / "a.npz", images=SQUARE, labels=LABELS, masks=stored.astype(dtype))
+        np.testing.assert_array_equal(open_source(path).read_masks(range(6)), stored != 0)
 
 
 def test_repeated_names_are_numbered_but_repeated_ids_are_an_error(tmp_path: Path, pixels: np.ndarray) -> None:

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import importlib.metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+from PIL import ImageCms
 
 from cfdiff.data import open_source
 from cfdiff.errors import UserError
@@ -125,6 +127,49 @@ def test_what_cannot_be_tiled_as_asked_is_refused_in_a_sentence(tmp_path: Path, 
     write(tmp_path / "g" / "normal" / "a.tif", np.full((256, 256, 3), GLASS, np.uint8))
     with pytest.raises(UserError, match="a.tif holds no image, slice or tile that is asked for"):
         open_source(tmp_path / "g", reading="tile=64")
+
+
+NOISE = np.random.default_rng(2).integers(0, 65536, (256, 256, 3)).astype(np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("pages", "how", "words"),
+    [
+        ([NOISE[..., 0]], {}, r"16 bits a channel \(uint\), and slides are read with 8"),
+        ([NOISE], {"photometric": "rgb"}, "16 bits a channel"),
+        ([NOISE[..., 0].astype(np.int8)], {}, r"8 bits a channel \(int\)"),
+        ([NOISE.astype(np.uint8)] * 2, {"photometric": "rgb"}, "2 pages in full size, and only the first"),
+        ([NOISE.astype(np.uint8)], {"photometric": "rgb", "extratags": [(274, 3, 1, 6, True)]}, "is to be turned"),
+        ([np.dstack([NOISE, NOISE[..., :2]]).astype(np.uint8)],
+         {"photometric": "minisblack", "planarconfig": "contig"}, "has 5 channels, called MINISBLACK"),
+    ],
+)  # fmt: skip
+def test_a_tiff_that_openslide_would_misread_is_refused(
+    tmp_path: Path, pages: list[np.ndarray], how: dict[str, Any], words: str
+) -> None:
+    (tmp_path / "d" / "normal").mkdir(parents=True)
+    with tifffile.TiffWriter(tmp_path / "d" / "normal" / "a.tif") as file:
+        for page in pages:
+            file.write(page, tile=(128, 128), metadata=None, **how)
+    with pytest.raises(UserError, match=words):
+        open_source(tmp_path / "d", reading="tile=128,um=native,tissue=0")
+
+
+def test_pixels_that_are_not_square_are_no_resolution(tmp_path: Path, pixels: np.ndarray) -> None:
+    (tmp_path / "d" / "normal").mkdir(parents=True)
+    tifffile.imwrite(tmp_path / "d" / "normal" / "a.tif", pixels, photometric="rgb", tile=(64, 64),
+                     resolution=(20000, 40000), resolutionunit="CENTIMETER")  # fmt: skip
+    with pytest.raises(UserError, match=r"a\.tif has pixels of 0\.5 x 0\.25 um, which are not square"):
+        open_source(tmp_path / "d", reading="tile=128")
+    assert len(open_source(tmp_path / "d", reading="tile=128,um=native")) == 9
+
+
+def test_a_colour_profile_is_said(tmp_path: Path, pixels: np.ndarray) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    (tmp_path / "d" / "normal").mkdir(parents=True)
+    tifffile.imwrite(tmp_path / "d" / "normal" / "a.tif", pixels, photometric="rgb", tile=(64, 64), iccprofile=profile)
+    notes = open_source(tmp_path / "d", reading="tile=128,um=native").notes
+    assert any(note.startswith("1 file has the colour profile") and "not sRGB" in note for note in notes)
 
 
 def test_slides_in_a_csv_have_labels_and_groups(tmp_path: Path, pixels: np.ndarray) -> None:

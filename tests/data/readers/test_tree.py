@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from cfdiff.data import open_source
 from cfdiff.data.open import open_told
+from cfdiff.data.readers.tree import counted
 from cfdiff.errors import UserError
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.fit.folder import FitFolder
@@ -66,6 +68,35 @@ def test_every_layout_is_understood_and_said(
     assert said == [] if layout is None else said[0].startswith(f"Read as {layout}/image: ")
 
 
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("Train_set", "Test_set"), ["test", "train"]),
+        (("train (1)", "test"), ["test", "train"]),
+        (("Training.2", "train-judge_"), ["train-judge", "training"]),
+    ],
+)
+@pytest.mark.parametrize("pattern", ["{s}/{c}/{i}.png", "{c}/{s}/{i}.png", "{s}/{c}/P{i}/{i}.png"])
+def test_folders_that_begin_as_splits_are_splits(
+    tmp_path: Path, names: tuple[str, str], words: list[str], pattern: str
+) -> None:
+    places = [pattern.format(s=s, c=c, i=i) for i, (s, c) in enumerate((s, c) for s in names for c in CLASSES)]
+    source = open_source(lay(tmp_path / "d", *places))
+    assert source.splits is not None and source.classes == CLASSES
+    assert sorted(set(source.splits.tolist())) == words
+
+
+@pytest.mark.parametrize("names", [("test-01", "test-02"), ("Test 1",), ("train_a", "train_b", "test_c")])
+def test_folders_that_could_be_splits_or_patients_are_asked_for(tmp_path: Path, names: tuple[str, ...]) -> None:
+    root = lay(tmp_path / "d", *(f"{s}/{c}/1.png" for s in names for c in CLASSES))
+    with pytest.raises(UserError, match="say what they stand for with --layout split/class or"):
+        open_source(root)
+    groups = open_source(root, layout="group/class").groups
+    assert groups is not None and set(groups.tolist()) == set(names)
+    splits = open_source(root, layout="split/class").splits
+    assert splits is not None and set(splits.tolist()) == set(names)
+
+
 AMBIGUOUS = ("A/x/1.png", "A/y/2.png", "B/x/3.png", "B/y/4.png")
 
 
@@ -116,7 +147,7 @@ def test_a_stray_image_does_not_turn_the_layout_and_is_said(tmp_path: Path, stra
     places = [f"{s}/{c}/{i}.png" for s in ("train", "test") for c in CLASSES for i in range(2)]
     source = open_source(lay(tmp_path / "d", *places, stray))
     assert sorted(source.ids.tolist()) == sorted(places)
-    assert "Not read: 1 images in other folders." in source.notes
+    assert "Not read: 1 image in other folders." in source.notes
 
 
 def test_what_is_not_read_is_counted_and_what_systems_leave_is_not(tmp_path: Path) -> None:
@@ -127,7 +158,17 @@ def test_what_is_not_read_is_counted_and_what_systems_leave_is_not(tmp_path: Pat
     (root / "tumor" / "linked.png").symlink_to(root / "normal" / "1.png")
     source = open_source(root)
     assert source.ids.tolist() == ["normal/1.png", "tumor/3.png", "tumor/linked.png"]
-    assert "Not read: 2 .xml, 1 .txt, 1 dead links, 1 without a suffix." in source.notes
+    assert "Not read: 2 .xml, 1 .txt, 1 dead link, 1 without a suffix." in source.notes
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_one_of_a_kind_is_counted_as_one(n: int) -> None:
+    kinds = ("dead links", "pipes or alike", "DICOM files without an image", "without a suffix", ".files")
+    expected = {
+        1: "1 .files, 1 DICOM file without an image, 1 dead link, 1 pipe or alike, 1 without a suffix",
+        2: "2 .files, 2 DICOM files without an image, 2 dead links, 2 pipes or alike, 2 without a suffix",
+    }
+    assert counted(Counter(dict.fromkeys(kinds, n))) == expected[n]
 
 
 def test_names_that_are_no_utf8_are_read_and_can_be_shown(tmp_path: Path) -> None:
@@ -149,7 +190,7 @@ def test_a_circle_of_links_comes_to_an_end(tmp_path: Path) -> None:
     (root / "tumor" / "3.png").symlink_to("3.png")
     source = open_source(root)
     assert source.ids.tolist() == ["normal/1.png", "tumor/2.png"]
-    assert "Not read: 2 links in a circle, 1 dead links." in source.notes
+    assert "Not read: 2 links in a circle, 1 dead link." in source.notes
 
 
 def test_folders_of_masks_are_not_taken_for_images(tmp_path: Path) -> None:
@@ -157,6 +198,46 @@ def test_folders_of_masks_are_not_taken_for_images(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"folders called 'masks'.*path,label,mask"):
         open_source(root)
     assert len(open_source(root, layout="group/class")) == 4
+
+
+BUSI = ("benign (1)", "benign (1)_mask", "benign (1)_mask_1", "benign (2)")
+
+
+@pytest.mark.parametrize("ending", ["_mask", "-mask", "_Seg", "_gt", ".mask", "_segmentation"])
+def test_masks_beside_their_images_are_their_masks(tmp_path: Path, ending: str) -> None:
+    names = [name.replace("_mask", ending) for name in BUSI]
+    root = lay(tmp_path / "d", *(f"{c}/{name}.png" for c in CLASSES for name in names))
+    for c in CLASSES:
+        for name, columns in ((names[1], slice(0, 1)), (names[2], slice(2, 4))):
+            mask = np.zeros((4, 4), np.uint8)
+            mask[:, columns] = 255
+            Image.fromarray(mask).save(root / c / f"{name}.png")
+    source = open_source(root)
+    assert source.ids.tolist() == [f"{c}/benign ({i}).png" for c in CLASSES for i in (1, 2)]
+    masks = source.read_masks(range(4))
+    assert masks[0].all(0).tolist() == [True, False, True, True] and masks.any((1, 2)).tolist() == [True, False] * 2
+    note = f"Read as masks: what is called '{names[1]}.png' and alike, beside 2 images, and the masks of 2 others are"
+    assert any(said.startswith(note) for said in source.notes)
+    before = source.fingerprint
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(root / "tumor" / f"{names[2]}.png")
+    assert open_source(root).fingerprint != before
+
+
+def test_a_mask_without_its_image_is_refused_and_names_alone_make_no_mask(tmp_path: Path) -> None:
+    root = lay(tmp_path / "d", "normal/a.png", "normal/a_mask.png", "tumor/b_mask.png")
+    with pytest.raises(UserError, match=r"'b_mask\.png', which is called as a mask and has no image: name masks as"):
+        open_source(root)
+    source = open_source(lay(tmp_path / "e", "normal/a_mask.png", "tumor/b_mask.png"))
+    assert len(source) == 2 and source.mask_reader is None
+
+
+def test_masks_beside_volumes_and_alike_are_to_be_listed(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    for name in ("a.nii.gz", "a_seg.nii.gz"):
+        (tmp_path / "d" / "normal").mkdir(parents=True, exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.eye(4)), tmp_path / "d" / "normal" / name)
+    with pytest.raises(UserError, match=r"'a\.nii\.gz' and 'a_seg\.nii\.gz', which is called as its mask"):
+        open_source(tmp_path / "d")
 
 
 def test_a_folder_without_images_says_what_it_holds_instead(tmp_path: Path) -> None:
