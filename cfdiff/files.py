@@ -146,7 +146,7 @@ def atomic(path: Path, *, through: Path | None = None) -> Iterator[Path]:
     exception the temporary file is removed and `path` is as it was; an OSError becomes a UserError. What is no file,
     as a device or a pipe, would be replaced by one: it is refused.
     """
-    if is_there(path) and not path.is_file():
+    if is_there(path) and not (path.is_file() or path.is_dir()):
         raise UserError(f"{path} is no file that can be replaced: choose another place.")
     scratch = temporary((through or path.parent) / path.name)
     try:
