@@ -30,7 +30,8 @@ def bits(image: Image.Image, path: Path) -> int:
         return max(8, head[24])
     if image.format == "AVIF":
         place = head.find(b"av1C") + 4  # the configuration of AV1 (AV1-ISOBMFF, 2.3.3)
-        return 8 if place < 4 or not head[place + 2] & 0x40 else 12 if head[place + 2] & 0x20 else 10
+        told = head[place + 2 : place + 3]  # nothing in a file that ends there
+        return 8 if place < 4 or not told or not told[0] & 0x40 else 12 if told[0] & 0x20 else 10
     place = head.find(b"\xff\x4f\xff\x51")  # the start of the code, and its sizes (ITU-T T.800, A.5.1)
     channels = int.from_bytes(head[place + 40 : place + 42], "big")
     return 8 if place < 0 else max([8, *(1 + (depth & 0x7F) for depth in head[place + 42 :][: 3 * channels : 3])])
@@ -50,8 +51,7 @@ def _png_points(path: Path) -> tuple[int, int] | None:
         file.seek(8)
         while len(head := file.read(8)) == 8 and head[4:] not in (b"IDAT", b"IEND"):
             if head[4:] == b"cICP":
-                primaries, transfer = file.read(2)
-                return primaries, transfer
+                return _two(file.read(2))
             file.seek(int.from_bytes(head[:4], "big") + 4, 1)
     return None
 
@@ -60,4 +60,9 @@ def _avif_points(path: Path) -> tuple[int, int] | None:
     with path.open("rb") as file:
         head = file.read(HEAD)
     place = head.find(b"colrnclx") + 8
-    return None if place < 8 else (head[place + 1], head[place + 3])
+    return None if place < 8 else _two(head[place + 1 : place + 4 : 2])
+
+
+def _two(points: bytes) -> tuple[int, int] | None:
+    """Primaries and transfer; None where the file ends before them."""
+    return (points[0], points[1]) if len(points) == 2 else None
