@@ -21,6 +21,10 @@ KNOWN = ("id", "name", "split", "patient", "group", "pair")
 TEXT, PLAIN = "SU", "biufmM"
 """Kinds of dtype that can be names: text and single numbers or dates."""
 
+WHOLE = 2.0**53
+"""Up to here every whole number has a float of its own."""
+NUMBER = r"[+-]?\d{1,9}(\.\d*)?([eE][+-]?\d{1,2})?"
+
 
 class Columns(Mapping[str, np.ndarray]):
     """Name -> (N,) str; each is read when it is first asked for."""
@@ -171,6 +175,8 @@ def class_names(labels: np.ndarray, classes: np.ndarray | None, name: str, unlab
     if labels.dtype.kind == "f":
         if not (np.isfinite(labels).all() and np.array_equal(labels, np.rint(labels))):
             raise UserError(f"{name} has labels that are not whole numbers: store a class per image, 0 or 1.")
+        if (beyond := np.abs(labels) > WHOLE).any():
+            raise UserError(f"{name} has the label {labels[beyond][0]:g}, which numbers no class: store 0 or 1.")
         labels = labels.astype(np.int64)
     if labels.dtype.kind == "b":
         labels = labels.astype(np.uint8)
@@ -196,21 +202,25 @@ def several_labels(shape: tuple[int, ...], name: str) -> UserError:
 
 
 def _numbers(said: np.ndarray, classes: Sequence[str], name: str) -> np.ndarray:
-    """Labels (N,) str as they were meant: "1.0" is 1; all as integers, where `classes` are other names.
+    """Labels (N,) str as they were meant: "1.0", "1." and "1.00e+00" are 1.
+
+    All are integers where `classes` are other names. What is written in digits alone stays as it is ("01", or "+1" beside "-1"), unless two are one number.
 
     Raises:
         UserError: numbers that are fractions.
     """
     unique, place = distinct(said)
     spoken = [word.strip() for word in unique.tolist() if fold(word) not in ("", "nan")]
-    if not spoken or not all(re.fullmatch(r"[+-]?\d{1,9}(\.\d+)?", word, re.ASCII) for word in spoken):
+    if not spoken or not all(re.fullmatch(NUMBER, word, re.ASCII) and abs(float(word)) <= WHOLE for word in spoken):
         return said
     if any(float(word) != int(float(word)) for word in spoken):
         raise UserError(f"{name} has labels that are not whole numbers: store a class per image, 0 or 1.")
     if classes and len(spoken) == len(unique) and not any(word in classes for word in spoken):
         return np.array([int(float(word)) for word in spoken], np.int64)[place]
-    plain = np.array([re.sub(r"\.0+$", "", word.strip()) for word in unique.tolist()])
-    return plain[place] if "." in "".join(spoken) else said
+    meant = {word: str(int(float(word))) for word in spoken}
+    if len(set(meant.values())) == len(meant) and not any(re.search(r"[.eE]|^[+-]0+$", word) for word in meant):
+        return said
+    return np.array([meant.get(word.strip(), word.strip()) for word in unique.tolist()])[place]
 
 
 def check_labels(labels: np.ndarray, n: int, name: str) -> None:

@@ -12,6 +12,8 @@ from cfdiff.data.columns import Columns
 from cfdiff.data.fit import Fit
 from cfdiff.data.raw import Format, Raw
 from cfdiff.data.readers.beside import masks_beside
+from cfdiff.data.readers.datasets import list_datasets
+from cfdiff.data.readers.hdf5 import refuse_features
 from cfdiff.data.readers.held import HeldFiles, any_held, check_heeded, kind_of
 from cfdiff.data.readers.images import SUFFIXES, ImageFiles
 from cfdiff.data.readers.masks import MaskFiles
@@ -39,6 +41,9 @@ def read_folder(
     beside = masks_beside(tree, name)
     flat = tree.at(0)
     if not tree.files or (len(flat) == len(tree.files) and not unlabelled):
+        if not flat and (found := next(root.rglob("*.h5"), None)) is not None:
+            shown = f"{name}/{readable(found.relative_to(root).as_posix())}"
+            refuse_features(list_datasets(found, shown), shown)
         hint = "its images are not in folders" if flat else "it holds no images"
         instead = f", but {counted(tree.others)}" if tree.others and not flat else ""
         raise UserError(

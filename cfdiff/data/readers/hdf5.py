@@ -44,11 +44,7 @@ def read_h5(path: Path, name: str, fit: Fit | None = None, unlabelled: bool = Fa
     found = list_datasets(path, name)
     key = "images" if "images" in found else "x"
     if key not in found:
-        if not {"coords", "features"}.isdisjoint(found):
-            raise UserError(
-                f"{name} has {', '.join(sorted(found))} of tiles (CLAM, TRIDENT) and no images: give it to cfdiff mil, "
-                "or the slides or tiles themselves here."
-            )
+        refuse_features(found, name)
         raise UserError(
             f"{name} has no 'images' or 'x' but {', '.join(sorted(found)) or 'nothing'}: "
             f"a .h5 needs images and labels, or PatchCamelyon's x and y."
@@ -107,6 +103,15 @@ def read_h5(path: Path, name: str, fit: Fit | None = None, unlabelled: bool = Fa
         default_group=next((k for k in GROUP_KEYS if k in columns), None),
         notes=() if files is None else files.notes,
     )
+
+
+def refuse_features(found: Mapping[str, Dataset], name: str) -> None:
+    """Raise UserError for the places or features of tiles that others have cut (CLAM, TRIDENT)."""
+    if not {"coords", "features"}.isdisjoint(found):
+        raise UserError(
+            f"{name} has {', '.join(sorted(found))} of tiles (CLAM, TRIDENT) and no images: give it to cfdiff mil, or "
+            "the slides or tiles themselves here."
+        )
 
 
 def _labels(dataset: Dataset) -> np.ndarray:

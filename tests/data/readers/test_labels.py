@@ -103,7 +103,17 @@ def test_two_classes_are_told_apart_however_they_are_written(
 
 
 @pytest.mark.parametrize("write", ONE_COLUMN)
-@pytest.mark.parametrize("labels", [np.array([0.0, 1.0] * 3), np.array(["0.0", "1.0"] * 3), np.array(["0", "1.0"] * 3)])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array([0.0, 1.0] * 3),
+        np.array(["0.0", "1.0"] * 3),
+        np.array(["0", "1.0"] * 3),
+        np.array(["0.000000000000000000e+00", "1.000000000000000000e+00"] * 3),
+        np.array(["0e0", "1."] * 3),
+        np.array(["-0", "+1", "0", "1", "0.", "1E0"]),
+    ],
+)
 def test_whole_numbers_are_one_class_however_they_are_written(tmp_path: Path, write: Write, labels: np.ndarray) -> None:
     path = write(tmp_path, labels)
     assert by_id(path) == HALF and open_source(path).classes == ("0", "1")
@@ -123,6 +133,18 @@ def test_numbers_of_any_kind_are_places_in_the_classes_that_a_file_names(
 def test_fractions_are_no_classes(tmp_path: Path, write: Write, labels: np.ndarray) -> None:
     with pytest.raises(UserError, match="labels that are not whole numbers"):
         open_source(write(tmp_path, labels))
+
+
+@pytest.mark.parametrize("write", [write_npz, write_h5])
+@pytest.mark.parametrize("label", [1e20, -1e300])
+def test_a_label_that_no_integer_holds_is_one_sentence(tmp_path: Path, write: Write, label: float) -> None:
+    with pytest.raises(UserError, match="which numbers no class"):
+        open_source(write(tmp_path, np.array([0, label] * 3)), negative="0")
+
+
+@pytest.mark.parametrize("labels", [["00", "01"], ["-1", "+1"], ["0", "1e99"]])
+def test_names_of_digits_stay_as_they_are_written(tmp_path: Path, labels: list[str]) -> None:
+    assert open_source(write_csv(tmp_path, np.array(labels * 3)), negative=labels[0]).classes == tuple(labels)
 
 
 @pytest.mark.parametrize("write", ARRAYS)

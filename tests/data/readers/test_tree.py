@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -244,6 +245,15 @@ def test_a_folder_without_images_says_what_it_holds_instead(tmp_path: Path) -> N
     (tmp_path / "d" / "a").mkdir(parents=True)
     (tmp_path / "d" / "a" / "x.heic").write_text("")
     with pytest.raises(UserError, match=r"it holds no images, but 1 \.heic"):
+        open_source(tmp_path / "d")
+
+
+@pytest.mark.parametrize("key", ["coords", "features"])
+def test_a_folder_of_features_is_named_as_one_file_of_them_is(tmp_path: Path, key: str) -> None:
+    (tmp_path / "d" / "patches").mkdir(parents=True)
+    with h5py.File(tmp_path / "d" / "patches" / "a.h5", "w") as file:
+        file[key] = np.zeros((3, 2))
+    with pytest.raises(UserError, match=rf"d/patches/a\.h5 has {key} of tiles .* give it to cfdiff mil"):
         open_source(tmp_path / "d")
 
 
