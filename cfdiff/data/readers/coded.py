@@ -30,8 +30,8 @@ def bits(image: Image.Image, path: Path) -> int:
         return max(8, head[24])
     if image.format == "AVIF":
         place = head.find(b"av1C") + 4  # the configuration of AV1 (AV1-ISOBMFF, 2.3.3)
-        told = head[place + 2 : place + 3]  # nothing in a file that ends there
-        return 8 if place < 4 or not told or not told[0] & 0x40 else 12 if told[0] & 0x20 else 10
+        flags = head[place + 2 : place + 3]  # nothing in a file that ends there
+        return 8 if place < 4 or not flags or not flags[0] & 0x40 else 12 if flags[0] & 0x20 else 10
     place = head.find(b"\xff\x4f\xff\x51")  # the start of the code, and its sizes (ITU-T T.800, A.5.1)
     channels = int.from_bytes(head[place + 40 : place + 42], "big")
     return 8 if place < 0 else max([8, *(1 + (depth & 0x7F) for depth in head[place + 42 :][: 3 * channels : 3])])
