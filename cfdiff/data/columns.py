@@ -204,7 +204,8 @@ def several_labels(shape: tuple[int, ...], name: str) -> UserError:
 def _numbers(said: np.ndarray, classes: Sequence[str], name: str) -> np.ndarray:
     """Labels (N,) str as they were meant: "1.0", "1." and "1.00e+00" are 1.
 
-    All are integers where `classes` are other names. What is written in digits alone stays as it is ("01", or "+1" beside "-1"), unless two are one number.
+    All are integers where `classes` are other names. What is written in digits alone stays as it is ("01", or "+1"
+    beside "-1"), unless two are one number.
 
     Raises:
         UserError: numbers that are fractions.
