@@ -191,7 +191,10 @@ def class_names(labels: np.ndarray, classes: np.ndarray | None, name: str, unlab
     if len(classes) == 2 and set(np.unique(labels).tolist()) == {-1, 1}:
         labels = labels > 0
     if labels.size and not (-1 if unlabelled else 0) <= labels.min() <= labels.max() < len(classes):
-        raise UserError(f"{name} has labels from {labels.min()} to {labels.max()} but names {len(classes)} 'classes'.")
+        raise UserError(
+            f"{name} has labels from {labels.min()} to {labels.max()} but names {len(classes)} 'classes': a "
+            "label is the place of its class among them, from 0."
+        )
     return np.where(labels < 0, "", as_text(classes, "classes", name)[labels.astype(np.int64)])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -11,6 +10,8 @@ from typing import Any
 from cfdiff.errors import UserError
 
 AXES = ("axial", "coronal", "sagittal")
+MOST = 1e30
+"""The largest value of a window: float32, in which it is applied, ends at 3e38."""
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 
 
@@ -97,14 +98,14 @@ def _window(value: str) -> Window | str:
         return value
     if found := re.fullmatch(rf"({NUMBER})/({NUMBER})", value):
         centre, width = map(float, found.groups())
-        if not (math.isfinite(centre) and 1 < width < math.inf):
+        if not (abs(centre) <= MOST and 1 < width <= MOST):
             raise ValueError
         return Window(centre, width, centred=True)
     found = re.fullmatch(rf"({NUMBER})(%?):({NUMBER})(%?)", value)
     if found is None or found[2] != found[4]:
         raise ValueError
     low, high, percent = float(found[1]), float(found[3]), found[2] == "%"
-    if not low < high < math.inf or (percent and not 0 <= low < high <= 100):
+    if not -MOST <= low < high <= MOST or (percent and not 0 <= low < high <= 100):
         raise ValueError
     return Window(low, high, percent=percent)
 

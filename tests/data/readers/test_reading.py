@@ -30,7 +30,7 @@ def test_slices_are_those_of_python() -> None:
     "text",
     ["", "window", "window=", "window=5", "window=5/0", "window=9:1", "window=0%:9", "window=0%:101%", "zoom=2"]
     + ["axis=top", "slices=1", "slices=::0", "slices=5%:9", "volume=-1", "tile=0", "um=-1", "um=nan", "tissue=2"]
-    + ["tile=64,tile=64"],
+    + ["tile=64,tile=64", "window=-1e308:1e308", "window=1e39/5", "window=0/1e39"],
 )
 def test_what_is_no_reading_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="--reading"):
