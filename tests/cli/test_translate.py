@@ -59,7 +59,7 @@ def test_every_setting_but_places_is_in_the_result(cfdiff: Callable[..., str], t
     cfdiff("--limit", 1, "--steps", 3, "--retries", 0)
     places = {"out", "preview", "force", "json", "device", "threads", "workers", "ray", "shard"}
     places |= {"layout", "splits", "weights", "diffusion", "guide", "checker", "verifier", "judge", "image_text"}
-    places |= {"control_model"}
+    places |= {"control_model", "volume"}
     names = {field.alias or name for name, field in TranslateSettings.model_fields.items()}
     with open_result(tmp_path / "run.h5") as r:
         assert names - places <= set(r.settings)
