@@ -306,7 +306,7 @@ def join_parts(
     theirs before it, under names that no other result has."""
     volumes = [] if volume is None or files.n <= volume else cut(out, files.n, volume, _volumes_of(files, volume))
     for part in volumes:
-        _write_volume(files, out.with_name(part.name), part, attrs={OF: files.run.hex()})
+        _write_volume(files, out.with_name(part.name), part)
     # The scratch file lies with the parts, so that nothing unfinished is ever seen beside `out`.
     with atomic(out, through=files.folder) as scratch, create(scratch) as file:
         named = {NAMED: [[part.name, part.last - part.first] for part in volumes], OF: files.run.hex()}
@@ -326,10 +326,10 @@ def _volumes_of(files: PartFiles, volume: int) -> str:
     return hashlib.sha256(files.run + str(volume).encode()).hexdigest()
 
 
-def _write_volume(files: PartFiles, path: Path, volume: Volume, attrs: dict[str, str]) -> None:
+def _write_volume(files: PartFiles, path: Path, volume: Volume) -> None:
     """The images of the rows of one volume."""
     with atomic(path, through=files.folder) as scratch, create(scratch) as file:
-        file.attrs.update({"format": VOLUME, **attrs})
+        file.attrs.update({"format": VOLUME, OF: files.run.hex()})
         for start, stop in files.ranges:
             if start < volume.last and volume.first < stop:
                 with files.open(start) as part:

@@ -14,7 +14,7 @@ from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import Model
 from cfdiff.models.denoiser import Denoiser
 from cfdiff.train.settings import DiffusionSettings
-from cfdiff.train.validate import DiffusionValidation
+from cfdiff.train.validate import DiffusionValidation, fixed
 
 
 class Distillation:
@@ -32,13 +32,21 @@ class Distillation:
         self.net.to(device)
         return self
 
-    def distance(self, student: Denoiser, z0: Tensor, told: Tensor | None, levels: Tensor, noise: Tensor) -> Tensor:
-        """(B,) squared error of the student's eps against `of_two_steps` of the teacher's, at z_l."""
-        schedule = student.schedule
+    def lesson(self, z0: Tensor, told: Tensor | None, levels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """z_l (B, ...), and the eps that one step from there is to be taken with: `of_two_steps` of the teacher's."""
+        schedule = self.teacher.schedule
         x = q_sample(schedule, z0, levels, noise)
         with torch.no_grad():
-            wanted = of_two_steps(schedule, partial(self.teacher, condition=told), x, levels, self.span)
-        return (wanted - student(x, levels, condition=told)).square().flatten(1).mean(1)
+            return x, of_two_steps(schedule, partial(self.teacher, condition=told), x, levels, self.span)
+
+    def distance(self, student: Denoiser, z0: Tensor, told: Tensor | None, levels: Tensor, noise: Tensor) -> Tensor:
+        """(B,) squared error of the student's eps against the lesson's."""
+        x, wanted = self.lesson(z0, told, levels, noise)
+        return _error(wanted, student(x, levels, condition=told))
+
+
+def _error(wanted: Tensor, eps: Tensor) -> Tensor:
+    return (wanted - eps).square().flatten(1).mean(1)
 
 
 def distillation(s: DiffusionSettings, model: Model | None, condition: str | None) -> Distillation | None:
@@ -77,18 +85,16 @@ class DistilledValidation:
     def __call__(self, net: nn.Module, step: int, share: float) -> dict[str, Any]:
         """The figures of both."""
         z0 = self.plain.z0[: max(1, int(share * len(self.plain.z0)))]
-        levels = (torch.arange(len(z0)) * 997 % self.of.teacher.schedule.T) + 1
-        noise = torch.randn(z0.shape, generator=torch.Generator().manual_seed(0)).to(z0.device)
-        at = [(x, a.to(z0.device), eps) for x, a, eps in zip(*(t.split(64) for t in (z0, levels, noise)), strict=True)]
-        found = {
-            name: float(torch.cat([self.of.distance(student, x, None, a, eps) for x, a, eps in at]).mean())
-            for name, student in (
-                ("val_distance", self.plain.denoiser(net)),
-                ("val_distance_before", self.of.teacher),
-            )
-        }
+        levels, noise = fixed(z0, self.of.teacher.schedule.T)
+        asked = {"val_distance": self.plain.denoiser(net), "val_distance_before": self.of.teacher}
+        errors: dict[str, list[Tensor]] = {name: [] for name in asked}
+        for part, at, eps in zip(z0.split(64), levels.to(z0.device).split(64), noise.split(64), strict=True):
+            x, wanted = self.of.lesson(part, None, at, eps)
+            for name, denoise in asked.items():
+                errors[name].append(_error(wanted, denoise(x, at)))
+        found = {name: float(torch.cat(parts).mean()) for name, parts in errors.items()}
         return {**self.plain(net, step, share), **found}
 
     def passes(self, share: float) -> int:
-        """Images through the network: of the student one, of the teacher five, and what the plain one takes."""
-        return self.plain.passes(share) + 6 * max(1, int(share * len(self.plain.z0)))
+        """Images through the network: of the student one, of the teacher three, and what the plain one takes."""
+        return self.plain.passes(share) + 4 * max(1, int(share * len(self.plain.z0)))

@@ -97,8 +97,7 @@ def validate(denoise: Denoiser, images: Tensor, batch: int = 64, condition: Tens
     `condition` (N,) or (N, n) int64 is what it is told of each; None is nothing.
     """
     schedule = denoise.schedule
-    levels = (torch.arange(len(images)) * 997 % schedule.T) + 1
-    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0)).to(images.device)
+    levels, noise = fixed(images, schedule.T)
     conditions = repeat(None, -(-len(images) // batch)) if condition is None else condition.split(batch)
     losses = torch.cat(
         [
@@ -115,6 +114,13 @@ def validate(denoise: Denoiser, images: Tensor, batch: int = 64, condition: Tens
         if (bucket == k).any()
     }
     return {"val_loss": float(losses.mean()), "val_loss_by_level": by_level}
+
+
+def fixed(images: Tensor, T: int) -> tuple[Tensor, Tensor]:
+    """A level in 1..T for each of N images, (N,) int64 on the CPU, spread over all, and noise as the images: always the
+    same."""
+    levels = (torch.arange(len(images)) * 997 % T) + 1
+    return levels, torch.randn(images.shape, generator=torch.Generator().manual_seed(0)).to(images.device)
 
 
 @torch.no_grad()

@@ -184,16 +184,19 @@ def _tissue(slide: Any, plan: Plan) -> np.ndarray:
     """
     point = plan.side / WINDOWS
     level = slide.get_best_level_for_downsample(max(1.0, point))
-    down = slide.level_downsamples[level]
-    across = plan.columns * WINDOWS
-    strips = []
-    for row in range(plan.rows):
-        corner = plan.at(0, row)
-        size = max(1, round(plan.columns * plan.side / down)), max(1, round(plan.side / down))
-        strip = on_white(slide.read_region(corner, level, size)).resize((across, WINDOWS), Image.Resampling.BOX)
-        strips.append(np.asarray(strip))
+    span, size = (plan.columns * plan.side, plan.side), (plan.columns * WINDOWS, WINDOWS)
+    strips = [_shrunk(slide, plan.at(0, row), level, span, size) for row in range(plan.rows)]
     mask = tissue_of(np.concatenate(strips))
     return mask.reshape(plan.rows, WINDOWS, plan.columns, WINDOWS).mean(axis=(1, 3))
+
+
+def _shrunk(
+    slide: Any, corner: tuple[int, int], level: int, span: tuple[float, float], size: tuple[int, int]
+) -> np.ndarray:
+    """RGB of a rectangle, `span` wide and high in pixels of the finest level, read from `level`, shrunk to `size`."""
+    down = slide.level_downsamples[level]
+    there = max(1, round(span[0] / down)), max(1, round(span[1] / down))
+    return np.asarray(on_white(slide.read_region(corner, level, there)).resize(size, Image.Resampling.BOX))
 
 
 class Overview(NamedTuple):
@@ -222,14 +225,12 @@ def overview(path: Path, shown: str, longest: int) -> Overview:
         left, top, width, height = _bounds(slide)
         down = max(1.0, max(width, height) / longest)
         level = slide.get_best_level_for_downsample(down)
-        own = slide.level_downsamples[level]
         across, lines = max(1, round(width / down)), max(1, round(height / down))
         strips = []
         for first in range(0, lines, STRIP):
             count = min(STRIP, lines - first)
-            size = max(1, round(across * down / own)), max(1, round(count * down / own))
-            strip = on_white(slide.read_region((left, top + round(first * down)), level, size))
-            strips.append(np.asarray(strip.resize((across, count), Image.Resampling.BOX)))
+            corner, span = (left, top + round(first * down)), (across * down, count * down)
+            strips.append(_shrunk(slide, corner, level, span, (across, count)))
     return Overview(np.concatenate(strips), left, top, down)
 
 
