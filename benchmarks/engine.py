@@ -30,6 +30,8 @@ import torch
 from torch import Tensor, nn
 
 from cfdiff.edit.roles import Cast
+from cfdiff.models.encoded import EncodedClassifier
+from cfdiff.models.ensemble import members
 from cfdiff.roles import ROLES
 from cfdiff.settings import resolve
 from cfdiff.translate import run as workflow
@@ -38,11 +40,22 @@ from cfdiff.version import __version__
 
 
 class Call(NamedTuple):
-    """One call of a network."""
+    """One call of a network, by its name in `networks`."""
 
-    role: str
+    name: str
     shape: tuple[int, ...]
     gradient: bool
+
+
+def networks(cast: Cast) -> dict[str, nn.Module]:
+    """Every network of the roles, by role and, of several that are averaged, number: a guide asks each by itself."""
+    found: dict[str, nn.Module] = {}
+    for role in ROLES:
+        if (model := getattr(cast, role)) is not None:
+            nets = [one.net for one in members(model)]
+            nets = [net.classifier if isinstance(net, EncodedClassifier) else net for net in nets]
+            found |= {f"{role} {k}" if len(nets) > 1 else role: net for k, net in enumerate(nets, 1)}
+    return found
 
 
 def record(settings: TranslateSettings) -> tuple[Cast, list[Call]]:
@@ -54,16 +67,14 @@ def record(settings: TranslateSettings) -> tuple[Cast, list[Call]]:
     def watched(*arguments: Any) -> Cast:
         cast = load(*arguments)
         casts.append(cast)
-        for role in ROLES:
-            model = getattr(cast, role)
-            if model is not None:
-                handles.append(model.net.register_forward_pre_hook(note(role)))
+        for name, net in networks(cast).items():
+            handles.append(net.register_forward_pre_hook(note(name)))
         return cast
 
-    def note(role: str) -> Any:
+    def note(name: str) -> Any:
         def hook(net: nn.Module, arguments: tuple[Tensor, ...]) -> None:
             x = arguments[0]
-            calls.append(Call(role, tuple(x.shape), x.requires_grad))
+            calls.append(Call(name, tuple(x.shape), x.requires_grad))
 
         return hook
 
@@ -83,7 +94,7 @@ class Replay:
     """The same calls on noise, with nothing around them."""
 
     def __init__(self, cast: Cast, calls: list[Call]) -> None:
-        self.cast, self.calls = cast, calls
+        self.cast, self.calls, self.networks = cast, calls, networks(cast)
         g = torch.Generator().manual_seed(0)
         shapes = {call.shape for call in calls}
         self.inputs = {shape: torch.randn(shape, generator=g).to(cast.device) for shape in sorted(shapes)}
@@ -95,17 +106,17 @@ class Replay:
             if call.gradient:
                 with torch.enable_grad():
                     x = x.detach().requires_grad_()
-                    torch.autograd.grad(self.forward(call.role, x).sum(), x)
+                    torch.autograd.grad(self.forward(call.name, x).sum(), x)
             else:
                 with torch.no_grad():
-                    self.forward(call.role, x)
+                    self.forward(call.name, x)
 
-    def forward(self, role: str, x: Tensor) -> Tensor:
-        if role == "diffusion":
+    def forward(self, name: str, x: Tensor) -> Tensor:
+        if name == "diffusion":
             return self.cast.denoise(x, self.middle)
-        if role == "guide":
+        if name == "guide":
             return self.cast.guide_log_prob(x, self.middle)
-        return getattr(self.cast, role).net(x)
+        return self.networks[name](x)
 
 
 class Graphs(Replay):
@@ -185,7 +196,7 @@ def measure(settings: TranslateSettings, repeats: int) -> dict[str, Any]:
             recorded.append(timed(graphs, cast.device)[0])
     over_graphs = [run / bare for run, bare in zip(runs, recorded, strict=False)]
     ratios = [run / bare for run, bare in zip(runs, bares, strict=True)]
-    counts = Counter(f"{call.role}{' with gradient' if call.gradient else ''}" for call in calls)
+    counts = Counter(f"{call.name}{' with gradient' if call.gradient else ''}" for call in calls)
     return {
         "benchmark": "engine",
         "version": __version__,
