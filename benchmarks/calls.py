@@ -47,6 +47,17 @@ VARIANTS |= {  # encode at two levels for each step of decode
     f"dpm++, {2 * steps} up and {steps} down": {"solver": "dpm++", "steps": steps, "settle": 1, "encode_per_step": 2}
     for steps in (3, 4)
 }
+VARIANTS = {name: {**given, "early": False} for name, given in VARIANTS.items()}
+VARIANTS |= {  # a walk ends where the image would be accepted as it stands
+    f"{solver}, {steps} steps, early{'' if settle else ', one try'}": {
+        "solver": solver,
+        "steps": steps,
+        "settle": settle,
+        "early": True,
+    }
+    for solver, steps in (("dpm++", 5), ("dpm++", 6), ("dpm++", 7), ("ddim", 4), ("ddim", 5), ("ddim", 6))
+    for settle in (1, 0)
+}
 STARTS = ("negative", "positive")
 
 

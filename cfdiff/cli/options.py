@@ -24,6 +24,7 @@ EDIT_NAMES = {
     "anchored": "--anchored/--plain",
     "closed_loop": "--closed-loop/--open-loop",
     "exact": "--exact/--cheap",
+    "early": "--early/--no-early",
 }
 """The spellings of the settings that every editing command shares."""
 

@@ -45,5 +45,5 @@ class Anchored:
             self.rows, self.depth = rows, rung.depth
             calls += self.path.calls
         here = self.path.select(np.searchsorted(self.rows, rows).tolist())
-        found = self.editor.decode(here, names, target, rung, mask)
+        found = self.editor.decode(here, names, target, rung, mask, self.editor.early(self.batch, rows))
         return replace(found, network_calls=found.network_calls + calls)

@@ -21,6 +21,7 @@ from cfdiff.edit.strategy import Attempt, Batch, Counter, Strategy
 from cfdiff.edit.trim import changed_region
 from cfdiff.engine import (
     Denoise,
+    Early,
     Guidance,
     Guide,
     NoiseSource,
@@ -84,10 +85,34 @@ class Editor:
         return replace(path, told=told).every(self.s.encode_per_step)
 
     def decode(
-        self, path: Trajectory, ids: Sequence[str], target: Tensor, rung: Rung, mask: Tensor | None = None
+        self,
+        path: Trajectory,
+        ids: Sequence[str],
+        target: Tensor,
+        rung: Rung,
+        mask: Tensor | None = None,
+        early: Early | None = None,
     ) -> Attempt:
         """Walk `path`, which is encoded to the rung's depth, down under the guidance of the settings."""
-        return self.walk(path, ids, self.guidance(target, rung, self.guides()), mask)
+        return self.walk(path, ids, self.guidance(target, rung, self.guides()), mask, early=early)
+
+    def early(self, batch: Batch, rows: np.ndarray) -> Early | None:
+        """Images `rows` (n,) of a batch end their walk where they would be accepted as they stand, if the settings say
+        so and somebody accepts."""
+        if not (self.s.early and self.acceptance.there):
+            return None
+
+        def enough(some: Tensor, z: Tensor) -> Tensor:
+            here = rows[some.cpu().numpy()]
+            at = torch.from_numpy(here).to(z.device)
+            x = batch.x[at]
+            edited = self.cast.space.saved(x, batch.z[at], z, batch.drawn[at])
+            saved, finite = as_saved(batch.images[here], x, edited)
+            names, target = [batch.ids[i] for i in here.tolist()], int(batch.target[0])
+            accepted = finite & (self.acceptance.asked(saved, names, target)[1] >= self.acceptance.least)
+            return torch.from_numpy(accepted).to(z.device)
+
+        return Early(self.acceptance.least, enough)
 
     def guidance(self, target: Tensor, rung: Rung, guides: Sequence[Guide]) -> Guidance | None:
         """Towards target (n,) int64 at a rung, in the closed loop if the settings say so; None without guidance."""
@@ -101,8 +126,13 @@ class Editor:
             target,
             checker=self.cast.clean_log_prob if self.s.closed_loop else None,
             confidence=self.s.target if rung.confidence is None else rung.confidence,
-            dense=None if self.s.lock[0] == NO_CONTROL else True,  # a control image for each row that is asked
+            dense=self._dense,
         )
+
+    @property
+    def _dense(self) -> bool | None:
+        """Whether models must be asked of all images at once: there is a control image for each of them."""
+        return None if self.s.lock[0] == NO_CONTROL else True
 
     def walk(
         self,
@@ -111,13 +141,14 @@ class Editor:
         guidance: Guidance | None,
         mask: Tensor | None = None,
         chunk: int | None = None,
+        early: Early | None = None,
     ) -> Attempt:
         """As `decode`, with any guidance, told what `path` was; the network gets `chunk` images a call, all if None."""
         cast, s = self.cast, self.s
         count = Counter(path.x[0])
         z = decode(
             cast.schedule,
-            count.counted(self.denoiser(path.told, chunk)),
+            self.denoiser(None, chunk),  # `decode` tells it what the path was told
             path,
             solver=self.solver(),
             guidance=guidance,
@@ -125,6 +156,8 @@ class Editor:
             mask=mask,
             clip=s.clip,
             noise=NoiseSource(s.seed, ids),
+            early=early,
+            dense=self._dense,
             callback=count.step,
         )
         return Attempt(z, count.guided, count.cost(self.calls_a_gradient))
@@ -160,7 +193,7 @@ class Editor:
         best = Edits.none(images, self.acceptance.there, self.ways)
         x = to_model(images).to(device)
         z = space.encode(x)
-        batch, tried = Batch(x, z, space.decode(z), ids, torch.full((n,), target, device=device)), 0
+        batch, tried = Batch(images, x, z, space.decode(z), ids, torch.full((n,), target, device=device)), 0
         realism, lock = Realism(self.cast, self.s.seed, batch), Lock(self.cast, self.s, images, masks)
         kept = Kept(best, self.acceptance, realism, ids, target)
         pending = np.arange(n)

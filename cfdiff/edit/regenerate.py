@@ -59,7 +59,7 @@ class Regenerate:
         guides = [GUIDES[name].make(cast, s.model_copy(update={"base": "none"})) for name in s.guide_names]
         z = regenerate(
             cast.schedule,
-            count.counted(editor.denoiser(told)),
+            editor.denoiser(told),
             batch.z[here],
             make_tau(cast.schedule, rung.depth, s.redraw_steps, "uniform"),
             inside,

@@ -118,6 +118,11 @@ class EditSettings(Settings):
     closed_loop: bool = Field(
         True, json_schema_extra=GUIDANCE, description="Stop guiding a sample of which the checker is sure."
     )
+    early: bool = Field(
+        True,
+        json_schema_extra=GUIDANCE,
+        description="End the walk of an image as soon as it would be accepted as it stands.",
+    )
     retries: NonNegativeInt = Field(
         4,
         le=100,

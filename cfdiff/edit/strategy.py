@@ -12,14 +12,15 @@ from torch import Tensor
 
 from cfdiff.edit.ladder import Rung
 from cfdiff.edit.settings import EditSettings
-from cfdiff.engine import Denoise, NoiseSchedule, Step
+from cfdiff.engine import NoiseSchedule, Step
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What a way of editing gets: x (B, C, H, W), the images; z (B, c, h, w), they in the space; drawn (B, C, H, W),
-    decode(z); ids (B,); target (B,) int64 classes."""
+    """What a way of editing gets: images (B, H, W, C), as read; x (B, C, H, W), they as models see them; z (B, c, h,
+    w), they in the space; drawn (B, C, H, W), decode(z); ids (B,); target (B,) int64 classes."""
 
+    images: np.ndarray
     x: Tensor
     z: Tensor
     drawn: Tensor
@@ -41,24 +42,15 @@ class Attempt:
 
 
 class Counter:
-    """Counts what an attempt on n images costs: network calls, and guided steps (n,) int64, on their device."""
+    """Counts what an attempt on n images costs: network calls and guided steps, (n,) int64 each, on their device."""
 
     def __init__(self, images: Tensor) -> None:
-        self.calls = 0
-        self.guided = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-
-    def counted(self, denoise: Denoise) -> Denoise:
-        """The same denoiser, counted."""
-
-        def ask(x: Tensor, level: int) -> Tensor:
-            self.calls += 1
-            return denoise(x, level)
-
-        return ask
+        self.calls, self.guided = torch.zeros((2, len(images)), dtype=torch.int64, device=images.device)
 
     def step(self, step: Step) -> None:
         """A step was taken."""
         self.guided.add_(step.active)
+        self.calls.add_(step.calls)
 
     def cost(self, calls_a_gradient: int) -> Tensor:
         """(n,) network calls of each image; a guided step took so many besides."""

@@ -4,7 +4,7 @@ The formulas, and where each stands, are in docs/engine.md.
 """
 
 from cfdiff.engine.classifier_free import ClassifierFree, ConditionalDenoise
-from cfdiff.engine.decode import Step, decode
+from cfdiff.engine.decode import Early, Step, decode
 from cfdiff.engine.encode import Trajectory, encode_ddim, encode_fixed_point, encode_noise, from_noise
 from cfdiff.engine.guidance import (
     CleanLogProb,
@@ -44,6 +44,7 @@ __all__ = [
     "Ddim",
     "Ddpm",
     "Denoise",
+    "Early",
     "DpmSolver2M",
     "Guidance",
     "GuidanceStep",

@@ -12,7 +12,7 @@ from torch import Tensor
 from cfdiff.engine.encode import Trajectory
 from cfdiff.engine.guidance import Guidance, GuidanceStep
 from cfdiff.engine.noise import NoiseSource
-from cfdiff.engine.process import Denoise, eps_from_x0, x0_from_eps
+from cfdiff.engine.process import eps_from_x0, x0_from_eps
 from cfdiff.engine.schedule import NoiseSchedule
 from cfdiff.engine.solvers import Solver
 
@@ -30,6 +30,7 @@ class Step:
         eps_guided: as x, the eps that the step was taken with, after guidance and clipping.
         ratio: (B,) guidance strength used, as a fraction of ||eps||.
         active: (B,) bool, which samples were guided.
+        calls: (B,) int64, network calls of each sample since the step before.
     """
 
     index: int
@@ -41,12 +42,29 @@ class Step:
     eps_guided: Tensor
     ratio: Tensor
     active: Tensor
+    calls: Tensor
+
+
+@dataclass(frozen=True)
+class Early:
+    """Ends a sample's walk as soon as it would do as it stands.
+
+    Where the checker of the closed loop gives the target at least `least` on x0_hat, the counterfactual that would come
+    of no more guidance is asked for: x_0 + (x0_hat - x0_hat^e), with x0_hat^e the encoded path's estimate there.
+
+    Attributes:
+        least: in (0, 1].
+        enough: (rows (m,) int64 of the batch, their counterfactuals (m, C, H, W)) -> (m,) bool, which will do.
+    """
+
+    least: float
+    enough: Callable[[Tensor, Tensor], Tensor]
 
 
 @torch.no_grad()
 def decode(
     schedule: NoiseSchedule,
-    denoise: Denoise,
+    denoise: Callable[..., Tensor],
     trajectory: Trajectory,
     *,
     solver: Solver,
@@ -55,10 +73,12 @@ def decode(
     mask: Tensor | None = None,
     clip: bool = False,
     noise: NoiseSource | None = None,
+    early: Early | None = None,
+    dense: bool | None = None,
     callback: Callable[[Step], None] | None = None,
 ) -> Tensor:
-    """Walk tau down from x^e_S, steered by `guidance`; S - 1 network calls, as eps^e_S is known from encode, and those
-    that the solver asks for besides, on either walk.
+    """Walk tau down from x^e_S, steered by `guidance`; at most S - 1 network calls, as eps^e is known from encode where
+    a sample is still on its encoded path, and those that the solver asks for besides, on either walk.
 
     An anchored step adds the residual of the unguided path, delta = x^e_b - step(x^e_a, eps^e_a). It is
     written as
@@ -70,7 +90,7 @@ def decode(
     same clipping, so this holds for every solver.
 
     Args:
-        denoise: eps_theta(x, level).
+        denoise: eps_theta(x, level), with `trajectory.told` (n,) as a third argument where that is something.
         trajectory: from an `encode_*`; of the samples to decode.
         solver: a `Solver`; its memory is reset.
         guidance: None is the unguided path.
@@ -79,6 +99,10 @@ def decode(
             equals the input bit for bit.
         clip: clip x0_hat to [-1, 1] and derive eps from it again (the guided one, once a step).
         noise: for a stochastic solver.
+        early: ends samples before the last step; None walks all of them down. Where guidance has no checker it does
+            nothing.
+        dense: ask the network of all samples, not of those alone that need it, so that no step waits to learn which
+            those are; None is so on everything but a CPU, unless samples end early.
         callback: gets each `Step` after it is taken.
 
     Returns:
@@ -87,45 +111,89 @@ def decode(
     solver.reset()
     unguided = copy.deepcopy(solver)  # a memory of its own: two walks, two histories
     bound = clipped if clip else as_is
-    tau, S = trajectory.tau, trajectory.steps
+    tau, S, told = trajectory.tau, trajectory.steps, trajectory.told
     x = trajectory.x[S]
+    each = (-1, *[1] * (x.ndim - 1))
+    dense = x.device.type != "cpu" and early is None if dense is None else dense
+    walking, ended = torch.ones(len(x), dtype=torch.bool, device=x.device), x  # `ended` is read where it was written
+    calls = torch.zeros(len(x), dtype=torch.int64, device=x.device)
 
-    def steered(x: Tensor, level: int, eps: Tensor) -> tuple[Tensor, GuidanceStep, Tensor]:
-        """x0_hat, what guidance made of eps, and that as the solver takes it."""
-        x0_hat = x0_from_eps(schedule, x, level, eps)
-        guided = unguided_step(eps) if guidance is None else guidance(x, level, eps, x0_hat)
-        return x0_hat, guided, bound(schedule, x, level, guided.eps)
+    def network(x: Tensor, level: int, rows: Tensor | None = None) -> Tensor:
+        """eps of all samples, or of some `rows` (n,), at x (n, ...)."""
+        calls[slice(None) if rows is None else rows] += 1
+        some = () if told is None else (told if rows is None else told[rows],)
+        return denoise(x, level, *some).to(x.dtype)
+
+    def predicted(x: Tensor, i: int) -> Tensor:
+        """eps at x_i: on the encoded path it is known, bit for bit, whatever else is in the batch."""
+        known, level = trajectory.eps[i], tau[i]
+        if known is None or i == S:  # a path of which only the top is known; at the top all are on it
+            return network(x, level) if known is None else known
+        left = (x != trajectory.x[i]).flatten(1).any(1)
+        if dense:
+            return torch.where(left.view(each), network(x, level), known)
+        rows = (left & walking).nonzero()[:, 0]
+        return known if not len(rows) else known.index_copy(0, rows, network(x[rows], level, rows))
 
     def ask(x: Tensor, level: int) -> Tensor:
-        return steered(x, level, denoise(x, level).to(x.dtype))[2]
+        eps = network(x, level)
+        return bound(schedule, x, level, steered(x, level, eps, x0_from_eps(schedule, x, level, eps)).eps)
 
     def ask_unguided(x: Tensor, level: int) -> Tensor:
-        return bound(schedule, x, level, denoise(x, level).to(x.dtype))
+        return bound(schedule, x, level, network(x, level))
+
+    def steered(x: Tensor, level: int, eps: Tensor, x0_hat: Tensor) -> GuidanceStep:
+        among = None if early is None else walking
+        return unguided_step(eps) if guidance is None else guidance(x, level, eps, x0_hat, among)
+
+    def outcome(i: int, x0_hat: Tensor, rows: Tensor) -> Tensor:
+        """The counterfactuals of some samples at x_i if guidance ended there."""
+        x0 = x0_hat[rows].clamp(-1, 1) if clip else x0_hat[rows]
+        if anchored:
+            x_e = trajectory.x[i][rows]
+            eps_e = bound(schedule, x_e, tau[i], trajectory.eps_at(i)[rows])
+            x0 = trajectory.x[0][rows] + (x0 - x0_from_eps(schedule, x_e, tau[i], eps_e))
+        return x0 if mask is None else within(mask[rows], x0, trajectory.x[0][rows])
 
     for i in range(S, 0, -1):
         a, b = tau[i], tau[i - 1]
         z = noise.like(x) if noise is not None and solver.stochastic else None
 
-        # The network's direction, then the guided one; at tau_S encode has already asked the network.
-        eps = trajectory.eps_at(S) if i == S else denoise(x, a).to(x.dtype)
-        x0_hat, guided, eps_guided = steered(x, a, eps)
+        # The network's direction, then the guided one.
+        eps = predicted(x, i)
+        x0_hat = x0_from_eps(schedule, x, a, eps)
+        guided = steered(x, a, eps, x0_hat)
+        if early is not None and guided.sure is not None and b > 0:  # the last step costs no more calls
+            rows = (walking & (guided.sure >= early.least)).nonzero()[:, 0]
+            if len(rows):
+                x0 = outcome(i, x0_hat, rows)
+                done = early.enough(rows, x0)
+                ended = ended.index_copy(0, rows[done], x0[done])
+                walking = walking.index_fill(0, rows[done], False)
 
         # The step, kept on the encoded path but for what guidance changed.
+        eps_guided = bound(schedule, x, a, guided.eps)
         x = solver.step(schedule, x, eps_guided, a, b, z, ask)
         x_e, x_e_b = trajectory.x[i], trajectory.x[i - 1]
         if anchored:
             eps_e = bound(schedule, x_e, a, trajectory.eps_at(i))
             x = x_e_b + (x - unguided.step(schedule, x_e, eps_e, a, b, z, ask_unguided))
         if mask is not None:
-            x = torch.where(mask > 0, mask * x + (1 - mask) * x_e_b, x_e_b)
+            x = within(mask, x, x_e_b)
 
         if callback is not None:
-            callback(Step(S - i, a, b, x, x0_hat, eps, eps_guided, guided.ratio, guided.active))
-    return x
+            callback(Step(S - i, a, b, x, x0_hat, eps, eps_guided, guided.ratio, guided.active, calls.clone()))
+        calls.zero_()
+    return x if early is None else torch.where(walking.view(each), x, ended)
+
+
+def within(mask: Tensor, x: Tensor, outside: Tensor) -> Tensor:
+    """x where the mask (B, 1, H, W) is 1, `outside` bit for bit where it is 0, both in between."""
+    return torch.where(mask > 0, mask * x + (1 - mask) * outside, outside)
 
 
 def unguided_step(eps: Tensor) -> GuidanceStep:
-    return GuidanceStep(eps, eps.new_zeros(len(eps)), eps.new_zeros(len(eps), dtype=torch.bool))
+    return GuidanceStep(eps, eps.new_zeros(len(eps)), eps.new_zeros(len(eps), dtype=torch.bool), None)
 
 
 def as_is(schedule: NoiseSchedule, x: Tensor, level: int, eps: Tensor) -> Tensor:

@@ -99,11 +99,13 @@ class GuidanceStep:
         eps: (B, C, H, W) eps_guided; where not active, the network's eps bit for bit.
         ratio: (B,) the strength used, k sqrt(1 - ab_l) ||g|| / ||eps||.
         active: (B,) bool, False where guidance is off at this level or the checker is already sure.
+        sure: (B,) what the closed loop's checker gives the target on x0_hat; None where it was not asked.
     """
 
     eps: Tensor
     ratio: Tensor
     active: Tensor
+    sure: Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,13 +141,17 @@ class Guidance:
     dense: bool | None = None
 
     @torch.no_grad()
-    def __call__(self, x: Tensor, level: int, eps: Tensor, x0_hat: Tensor) -> GuidanceStep:
-        """eps_guided at x_l from the network's eps and x0_hat there, all (B, C, H, W)."""
+    def __call__(self, x: Tensor, level: int, eps: Tensor, x0_hat: Tensor, among: Tensor | None = None) -> GuidanceStep:
+        """eps_guided at x_l from the network's eps and x0_hat there, all (B, C, H, W); samples that are not `among`
+        (B,) bool, None for all, are not guided."""
         guides, target = self._guides_at(level), self.target.to(x.device)
-        active = self._active(x0_hat) if guides else torch.zeros(len(x), dtype=torch.bool, device=x.device)
         dense = x.device.type != "cpu" if self.dense is None else self.dense
+        active, sure = torch.zeros(len(x), dtype=torch.bool, device=x.device), None
+        if guides:
+            active, sure = self._active(x0_hat, None if dense else among)
+            active = active if among is None else active & among
         if not guides or (not dense and not active.any()):
-            return GuidanceStep(eps, eps.new_zeros(len(x)), active)
+            return GuidanceStep(eps, eps.new_zeros(len(x)), active, sure)
 
         g = torch.zeros_like(x)
         for guide in guides:
@@ -164,23 +170,30 @@ class Guidance:
         k = torch.where(active & (g_norm > 0), k, 0)  # also where scale is inf: inf * 0 is no strength
         each = (-1, *[1] * (x.ndim - 1))
         eps_guided = torch.where(active.view(each), eps - (k * noise).view(each) * g, eps)
-        return GuidanceStep(eps_guided, k * g_norm / eps_norm.clamp_min(_TINY), active)
+        return GuidanceStep(eps_guided, k * g_norm / eps_norm.clamp_min(_TINY), active, sure)
 
     def _guides_at(self, level: int) -> list[Guide]:
         if level < self.min_level:
             return []
         return [guide for guide in self.guides if guide.max_level is None or level <= guide.max_level]
 
-    def _active(self, x0_hat: Tensor) -> Tensor:
-        """(B,) bool: strength asked for, and the checker not yet sure of the target."""
+    def _active(self, x0_hat: Tensor, among: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """(B,) bool: strength asked for, and the checker, asked of the samples `among`, not yet sure of the target; and
+        how sure it is, (B,), 0 where it was not asked."""
         active = _per_sample(self.scale, x0_hat) > 0
         if self.enough is not None:
-            return active & ~self.enough(x0_hat)
+            return active & ~self.enough(x0_hat), None
         if self.checker is None:
-            return active
+            return active, None
+        target = self.target.to(x0_hat.device)[:, None]
         with torch.autocast(x0_hat.device.type, enabled=False):
-            p = self.checker(x0_hat).exp().gather(1, self.target.to(x0_hat.device)[:, None])[:, 0]
-        return active & (p < self.confidence)
+            if among is None or among.all():
+                p = self.checker(x0_hat).exp().gather(1, target)[:, 0]
+            else:
+                p = x0_hat.new_zeros(len(x0_hat))
+                if among.any():
+                    p[among] = self.checker(x0_hat[among]).exp().gather(1, target[among])[:, 0].to(p.dtype)
+        return active & (p < self.confidence), p
 
 
 def grad_log_prob(log_prob: Callable[[Tensor], Tensor], x: Tensor, target: Tensor) -> Tensor:

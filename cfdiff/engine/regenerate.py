@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from cfdiff.engine.decode import Step, as_is, clipped, unguided_step
+from cfdiff.engine.decode import Step, as_is, clipped, unguided_step, within
 from cfdiff.engine.guidance import Guidance, GuidanceStep
 from cfdiff.engine.noise import NoiseSource
 from cfdiff.engine.process import Denoise, q_sample, x0_from_eps
@@ -56,8 +56,11 @@ def regenerate(
     bound = clipped if clip else as_is
     S = len(tau) - 1
 
+    calls = torch.zeros(len(x0), dtype=torch.int64, device=x0.device)
+
     def steered(x: Tensor, level: int) -> tuple[Tensor, Tensor, GuidanceStep, Tensor]:
         """eps and x0_hat as guidance sees them, what it made of them, and that eps as the solver takes it."""
+        calls.add_(1)
         eps = bound(schedule, x, level, denoise(x, level).to(x.dtype))
         x0_hat = x0_from_eps(schedule, x, level, eps)
         guided = unguided_step(eps) if guidance is None else guidance(x, level, eps, x0_hat)
@@ -75,9 +78,10 @@ def regenerate(
             z = noise.like(x) if solver.stochastic else None
             x = solver.step(schedule, x, eps_guided, a, b, z, ask)
             outside = q_sample(schedule, x0, b, noise.like(x)) if b > 0 else x0
-            x = torch.where(mask > 0, mask * x + (1 - mask) * outside, outside)
+            x = within(mask, x, outside)
             if callback is not None:
-                callback(Step(S - i, a, b, x, x0_hat, eps, eps_guided, guided.ratio, guided.active))
+                callback(Step(S - i, a, b, x, x0_hat, eps, eps_guided, guided.ratio, guided.active, calls.clone()))
+            calls.zero_()
             if again < times - 1:
                 x = renoise(schedule, x, b, a, noise.like(x))
                 solver.reset()

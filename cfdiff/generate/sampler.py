@@ -92,7 +92,7 @@ class Sampler:
         """
         cast, n = self.cast, len(z)
         target, count = self._target(n), Counter(z)
-        ask = count.counted(self._denoise(target))
+        ask = self._denoise(target)
         path: Trajectory = from_noise(cast.schedule, ask, z, self.tau(steps))
         z0 = decode(
             cast.schedule,
@@ -110,7 +110,7 @@ class Sampler:
         black = np.zeros((n, *self.canvas.shape), self.canvas.dtype)
         images, finite = as_saved(black, torch.full_like(x, -1), x)
         each = sum(GUIDES[name].calls_a_gradient(self.leading.edit) for name in self.leading.names)
-        return Drawn(images, finite, _ints(count.cost(each)), _ints(count.guided))
+        return Drawn(images, finite, _ints(count.cost(each) + path.calls), _ints(count.guided))
 
     def rows(self, plan: Plan, rows: np.ndarray, starts: dict[int, Start]) -> dict[str, np.ndarray]:
         """The arrays of some images of a plan (store.samples.SAMPLES); `starts` keeps the paths that were made."""

@@ -16,7 +16,7 @@ from cfdiff.edit.ladder import Rung, ladder
 from cfdiff.edit.roles import Cast, probabilities
 from cfdiff.edit.strategy import Attempt
 from cfdiff.edit.trim import changed_region
-from cfdiff.engine import Trajectory
+from cfdiff.engine import Early, Trajectory
 from cfdiff.models.checkpoint import Card, Model
 
 Images = Callable[..., np.ndarray]
@@ -278,6 +278,7 @@ class Brightener(Editor):
         target: Tensor,
         rung: Rung,
         mask: Tensor | None = None,
+        early: Early | None = None,
     ) -> Attempt:
         k = len(self.tries)
         self.tries.append(list(ids))
@@ -335,7 +336,7 @@ def tried(editor: Editor, image: np.ndarray, tries: list[tuple[float, float]], m
     """
     used = []
 
-    def decode(path: Any, ids: Any, goals: Tensor, rung: Any, mask: Any = None) -> Attempt:
+    def decode(path: Any, ids: Any, goals: Tensor, rung: Any, mask: Any, early: Any) -> Attempt:
         p, a = tries[len(used)]
         used.append(rung)
         x = path.x[0].clone()

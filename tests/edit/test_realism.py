@@ -19,7 +19,7 @@ Settings = Callable[..., Any]
 
 def batch_of(images: np.ndarray) -> Batch:
     x = to_model(images)
-    return Batch(x, x, x, [f"i{k}" for k in range(len(images))], torch.ones(len(images)).long())
+    return Batch(images, x, x, x, [f"i{k}" for k in range(len(images))], torch.ones(len(images)).long())
 
 
 def test_noise_is_harder_to_denoise_than_its_source_and_an_image_is_not(exact_cast: Cast, exact_images: Images) -> None:

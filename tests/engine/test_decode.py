@@ -9,6 +9,7 @@ from cfdiff.engine import (
     Ddim,
     Ddpm,
     DpmSolver2M,
+    Early,
     Guidance,
     Heun,
     NoiseSource,
@@ -82,8 +83,8 @@ def test_anchored_decode_with_scale_0_returns_the_input_for_every_number_of_step
     assert torch.equal(translate(mixture, x0, make_tau(mixture.schedule, 1, steps), guidance=guidance), x0)
 
 
-def test_a_tiny_change_of_the_start_stays_tiny_so_the_anchor_is_no_accident(mixture) -> None:
-    """The identity is not a copy: the loop runs the network and would carry any deviation down."""
+def test_a_tiny_change_of_the_network_stays_tiny_so_the_anchor_is_no_accident(mixture) -> None:
+    """The identity is not a copy: the loop carries any deviation down, of a sample that guidance took off the path."""
     x0 = mixture.sample(3)
     tau = make_tau(mixture.schedule, 0.6, 20)
     trajectory = encode_ddim(mixture.schedule, mixture.eps, x0, tau)
@@ -93,9 +94,77 @@ def test_a_tiny_change_of_the_start_stays_tiny_so_the_anchor_is_no_accident(mixt
         calls.append(level)
         return mixture.eps(x, level) + 1e-4
 
-    moved = (decode(mixture.schedule, nudged, trajectory, solver=Ddim()) - x0).abs()
+    guidance = guidance_to(mixture, torch.tensor([1, 0, 1]), scale=1e-6)
+    moved = (decode(mixture.schedule, nudged, trajectory, solver=Ddim(), guidance=guidance) - x0).abs()
     assert 1e-6 < float(moved.max()) < 1e-2
     assert calls == tau[-2:0:-1], "eps^e_S is reused, so the first call is at tau_(S-1)"
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_the_network_is_asked_only_of_samples_that_left_their_path(mixture, dense: bool) -> None:
+    """eps is known on the encoded path; where all must be asked at once, the answer there is not used."""
+    x0, tau = mixture.sample(4), make_tau(mixture.schedule, 0.6, 6)
+    trajectory = encode_ddim(mixture.schedule, mixture.eps, x0, tau)
+    asked, counted = [], []
+
+    def other(x, level):
+        asked.append(len(x))
+        return mixture.eps(x, level) + 0.1
+
+    guidance = guidance_to(mixture, torch.tensor([1, 0, 1, 0]), scale=torch.tensor([0.0, 3.0, 0.0, 3.0]))
+    keep = lambda step: counted.append(step.calls)  # noqa: E731
+    options = {"guidance": guidance, "dense": dense, "callback": keep, "solver": Ddim()}
+    y = decode(mixture.schedule, other, trajectory, **options)
+    assert torch.equal(y[[0, 2]], x0[[0, 2]]) and (y[[1, 3]] != x0[[1, 3]]).flatten(1).any(1).all()
+    assert asked == 5 * [4 if dense else 2]
+    assert torch.stack(counted).sum(0).tolist() == ([5, 5, 5, 5] if dense else [0, 5, 0, 5])
+
+
+@pytest.mark.parametrize("solver", ["ddim", "2m", "unipc"])
+def test_a_sample_ends_early_with_what_would_come_of_no_more_guidance(mixture, solver: str) -> None:
+    x0, tau = mixture.sample(4), make_tau(mixture.schedule, 0.6, 6)
+    target = torch.tensor([1, 0, 1, 0])
+    trajectory = encode_ddim(mixture.schedule, mixture.eps, x0, tau)
+    at, offered, counted = [], [], []
+
+    def enough(rows, z):
+        at.append(rows.tolist())
+        offered.append(z)
+        return rows != 3  # that one never will do
+
+    def path(early, **options):
+        sure = lambda x: x.new_tensor([[0.5, 0.5]]).expand(len(x), 2).log()  # noqa: E731
+        guidance = guidance_to(mixture, target, checker=sure, confidence=0.9)
+        options |= {"guidance": guidance, "solver": SOLVERS[solver], "early": early}
+        return decode(mixture.schedule, mixture.eps, trajectory, **options)
+
+    steps = []
+    y = path(Early(0.4, enough), callback=lambda s: (steps.append(s), counted.append(s.calls)))
+    assert at == [[0, 1, 2, 3], *4 * [[3]]]  # asked at the top, where all are on their path, and not at the last step
+    assert torch.equal(y[:3], x0[:3]) and torch.equal(offered[0], x0)
+    assert torch.stack(counted).sum(0).tolist() == [0, 0, 0, 5]
+    whole = path(None)
+    torch.testing.assert_close(y[3], whole[3], atol=1e-5, rtol=1e-5)
+    # What is offered later is x_0 + (x0_hat - x0_hat^e): the source, moved as the estimate moved.
+    i = 5
+    e = x0_from_eps(mixture.schedule, trajectory.x[i], tau[i], trajectory.eps_at(i))
+    torch.testing.assert_close(offered[1][0], (x0 + steps[1].x0_hat - e)[3])
+    assert torch.equal(path(Early(0.6, enough)), whole), "the checker gives .5, so nobody is asked"
+    assert len(at) == 5
+
+
+def test_what_ends_early_keeps_to_its_mask(mixture) -> None:
+    x0, tau = mixture.sample(2), make_tau(mixture.schedule, 0.6, 6)
+    trajectory = encode_ddim(mixture.schedule, mixture.eps, x0, tau)
+    sure = lambda x: x.new_tensor([[0.5, 0.5]]).expand(len(x), 2).log()  # noqa: E731
+    guidance = guidance_to(mixture, torch.tensor([1, 0]), checker=sure, confidence=0.9)
+    mask = torch.zeros(2, 1, *x0.shape[2:])
+    mask[..., :1] = 1
+    done = Early(0.4, lambda rows, z: (z != x0[rows]).flatten(1).any(1))  # once it has changed at all
+    y = decode(
+        mixture.schedule, mixture.eps, trajectory, solver=Ddim(), guidance=guidance, mask=mask, early=done, dense=True
+    )
+    assert torch.equal(y[..., 1:], x0[..., 1:]) and (y[..., :1] != x0[..., :1]).any()
 
 
 @pytest.mark.parametrize("solver", sorted(SOLVERS))

@@ -128,7 +128,9 @@ def test_every_kth_level_of_a_path_is_one_that_decode_takes_and_anchors_to(mixtu
             asked.append(level)
             return mixture.eps(x, level)
 
-        assert torch.equal(decode(mixture.schedule, denoise, path, solver=Ddim()), x0) and asked == [fine[3]]
+        assert torch.equal(decode(mixture.schedule, denoise, path, solver=Ddim()), x0) and asked == []
+        assert torch.equal(decode(mixture.schedule, denoise, path, solver=Ddim(), dense=True), x0)
+        assert asked == [fine[3]]
 
 
 def test_a_path_moves_between_devices(mixture, x0) -> None:
