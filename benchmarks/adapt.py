@@ -3,18 +3,18 @@
     python benchmarks/adapt.py ../shared/data --out runs/adapt --minutes 10 --json benchmarks/results/adapt.json
 
 Colour cells (malaria_rgb_128.npz) at 32 px. Their smears are of two stains, a bluish and a pink one, told apart by the
-patient's mean colour (two means); the rarer, bluish one is the new laboratory. Diffusion model, guide and checker learn
-from the pink smears alone, --minutes each; the judge from smears of its own, of both. Then `cfdiff adapt` with 5, 30
-and 100 bluish training images, with and without prior preservation, and with all weights instead of additions of low
-rank. Of each model: the error of eps on bluish and on pink test cells, and what it is against before, cell by cell;
-flips by the judge and change of bluish test cells in both directions. Intervals are over patients. What is trained
-stays in --out and is not trained again.
+patient's mean colour (two means); the rarer, bluish one is the new laboratory. Diffusion model (--minutes), guide and
+checker (--classifier-minutes each) learn from the pink smears alone; the judge from smears of its own, of both. Then
+`cfdiff adapt` with 5, 30 and 100 bluish training images, with and without prior preservation, and with all weights
+instead of additions of low rank. Of each model: the error of eps on bluish and on pink test cells, and what it is
+against the model before, cell by cell; flips by the judge and change of bluish test cells in both directions. Intervals
+are over patients. What is trained stays in --out and is not trained again; rows that --json holds stay there, so that
+--only adds to them.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from rows import Rows
 from sklearn.cluster import KMeans
 
 import cfdiff
@@ -45,16 +46,18 @@ NAMES = ("before", "5", "30", "100", "30 without prior", "100 without prior", "3
 def main() -> None:
     options = _parser().parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    if options.classifier_minutes is None:
+        options.classifier_minutes = options.minutes
+    told = {key: getattr(options, key) for key in ("minutes", "classifier_minutes", "steps", "limit", "val", "seed")}
+    report = Rows(options.json, {"benchmark": "adapt", **told}, ["images"])
     old, new, both = stains(options.data / "malaria_rgb_128.npz", options.out)
     models = trained(old, both, options)
-    rows: list[dict[str, Any]] = []
-    reference: dict[str, np.ndarray] = {}
+    reference = {stain: errors(models["diffusion"], data, options)[0] for stain, data in (("new", new), ("old", old))}
     for name in options.only or NAMES:
         diffusion = models["diffusion"] if name == "before" else adapted(name, old, new, models["diffusion"], options)
         row: dict[str, Any] = {"images": name}
         for stain, data in (("new", new), ("old", old)):
             error, groups = errors(diffusion, data, options)
-            reference.setdefault(stain, error)
             against = error - reference[stain]
             row[f"eps_{stain}"] = {"value": float(error.mean()), "interval": mean_interval(error, groups)}
             row[f"eps_{stain}_against_before"] = {
@@ -63,11 +66,8 @@ def main() -> None:
             }
         for start in ("negative", "positive"):
             row[start] = edited(start, diffusion, new, models, name, options)
-        rows.append(row)
-        if options.json:
-            told = {key: getattr(options, key) for key in ("minutes", "steps", "limit", "seed")}
-            options.json.write_text(json.dumps({"benchmark": "adapt", **told, "rows": rows}, indent=1) + "\n")
-    Console(width=170).print(table(rows))
+        report.put(row)
+    Console(width=170).print(table(report.rows))
 
 
 def stains(path: Path, out: Path) -> tuple[Path, Path, Path]:
@@ -94,13 +94,18 @@ def stains(path: Path, out: Path) -> tuple[Path, Path, Path]:
 
 def trained(old: Path, both: Path, options: argparse.Namespace) -> dict[str, Path]:
     """The models of the old laboratory, and the judge."""
-    common = {"val_split": "val", "max_minutes": options.minutes, "threads": options.threads, "device": options.device}
+    common = {"val_split": "val", "threads": options.threads, "device": options.device}
     common |= {"group_key": "patient", "augment": "dihedral"}
     steering = {**common, "data": str(old), "split": "train-guide", "seed": options.seed}
-    seen = {"upsample": 2}
+    seen = {"upsample": 2, "max_minutes": options.classifier_minutes}
     found = {
         "diffusion": cfdiff.train_diffusion(
-            out=options.out / "diffusion", width=48, batch_size=16, condition="class", **steering
+            out=options.out / "diffusion",
+            width=48,
+            batch_size=16,
+            condition="class",
+            max_minutes=options.minutes,
+            **steering,
         ),
         "guide": cfdiff.train_classifier(out=options.out / "guide", arch=STEERS, **seen, **steering),
         "checker": cfdiff.train_classifier(out=options.out / "checker", arch=STEERS, noisy=False, **seen, **steering),
@@ -212,7 +217,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder with malaria_rgb_128.npz")
     parser.add_argument("--out", type=Path, default=Path("runs/adapt"), help="folder for models and results")
-    parser.add_argument("--minutes", type=float, default=10.0, help="of each training of the old laboratory")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of the old laboratory's diffusion model")
+    parser.add_argument("--classifier-minutes", type=float, help="of guide, checker and judge each [default: the same]")
     parser.add_argument("--steps", type=int, default=400, help="of each adaptation")
     parser.add_argument("--limit", type=int, default=48, help="test images a direction")
     parser.add_argument("--val", type=int, default=192, help="test images of the error of eps")

@@ -65,3 +65,35 @@ def latent_pipeline(folder: Path, scaling: float = 0.7, shift: float | None = 0.
 def pixel_folder(folder: Path) -> Path:
     diffusers.DDPMPipeline(unet(1, SIZE), diffusers.DDPMScheduler(**SCHEDULE)).save_pretrained(folder)
     return folder
+
+
+def dit_folder(folder: Path) -> Path:
+    """A transformer of patches, told two classes or none of them, with a learned variance that is not used."""
+    torch.manual_seed(0)
+    small = {"num_attention_heads": 2, "attention_head_dim": 4, "num_layers": 1, "norm_num_groups": 4}
+    net = diffusers.DiTTransformer2DModel(
+        sample_size=SIZE, in_channels=1, out_channels=2, num_embeds_ada_norm=2, patch_size=4, **small
+    )
+    return with_schedule(net, folder)
+
+
+def text_folder(folder: Path) -> Path:
+    """A network that reads a text by cross-attention, and was trained with zeros in its place."""
+    torch.manual_seed(0)
+    blocks = {"down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D")}
+    blocks["up_block_types"] = ("CrossAttnUpBlock2D", "UpBlock2D")
+    told = {**BLOCKS, **blocks, "cross_attention_dim": 6}
+    net = diffusers.UNet2DConditionModel(sample_size=SIZE, in_channels=1, out_channels=1, **told)
+    with_schedule(net, folder)
+    (folder / "cfdiff.toml").write_text('tokens = "zeros"\n')
+    return folder
+
+
+def with_schedule(net: torch.nn.Module, folder: Path) -> Path:
+    """The folder of a network whose every weight matters (what begins as zero would draw nothing), and a scheduler."""
+    g = torch.Generator().manual_seed(0)
+    for p in net.parameters():
+        p.data += 0.1 * torch.randn(p.shape, generator=g)
+    net.save_pretrained(folder)  # type: ignore[operator]
+    diffusers.DDPMScheduler(**SCHEDULE).save_pretrained(folder)
+    return folder

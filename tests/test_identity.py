@@ -42,7 +42,7 @@ class Kind:
 
 
 Makes = Callable[[str], Kind]
-KINDS = ("pixel", "latent", "diffusers", "diffusers latent", "adm")
+KINDS = ("pixel", "latent", "diffusers", "diffusers latent", "diffusers DiT", "diffusers text", "adm")
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,8 @@ def kind(toy: Any, toy_latent: Any, toy_rgb: Any, tmp_path_factory: pytest.TempP
                 "latent": lambda: (toy_latent, {}),
                 "diffusers": lambda: (toy, {"diffusion": pipelines.pixel_folder(folder)}),
                 "diffusers latent": lambda: (toy, {"diffusion": pipelines.latent_pipeline(folder), "guides": "clean"}),
+                "diffusers DiT": lambda: (toy, {"diffusion": pipelines.dit_folder(folder)}),
+                "diffusers text": lambda: (toy, {"diffusion": pipelines.text_folder(folder)}),
                 "adm": lambda: (toy_rgb, {"diffusion": imported_adm(folder), "guides": "clean"}),
             }[name]()
             guided = of.settings(Path("run.h5"), **more, redraw_steps=3, redraws=1)

@@ -37,7 +37,7 @@ def captions(
     reading: Reading = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite OUT.csv.")] = False,
 ) -> None:
-    """Make a caption for each image of its class, columns, brightness or colour, and a spot, for cfdiff train-clip."""
+    """Make a caption for each image of its class, columns, brightness, colour and a spot, for cfdiff train-clip."""
     check_table(out, source, force, "captions")
     opened = open_source(
         source,

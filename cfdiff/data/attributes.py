@@ -1,4 +1,4 @@
-"""What can be said of an image without a person: class, kind of defect, brightness or colour, and a spot on it.
+"""What can be said of an image without a person: class, kind of defect, brightness and colour, and a spot on it.
 
 Captions are made of these (`captions.py`). What is measured is measured with fixed numbers or over all images of a
 source, so that a caption says the same in every split.
@@ -53,6 +53,7 @@ class Words:
 
 BUNDLED_WORDS = {
     "malaria-cells": Words("cell", "dark"),
+    "malaria-cells-rgb": Words("cell", "dark"),
     "deeppcb": Words("circuit board", "mask", ("defect",)),
     "pneumoniamnist": Words("chest X-ray"),
 }
@@ -67,7 +68,7 @@ def attributes(source: Source, words: Words) -> dict[str, np.ndarray]:
     """Name -> (N,) str, what is said of each image; "" where there is nothing to say.
 
     `class`, the columns of `words`, `brightness` (quartiles over the source, of the object's own pixels: those that are
-    not black) or `colour` where the images have one, `size` and `place` of the spot.
+    not black), `colour` where images have one, `size` and `place` of the spot.
 
     Raises:
         UserError: a column or the masks are not there.
@@ -92,24 +93,26 @@ def attributes(source: Source, words: Words) -> dict[str, np.ndarray]:
             spot = masks[i] if masks is not None else dark_spot(gray, own) if words.spot == "dark" else None
             size.append("" if spot is None else _size(spot))
             place.append("" if spot is None else _place(spot, own if words.spot == "dark" else np.ones_like(own)))
+    bounds = np.quantile(brightness, [0.25, 0.5, 0.75])
+    found["brightness"] = np.array(QUARTERS)[np.searchsorted(bounds, brightness)]
     if any(colour):
         found["colour"] = np.array(colour)
-    else:
-        bounds = np.quantile(brightness, [0.25, 0.5, 0.75])
-        found["brightness"] = np.array(QUARTERS)[np.searchsorted(bounds, brightness)]
     if words.spot != "none":
         found |= {"size": np.array(size), "place": np.array(place)}
     return found
 
 
 def sentences(found: dict[str, np.ndarray], words: Words) -> list[str]:
-    """One caption an image, of clauses that commas part: "a parasitized cell, dark, with a small spot at the left"."""
+    """One caption an image, of clauses that commas part: "a parasitized cell, dark, with a small spot at the left".
+
+    Brightness and colour are one clause, "dark red".
+    """
     n = len(found["class"])
     said = []
     for i in range(n):
         told = {name: str(values[i]) for name, values in found.items()}
         clauses = [named(told["class"], words.noun)]
-        clauses += [shade] if (shade := told.get("colour") or told.get("brightness", "")) else []
+        clauses += [shade] if (shade := f"{told.get('brightness', '')} {told.get('colour', '')}".strip()) else []
         for name in words.columns:
             clauses += [f"with {_article(kind)} {kind}" for kind in told[name].split("+") if kind]
         if told.get("size"):

@@ -7,8 +7,12 @@ import numpy as np
 from cfdiff.metrics import minimality
 
 
-def fidelity(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
-    """Mean PSNR in dB, an image's from its own mean squared error, and mean SSIM; (N, H, W, C) in [0, 1]."""
+def psnr(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """PSNR in dB, (N,), of each image from its own mean squared error, at most 100; (N, H, W, C) in [0, 1]."""
     error = np.square(after - before, dtype=np.float64).mean(axis=(1, 2, 3))
-    psnr = -10 * np.log10(np.maximum(error, 1e-10))
-    return {"psnr": float(psnr.mean()), "ssim": float(minimality.ssim(before, after).mean())}
+    return -10 * np.log10(np.maximum(error, 1e-10))
+
+
+def fidelity(before: np.ndarray, after: np.ndarray) -> dict[str, float]:
+    """Mean PSNR in dB and mean SSIM; (N, H, W, C) in [0, 1]."""
+    return {"psnr": float(psnr(before, after).mean()), "ssim": float(minimality.ssim(before, after).mean())}

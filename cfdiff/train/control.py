@@ -27,7 +27,7 @@ from cfdiff.train.data import Also, Named, open_training_data
 from cfdiff.train.loop import Trainer
 from cfdiff.train.result import TrainResult
 from cfdiff.train.settings import ControlSettings
-from cfdiff.train.spaces import settle_in
+from cfdiff.train.spaces import Encodings, settle_in
 from cfdiff.train.validate import validate
 
 AT_ONCE = 256
@@ -61,7 +61,8 @@ def train_control(s: ControlSettings, progress: Progress | None = None) -> Train
     trainer = Trainer(s, named, branch, "control", progress)
     frozen, space = model.net.to(trainer.device), model.space
     settle_in(space, trainer)
-    batches, hints = trainer.batches(data.train), all_controls(s.control, data.train)
+    batches, encode = trainer.batches(data.train), Encodings(space, data.train, s.augment)
+    hints = all_controls(s.control, data.train)
     asked = model.denoiser()
 
     def denoiser(branch: nn.Module) -> Denoiser:
@@ -77,8 +78,7 @@ def train_control(s: ControlSettings, progress: Progress | None = None) -> Train
         batch = batches.read(step, part)
         coins = symmetries(batch.draws, s.augment, height == width)
         hint = turned(hints[torch.from_numpy(batch.rows)].to(trainer.device).float(), coins)
-        with torch.no_grad():
-            z0 = space.encode(turned(batch.images, coins))
+        z0 = encode(batch, coins)
         levels, noise = draw_levels(batch.draws, asked.schedule.T, s.level_power), batch.draws.normal(*z0.shape[1:])
         return l_simple(asked.schedule, partial(denoiser(branch), condition=hint), z0, levels, noise).mean()
 

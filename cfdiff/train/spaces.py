@@ -79,12 +79,15 @@ class Encodings:
             self.kept = torch.empty(self.capacity, *shape)  # memory is taken as it is filled
             self.known = torch.zeros(self.capacity, dtype=torch.bool)
 
-    def __call__(self, batch: Batch) -> Tensor:
-        """(b, c, h, w) on the device of the batch."""
+    def __call__(self, batch: Batch, coins: Tensor | None = None) -> Tensor:
+        """(b, c, h, w) on the device of the batch; of images turned by `coins` (b, 3) where those are drawn already."""
         if not self.capacity:
             with torch.no_grad():
+                if coins is not None:
+                    return self.space.encode(turned(batch.images, coins))
                 return self.space.encode(augment(batch.images, batch.draws, self.kind, self.shift, self.gain))
-        coins = symmetries(batch.draws, self.kind, self.square)
+        if coins is None:
+            coins = symmetries(batch.draws, self.kind, self.square)
         number = (coins.cpu() * torch.tensor([1, 2, 4])).sum(1)
         slots = 8 * torch.from_numpy(batch.rows) + number
         z: list[Tensor] = []

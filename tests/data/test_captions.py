@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from cfdiff.cli.app import app
 from cfdiff.data import open_source
-from cfdiff.data.attributes import Words, attributes, dark_spot, describe, sentences
+from cfdiff.data.attributes import BUNDLED_WORDS, Words, attributes, dark_spot, describe, sentences
+from cfdiff.data.bundled import BUNDLED
 from cfdiff.data.captions import read_captions, write_captions
 from cfdiff.data.source import Source
 from cfdiff.errors import UserError
@@ -73,7 +74,22 @@ def test_colour_images_are_named_by_their_colour(tmp_path: Path, rgb: tuple[int,
     images[0] = 128
     np.savez(tmp_path / "x.npz", images=images, labels=np.array(["negative", "positive"]))
     found = attributes(open_source(tmp_path / "x.npz"), Words("cell"))
-    assert found["colour"].tolist() == ["", word] and "brightness" not in found
+    assert found["colour"].tolist() == ["", word]
+    said = sentences(found, Words("cell"))
+    assert said == [f"a negative cell, {found['brightness'][0]}", f"a positive cell, {found['brightness'][1]} {word}"]
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_every_bundled_set_is_spoken_of_in_words_of_its_own(name: str) -> None:
+    assert BUNDLED_WORDS[name].noun != Words().noun
+
+
+def test_the_colour_cells_are_told_apart_by_brightness_colour_and_spot() -> None:
+    source = open_source("malaria-cells-rgb", limit=96)
+    said, found = describe(source, "malaria-cells-rgb")
+    assert len(set(said)) > 30, "by class and colour alone there were 12"
+    assert {"brightness", "colour", "size", "place"} <= set(found)
+    assert any(" red, with a " in words and " dark spot at the " in words for words in said), said[:5]
 
 
 def test_the_table_is_read_back_as_it_was_written(cells: Source, tmp_path: Path) -> None:

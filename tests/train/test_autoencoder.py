@@ -14,7 +14,7 @@ from PIL import Image
 
 from cfdiff.data.open import open_source
 from cfdiff.errors import UserError
-from cfdiff.metrics.fidelity import fidelity
+from cfdiff.metrics.fidelity import fidelity, psnr
 from cfdiff.models.autoencoder import (
     Autoencoder,
     AutoencoderConfig,
@@ -124,6 +124,7 @@ def test_kl_is_that_of_torch_and_psnr_and_scale_are_by_hand() -> None:
     assert float(kl_from_standard(mean, log_variance)) == pytest.approx(float(theirs.mean()), rel=1e-5)
     before = np.zeros((1, 16, 16, 1), np.float32)
     assert fidelity(before, before + 0.1)["psnr"] == pytest.approx(20, abs=1e-4)
+    assert psnr(np.repeat(before, 2, 0), np.stack([before[0], before[0] + 0.1])) == pytest.approx([100, 20], abs=1e-4)
     z = torch.randn(50, 2, 4, 4) * torch.tensor([3.0, 0.0]).view(1, 2, 1, 1) + 5
     found = measured(z)
     assert found["shift"] == pytest.approx([5, 5], abs=0.5)

@@ -9,12 +9,17 @@ import numpy as np
 import pytest
 import torch
 
+from cfdiff.data.open import open_source
+from cfdiff.data.values import to_model
 from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import load_model, read_card
 from cfdiff.models.control import Control
+from cfdiff.models.latent import LatentSpace
 from cfdiff.store import open_result
+from cfdiff.train.batches import Batch, turned
 from cfdiff.train.control import train_control
 from cfdiff.train.settings import ControlSettings
+from cfdiff.train.spaces import Encodings
 from cfdiff.translate.run import translate
 
 QUICK: dict[str, Any] = {"batch_size": 8, "val_limit": 8, "device": "cpu", "threads": 1, "warmup": 1, "ema": 0.0}
@@ -37,6 +42,33 @@ def test_only_the_branch_learns_and_its_card_names_the_denoiser(toy: Any, branch
     net = load_model(branch, "control").net
     assert isinstance(net, Control) and all(zero.weight.abs().max() > 0 for zero in net.zeros)
     assert not any(key.startswith(("copy.up", "copy.head")) for key in net.state_dict())
+
+
+def test_images_are_encoded_once_and_turned_as_their_lines_are(
+    toy_latent: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 96 draws no image is encoded twice; a turned one has the encoding of the turned; and it learns in latents."""
+    plain, seen = LatentSpace.encode, []
+
+    def encode(self: LatentSpace, x: torch.Tensor) -> torch.Tensor:
+        seen.extend(image.numpy().tobytes() for image in x)
+        return plain(self, x)
+
+    monkeypatch.setattr(LatentSpace, "encode", encode)
+    result = trained(toy_latent, tmp_path / "out", steps=12, eval_every=12, augment="none")
+    assert len(seen) - len(set(seen)) <= 1, "but for the probe of the shape"
+    assert load_model(result.model, "control").card.space is not None and result.figures()["val_loss"] > 0
+
+    space = load_model(toy_latent.weights / "diffusion.safetensors").space
+    source = open_source(toy_latent.data)
+    coins = torch.tensor([[True, False, False], [False, True, True]])
+    images = to_model(source.read([3, 5]))
+    batch = Batch(images, torch.zeros(2), None, np.array([3, 5]))  # type: ignore[arg-type]  # draws nothing
+    kept = Encodings(space, source, "dihedral")
+    for _ in range(2):  # from the network, then from memory
+        got = kept(batch, coins)
+        torch.testing.assert_close(got, space.encode(turned(images, coins)))
+    assert not torch.allclose(got, space.encode(images))
 
 
 def test_an_edit_is_held_by_the_lines_of_its_source_and_no_guidance_is_no_change(
