@@ -80,7 +80,7 @@ def test_an_edit_keeps_only_its_place_and_stays_accepted(
     image = np.full((2, 8, 8, 1), 0.5, np.float32)
     image[:, 1:4, 1:4] = 0.25
 
-    def decode(path: Any, ids: Any, goals: Any, rung: Any, mask: Any = None) -> Attempt:
+    def decode(path: Any, ids: Any, goals: Any, rung: Any, mask: Any, early: Any) -> Attempt:
         x = path.x[0] + 0.02  # everywhere, for nothing
         x[:, :, 1:4, 1:4] = np.log(0.99 / 0.01) / 3.2 / 9  # the checker says 0.99
         return Attempt(x, *torch.zeros(2, len(x), dtype=torch.int64))

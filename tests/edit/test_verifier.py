@@ -14,8 +14,9 @@ from exact import ExactChecker, model
 from torch import Tensor
 
 from cfdiff.data.open import open_source
-from cfdiff.data.values import to_model
+from cfdiff.data.values import mean_change, to_model
 from cfdiff.edit.editor import Editor
+from cfdiff.edit.kept import Edits
 from cfdiff.edit.ladder import ladder
 from cfdiff.edit.roles import Cast, load_cast, probabilities
 from cfdiff.errors import UserError
@@ -59,12 +60,30 @@ def test_the_verifier_alone_accepts_and_is_in_no_gradient_nor_in_the_closed_loop
 ) -> None:
     never = Never()
     cast = replace(exact_cast, verifier=model(never, "clean-classifier"))
-    s = edit_settings(retries=3, depth=1.0, scale=5.0, ratio=None)
+    s = edit_settings(retries=3, depth=1.0, scale=5.0, ratio=None, early=False)
     edits = Editor(cast, s).edit(exact_images(4), names(4), 1)
     assert edits.retries.tolist() == [3] * 4, "the checker is convinced at once, and it is not asked"
     assert never.asked == [4] * 4, "once a rung, of the saved images"
     assert edits.accepting is not None and (edits.accepting == 0.5).all()
     assert Editor(exact_cast, s).edit(exact_images(4), names(4), 1).retries.max() < 3
+
+
+def test_a_walk_ends_early_only_where_the_verifier_would_accept(
+    exact_cast: Cast, exact_images: Images, edit_settings: Settings
+) -> None:
+    images = exact_images(4)
+
+    def edited(verifier: torch.nn.Module | None, early: bool) -> Edits:
+        cast = exact_cast if verifier is None else replace(exact_cast, verifier=model(verifier, "clean-classifier"))
+        return Editor(cast, edit_settings(retries=0, depth=1.0, early=early, trim=0)).edit(images, names(4), 1)
+
+    whole, never = edited(Never(), early=False), edited(Never(), early=True)
+    assert np.array_equal(whole.counterfactual, never.counterfactual), "it accepts nothing, so nothing ends early"
+    assert (whole.network_calls == never.network_calls).all()
+    sooner = edited(None, early=True)  # the checker accepts
+    assert (sooner.network_calls < whole.network_calls).all()
+    assert sooner.accepting is not None and (sooner.accepting[:, 1] >= 0.9).all()
+    assert (mean_change(images, sooner.counterfactual) > 0).all()
 
 
 def test_a_verifier_that_is_fooled_accepts_nothing_against_the_checker(
