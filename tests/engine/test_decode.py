@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from hypothesis import given
@@ -15,6 +17,7 @@ from cfdiff.engine import (
     NoiseSource,
     NoisyGuide,
     Step,
+    TweedieGuide,
     UniPC,
     ddim_step,
     decode,
@@ -332,3 +335,33 @@ def test_a_solver_that_asks_twice_is_guided_both_times(mixture) -> None:
     below = tau[-2:0:-1]
     assert sorted(levels) == sorted(below * 3), "at each level between: the step's own call, and a look on either walk"
     assert sorted(guided) == sorted([tau[-1], *below, *below])
+
+
+@pytest.mark.parametrize("solver", ["ddim", "2m", "unipc"])
+def test_no_step_waits_for_a_device_that_is_no_cpu(mixture, solver: str, monkeypatch) -> None:
+    """On the device "meta" there are no values: whatever would wait for one raises."""
+    monkeypatch.setattr(torch, "autocast", lambda *args, **options: nullcontext())
+    asked = []
+
+    def denoise(x, level):
+        asked.append(level)
+        return 0.5 * x
+
+    log_prob = lambda x, level=0: torch.stack([x.flatten(1).sum(1), -x.flatten(1).sum(1)], 1).log_softmax(1)  # noqa: E731
+    guidance = Guidance(
+        mixture.schedule,
+        [NoisyGuide(log_prob), TweedieGuide(mixture.schedule, log_prob)],
+        scale=3.0,
+        ratio=0.5,
+        target=torch.tensor([1, 0, 1], device="meta"),
+        checker=log_prob,
+    )
+    x0 = torch.empty(3, 1, 2, 2, device="meta")
+    path = encode_ddim(mixture.schedule, denoise, x0, make_tau(mixture.schedule, 0.6, 4))
+    steps: list[Step] = []
+    options = {"solver": SOLVERS[solver], "guidance": guidance, "mask": torch.empty(3, 1, 2, 2, device="meta")}
+    y = decode(mixture.schedule, denoise, path, callback=steps.append, **options)
+    assert y.is_meta and y.shape == x0.shape and len(asked) == 5 + 3
+    assert all(step.calls.is_meta and step.active.is_meta for step in steps)
+    with pytest.raises((NotImplementedError, RuntimeError)):
+        float(y.sum())  # what a wait is
