@@ -195,6 +195,20 @@ def test_what_would_be_read_wrongly_is_refused_with_the_reason(
             read(path)
 
 
+@pytest.mark.parametrize("packed", [None, "tiff_adobe_deflate", "packbits", "tiff_lzw"])
+def test_a_tiff_without_its_last_bytes_is_refused_and_not_read_as_something_else(
+    tmp_path: Path, packed: str | None
+) -> None:
+    """libtiff writes the tags last; without the last of them, the pixels would be taken for 1 bit and not packed."""
+    path = tmp_path / "a.tif"
+    Image.fromarray(RGB).save(path, compression=packed)
+    whole = path.read_bytes()
+    for cut in range(1, 150, 7):
+        path.write_bytes(whole[:-cut])
+        with pytest.raises(UserError, match="cut short|truncated|damaged"):
+            decode(path)
+
+
 def test_a_tiff_that_is_cut_short_is_not_filled_with_zeros(tmp_path: Path) -> None:
     path = tiff(tmp_path / "a.tif", np.tile(DEEP, (20, 20, 1)), photometric="rgb")
     path.write_bytes(path.read_bytes()[:-2000])
