@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from cfdiff.data.arrays import AS_0_AND_1, GROUNDLESS, SHADED, groundless, shaded
 from cfdiff.data.limits import MAX_PIXELS, check_memory
 from cfdiff.data.readers.held import DIGITS, FileKind, Held, need, of_proportion, said_of, stamp
 from cfdiff.data.readers.reading import Reading, Slices, Window
@@ -65,8 +66,13 @@ def hold(path: Path, shown: str, reading: Reading) -> Held:
 def masks(path: Path, shown: str, reading: Reading) -> np.ndarray:
     """The slices of a mask (N, H, W) bool: where a value is a number and not 0."""
     volume = _volume(path, shown, reading, stamp(path))
+    values = np.nan_to_num(volume)
+    if groundless(values.reshape(1, -1, 1)).any():
+        raise UserError(f"{shown} is {GROUNDLESS}: {AS_0_AND_1}.")
+    if shaded(values.reshape(1, -1, volume.shape[2])).any():
+        raise UserError(f"{shown} is one {SHADED}: {AS_0_AND_1}.")
     slices = (reading.slices or Slices(None, None, 1, False)).of(len(volume))
-    return np.asarray(np.nan_to_num(volume[list(slices)]) != 0)
+    return np.asarray(values[list(slices)] != 0)
 
 
 def _read(path: Path, shown: str, reading: Reading, slices: list[int], places: Sequence[int]) -> np.ndarray:

@@ -474,3 +474,42 @@ def test_a_damaged_file_says_what_the_decoder_says(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(out.getvalue()[: len(out.getvalue()) // 2])
     with pytest.raises(UserError, match=r"a\.jpg cannot be read as an image \(.*truncated.*\): it may be truncated"):
         decode(tmp_path / "a.jpg")
+
+
+def hot(height: int, width: int) -> np.ndarray:
+    """A map of heat, 0 in its corner."""
+    return (np.add.outer(np.arange(height), np.arange(width)) * 3).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (hot(40, 40), "most neighbours differ"),
+        (hot(40, 40).astype(np.float32) / 255, "most neighbours differ"),
+        (np.kron([[1, 2], [3, 1]], np.ones((20, 20), np.uint8)).astype(np.uint8), "several values and no 0"),
+    ],
+)
+def test_masks_that_say_no_place_are_refused_in_files_and_arrays(tmp_path: Path, mask: np.ndarray, words: str) -> None:
+    path = tiff(tmp_path / "a.tif", mask)
+    with pytest.raises(UserError, match=words):
+        decode_mask(path)
+    np.savez(
+        tmp_path / "a.npz", images=np.zeros((2, 40, 40), np.uint8), labels=[0, 1], masks=np.stack([mask * 0, mask])
+    )
+    with pytest.raises(UserError, match=words):
+        open_source(tmp_path / "a.npz").read_masks([0, 1])
+
+
+def test_a_mask_in_colours_on_a_ground_that_is_not_black_is_refused(tmp_path: Path) -> None:
+    inside = np.zeros((20, 20), bool)
+    inside[4:9, 4:9] = True
+    path = tmp_path / "a.png"
+    Image.fromarray(np.where(inside[..., None], np.uint8([253, 231, 37]), np.uint8([68, 1, 84]))).save(path)
+    with pytest.raises(UserError, match="several values and no 0"):
+        decode_mask(path)
+    Image.fromarray(np.where(inside[..., None], np.uint8([253, 231, 37]), np.uint8([0, 0, 0]))).save(path)
+    assert np.array_equal(decode_mask(path), inside)
+    Image.fromarray(np.full((20, 20), 7, np.uint8)).save(path)
+    assert decode_mask(path).all(), "one value everywhere is a mask of all"
+    many = np.kron(np.arange(25).reshape(5, 5), np.ones((4, 4), np.int64)).astype(np.uint16)
+    assert np.array_equal(decode_mask(tiff(tmp_path / "a.tif", many)), many != 0), "numbered objects are a mask"

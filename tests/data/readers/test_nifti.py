@@ -260,3 +260,12 @@ def test_without_nibabel_the_sentence_says_what_to_install(
     monkeypatch.setitem(__import__("sys").modules, "nibabel", None)
     with pytest.raises(UserError, match=r"pip install 'cfdiff\[nifti\]'"):
         open_source(tmp_path / "d")
+
+
+def test_a_volume_of_probabilities_is_no_mask(tmp_path: Path) -> None:
+    """As SPM and FSL write them for each tissue: every value but 0 would count."""
+    save(np.zeros((8, 9, 10), np.uint8), tmp_path / "a.nii")
+    save(np.random.default_rng(0).random((8, 9, 10)).astype(np.float32).clip(0.3) - 0.3, tmp_path / "m.nii")
+    (tmp_path / "t.csv").write_text("path,label,mask\na.nii,normal,m.nii\n")
+    with pytest.raises(UserError, match=r"The mask m\.nii is one in which most neighbours differ"):
+        open_source(tmp_path / "t.csv").read_masks([0])
