@@ -146,6 +146,8 @@ def read_raw(
 ) -> Raw:
     """Every row of a source, with class names as they stand there; "" where it may be and is `unlabelled`."""
     how = parse_reading(reading)
+    if not str(spec).strip():  # which would be the folder that one is in, as of a variable of the shell that is not set
+        raise UserError(f"The data has an empty name: give one of {', '.join(READERS)}, or a bundled name.")
     if str(spec) in BUNDLED:
         if layout is not None:
             raise _no_folder(str(spec))
