@@ -44,6 +44,7 @@ class Held:
         group: the column that says which images belong together.
         notes: what the user should know, in sentences that are counted over the files; "{files}" stands for how many.
         profile: the name of a colour profile that is not sRGB.
+        between: the values that are black and white, where neither the file nor `--reading` chooses them.
     """
 
     shape: Shape
@@ -55,6 +56,7 @@ class Held:
     group: str | None = None
     notes: tuple[str, ...] = ()
     profile: str | None = None
+    between: frozenset[tuple[float, float]] = frozenset()
 
 
 class FileKind(NamedTuple):
@@ -189,7 +191,8 @@ class HeldFiles:
         self.notes = tuple(
             note.replace("{files}", f"{n:,} file{'s' if n > 1 else ''}")
             for note, n in Counter(note for _, note in said).items()
-        ) + profile_notes([one.profile for one in there], "file")
+        )
+        self.notes += profile_notes([one.profile for one in there], "file") + _unlike_grays(there)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Images (B, H, W, C); each file is opened once for all of its images."""
@@ -245,6 +248,18 @@ class HeldFiles:
     def _asked(self, key: str) -> np.ndarray:
         said = {i: held.asked[key]() for i, held in enumerate(self.held) if held is not None and key in held.asked}
         return np.array([said.get(file, "") for file in self.of.tolist()])
+
+
+def _unlike_grays(there: Sequence[Held]) -> tuple[str, ...]:
+    """A note where one gray is not one value in all files, as of scanners with other bits or scales."""
+    between = sorted(set[tuple[float, float]]().union(*(one.between for one in there)))
+    if len(between) < 2:
+        return ()
+    said = ", ".join(f"{low:g}:{high:g}" for low, high in between[:3]) + (", …" if len(between) > 3 else "")
+    return (
+        f"Black and white are not the same values in all files ({said}), so that one gray is not one value: --reading "
+        "window=BLACK:WHITE makes them alike.",
+    )
 
 
 def _behind(path: Path) -> list[Path]:

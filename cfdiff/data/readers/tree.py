@@ -118,7 +118,7 @@ def unwrapped(tree: Tree) -> tuple[Tree, list[str]]:
     and left out, so that none comes into the place of another.
     """
     depth = _depth(tree)
-    at, left = tree.at(depth), []
+    at, left = tree.at(depth), list[int]()
     for level in range(depth) if depth > 1 else ():
         names = {fold(folders[level]) for folders, _ in at}
         around = level == 0 and depth > 2 and bool(splits_of({fold(folders[1]) for folders, _ in at}))
@@ -182,10 +182,10 @@ def layout_of(tree: Tree, shown: str, asked: str | None) -> tuple[str, str]:
             "label and group."
         )
     lone = next(iter({folders[0] for folders, _ in tree.at(depth)})) if len(levels[0]) == 1 else None
-    inner = "" if lone is None else f"give {shown}/{readable(lone)} itself, or "
+    instead = "" if lone is None else f"give {shown}/{readable(lone)} itself, or "
     raise UserError(
         f"{shown} has its images in {depth} levels of folders, {_some(levels[0])} and in them {_some(levels[1])}: "
-        f"{inner}say what they stand for with --layout {' or '.join(possible)}."
+        f"{instead}say what they stand for with --layout {' or '.join(possible)}."
     )
 
 
