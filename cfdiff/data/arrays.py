@@ -28,7 +28,7 @@ def as_images(images: np.ndarray, name: str) -> np.ndarray:
 
 def check_layout(shape: tuple[int, ...], dtype: np.dtype, name: str) -> None:
     """Raise UserError unless (N, H, W, C) with 1 or 3 channels, not empty, of a pixel type and a size we can take."""
-    if len(shape) == 1 and dtype.kind in "SUO":
+    if len(shape) == 1 and dtype.kind in "SUOV":
         raise UserError(
             f"{name} has names or encoded bytes as images: store pixels, (N, H, W) or (N, H, W, 3), or list files in a "
             ".csv."

@@ -89,6 +89,14 @@ def test_what_has_no_group_stands_for_itself_and_that_is_said(folder: Path) -> N
     assert any(note.startswith("2 images have no 'patient'") for note in source.notes)
 
 
+@pytest.mark.parametrize("missing", ["NA", "N/A", "<NA>", "NaT", "None", "NULL", "nan"])
+def test_what_programs_write_for_no_group_is_no_group(folder: Path, missing: str) -> None:
+    rows = "".join(f"cells/healthy/{i}.png,{'ab'[i % 2]},{missing if i < 2 else 'P'}\n" for i in range(3))
+    source = open_source(write(folder, "path,label,patient\n" + rows), negative="a")
+    assert source.groups is not None
+    assert source.groups.tolist() == ["cells/healthy/0.png", "cells/healthy/1.png", "P"]
+
+
 def test_a_manifest_in_another_encoding_is_one_clear_error(folder: Path) -> None:
     path = write(folder, "")
     path.write_bytes("path,label\nä.png,x\n".encode("utf-16"))

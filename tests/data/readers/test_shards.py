@@ -113,6 +113,7 @@ def test_a_class_stands_in_the_json_too_and_none_is_needed_where_a_judge_labels(
         ({**cell(0), "cells/0.jpg": png(IMAGES[0])}, "two images called 'cells/0'"),
         ({**cell(0), "cells/0.json": "{"}, "is no JSON: correct it"),
         ({**cell(0), "cells/0.json": "[1]"}, "no JSON object"),
+        ({"0.png": png(IMAGES[0]), "0.json": {"label": [0, 1]}}, r"0\.json in .* has several values as the class"),
         ({**cell(0), "cells/0.json": b"\xff"}, "no text in UTF-8"),
         ({**cell(0), "cells/0.cls": "x" * 70_000}, "65,536 are the most"),
         ({"0.png": b"no image", "0.cls": "0", **cell(1)}, "is no image"),
