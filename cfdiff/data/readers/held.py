@@ -17,10 +17,12 @@ import numpy as np
 
 from cfdiff.data.fit import Fit, Shape
 from cfdiff.data.raw import file_sha256
+from cfdiff.data.readers.foreign import in_truth
 from cfdiff.data.readers.images import SUFFIXES, decode, in_words, look
 from cfdiff.data.readers.reading import Reading
 from cfdiff.data.readers.shown import profile_notes
 from cfdiff.errors import UserError, first_line, plain
+from cfdiff.files import far
 from cfdiff.registry import FILES
 
 PLACES = ("frame", "slice")
@@ -119,9 +121,16 @@ def said_of(path: Path, shown: str, kind: str, hint: str) -> Iterator[None]:
     except PermissionError as error:
         raise UserError(f"{shown} may not be read ({error.strerror}): change its permissions or remove it.") from error
     except Exception as error:
+        if (away := far(error)) is not None:
+            raise UserError(f"{shown} {away}.") from error
         if path.is_file() and path.stat().st_size == 0:
             raise UserError(f"{shown} is empty (0 bytes): copy it again or remove it.") from error
-        raise UserError(f"{shown} cannot be read as {kind} ({plain(first_line(error))}): {hint}.") from error
+        truth = in_truth(path)
+        its_own = kind in (truth or "") or ((truth or "").startswith("packed by gzip") and path.suffix.lower() == ".gz")
+        if truth is not None and not its_own:
+            raise UserError(f"{shown} cannot be read as {kind} but is {truth}.") from error
+        why = plain(first_line(error)).replace(str(path), path.name)
+        raise UserError(f"{shown} cannot be read as {kind} ({why}): {hint}.") from error
 
 
 def stamp(path: Path) -> int:
