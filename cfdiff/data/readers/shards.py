@@ -64,12 +64,14 @@ class Shards:
         """Note what one shard holds; what belongs to one image stands together, as WebDataset wants it."""
         key: str | None = None
         image, mask, said = (0, -1), (0, -1), dict[str, str]()
+        before, alone = len(self.keys), list[str]()
 
         def done() -> None:
             if key is None:
                 return
             if image[1] < 0:
                 self.others["names without an image"] += 1
+                alone.append(key)
                 return
             for column, text in said.items():
                 self.words.setdefault(column, {})[len(self.keys)] = text
@@ -102,6 +104,11 @@ class Shards:
             else:
                 self.others[os.path.splitext(last)[1] or "no suffix"] += 1
         done()
+        if apart := set(alone) & set(self.keys[before:]):
+            raise UserError(
+                f"{path.name} does not hold together what is called {min(apart)!r}, as WebDataset does: pack it anew, "
+                "sorted by name (tar --sort=name)."
+            )
 
     @staticmethod
     def _all(path: Path, place: int, size: int, first: bytes, name: str) -> bytes:
@@ -208,7 +215,11 @@ def read_shards(path: Path, name: str, fit: Fit | None = None, unlabelled: bool 
     paths = sorted(_tars(path)) if path.is_dir() else [path]
     shards = Shards(paths, fit)
     if not shards.keys:
-        raise UserError(f"{name} holds no images: WebDataset's shards have KEY.png (or .jpg, .tif) and KEY.cls.")
+        there = f", but {counted(shards.others)}" if shards.others else ""
+        raise UserError(
+            f"{name} holds no images{there}: WebDataset's shards have KEY.png (or .jpg, .tif) and KEY.cls, and no dot "
+            "in KEY."
+        )
     shape, dtype, notes = shards.common()
     ids, stems = np.array(shards.keys), np.array([p.stem for p in paths])[shards.at[:, 0]]
     if len(set(shards.keys)) < len(ids):
@@ -266,7 +277,8 @@ def _said(data: bytes, path: Path, name: str) -> dict[str, Any]:
 
 def _plain(found: dict[str, Any]) -> dict[str, str]:
     """What it says in words and numbers; "" is its class."""
-    plain = {key: str(value) for key, value in found.items() if isinstance(value, str | int | float)}
+    numbers = {key: int(value) if isinstance(value, bool) else value for key, value in found.items()}
+    plain = {key: str(value) for key, value in numbers.items() if isinstance(value, str | int | float)}
     label = next((plain[key] for key in LABELS if key in plain), None)
     return plain if label is None else {**plain, "": label}
 
