@@ -19,6 +19,8 @@ from cfdiff.stopping import unbroken
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a system says where there is no room."""
+FAR = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EREMOTEIO, errno.ENODEV)
+"""What it says where a disk is damaged, or its network gone."""
 UNSEEN = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP, errno.EIO, errno.ESTALE, errno.ENOTCONN)
 """What it says of a name that cannot be looked at, where `Path.exists` raises instead of saying no."""
 
@@ -34,6 +36,13 @@ def is_there(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):
         return False
+
+
+def far(error: BaseException) -> str | None:
+    """That bytes could not be had from where they lie, in words that go on after a name; None for any other error."""
+    if not isinstance(error, OSError) or error.errno not in FAR:
+        return None
+    return f"cannot be read from its disk ({os.strerror(error.errno)}): check the disk or the network, and try again"
 
 
 def unseen(error: OSError) -> str:

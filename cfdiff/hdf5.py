@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 
 from cfdiff.errors import UserError
-from cfdiff.files import guarded
+from cfdiff.files import far, guarded
 
 DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, NotImplementedError)
 """What h5py and numpy raise for damaged files."""
@@ -65,8 +65,8 @@ def reason(error: BaseException, again: str) -> str:
         return "does not exist: correct its path"
     if number in (errno.EACCES, errno.EPERM):
         return f"may not be read ({os.strerror(number)}): change its permissions"
-    if number == errno.EIO:
-        return "cannot be read from its disk (Input/output error): check the disk or the network, and try again"
+    if (away := far(error)) is not None:
+        return away
     if "signature not found" in said:
         return f"is not a readable HDF5 file, or its beginning is damaged: {again}"
     if "truncated" in said:

@@ -15,7 +15,7 @@ from cfdiff import stopping
 from cfdiff.api import TASKS
 from cfdiff.cli.memory import keep_freed_memory
 from cfdiff.errors import UserError
-from cfdiff.files import FULL, UNSEEN, unseen
+from cfdiff.files import FAR, FULL, UNSEEN, far, unseen
 from cfdiff.version import __version__
 
 
@@ -147,6 +147,9 @@ def main() -> None:
     except OSError as error:
         if error.errno in UNSEEN and error.filename is not None:
             print(f"Error: {UserError(unseen(error))}", file=sys.stderr)
+            sys.exit(2)
+        if error.errno in FAR and error.filename is None:  # of an open file, whose name is not told
+            print(f"Error: {UserError(f'A file {far(error)}.')}", file=sys.stderr)
             sys.exit(2)
         if error.errno not in FULL or error.filename is not None:  # of files it was said where they were written
             raise

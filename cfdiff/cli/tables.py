@@ -12,12 +12,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+NARROWEST = 20
+"""Columns that a terminal is taken to have at least: where COLUMNS says 0, rich would print nothing."""
 Cell = str | Text | None
 ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 
 
 class Terminal(Console):
     """Where tables are printed. That its reader has ended is said as by any other output, not by an exit with 1."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**how)
+        if self.width < NARROWEST:
+            self.width = NARROWEST
 
     def on_broken_pipe(self) -> None:
         """Called while rich handles a BrokenPipeError."""

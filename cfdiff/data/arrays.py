@@ -28,7 +28,7 @@ def as_images(images: np.ndarray, name: str) -> np.ndarray:
 
 def check_layout(shape: tuple[int, ...], dtype: np.dtype, name: str) -> None:
     """Raise UserError unless (N, H, W, C) with 1 or 3 channels, not empty, of a pixel type and a size we can take."""
-    if len(shape) == 1 and dtype.kind in "SUO":
+    if len(shape) == 1 and dtype.kind in "SUOV":
         raise UserError(
             f"{name} has names or encoded bytes as images: store pixels, (N, H, W) or (N, H, W, 3), or list files in a "
             ".csv."
@@ -77,7 +77,46 @@ def as_masks(masks: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray
             f"{name} has masks with many values near black and white, as one that was a JPEG or a network's output "
             "has: make them black and white (masks > 127, or > 0.5), as every value but 0 counts."
         )
-    return masks.reshape(n, h, w) != 0
+    masks = masks.reshape(n, h, w)
+    if groundless(masks).any():
+        raise UserError(f"{name} has masks {GROUNDLESS}: {AS_0_AND_1}.")
+    if shaded(masks).any():
+        raise UserError(f"{name} has masks {SHADED}: {AS_0_AND_1}.")
+    return masks != 0
+
+
+GROUNDLESS = "of several values and no 0, so that what lies outside is not said"
+SHADED = "in which most neighbours differ, as in a picture or a map of heat or of probabilities"
+"""What is said of masks that `groundless` and `shaded` find."""
+AS_0_AND_1 = "store 0 outside and 1 inside, as every value but 0 counts"
+PAIRS = 256
+"""Neighbours in a mask from which on it can be said to be shaded: a small one may be little but its soft edge."""
+
+
+def groundless(masks: np.ndarray) -> np.ndarray:
+    """(N,) bool of masks (N, ...), or of pictures (N, H, W, C): whether none of several values is 0 (black)."""
+    if masks.dtype.kind == "b" or masks.size == 0:
+        return np.zeros(len(masks), bool)
+    axes = tuple(range(1, min(masks.ndim, 3)))
+    there = (masks != 0).any(axis=3) if masks.ndim == 4 else masks != 0
+    several = masks != masks[:, :1, :1]
+    return np.asarray(there.all(axis=axes) & several.reshape(len(masks), -1).any(axis=1))
+
+
+def shaded(masks: np.ndarray) -> np.ndarray:
+    """(N,) bool of masks (N, H, W) or pictures (N, H, W, C): whether most neighbours in them differ.
+
+    Labels and numbered objects are flat, and so is a mask but for its edge.
+    """
+    if masks.dtype.kind == "b" or masks.size == 0:
+        return np.zeros(len(masks), bool)
+    pictures = masks.reshape(*masks.shape[:3], -1)
+    differ, pairs = np.zeros(len(masks), np.int64), np.zeros(len(masks), np.int64)
+    for a, b in ((pictures[:, 1:], pictures[:, :-1]), (pictures[:, :, 1:], pictures[:, :, :-1])):
+        inside = (a != 0).any(axis=3) & (b != 0).any(axis=3)
+        pairs += inside.sum(axis=(1, 2))
+        differ += (inside & (a != b).any(axis=3)).sum(axis=(1, 2))
+    return np.asarray((pairs >= PAIRS) & (2 * differ > pairs))
 
 
 def smeared(masks: np.ndarray) -> np.ndarray:

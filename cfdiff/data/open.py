@@ -91,11 +91,15 @@ def open_source(
     return kept.narrow(split, from_label, limit, seed)
 
 
+NO_GROUP = frozenset({*BLANK, "na", "n/a", "#n/a", "<na>", "nat", "none", "null"})
+"""What programs of tables write, folded, where a value is missing (R, pandas, Excel, SQL)."""
+
+
 def _grouped(source: Source, key: str) -> Source:
     """With the groups that a column says; what has none there stands for itself, and is no group with its like."""
     groups = source.column(key)
     unique, place = np.unique(groups, return_inverse=True)
-    lone = np.array([fold(name) in BLANK for name in unique.tolist()])[place.reshape(-1)]
+    lone = np.array([fold(name) in NO_GROUP for name in unique.tolist()])[place.reshape(-1)]
     if not lone.any():
         return replace(source, groups=groups)
     n = int(lone.sum())
@@ -146,6 +150,8 @@ def read_raw(
 ) -> Raw:
     """Every row of a source, with class names as they stand there; "" where it may be and is `unlabelled`."""
     how = parse_reading(reading)
+    if not str(spec).strip():  # which would be the folder that one is in, as of a variable of the shell that is not set
+        raise UserError(f"The data has an empty name: give one of {', '.join(READERS)}, or a bundled name.")
     if str(spec) in BUNDLED:
         if layout is not None:
             raise _no_folder(str(spec))

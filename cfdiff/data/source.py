@@ -251,9 +251,15 @@ def check_float_range(images: np.ndarray, where: str) -> None:
     low, high = float(images.min()), float(images.max())
     if low < 0 or high > 1:
         raise UserError(
-            f"{where} has float pixels from {low:.4g} to {high:.4g}, outside [0, 1]: "
+            f"{where} has float pixels from {_beside_1(low)} to {_beside_1(high)}, outside [0, 1]: "
             f"scale them to [0, 1] or save them as uint8 or uint16."
         )
+
+
+def _beside_1(value: float) -> str:
+    """A number in four digits, or in all where four would move it to 0 or 1."""
+    short = f"{value:.4g}"
+    return short if (0 <= float(short) <= 1) == (0 <= value <= 1) else repr(value)
 
 
 def random_subset(source: Source, limit: int, seed: int) -> Source:

@@ -28,6 +28,9 @@ def write_difference(result: Result, original: Original, folder: Path, names: bo
         values[where[chosen[place]]] = result.difference[row][..., 0]
     volume = values.reshape([*image.shape, 1][:3])
     made = nibabel.Nifti1Image(volume, image.affine)
+    made.set_sform(*image.get_sform(coded=True))  # as its file says them, or a viewer lays one over the other turned
+    made.set_qform(*image.get_qform(coded=True))
+    made.header.set_zooms((*image.header.get_zooms(), 1.0)[:3])
     made.header.set_xyzt_units(*image.header.get_xyzt_units())
     made.header["descrip"] = b"cfdiff: counterfactual - source"
     made.header["cal_max"] = max(float(np.abs(volume).max()), 1e-6)

@@ -42,7 +42,7 @@ def export(s: ExportSettings) -> ExportResult:
         UserError: the run cannot be read, --data is not what it was made of, holds no DICOM or NIfTI, or the folder
             cannot be written.
     """
-    folder = s.out or s.run.with_name(f"{s.run.stem}-files")
+    folder = s.out or s.run.parent / f"{s.run.stem}-files"
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not s.force):
         raise UserError(f"{folder} is there and holds something: name another --out, or use --force.")
     with open_result(s.run) as result:

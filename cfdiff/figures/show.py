@@ -34,7 +34,7 @@ def show(s: ShowSettings) -> ShowResult:
     Raises:
         UserError: the run cannot be read, what is asked for is not in it, or the output cannot be written.
     """
-    out = s.out or s.run.with_name(f"{s.run.stem}-panel.png")
+    out = s.out or s.run.parent / f"{s.run.stem}-panel.png"
     if out.suffix.lower() not in FORMATS:
         raise UserError(f"Cannot draw {out.name}: end --out in {', '.join(FORMATS)}.")
     bags = is_bag_file(s.run)

@@ -5,8 +5,6 @@ What a folder does not hold itself stands in a table beside it, `dataset.csv`, o
 
 from __future__ import annotations
 
-import csv
-import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from cfdiff.data.classes import map_classes
+from cfdiff.data.names import fold
+from cfdiff.data.readers.manifest import read_columns
+from cfdiff.data.source import OTHER
 from cfdiff.errors import UserError
 from cfdiff.mil.series import UNKNOWN, BagSet, Series, class_of
 from cfdiff.registry import BAG_FOLDERS
@@ -24,6 +25,10 @@ NAME = ("slide_id", "bag", "slide", "wsi", "name", "filename")
 CASE = ("case_id", "patient", "group", "case")
 CLASS = ("label", "class", "target")
 """What the columns of a table are called, by those who write them; the first that is there counts."""
+
+
+NOTHING = frozenset({"", "nan", "na", "n/a", "<na>", "none", "null"})
+"""What tables write, folded, where a value is missing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +88,10 @@ def read_folder(path: Path, table: Path | None, negative: str | None, positive: 
     if rows is not None:  # a table also says which bags take part
         found = [one for one in found if one.name in rows]
     names, classes = _classes(path.name, found, rows or {}, negative, positive)
+    kept = [i for i, label in enumerate(classes) if label != OTHER]
+    found, classes = [found[i] for i in kept], [classes[i] for i in kept]
+    if not found:
+        raise UserError(f"{path.name} has no bag of the classes {' and '.join(names)}: name others.")
     width = found[0].features.shape[1]
     series, start = [], 0
     for one, label in zip(found, classes, strict=True):
@@ -135,7 +144,10 @@ def as_mixes(bags: BagSet) -> BagSet:
 def _classes(
     where: str, found: list[Found], rows: dict[str, Row], negative: str | None, positive: str | None
 ) -> tuple[tuple[str, str], list[int]]:
-    """The names of the classes, and the class of each bag: of the table, else of the folder, else of its instances."""
+    """The names of the classes, and the class of each bag: of the table, else of the folder, else of its instances.
+
+    A bag of a third class in the table is OTHER, as an image is, and left out.
+    """
     said = {one.name: rows[one.name].label for one in found if one.name in rows and rows[one.name].label}
     names, mapped = ("negative", "positive"), dict[str, int]()
     if said:
@@ -147,6 +159,9 @@ def _classes(
         label = mapped.get(one.name, one.label)
         if label is None and one.labels is not None:
             label = int(class_of(one.labels))
+        if one.name in mapped and label == OTHER:
+            classes.append(OTHER)
+            continue
         if label not in (0, 1):
             raise UserError(
                 f"The bag {one.name} of {where} has no class: name a table of slide_id,label with --labels, or put "
@@ -161,20 +176,19 @@ def _table(path: Path, required: bool) -> dict[str, Row] | None:
         if required:
             raise UserError(f"There is no table {str(path)!r} for --labels: give a .csv of slide_id,label.")
         return None
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path.name} is no readable .csv: save it as UTF-8 text with commas.") from error
-    columns = list(lines[0]) if lines else []
-    name, case, label = (next((c for c in known if c in columns), None) for known in (NAME, CASE, CLASS))
+    table = read_columns(path, path.name)
+    name, case, label = (next((c for c in known if c in table), None) for known in (NAME, CASE, CLASS))
     if name is None or (required and label is None):
-        raise UserError(f"{path.name} needs the columns slide_id and label: it has {', '.join(columns) or 'none'}.")
-
-    def value(line: dict[str, str], column: str | None) -> str:
-        return "" if column is None else (line.get(column) or "").strip()
-
-    return {_stem(line[name] or ""): Row(value(line, case), value(line, label), value(line, "split")) for line in lines}
+        raise UserError(f"{path.name} needs the columns slide_id and label: it has {', '.join(table) or 'none'}.")
+    names = table[name].tolist()
+    kinds = (case, label, "split" if "split" in table else None)
+    values = [[""] * len(names) if key is None else table[key].tolist() for key in kinds]
+    rows: dict[str, Row] = {}
+    for bag, *said in zip(map(_stem, names), *values, strict=True):
+        row = Row(*("" if fold(word) in NOTHING else word for word in said))
+        if rows.setdefault(bag, row) != row:
+            raise UserError(f"{path.name} names the bag {bag!r} twice, and not alike: leave one row for each bag.")
+    return rows
 
 
 def _stem(name: str) -> str:
@@ -195,7 +209,27 @@ def _features(array: np.ndarray, path: Path) -> np.ndarray:
     array = array[0] if array.ndim == 3 and len(array) == 1 else array
     if array.ndim != 2:
         raise UserError(f"{path.name} holds features of shape {array.shape}: one row an instance is needed.")
-    return array.astype(np.float32)
+    if array.dtype.kind not in "biuf":
+        raise UserError(f"{path.name} holds features of type {array.dtype}: save them as real numbers.")
+    with np.errstate(over="ignore"):  # what is beyond float32 is infinite, and refused as such
+        return array.astype(np.float32)
+
+
+def _whole(values: np.ndarray, path: Path, what: str) -> np.ndarray:
+    """(n,) int64 of 0, 1 and what is below 0, not known; UserError for anything else, which a cast would hide."""
+    if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1, -1)).all():
+        raise UserError(
+            f"{path.name} holds {what} that are not 0 or 1 (or -1, not known): store them so; names of classes stand "
+            "in a table of slide_id,label."
+        )
+    return values.reshape(-1).astype(np.int64)
+
+
+def _class(values: np.ndarray, path: Path) -> int:
+    """The class of a bag, of one number."""
+    if values.size != 1:
+        raise UserError(f"{path.name} holds {values.size} numbers as the class of a bag: store one, 0 or 1.")
+    return int(_whole(values, path, "classes")[0])
 
 
 def _read_torchmil(folder: Path) -> list[Found]:
@@ -206,8 +240,8 @@ def _read_torchmil(folder: Path) -> list[Found]:
             Found(
                 path.stem,
                 _features(_numpy(path), path),
-                _numpy(inst).reshape(-1).astype(np.int8) if inst.is_file() else None,
-                int(_numpy(label).reshape(-1)[0]) if label.is_file() else None,
+                _whole(_numpy(inst), inst, "labels of instances").astype(np.int8) if inst.is_file() else None,
+                _class(_numpy(label), label) if label.is_file() else None,
             )
         )
     return found
@@ -224,11 +258,14 @@ def _torch(path: Path) -> np.ndarray:
 
     try:  # weights_only: nothing in it is run
         tensor = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # what is no tensor ends in a dozen ways
         raise UserError(f"{path.name} is no readable tensor: write it again, or give h5_files.") from error
     if not isinstance(tensor, torch.Tensor):
         raise UserError(f"{path.name} holds no tensor of features: give the pt_files that CLAM wrote.")
-    return tensor.float().numpy()
+    dense = tensor.detach().to_dense() if tensor.layout != torch.strided else tensor.detach()
+    return (dense if dense.is_complex() else dense.float()).numpy()
 
 
 def _read_h5s(folder: Path) -> list[Found]:
@@ -236,8 +273,10 @@ def _read_h5s(folder: Path) -> list[Found]:
 
 
 def _trident_features(folder: Path) -> list[Path]:
-    """The folders of features in it: TRIDENT makes one an encoder; or it is one of them."""
-    inside = sorted(p for p in folder.glob("features_*") if p.is_dir() and any(p.glob("*.h5")))
+    """The folders of features in it, or in those of a patch size in it: one an encoder; or it is one of them."""
+    inside = sorted(
+        p for form in ("features_*", "*/features_*") for p in folder.glob(form) if p.is_dir() and any(p.glob("*.h5"))
+    )
     return inside or ([folder] if folder.name.startswith("features_") and any(folder.glob("*.h5")) else [])
 
 
@@ -245,7 +284,8 @@ def _read_trident(folder: Path) -> list[Found]:
     there = _trident_features(folder)
     if len(there) > 1:
         raise UserError(
-            f"{folder.name} holds the features of several encoders ({', '.join(p.name for p in there)}): give one."
+            f"{folder.name} holds the features of several encoders or patch sizes "
+            f"({', '.join(p.relative_to(folder).as_posix() for p in there)}): give one."
         )
     return _read_h5s(there[0])
 
@@ -255,8 +295,10 @@ def _read_npz(folder: Path) -> list[Found]:
     for path in sorted(folder.glob("*.npz")):
         try:
             with np.load(path, allow_pickle=False) as file:
-                labels = file["labels"].astype(np.int8) if "labels" in file else None
-                label = int(file["label"]) if "label" in file else None
+                labels = (
+                    _whole(file["labels"], path, "labels of instances").astype(np.int8) if "labels" in file else None
+                )
+                label = _class(file["label"], path) if "label" in file else None
                 found.append(Found(path.stem, _features(file["features"], path), labels, label))
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise UserError(f"{path.name} is no bag: a .npz with the array features is needed.") from error

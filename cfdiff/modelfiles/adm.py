@@ -313,7 +313,7 @@ def _made(s: AdmSettings) -> dict[str, Any]:
 
 
 def _out(s: AdmSettings) -> Path:
-    out = s.out or s.checkpoint.with_suffix(".safetensors")
+    out = s.out or s.checkpoint.parent / f"{s.checkpoint.stem}.safetensors"
     if out.suffix != ".safetensors":
         raise UserError(f"--out {out.name} is no name of a model file: end it in .safetensors.")
     if out.exists() and not s.force:

@@ -38,10 +38,10 @@ def report(s: ReportSettings) -> ReportResult:
     Raises:
         UserError: the run, the evaluation, the masks or the models cannot be read, or the output not be written.
     """
-    out = s.out or s.run.with_suffix(".html")
-    if out.suffix.lower() not in (".html", ".htm"):
-        raise UserError(f"The report is a page, so {out.name!r} should end in .html: change --out.")
     bags = is_bag_file(s.run)
+    out = s.out or s.run.parent / f"{s.run.stem}.html"
+    if s.out is not None and out.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"The report is a page, so {out.name!r} should end in .html: change --out.")
     check_output(out, s.force)
     evaluation = []
     if s.evaluation is not None:

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from cfdiff.errors import UserError
-from cfdiff.files import parse_json
+from cfdiff.files import is_there, parse_json
 from cfdiff.hdf5 import DAMAGED, Stored, is_link, open_to_read, own_dataset, reason
 from cfdiff.store.schema import IMAGE_DTYPES, Field
 from cfdiff.store.volumes import Volume, check_volumes, in_volumes, is_of
@@ -73,7 +73,8 @@ def open_stock(
     """
     where = str(path)
     if not path.is_file():
-        raise UserError(f"{path} does not exist: give the .h5 file of a finished run.")
+        what = "is a folder" if path.is_dir() else "is no file" if is_there(path) else "does not exist"
+        raise UserError(f"{path} {what}: give the .h5 file of a finished run.")
     file = open_to_read(path, where, again, whole=True)
     try:
         raw = _attributes(file, where, again)

@@ -17,7 +17,7 @@ LONGEST_NAME = 255 - len(".parts.1234567-12345678.tmp")
 
 def parts_dir(out: Path) -> Path:
     """The folder beside `out` that holds the parts of an unfinished run."""
-    return out.with_name(out.name + ".parts")
+    return out.parent / f"{out.name}.parts"
 
 
 def check_output(path: Path, force: bool = False, option: str = "--out", *, resumes: bool = False) -> None:

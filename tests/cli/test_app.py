@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -138,3 +139,36 @@ def test_numbers_that_nobody_means_are_one_sentence(
     assert _exit_code(monkeypatch, "translate", *words) == 2
     said = capsys.readouterr().err
     assert said.startswith("Error: ") and ("no setting needs a number beyond" in said) == ("inf" not in words)
+
+
+def test_a_disk_that_does_not_answer_is_one_line(
+    commands: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def one() -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    commands.one = one
+    assert _exit_code(monkeypatch, "one") == 2
+    assert capsys.readouterr().err.startswith("Error: A file cannot be read from its disk (Input/output error): check")
+
+
+@pytest.mark.parametrize("columns", ["0", "1"])
+def test_a_terminal_of_no_width_shows_tables(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert _exit_code(monkeypatch, "data", "ls") in (0, None)
+    assert "malaria-cells" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["report", "show", "evaluate", "export", "join"])
+@pytest.mark.parametrize("run", ["", "."])
+def test_a_run_that_is_an_empty_name_or_a_folder_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str, run: str
+) -> None:
+    """As of a variable of the shell that is not set."""
+    monkeypatch.chdir(tmp_path)
+    data = ("--data", "malaria-cells") if command == "export" else ()
+    assert _exit_code(monkeypatch, command, run, *data) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Error: ") and said.count("\n") == 1 and ("is a folder" in said or command == "join")

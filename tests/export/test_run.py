@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from cfdiff.data.readers.reading import parse_reading
 from cfdiff.errors import UserError
+from cfdiff.export.nifti import write_difference
+from cfdiff.export.original import Original
 from cfdiff.export.run import export
 from cfdiff.export.settings import ExportSettings
 from cfdiff.store import open_result
@@ -157,3 +161,18 @@ def test_the_command_says_what_it_wrote(
 
     command(run=run, data=data, out=tmp_path / "again")
     assert capsys.readouterr().out.strip().endswith("again: 4 files")
+
+
+def test_a_difference_says_no_more_of_left_and_right_than_its_file(tmp_path: Path) -> None:
+    """A viewer would lay one over the other turned, if only one of them named an orientation."""
+    silent = nibabel.Nifti1Image(np.zeros((4, 5, 3), np.int16), None)
+    silent.header.set_zooms((1.0, 2.0, 3.0))
+    nibabel.save(silent, tmp_path / "v.nii")
+    result: Any = SimpleNamespace(difference=np.ones((1, 5, 4, 1), np.float32))
+    original = Original(tmp_path / "v.nii", "v.nii", parse_reading(None), [0], [1])
+    made = nibabel.load(write_difference(result, original, tmp_path / "out", False)[0])
+    there = nibabel.load(tmp_path / "v.nii")
+    for key in ("qform_code", "sform_code"):
+        assert int(made.header[key]) == int(there.header[key]) == 0
+    np.testing.assert_array_equal(made.affine, there.affine)
+    assert made.header.get_zooms() == (1.0, 2.0, 3.0) and made.get_fdata()[..., 1].all()

@@ -89,6 +89,84 @@ def test_a_table_of_slides_and_classes_may_lie_elsewhere_and_chooses_bags(tmp_pa
     assert [int(one.classes[0]) for one in found.series] == [0, 1] and found.names == ("normal", "tumor")
 
 
+TABLE = "case_id,slide_id,label\np1,a,normal\np2,b,tumor\n"
+
+
+def bare(folder: Path, *names: str) -> Path:
+    """Bags without a class in CLAM's layout."""
+    (folder / "h5_files").mkdir(parents=True)
+    for name in names:
+        with h5py.File(folder / "h5_files" / f"{name}.h5", "w") as file:
+            file["features"] = np.ones((5, 4), np.float32)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (TABLE + "p2,a,tumor\n", "names the bag 'a' twice, and not alike"),
+        ("slide_id,label,label\na,normal,tumor\nb,tumor,normal\n", "has the column 'label' more than once"),
+        (TABLE.replace(",", ";"), "parted by semicolons"),
+        (TABLE.replace(",a", ',"a'), "cannot be read as a CSV"),
+        (TABLE.replace("p1,a,normal", "p1,a"), "2 fields in row 2"),
+    ],
+)
+def test_a_table_that_says_two_things_of_a_bag_is_refused(tmp_path: Path, table: str, words: str) -> None:
+    """The last of two rows, or of two columns, counted without a word."""
+    (bare(tmp_path / "d", "a", "b") / "dataset.csv").write_text(table)
+    with pytest.raises(UserError, match=words):
+        read(tmp_path / "d")
+
+
+def test_bags_of_a_third_class_are_left_out_and_a_missing_case_is_none(tmp_path: Path) -> None:
+    table = TABLE.replace("p1", "NA").replace("p2", "NA") + "p3,c,stroma\np1,a,normal\n".replace("p1", "NA")
+    (bare(tmp_path / "d", "a", "b", "c") / "dataset.csv").write_text(table)
+    found = read_folder(tmp_path / "d", None, "normal", "tumor")
+    assert [(one.name, one.group, int(one.classes[0])) for one in found.series] == [("a", "a", 0), ("b", "b", 1)]
+
+
+@pytest.mark.parametrize("label", [[1, 0], 0.7, 257, np.nan, "tumor", []])
+def test_a_class_of_a_bag_that_is_not_one_of_two_numbers_is_refused(tmp_path: Path, label: Any) -> None:
+    """One-hot [1, 0] was read as 1, 0.7 as 0, and the others ended in a traceback."""
+    for part, values in (("features", np.ones((5, 4))), ("labels", np.array(label))):
+        (tmp_path / part).mkdir()
+        np.save(tmp_path / part / "a.npy", values)
+    with pytest.raises(UserError, match=r"a\.npy holds .*(as the class of a bag|not 0 or 1)"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("label", [256, 0.7, np.nan, 2])
+def test_labels_of_instances_that_a_cast_would_hide_are_refused(tmp_path: Path, label: float) -> None:
+    for part, values in (("features", np.ones((5, 4))), ("inst_labels", np.array([0, label, 0, 0, 0]))):
+        (tmp_path / part).mkdir()
+        np.save(tmp_path / part / "a.npy", values)
+    with pytest.raises(UserError, match=r"a\.npy holds labels of instances that are not 0 or 1"):
+        read(tmp_path)
+
+
+def test_tensors_of_every_layout_are_read_or_named(tmp_path: Path) -> None:
+    (tmp_path / "pt_files").mkdir()
+    (tmp_path / "dataset.csv").write_text("slide_id,label\na,tumor\n")
+    tensor = torch.rand(5, 4)
+    for stored in (tensor.clone().requires_grad_(), tensor.to_sparse(), torch.nn.Parameter(tensor)):
+        torch.save(stored, tmp_path / "pt_files" / "a.pt")
+        np.testing.assert_array_equal(read(tmp_path).contents, tensor)
+    torch.save(tensor.to(torch.complex64), tmp_path / "pt_files" / "a.pt")
+    with pytest.raises(UserError, match="of type complex64: save them as real numbers"):
+        read(tmp_path)
+    (tmp_path / "pt_files" / "a.pt").write_bytes(b"junk")
+    with pytest.raises(UserError, match="no readable tensor"):
+        read(tmp_path)
+
+
+def test_the_folder_that_trident_writes_into_is_one_of_its_layouts(tmp_path: Path) -> None:
+    inside = tmp_path / "20x_256px_0px_overlap"
+    inside.mkdir()
+    trident(inside, feature_bags())
+    (inside / "dataset.csv").rename(tmp_path / "dataset.csv")
+    assert is_bag_folder(tmp_path) and len(read(tmp_path).series) == 4
+
+
 def test_features_of_other_widths_are_refused(tmp_path: Path) -> None:
     bags = feature_bags(2)
     for bag in (bags[0], replace(bags[1], features=bags[1].features[:, :5])):

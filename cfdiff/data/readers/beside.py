@@ -1,4 +1,5 @@
-"""Masks that lie beside their images in a folder: `a.png` and `a_mask.png`, and a second one of it `a_mask_1.png`."""
+"""Masks that lie beside their images in a folder: `a.png` and `a_mask.png` (a second one of it is
+`a_mask_1.png`), or `mask_a.png`."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from cfdiff.data.readers.tree import Tree, readable
 from cfdiff.errors import UserError
 
 MASK_NAME = re.compile(r"(.+?)[ _.-]+(?:masks?|seg|segmentation|gt|ground_?truth|annotation)(?:[ _.-]*\d+)?")
+MASK_FIRST = re.compile(r"(?:masks?|seg|segmentation|gt|ground_?truth)[ _.-]+(.+)")
 """How the name of a mask follows from that of its image, folded and without the suffix."""
 
 
@@ -29,7 +31,7 @@ def masks_beside(tree: Tree, shown: str) -> dict[Path, tuple[Path, ...]]:
     masks, alone = set[Path](), list[Path]()
     for _, path in tree.files:
         folder, stem = stems[path]
-        called = MASK_NAME.fullmatch(stem)
+        called = MASK_NAME.fullmatch(stem) or MASK_FIRST.fullmatch(stem)
         if called is None:
             continue
         if (folder, called[1]) not in images:

@@ -20,6 +20,7 @@ from cfdiff.data.readers.dicom_values import (
     NoNumber,
     as_pixels,
     brightness,
+    ends,
     rescale,
     shown_by_file,
     sides,
@@ -34,6 +35,8 @@ from cfdiff.errors import UserError, plain
 SUFFIXES = (".dcm", ".dicom", ".ima")
 WHAT = "a DICOM file"
 MORE_FRAMES = "{files} with the pixels of more frames than NumberOfFrames says: those are not read."
+WHOLE_SLIDE, BESIDE_A_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6", {"LABEL", "OVERVIEW", "LOCALIZER"}
+"""Slides as DICOM, and what the pictures of them are called on which names stand: they are none of tissue."""
 KEPT_HEADERS = 64
 """Headers in memory between two looks at the same file; those of many frames are long."""
 
@@ -63,6 +66,13 @@ def hold(path: Path, shown: str, reading: Reading) -> Held | None:
         header = header_of(path, shown)
         if header.get("Rows") is None or header.get("Columns") is None:
             return None
+        kind = {str(word).upper() for word in header.get("ImageType") or ()}
+        if header.get("SOPClassUID") == WHOLE_SLIDE and kind & BESIDE_A_SLIDE:
+            return None
+        if "MOSAIC" in kind:
+            raise UserError(
+                f"{shown} is a mosaic of the slices of a volume (Siemens): make a NIfTI file of it, as with dcm2niix."
+            )
         stored = stored_at(path, header, _looked_at(path, shown)[1])
         check_stored(stored, shown)
         photometric, samples = _checked(header, shown, reading)
@@ -71,12 +81,14 @@ def hold(path: Path, shown: str, reading: Reading) -> Held | None:
         patient, hidden = _patient(header, path)
         # Beyond those that say something of their own, frames are shown all alike.
         said = range(min(frames, len(header.get("PerFrameFunctionalGroupsSequence") or ()) + 1))
-        windows = set[Window | None]({None})
+        windows, between = set[Window | None]({None}), set[tuple[float, float]]()
         if samples == 1:
             if reading.window is None:
                 windows = {shown_by_file(header, frame).window for frame in said}
             for frame in said:
                 rescale(header, frame)  # to refuse what is no number before it is met in a run
+            if windows == {None} and not isinstance(reading.window, Window) and not header.get("VOILUTSequence"):
+                between = {ends(header, frame) for frame in said}
         notes = (*_window_notes(windows, samples, reading), *hidden, *_pixel_notes(header, said))
         profile = named(header.ICCProfile) if samples > 1 and header.get("ICCProfile") else None
     height, width = int(header.Rows), int(header.Columns)
@@ -102,6 +114,7 @@ def hold(path: Path, shown: str, reading: Reading) -> Held | None:
         group="patient",
         notes=(*notes, *([MORE_FRAMES] if more else [])),
         profile=profile,
+        between=frozenset(between),
     )
 
 

@@ -64,21 +64,29 @@ def sides(header: Any, frame: int) -> tuple[float, float]:
     return 1.0, 1.0
 
 
+def ends(header: Any, frame: int) -> tuple[float, float]:
+    """The least and the greatest value that a gray frame can hold, as they mean: black and white without a window."""
+    if header.get("ModalityLUTSequence"):
+        return 0.0, float(2 ** int(header.ModalityLUTSequence[0].LUTDescriptor[2]) - 1)
+    bits, signed = int(header.BitsStored), int(header.get("PixelRepresentation") or 0) == 1
+    slope, intercept = rescale(header, frame)
+    stored = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    first, last = (float(value if slope is None else value * slope + intercept) for value in stored)
+    return min(first, last), max(first, last)
+
+
 def brightness(stored: np.ndarray, header: Any, frame: int, window: Window | str | None, pixels: Any) -> np.ndarray:
     """The stored values (H, W) of a gray frame as shares of the full brightness, float64 in [0, 1].
 
     `window` is the one asked for, "full", or None for the file's own; `pixels` is the module pydicom.pixels.
     """
-    bits, signed = int(header.BitsStored), int(header.get("PixelRepresentation") or 0) == 1
-    ends = np.array([-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] if signed else [0, 2**bits - 1], np.float64)
     values = stored.astype(np.float64)
     if header.get("ModalityLUTSequence"):
         values = pixels.apply_modality_lut(stored, header).astype(np.float64)
-        ends = np.array([0, 2 ** int(header.ModalityLUTSequence[0].LUTDescriptor[2]) - 1], np.float64)
     else:
         slope, intercept = rescale(header, frame)
         if slope is not None:
-            values, ends = values * slope + intercept, ends * slope + intercept
+            values = values * slope + intercept
     shown = shown_by_file(header, frame) if window is None else Shown(window if isinstance(window, Window) else None)
     if shown.window is not None:
         share = through(values, shown)
@@ -86,7 +94,8 @@ def brightness(stored: np.ndarray, header: Any, frame: int, window: Window | str
         most = 2 ** int(header.VOILUTSequence[0].LUTDescriptor[2]) - 1
         share = pixels.apply_voi(np.rint(values).astype(np.int64), header) / most
     else:
-        share = (values - ends.min()) / (ends.max() - ends.min())
+        low, high = ends(header, frame)
+        share = (values - low) / (high - low)
     share = np.clip(share, 0, 1)
     inverse = header.PhotometricInterpretation == "MONOCHROME1" or header.get("PresentationLUTShape") == "INVERSE"
     return 1 - share if inverse else share

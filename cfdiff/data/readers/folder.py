@@ -18,7 +18,7 @@ from cfdiff.data.readers.held import HeldFiles, any_held, check_heeded, kind_of
 from cfdiff.data.readers.images import SUFFIXES, ImageFiles
 from cfdiff.data.readers.masks import MaskFiles
 from cfdiff.data.readers.reading import AS_IT_SAYS, Reading
-from cfdiff.data.readers.tree import LAYOUTS, counted, layout_of, readable, splits_of, walk
+from cfdiff.data.readers.tree import ELSEWHERE, LAYOUTS, counted, layout_of, readable, splits_of, unwrapped, walk
 from cfdiff.errors import UserError
 
 
@@ -50,6 +50,10 @@ def read_folder(
             f"{name} has no folder of images per class ({hint}{instead}): lay it out as {name}/CLASS/image.png or "
             f"{name}/SPLIT/CLASS/image.png with {', '.join(s[1:] for s in SUFFIXES)} files."
         )
+    around: list[str] = []
+    if layout is None and len(flat) < len(tree.files):
+        tree, around = unwrapped(tree)
+        flat = tree.at(0)
     if len(flat) < len(tree.files):
         chosen, why = layout_of(tree, name, layout)
         files = tree.at(len(LAYOUTS[chosen]))
@@ -75,8 +79,13 @@ def read_folder(
         others += images.empty
         columns = Columns(images.columns, images.asked)
     if elsewhere:
-        others["images in other folders"] = elsewhere
+        others[ELSEWHERE] += elsewhere
     notes = [] if not why or (chosen == "class" and not elsewhere) else [f"Read as {chosen}/image: {why}."]
+    if around:
+        lone, several = " and ".join(map(repr, around)), len(around) > 1
+        notes.append(
+            f"The folder{'s' if several else ''} {lone}, in which all lie, stand{'' if several else 's'} for nothing."
+        )
     if others:
         notes.append(f"Not read: {counted(others)}.")
     groups = of.get("group")
@@ -116,11 +125,17 @@ def _masks(
             "mask, beside files that hold several images: list images and masks in a .csv with path,label,mask."
         )
     n = sum(map(bool, of))
-    rest = f", and the masks of {len(of) - n:,} others are empty" if n < len(of) else ""
+    rest = _empty(len(of) - n)
     return MaskFiles(of, images.shape, fit), (
         f"Read as masks: what is called {readable(next(filter(None, of))[0].name)!r} and alike, beside {n:,} "
         f"image{'s' if n > 1 else ''}{rest}.",
     )
+
+
+def _empty(n: int) -> str:
+    if n == 0:
+        return ""
+    return ", and the mask of one other is empty" if n == 1 else f", and the masks of {n:,} others are empty"
 
 
 FORMAT = Format(Path.is_dir, read_folder, read_folder, read_folder)

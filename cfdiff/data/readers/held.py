@@ -17,10 +17,12 @@ import numpy as np
 
 from cfdiff.data.fit import Fit, Shape
 from cfdiff.data.raw import file_sha256
+from cfdiff.data.readers.foreign import in_truth
 from cfdiff.data.readers.images import SUFFIXES, decode, in_words, look
 from cfdiff.data.readers.reading import Reading
 from cfdiff.data.readers.shown import profile_notes
 from cfdiff.errors import UserError, first_line, plain
+from cfdiff.files import far
 from cfdiff.registry import FILES
 
 PLACES = ("frame", "slice")
@@ -44,6 +46,7 @@ class Held:
         group: the column that says which images belong together.
         notes: what the user should know, in sentences that are counted over the files; "{files}" stands for how many.
         profile: the name of a colour profile that is not sRGB.
+        between: the values that are black and white, where neither the file nor `--reading` chooses them.
     """
 
     shape: Shape
@@ -55,6 +58,7 @@ class Held:
     group: str | None = None
     notes: tuple[str, ...] = ()
     profile: str | None = None
+    between: frozenset[tuple[float, float]] = frozenset()
 
 
 class FileKind(NamedTuple):
@@ -117,9 +121,16 @@ def said_of(path: Path, shown: str, kind: str, hint: str) -> Iterator[None]:
     except PermissionError as error:
         raise UserError(f"{shown} may not be read ({error.strerror}): change its permissions or remove it.") from error
     except Exception as error:
+        if (away := far(error)) is not None:
+            raise UserError(f"{shown} {away}.") from error
         if path.is_file() and path.stat().st_size == 0:
             raise UserError(f"{shown} is empty (0 bytes): copy it again or remove it.") from error
-        raise UserError(f"{shown} cannot be read as {kind} ({plain(first_line(error))}): {hint}.") from error
+        truth = in_truth(path)
+        its_own = kind in (truth or "") or ((truth or "").startswith("packed by gzip") and path.suffix.lower() == ".gz")
+        if truth is not None and not its_own:
+            raise UserError(f"{shown} cannot be read as {kind} but is {truth}.") from error
+        why = plain(first_line(error)).replace(str(path), path.name)
+        raise UserError(f"{shown} cannot be read as {kind} ({why}): {hint}.") from error
 
 
 def stamp(path: Path) -> int:
@@ -189,7 +200,8 @@ class HeldFiles:
         self.notes = tuple(
             note.replace("{files}", f"{n:,} file{'s' if n > 1 else ''}")
             for note, n in Counter(note for _, note in said).items()
-        ) + profile_notes([one.profile for one in there], "file")
+        )
+        self.notes += profile_notes([one.profile for one in there], "file") + _unlike_grays(there)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Images (B, H, W, C); each file is opened once for all of its images."""
@@ -245,6 +257,18 @@ class HeldFiles:
     def _asked(self, key: str) -> np.ndarray:
         said = {i: held.asked[key]() for i, held in enumerate(self.held) if held is not None and key in held.asked}
         return np.array([said.get(file, "") for file in self.of.tolist()])
+
+
+def _unlike_grays(there: Sequence[Held]) -> tuple[str, ...]:
+    """A note where one gray is not one value in all files, as of scanners with other bits or scales."""
+    between = sorted(set[tuple[float, float]]().union(*(one.between for one in there)))
+    if len(between) < 2:
+        return ()
+    said = ", ".join(f"{low:g}:{high:g}" for low, high in between[:3]) + (", …" if len(between) > 3 else "")
+    return (
+        f"Black and white are not the same values in all files ({said}), so that one gray is not one value: --reading "
+        "window=BLACK:WHITE makes them alike.",
+    )
 
 
 def _behind(path: Path) -> list[Path]:

@@ -24,11 +24,14 @@ from cfdiff.data.readers.tiff import TIFF_BEGINNINGS, Tiff, beside, opaque
 from cfdiff.data.readers.tiff import decode as read_tiff
 from cfdiff.data.readers.tiff import look as look_at_tiff
 from cfdiff.errors import UserError, first_line, plain
+from cfdiff.files import far
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 LOSSY = ("JPEG", "MPO", "WEBP", "JPEG2000", "AVIF")
 FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "DIB", "GIF", "WEBP", "JPEG2000", "AVIF", "PPM")
 """What Pillow may take a file for, whatever it is called; of the others some start programs (EPS)."""
+MAY_BE = (*SUFFIXES, ".jfif", ".jpe", ".dib", ".gif", ".webp", ".jp2", ".j2k", ".avif", ".ppm", ".pgm", ".pbm", ".pnm")
+"""How files of FORMATS are called; for others it is no damage that they are none of these."""
 CONVERT = "`cfdiff data convert` with --size and --gray or --rgb makes them so"
 # Pillow mode -> channels, dtype; without an alpha channel.
 MODES = {
@@ -277,11 +280,18 @@ def unreadable(path: Path, shown: str, error: Exception) -> UserError:
         return UserError(f"{shown} is empty (0 bytes): copy it again or remove it.")
     if isinstance(error, PermissionError):
         return UserError(f"{shown} may not be read ({error.strerror}): change its permissions or remove it.")
+    if (away := far(error)) is not None:
+        return UserError(f"{shown} {away}.")
     if path.is_dir():
         return UserError(f"{shown} is a folder and no image: correct its path or take it off the list.")
     if (truth := in_truth(path)) is not None:
         return UserError(f"{shown} is no image that can be read but {truth}.")
     if isinstance(error, UnidentifiedImageError):
+        if path.suffix and path.suffix.lower() not in MAY_BE:
+            return UserError(
+                f"{shown} is no PNG, JPEG, TIFF, BMP, GIF, WebP, JPEG 2000, AVIF or PNM, and no other kind of picture "
+                "is read: save it as PNG or TIFF."
+            )
         return UserError(f"{shown} is no image: it may be truncated or corrupt, copy it again or remove it.")
     why = "" if isinstance(error, SyntaxError | AssertionError | TypeError) else f" ({plain(first_line(error))})"
     return UserError(

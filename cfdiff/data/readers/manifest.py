@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
@@ -44,7 +45,8 @@ def read_manifest(
     Without `id`, the path relative to the CSV is the id. A row whose file holds several images (`registry.FILES`) is
     as many, or the one that its `frame` or `slice` names, read as `reading` says.
     """
-    columns: Mapping[str, np.ndarray] = read_columns(path, name)
+    table = read_columns(path, name)
+    columns: Mapping[str, np.ndarray] = table
     if unlabelled and "path" in columns and "label" not in columns:
         columns = {**columns, "label": np.full(len(columns["path"]), "")}
     for needed in ("path", "label"):
@@ -55,18 +57,15 @@ def read_manifest(
                 f"{name} has no column {needed!r} but {', '.join(columns) or 'none'}: "
                 f"its first line must name at least path,label."
             )
-        for line, value in enumerate(columns[needed], start=2):
+        for line, value in zip(table.numbers, columns[needed], strict=True):
             if not value and not (unlabelled and needed == "label"):
                 raise UserError(f"{name} has no {needed} in row {line}: fill it in or remove the row.")
     if len(columns["path"]) == 0:
         raise UserError(f"{name} is empty: it lists no images.")
     files = [path.parent / entry for entry in columns["path"].tolist()]
-    missing = [file for file in files if not file.is_file()]
-    if missing:
-        raise UserError(
-            f"{name} lists {len(missing)} files that do not exist, the first is {missing[0].name!r} in row "
-            f"{files.index(missing[0]) + 2}: paths are taken relative to the folder of the CSV."
-        )
+    _check_there(columns["path"].tolist(), path.parent, table.numbers, name, "file")
+    if "mask" in columns:
+        _check_there(columns["mask"].tolist(), path.parent, table.numbers, name, "mask")
     ids = np.array([Path(os.path.relpath(file, path.parent)).as_posix() for file in files])
     check_heeded(reading, [kind_of(file, reading) for file in files] if reading.said else [])
     if any_held(files, reading):
@@ -89,6 +88,27 @@ def read_manifest(
         columns=columns,
         default_group=next((key for key in GROUP_KEYS if key in columns), None),
         notes=images.notes,
+    )
+
+
+def _check_there(entries: list[str], folder: Path, numbers: list[int], name: str, what: str) -> None:
+    """Raise UserError, with what may be the reason, where files that are listed are not there; "" is none."""
+    missing = [i for i, entry in enumerate(entries) if entry and not (folder / entry).is_file()]
+    if not missing:
+        return
+    entry = entries[missing[0]]
+    forms = {unicodedata.normalize(form, entry) for form in ("NFC", "NFD")} - {entry}
+    hint = "paths are taken relative to the folder of the CSV"
+    if "://" in entry:
+        hint = "addresses are not fetched, give paths of files that are here"
+    elif "\\" in entry and (folder / entry.replace("\\", "/")).is_file():
+        hint = "write / between folders, not \\"
+    elif any((folder / form).is_file() for form in forms):
+        hint = "there is one whose accents are stored in another form of Unicode, so rename it or write it so"
+    n = len(missing)
+    raise UserError(
+        f"{name} lists {n} {what}{'s that do' if n > 1 else ' that does'} not exist, the first is {entry!r} in row "
+        f"{numbers[missing[0]]}: {hint}."
     )
 
 
@@ -131,7 +151,13 @@ def read_held(
     )
 
 
-def read_columns(path: Path, name: str) -> Columns:
+class Table(Columns):
+    """The columns of a CSV. `numbers` are those of its rows, blank ones counted, as programs of tables show them."""
+
+    numbers: list[int]
+
+
+def read_columns(path: Path, name: str) -> Table:
     """The columns of a CSV (UTF-8, with a header line), as str without surrounding blanks."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -144,12 +170,13 @@ def read_columns(path: Path, name: str) -> Columns:
         raise UserError(f"{name} has a NUL in it, as UTF-16 and damaged files have: save it again as CSV in UTF-8.")
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        rows = [row for row in lines if any(field.strip() for field in row)]
+        found = [(i, row) for i, row in enumerate(lines, start=1) if any(field.strip() for field in row)]
     except csv.Error as error:
         raise UserError(
             f"{name} cannot be read as a CSV, in line {lines.line_num} ({error}): put text with commas or quotes in "
             'quotes, and double those in it ("").'
         ) from error
+    numbers, rows = [number for number, _ in found], [row for _, row in found]
     if not rows:
         raise UserError(f"{name} is empty: its first line must name the columns, at least path,label.")
     head = [column.strip() for column in rows[0]]
@@ -157,12 +184,15 @@ def read_columns(path: Path, name: str) -> Columns:
         raise UserError(f"{name} has its columns parted by {SEPARATORS[parted]}: save it with commas.")
     if twice := [column for column, n in Counter(head).items() if n > 1 and column]:
         raise UserError(f"{name} has the column {twice[0]!r} more than once: rename or remove one.")
-    for line, row in enumerate(rows[1:], start=2):
+    for number, row in zip(numbers[1:], rows[1:], strict=True):
         if len(row) != len(head):
             raise UserError(
-                f"{name} has {len(row)} fields in row {line} but {len(head)} columns: put commas in quotes."
+                f"{name} has {len(row)} fields in row {number} but {len(head)} columns: put commas in quotes"
+                + (", and name all columns in the first line." if len(row) > len(head) else ".")
             )
-    return Columns({key: partial(_column, rows[1:], i, key, name) for i, key in enumerate(head)})
+    table = Table({key: partial(_column, rows[1:], i, key, name) for i, key in enumerate(head)})
+    table.numbers = numbers[1:]
+    return table
 
 
 def _column(rows: list[list[str]], place: int, key: str, name: str) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cfdiff.data.arrays import smeared
+from cfdiff.data.arrays import AS_0_AND_1, GROUNDLESS, SHADED, groundless, shaded, smeared
 from cfdiff.data.fit import Fit, Shape
 from cfdiff.data.readers.images import decode_all, digest_of, indices, look
 from cfdiff.data.readers.tiff import opaque
@@ -76,7 +76,11 @@ def decode_mask(path: Path, shown: str | None = None) -> np.ndarray:
             f"The mask {shown} has many values near black and white, as a JPEG that was saved again has: make it "
             "black and white (mask > 127), and save it as PNG."
         )
+    if shaded(pixels[None]).any():
+        raise UserError(f"The mask {shown} is one {SHADED}: {AS_0_AND_1}.")
     if alpha is None or (alpha == opaque(alpha.dtype)).all():
+        if groundless(pixels[None]).any():
+            raise UserError(f"The mask {shown} is {GROUNDLESS}: {AS_0_AND_1}.")
         return there
     if (pixels == pixels[:1, :1]).all():
         return np.asarray(alpha != 0)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from cfdiff.data.arrays import AS_0_AND_1, GROUNDLESS, SHADED, groundless, shaded
 from cfdiff.data.limits import MAX_PIXELS, check_memory
 from cfdiff.data.readers.held import DIGITS, FileKind, Held, need, of_proportion, said_of, stamp
 from cfdiff.data.readers.reading import Reading, Slices, Window
@@ -45,12 +46,21 @@ def hold(path: Path, shown: str, reading: Reading) -> Held:
         if height * width > MAX_PIXELS:
             raise UserError(f"{shown} has slices of {height}x{width} pixels, which is beyond {MAX_PIXELS:,}: cut them.")
         check_memory(4 * slices * height * width, f"The volume {shown}")
-        sides = _sides(image, reading)
+        sides, header = _sides(image, reading), image.header
     chosen = (reading.slices or Slices(None, None, 1, False)).of(slices)
     digits = max(DIGITS, len(str(slices - 1)))
     notes = [f"{{files}} read in {reading.axis or 'axial'} slices."]
     if image.get_data_dtype().kind == "f":
         notes.append("{files} of floats: what is no number (NaN), where there is such, is shown black.")
+    if not (int(header["qform_code"]) or int(header["sform_code"])):
+        notes.append(
+            "{files} without a word on left and right (neither qform nor sform): taken as stored from right to left, "
+            "from back to front and from the feet up."
+        )
+    if reading.window is None and not _is_8_bit(image):
+        named = "the window that NIfTI files name themselves (cal_min, cal_max)"
+        how = f"through {named}" if _named(image) is not None else "between the least and the greatest value of each"
+        notes.append(f"{{files}} shown {how}: --reading window says one for all.")
     return Held(
         shape=(height, width, 1),
         dtype=np.dtype(np.uint8 if _is_8_bit(image) and reading.window in (None, "full") else np.uint16),
@@ -65,8 +75,13 @@ def hold(path: Path, shown: str, reading: Reading) -> Held:
 def masks(path: Path, shown: str, reading: Reading) -> np.ndarray:
     """The slices of a mask (N, H, W) bool: where a value is a number and not 0."""
     volume = _volume(path, shown, reading, stamp(path))
+    values = np.nan_to_num(volume)
+    if groundless(values.reshape(1, -1, 1)).any():
+        raise UserError(f"{shown} is {GROUNDLESS}: {AS_0_AND_1}.")
+    if shaded(values.reshape(1, -1, volume.shape[2])).any():
+        raise UserError(f"{shown} is one {SHADED}: {AS_0_AND_1}.")
     slices = (reading.slices or Slices(None, None, 1, False)).of(len(volume))
-    return np.asarray(np.nan_to_num(volume[list(slices)]) != 0)
+    return np.asarray(values[list(slices)] != 0)
 
 
 def _read(path: Path, shown: str, reading: Reading, slices: list[int], places: Sequence[int]) -> np.ndarray:
@@ -85,10 +100,8 @@ def _ends(path: Path, shown: str, reading: Reading, when: int) -> tuple[float, f
     """The values that are black and white."""
     window = reading.window
     image = opened(path, shown)
-    if window is None:
-        low, high = (float(image.header[key]) for key in ("cal_min", "cal_max"))
-        if np.isfinite([low, high]).all() and high > low:
-            return low, high
+    if window is None and (named := _named(image)) is not None:
+        return named
     if isinstance(window, Window) and not window.percent:
         half = window.high / 2
         return (window.low - half, window.low + half) if window.centred else (window.low, window.high)
@@ -97,6 +110,12 @@ def _ends(path: Path, shown: str, reading: Reading, when: int) -> tuple[float, f
         low, high = np.nanpercentile(volume, [window.low, window.high])
         return float(low), float(high)
     return float(np.nanmin(volume)), float(np.nanmax(volume))
+
+
+def _named(image: Any) -> tuple[float, float] | None:
+    """The values that a file itself names as black and white."""
+    low, high = (float(image.header[key]) for key in ("cal_min", "cal_max"))
+    return (low, high) if np.isfinite([low, high]).all() and high > low else None
 
 
 @lru_cache(maxsize=2)

@@ -46,7 +46,7 @@ class Shards:
     """Where each image, its mask and its words lie; the pixels are read on demand.
 
     `at` and `masks` are (N, 3) int64: the number of a shard, the first byte, how many; -1 bytes is none. `words` hold
-    what the members say beside: {column: {row: text}}.
+    what the members say beside: {column: {row: text}}. `several` is the first member that names several classes.
     """
 
     def __init__(self, paths: list[Path], fit: Fit | None) -> None:
@@ -54,6 +54,7 @@ class Shards:
         self.keys: list[str] = []
         self.words: dict[str, dict[int, str]] = {}
         self.others: Counter[str] = Counter()
+        self.several: str | None = None
         self._at, self._masks = array("q"), array("q")
         for number, path in enumerate(paths):
             self._scan(number, path)
@@ -63,12 +64,14 @@ class Shards:
         """Note what one shard holds; what belongs to one image stands together, as WebDataset wants it."""
         key: str | None = None
         image, mask, said = (0, -1), (0, -1), dict[str, str]()
+        before, alone = len(self.keys), list[str]()
 
         def done() -> None:
             if key is None:
                 return
             if image[1] < 0:
                 self.others["names without an image"] += 1
+                alone.append(key)
                 return
             for column, text in said.items():
                 self.words.setdefault(column, {})[len(self.keys)] = text
@@ -94,10 +97,18 @@ class Shards:
             elif kind in CLASSES:
                 said[""] = _utf8(self._all(path, place, size, first, name), path, name).strip()
             elif kind == "json":
-                said = {**_said(self._all(path, place, size, first, name), path, name), **said}
+                found = _said(self._all(path, place, size, first, name), path, name)
+                if self.several is None and any(isinstance(found.get(key), list | dict) for key in LABELS):
+                    self.several = f"{name} in {path.name}"
+                said = {**_plain(found), **said}
             else:
                 self.others[os.path.splitext(last)[1] or "no suffix"] += 1
         done()
+        if apart := set(alone) & set(self.keys[before:]):
+            raise UserError(
+                f"{path.name} does not hold together what is called {min(apart)!r}, as WebDataset does: pack it anew, "
+                "sorted by name (tar --sort=name)."
+            )
 
     @staticmethod
     def _all(path: Path, place: int, size: int, first: bytes, name: str) -> bytes:
@@ -204,7 +215,11 @@ def read_shards(path: Path, name: str, fit: Fit | None = None, unlabelled: bool 
     paths = sorted(_tars(path)) if path.is_dir() else [path]
     shards = Shards(paths, fit)
     if not shards.keys:
-        raise UserError(f"{name} holds no images: WebDataset's shards have KEY.png (or .jpg, .tif) and KEY.cls.")
+        there = f", but {counted(shards.others)}" if shards.others else ""
+        raise UserError(
+            f"{name} holds no images{there}: WebDataset's shards have KEY.png (or .jpg, .tif) and KEY.cls, and no dot "
+            "in KEY."
+        )
     shape, dtype, notes = shards.common()
     ids, stems = np.array(shards.keys), np.array([p.stem for p in paths])[shards.at[:, 0]]
     if len(set(shards.keys)) < len(ids):
@@ -229,6 +244,11 @@ def read_shards(path: Path, name: str, fit: Fit | None = None, unlabelled: bool 
 def _labels(shards: Shards, name: str, unlabelled: bool) -> np.ndarray:
     key = next((key for key in ("", *LABELS) if key in shards.words), None)
     labels = np.full(len(shards.keys), "") if key is None else shards.column(key)
+    if (labels == "").any() and shards.several is not None:
+        raise UserError(
+            f"{shards.several} has several values as the class: one class an image is needed, a name or a number; of "
+            "one-hot labels take the place of the 1."
+        )
     if not unlabelled and (labels == "").any():
         raise UserError(
             f"{shards.shown(int((labels == '').argmax()))} has no class: a shard says it in KEY.cls, or as 'label' in "
@@ -244,15 +264,21 @@ def _splits(stems: np.ndarray) -> np.ndarray | None:
     return None if None in words else np.array(words)[place.reshape(-1)]
 
 
-def _said(data: bytes, path: Path, name: str) -> dict[str, str]:
-    """What the JSON of an image says in words and numbers; "" is its class."""
+def _said(data: bytes, path: Path, name: str) -> dict[str, Any]:
+    """The JSON of an image."""
     try:
         found = parse_json(_utf8(data, path, name))
     except ValueError as error:
         raise UserError(f"{name} in {path.name} is no JSON: correct it.") from error
     if not isinstance(found, dict):
         raise UserError(f'{name} in {path.name} is no JSON object with columns: write it as {{"label": ...}}.')
-    plain = {key: str(value) for key, value in found.items() if isinstance(value, str | int | float)}
+    return found
+
+
+def _plain(found: dict[str, Any]) -> dict[str, str]:
+    """What it says in words and numbers; "" is its class."""
+    numbers = {key: int(value) if isinstance(value, bool) else value for key, value in found.items()}
+    plain = {key: str(value) for key, value in numbers.items() if isinstance(value, str | int | float)}
     label = next((plain[key] for key in LABELS if key in plain), None)
     return plain if label is None else {**plain, "": label}
 

@@ -30,6 +30,8 @@ TILE, UM, TISSUE = 256, 0.5, 0.5
 """What is read where `--reading` says nothing: 256 pixels of 0.5 um (20x), at least half of them tissue."""
 STRIP = 16
 """Lines of an overview that are read at a time."""
+COARSEST = 50
+"""Micrometres a pixel beyond which a resolution is what programs write by default: 72 or 96 dots an inch."""
 NEAR = 0.02
 """Relative difference of two resolutions up to which one is taken for the other, so that pixels stay as scanned."""
 
@@ -162,6 +164,11 @@ def _um_a_pixel(slide: Any, shown: str) -> float:
     mpp = sum(said) / 2
     if not (min(said) > 0 and mpp < math.inf):  # so of NaN, too
         raise UserError(f"{shown} does not say how many um a pixel are: read it as scanned, with --reading um=native.")
+    if mpp > COARSEST:
+        raise UserError(
+            f"{shown} says that its pixels are {mpp:.4g} um, as those of a screen are and of no scanner: read it as "
+            "scanned, with --reading um=native."
+        )
     if max(said) > min(said) * (1 + NEAR):
         raise UserError(
             f"{shown} has pixels of {said[0]:.4g} x {said[1]:.4g} um, which are not square: save it with square ones, "

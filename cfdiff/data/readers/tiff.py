@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import math
+import struct
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +32,8 @@ NOT_PILLOW = {"WEBP"}
 """Compressions that Pillow names and cannot undo in its wheels."""
 COLOURS = {"MINISBLACK": 1, "MINISWHITE": 1, "RGB": 3, "PALETTE": 1, "YCBCR": 3}
 """Photometric interpretation -> channels stored."""
+STRUCTURE = {256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 338, 339}
+"""Tags that say how the pixels lie: without one of them others would be read, or none."""
 
 
 class Tiff(NamedTuple):
@@ -99,9 +102,31 @@ def _page(file: tifffile.TiffFile, shown: str) -> Any:
     count = frames_behind(file, pages[0]) if len(pages) == 1 else len(pages)
     if count > 1:
         raise UserError(f"{shown} has {count} pages: save each as a file of its own, with one page.")
-    if not pages:
+    if not every:
         raise UserError(f"{shown} has no page that can be read: it may be damaged, copy it again or save it anew.")
+    _refuse_cut(file, (pages or every)[0], shown)
+    if not pages:
+        raise UserError(
+            f"{shown} has no page in full size, only such as are called reduced, as in raw files of cameras: save the "
+            "picture itself as TIFF or PNG."
+        )
     return pages[0]
+
+
+def _refuse_cut(file: tifffile.TiffFile, page: Any, shown: str) -> None:
+    """Raise UserError where the list of a page's tags, or the value of one in STRUCTURE, ends with the file.
+
+    libtiff writes that list behind the pixels. tifffile passes over what is missing and takes its default (1 bit, not
+    packed), so that a file that lacks its last bytes would be read as noise.
+    """
+    form, handle = file.tiff, file.filehandle
+    handle.seek(page.offset)
+    head = handle.read(form.tagnosize)
+    count = struct.unpack(form.tagnoformat, head)[0] if len(head) == form.tagnosize else 0
+    body = handle.read(count * form.tagsize)
+    codes = {struct.unpack_from(f"{form.byteorder}H", body, at)[0] for at in range(0, len(body) - 1, form.tagsize)}
+    if not count or len(body) < count * form.tagsize or any(code not in page.tags for code in codes & STRUCTURE):
+        raise UserError(f"{shown} is cut short, or the list of its tags is damaged: copy it again.")
 
 
 def frames_behind(file: tifffile.TiffFile, page: Any) -> int:

@@ -28,12 +28,24 @@ SPLIT_WORDS = frozenset(
     | {"test", "testing", "holdout"}
 )
 """What splits are called, folded."""
-SYSTEM = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found", "$recycle.bin", "ehthumbs.db"})
+SYSTEM = frozenset(
+    {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found", "$recycle.bin", "ehthumbs.db", "picasa.ini"}
+    | {"system volume information", "#recycle", "#snapshot"}
+)
 """Files and folders that systems leave behind, folded; so are all that begin with a dot."""
-MASK_WORDS = frozenset({"mask", "masks", "annotation", "annotations", "ground_truth", "groundtruth", "gt"})
+MASK_WORDS = frozenset(
+    {"mask", "masks", "annotation", "annotations", "ground_truth", "ground-truth", "ground truth", "groundtruth", "gt"}
+    | {"label", "labels", "seg", "segs", "segmentation", "segmentations"}
+)
 """What folders of masks beside the images are called, folded."""
+WRAPPERS = frozenset(
+    {"image", "images", "img", "imgs", "picture", "pictures", "photos", "data", "dataset", "raw"}
+    | {"png", "jpg", "jpeg", "tif", "tiff", "bmp", "dcm", "dicom", "nii", "nifti"}
+)
+"""What a folder is called, folded, that stands for nothing where all images lie in one so called."""
 DEEPEST = 6
 """Levels of folders that are looked into."""
+ELSEWHERE = "images in other folders"
 
 
 @dataclass(frozen=True)
@@ -98,6 +110,35 @@ def _entries(
             others["folders too deep"] += 1
 
 
+def unwrapped(tree: Tree) -> tuple[Tree, list[str]]:
+    """The tree without levels of folders that stand for nothing, and how those are called, outermost first.
+
+    Such a level is one name for all images where they lie most: one of WRAPPERS (`normal/images/1.png`), or whatever
+    lies around folders called as splits are (`chest_xray/train/normal/1.png`). Images that lie elsewhere are counted
+    and left out, so that none comes into the place of another.
+    """
+    depth = _depth(tree)
+    at, left = tree.at(depth), list[int]()
+    for level in range(depth) if depth > 1 else ():
+        names = {fold(folders[level]) for folders, _ in at}
+        around = level == 0 and depth > 2 and bool(splits_of({fold(folders[1]) for folders, _ in at}))
+        if len(names) == 1 and (names <= WRAPPERS or around) and depth - len(left) > 1:
+            left.append(level)
+    if not left:
+        return tree, []
+    files = [(tuple(f for i, f in enumerate(folders) if i not in left), path) for folders, path in at]
+    others = Counter(tree.others)
+    if len(at) < len(tree.files):
+        others[ELSEWHERE] += len(tree.files) - len(at)
+    return Tree(files, others), [readable(at[0][0][level]) for level in left]
+
+
+def _depth(tree: Tree) -> int:
+    """The levels of folders in which most images lie; 0 where none lies in a folder."""
+    depths = Counter(len(folders) for folders, _ in tree.files if folders)
+    return max(depths, key=lambda d: (depths[d], -d), default=0)
+
+
 def layout_of(tree: Tree, shown: str, asked: str | None) -> tuple[str, str]:
     """The name in `LAYOUTS`, and why: as it was asked for, or by where most images lie and how the folders are called.
 
@@ -113,8 +154,7 @@ def layout_of(tree: Tree, shown: str, asked: str | None) -> tuple[str, str]:
                 "at how its folders lie."
             )
         return asked, "as --layout says"
-    depths = Counter(len(folders) for folders, _ in tree.files if folders)
-    depth = max(depths, key=lambda d: (depths[d], -d))
+    depth = _depth(tree)
     most = f"most images lie in {depth} level{'s' if depth > 1 else ''} of folders"
     levels = [{fold(folders[i]) for folders, _ in tree.at(depth)} for i in range(depth)]
     if masks := sorted(set().union(*levels) & MASK_WORDS):
@@ -141,9 +181,11 @@ def layout_of(tree: Tree, shown: str, asked: str | None) -> tuple[str, str]:
             f"{shown} has its images in {depth} levels of folders, and 3 are the most: list them in a .csv with path, "
             "label and group."
         )
+    lone = next(iter({folders[0] for folders, _ in tree.at(depth)})) if len(levels[0]) == 1 else None
+    instead = "" if lone is None else f"give {shown}/{readable(lone)} itself, or "
     raise UserError(
-        f"{shown} has its images in {depth} levels of folders, {_some(levels[0])} and in them {_some(levels[1])}: say "
-        f"what they stand for with --layout {' or '.join(possible)}."
+        f"{shown} has its images in {depth} levels of folders, {_some(levels[0])} and in them {_some(levels[1])}: "
+        f"{instead}say what they stand for with --layout {' or '.join(possible)}."
     )
 
 

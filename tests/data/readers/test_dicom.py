@@ -319,3 +319,32 @@ def test_without_pydicom_the_sentence_says_what_to_install(tmp_path: Path, monke
     monkeypatch.setitem(__import__("sys").modules, "pydicom", None)
     with pytest.raises(UserError, match=r"pip install 'cfdiff\[dicom\]'"):
         open_source(tmp_path / "d")
+
+
+def test_files_of_other_bits_or_scales_are_said_to_be_of_other_grays(tmp_path: Path) -> None:
+    """The same values would be 16 times as bright in files of 12 bits as in those of 16."""
+    values, folder = np.arange(16, dtype=np.uint16).reshape(4, 4), tmp_path / "d" / "normal"
+    dicom(values, folder / "a.dcm", bits=12)
+    dicom(values, folder / "b.dcm", bits=12)
+    assert not any("one gray is not one value" in note for note in open_source(tmp_path / "d").notes)
+    dicom(values, folder / "b.dcm", bits=16)
+    assert any("(0:4095, 0:65535), so that one gray is not one value" in n for n in open_source(tmp_path / "d").notes)
+    dicom(values, folder / "b.dcm", bits=12, RescaleSlope="0.5", RescaleIntercept="0", Modality="PT")
+    assert any("(0:2047.5, 0:4095)" in note for note in open_source(tmp_path / "d").notes)
+    source = open_source(tmp_path / "d", reading="window=0:100")
+    assert not any("one gray is not one value" in note for note in source.notes)
+    both = source.read([0, 1]).astype(int)
+    assert np.abs(both[0] - 2 * both[1]).max() <= 1
+
+
+def test_the_label_of_a_slide_is_not_read_and_a_mosaic_refused(tmp_path: Path) -> None:
+    picture, folder = np.zeros((4, 4, 3), np.uint8), tmp_path / "d" / "normal"
+    for kind in ("LABEL", "OVERVIEW", "VOLUME"):
+        said = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.6", "ImageType": ["ORIGINAL", "PRIMARY", kind, "NONE"]}
+        dicom(picture, folder / f"{kind}.dcm", "RGB", **said)
+    source = open_source(tmp_path / "d")
+    assert source.ids.tolist() == ["normal/VOLUME.dcm"]
+    assert any("2 DICOM files without an image" in note for note in source.notes)
+    dicom(np.zeros((4, 4), np.uint16), folder / "m.dcm", ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"])
+    with pytest.raises(UserError, match="mosaic of the slices"):
+        open_source(tmp_path / "d")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import shutil
 import struct
 import tarfile
@@ -195,6 +197,20 @@ def test_what_would_be_read_wrongly_is_refused_with_the_reason(
             read(path)
 
 
+@pytest.mark.parametrize("packed", [None, "tiff_adobe_deflate", "packbits", "tiff_lzw"])
+def test_a_tiff_without_its_last_bytes_is_refused_and_not_read_as_something_else(
+    tmp_path: Path, packed: str | None
+) -> None:
+    """libtiff writes the tags last; without the last of them, the pixels would be taken for 1 bit and not packed."""
+    path = tmp_path / "a.tif"
+    Image.fromarray(RGB).save(path, compression=packed)
+    whole = path.read_bytes()
+    for cut in range(1, 150, 7):
+        path.write_bytes(whole[:-cut])
+        with pytest.raises(UserError, match="cut short|truncated|damaged"):
+            decode(path)
+
+
 def test_a_tiff_that_is_cut_short_is_not_filled_with_zeros(tmp_path: Path) -> None:
     path = tiff(tmp_path / "a.tif", np.tile(DEEP, (20, 20, 1)), photometric="rgb")
     path.write_bytes(path.read_bytes()[:-2000])
@@ -274,6 +290,30 @@ def test_transparency_is_refused_where_it_shows_and_dropped_where_it_does_not(tm
         decode(tmp_path / "p.png")
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("a.tga", b"\0\0\2" + bytes(15), "no other kind of picture is read"),
+        ("a.png", b"DDS |\0\0\0", "a DDS texture: save it as PNG"),
+        ("a.png", b"\0\0\1\0\1\0", "an icon: save it as PNG"),
+        ("a.nii.gz", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        ("a.nii.gz", b"/annex/objects/SHA256E-s1--0.nii.gz\n", "a pointer of git-annex"),
+        ("a.nii", b"\x1f\x8b\x08\0", "packed by gzip: unpack it"),
+        ("a.nii.gz", b"\x1f\x8b\x08\0", "truncated or corrupt"),
+        ("a.nii", b"<!DOCTYPE html>", "a web page"),
+    ],
+)
+def test_what_is_sound_but_of_another_kind_is_not_called_corrupt(
+    tmp_path: Path, name: str, data: bytes, words: str
+) -> None:
+    if ".nii" in name:
+        pytest.importorskip("nibabel")
+    (tmp_path / name).write_bytes(data)
+    (tmp_path / "t.csv").write_text(f"path,label\n{name},0\n")
+    with pytest.raises(UserError, match=words):
+        open_source(tmp_path / "t.csv")
+
+
 def test_a_colour_profile_other_than_srgb_is_said(tmp_path: Path) -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
@@ -286,6 +326,48 @@ def test_a_colour_profile_other_than_srgb_is_said(tmp_path: Path) -> None:
     assert look(tmp_path / "gray.png").profile
 
 
+def chromatic(red: tuple[float, float], green: tuple[float, float]) -> bytes:
+    """A PNG that says its primaries (cHRM) and nothing else of its colours."""
+    values = [round(100_000 * v) for v in (0.3127, 0.329, *red, *green, 0.15, 0.06)]
+    chunk = b"cHRM" + struct.pack(">8I", *values)
+    out = io.BytesIO()
+    Image.fromarray(RGB).save(out, "PNG")
+    whole = out.getvalue()
+    return whole[:33] + struct.pack(">I", 32) + chunk + struct.pack(">I", zlib.crc32(chunk)) + whole[33:]
+
+
+def test_colours_that_primaries_or_a_camera_says_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    for red, green, said in (
+        ((0.64, 0.33), (0.30, 0.60), None),
+        ((0.68, 0.32), (0.265, 0.69), "Display P3"),
+        ((0.64, 0.33), (0.21, 0.71), "Adobe RGB"),
+        ((0.7, 0.3), (0.1, 0.8), "of other primaries"),
+    ):
+        path.write_bytes(chromatic(red, green))
+        assert look(path).profile == said
+    for space, index, camera in ((1, "R98", None), (2, "R98", "Adobe RGB"), (65535, "R03", "Adobe RGB")):
+        exif = Image.Exif()
+        exif.get_ifd(0x8769)[0xA001] = space
+        exif.get_ifd(0x8769)[0xA005] = {1: index}
+        Image.fromarray(RGB).save(tmp_path / "a.jpg", exif=exif)
+        assert look(tmp_path / "a.jpg").profile == camera
+    Image.fromarray(RGB).save(tmp_path / "a.jpg", exif=exif, icc_profile=SRGB)
+    assert look(tmp_path / "a.jpg").profile is None, "a profile goes before"
+
+
+def test_a_profile_is_srgb_by_what_it_does_and_not_by_its_name(tmp_path: Path) -> None:
+    path, name = tmp_path / "a.png", "sRGB built-in".encode("utf-16-be")
+    assert name in SRGB
+    Image.fromarray(RGB).save(path, icc_profile=SRGB.replace(name, "c2 by someone".encode("utf-16-be")))
+    assert look(path).profile is None
+    curve = b"para\0\0\0\0\0\3\0\0"
+    place = SRGB.index(curve) + len(curve)
+    Image.fromarray(RGB).save(path, icc_profile=SRGB.replace(SRGB[place : place + 4], b"\0\1\0\0"))  # gamma 1
+    assert look(path).profile == "sRGB built-in (sRGB in its name alone)"
+
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 LAB = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
 
 
@@ -460,3 +542,56 @@ def test_a_damaged_file_says_what_the_decoder_says(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(out.getvalue()[: len(out.getvalue()) // 2])
     with pytest.raises(UserError, match=r"a\.jpg cannot be read as an image \(.*truncated.*\): it may be truncated"):
         decode(tmp_path / "a.jpg")
+
+
+def hot(height: int, width: int) -> np.ndarray:
+    """A map of heat, 0 in its corner."""
+    return (np.add.outer(np.arange(height), np.arange(width)) * 3).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (hot(40, 40), "most neighbours differ"),
+        (hot(40, 40).astype(np.float32) / 255, "most neighbours differ"),
+        (np.kron([[1, 2], [3, 1]], np.ones((20, 20), np.uint8)).astype(np.uint8), "several values and no 0"),
+    ],
+)
+def test_masks_that_say_no_place_are_refused_in_files_and_arrays(tmp_path: Path, mask: np.ndarray, words: str) -> None:
+    path = tiff(tmp_path / "a.tif", mask)
+    with pytest.raises(UserError, match=words):
+        decode_mask(path)
+    np.savez(
+        tmp_path / "a.npz", images=np.zeros((2, 40, 40), np.uint8), labels=[0, 1], masks=np.stack([mask * 0, mask])
+    )
+    with pytest.raises(UserError, match=words):
+        open_source(tmp_path / "a.npz").read_masks([0, 1])
+
+
+def test_a_mask_in_colours_on_a_ground_that_is_not_black_is_refused(tmp_path: Path) -> None:
+    inside = np.zeros((20, 20), bool)
+    inside[4:9, 4:9] = True
+    path = tmp_path / "a.png"
+    Image.fromarray(np.where(inside[..., None], np.uint8([253, 231, 37]), np.uint8([68, 1, 84]))).save(path)
+    with pytest.raises(UserError, match="several values and no 0"):
+        decode_mask(path)
+    Image.fromarray(np.where(inside[..., None], np.uint8([253, 231, 37]), np.uint8([0, 0, 0]))).save(path)
+    assert np.array_equal(decode_mask(path), inside)
+    Image.fromarray(np.full((20, 20), 7, np.uint8)).save(path)
+    assert decode_mask(path).all(), "one value everywhere is a mask of all"
+    many = np.kron(np.arange(25).reshape(5, 5), np.ones((4, 4), np.int64)).astype(np.uint16)
+    assert np.array_equal(decode_mask(tiff(tmp_path / "a.tif", many)), many != 0), "numbered objects are a mask"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_a_disk_that_does_not_answer_is_no_damage_of_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+
+    def gone(*arguments: Any, **how: Any) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("cfdiff.data.readers.images.Image.open", gone)
+    with pytest.raises(UserError, match=r"a\.png cannot be read from its disk .*: check the disk or the network"):
+        decode(tmp_path / "a.png")

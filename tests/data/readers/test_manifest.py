@@ -69,7 +69,19 @@ def test_a_mask_of_another_size_than_its_image_is_an_error(folder: Path) -> None
         ("path,label\n", "lists no images"),
         ("path,label\ncells/healthy/0.png,\n", "no label in row 2"),
         ("path,label\ncells/healthy/0.png,a,b\n", "3 fields in row 2 but 2 columns"),
-        ("path,label\ncells/healthy/0.png,neg\nnot/there.png,pos\n", "'there.png' in row 3"),
+        (
+            "path,label\ncells/healthy/0.png,neg\nnot/there.png,pos\n",
+            "1 file that does not exist, the first is 'not/there.png' in row 3",
+        ),
+        ("path,label\n\n\ncells/healthy/0.png,neg\n\ncells/healthy/1.png,\n", "no label in row 6"),
+        ("path,label\n\ncells/healthy/0.png\n", "1 fields in row 3 but 2 columns"),
+        ("# cells\npath,label\n", "2 fields in row 2 but 1 columns: put commas in quotes, and name all columns"),
+        ("path,label\ncells\\healthy\\0.png,neg\n", r"write / between folders"),
+        ("path,label\nhttps://a.b/0.png,neg\n", "'https://a.b/0.png' in row 2: addresses are not fetched"),
+        (
+            "path,label,mask\ncells/healthy/0.png,neg,m/0.png\n",
+            "lists 1 mask that does not exist, the first is 'm/0.png'",
+        ),
         (
             "path,label\ncells/healthy/0.png,neg\ncells/healthy/0.png,pos\n",
             "id 'cells/healthy/0.png' more than once",
@@ -87,6 +99,21 @@ def test_what_has_no_group_stands_for_itself_and_that_is_said(folder: Path) -> N
     assert source.groups is not None
     assert source.groups.tolist() == ["cells/healthy/0.png", "cells/healthy/1.png", "P"]
     assert any(note.startswith("2 images have no 'patient'") for note in source.notes)
+
+
+def test_a_name_in_another_form_of_unicode_is_said(folder: Path) -> None:
+    """As a table has it that was written on another system than the files."""
+    (folder / "healthy/0.png").rename(folder / "healthy/\u00e4.png")
+    with pytest.raises(UserError, match="accents are stored in another form of Unicode"):
+        open_source(write(folder, "path,label\ncells/healthy/a\u0308.png,neg\n"))
+
+
+@pytest.mark.parametrize("missing", ["NA", "N/A", "<NA>", "NaT", "None", "NULL", "nan"])
+def test_what_programs_write_for_no_group_is_no_group(folder: Path, missing: str) -> None:
+    rows = "".join(f"cells/healthy/{i}.png,{'ab'[i % 2]},{missing if i < 2 else 'P'}\n" for i in range(3))
+    source = open_source(write(folder, "path,label,patient\n" + rows), negative="a")
+    assert source.groups is not None
+    assert source.groups.tolist() == ["cells/healthy/0.png", "cells/healthy/1.png", "P"]
 
 
 def test_a_manifest_in_another_encoding_is_one_clear_error(folder: Path) -> None:

@@ -260,3 +260,28 @@ def test_without_nibabel_the_sentence_says_what_to_install(
     monkeypatch.setitem(__import__("sys").modules, "nibabel", None)
     with pytest.raises(UserError, match=r"pip install 'cfdiff\[nifti\]'"):
         open_source(tmp_path / "d")
+
+
+def test_a_volume_of_probabilities_is_no_mask(tmp_path: Path) -> None:
+    """As SPM and FSL write them for each tissue: every value but 0 would count."""
+    save(np.zeros((8, 9, 10), np.uint8), tmp_path / "a.nii")
+    save(np.random.default_rng(0).random((8, 9, 10)).astype(np.float32).clip(0.3) - 0.3, tmp_path / "m.nii")
+    (tmp_path / "t.csv").write_text("path,label,mask\na.nii,normal,m.nii\n")
+    with pytest.raises(UserError, match=r"The mask m\.nii is one in which most neighbours differ"):
+        open_source(tmp_path / "t.csv").read_masks([0])
+
+
+def test_what_a_file_does_not_say_of_left_and_right_and_of_black_and_white_is_said(
+    tmp_path: Path, volume: np.ndarray
+) -> None:
+    save(volume.astype(np.int16), tmp_path / "d" / "normal" / "a.nii", sform_code=1)
+    notes = " ".join(open_source(tmp_path / "d").notes)
+    assert "left and right" not in notes and "the least and the greatest value of each" in notes
+    silent = nibabel.Nifti1Image(volume.astype(np.int16), None)
+    silent.header["cal_max"] = 9
+    nibabel.save(silent, tmp_path / "d" / "normal" / "a.nii")
+    source = open_source(tmp_path / "d")
+    notes = " ".join(source.notes)
+    assert "neither qform nor sform" in notes and "cal_min, cal_max" in notes
+    np.testing.assert_array_equal(source.read([2])[0, ..., 0] > 0, volume[:, ::-1, 2].T > 0)  # the right on the left
+    assert "--reading window" not in " ".join(open_source(tmp_path / "d", reading="window=0:9").notes)

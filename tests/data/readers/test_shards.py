@@ -113,6 +113,12 @@ def test_a_class_stands_in_the_json_too_and_none_is_needed_where_a_judge_labels(
         ({**cell(0), "cells/0.jpg": png(IMAGES[0])}, "two images called 'cells/0'"),
         ({**cell(0), "cells/0.json": "{"}, "is no JSON: correct it"),
         ({**cell(0), "cells/0.json": "[1]"}, "no JSON object"),
+        ({"x.1.png": png(IMAGES[0]), "x.1.cls": "0"}, r"no images, but 1 \.cls, .*no dot in KEY"),
+        (
+            {"a.png": png(IMAGES[0]), "b.png": png(IMAGES[1]), "a.cls": "0", "b.cls": "1"},
+            "does not hold together what is called 'a'",
+        ),
+        ({"0.png": png(IMAGES[0]), "0.json": {"label": [0, 1]}}, r"0\.json in .* has several values as the class"),
         ({**cell(0), "cells/0.json": b"\xff"}, "no text in UTF-8"),
         ({**cell(0), "cells/0.cls": "x" * 70_000}, "65,536 are the most"),
         ({"0.png": b"no image", "0.cls": "0", **cell(1)}, "is no image"),
@@ -161,3 +167,11 @@ def test_links_whose_bytes_lie_elsewhere_are_refused_and_folders_are_nothing(tmp
         archive.add(tmp_path / "cells", "cells")
     with pytest.raises(UserError, match=r"cells/\d\.png in b\.tar is a link .* pack it anew"):
         open_source(tmp_path / "b.tar")
+
+
+def test_booleans_of_a_json_are_0_and_1_as_those_of_arrays(tmp_path: Path) -> None:
+    files = {}
+    for i, label in enumerate((False, True)):
+        files |= {f"{i}.png": png(IMAGES[i]), f"{i}.json": {"label": label}}
+    source = open_source(pack(tmp_path / "a.tar", files))
+    assert source.classes == ("0", "1") and source.labels.tolist() == [0, 1]

@@ -120,6 +120,9 @@ def test_what_cannot_be_tiled_as_asked_is_refused_in_a_sentence(tmp_path: Path, 
     with pytest.raises(UserError, match="does not say how many um a pixel are"):
         open_source(tmp_path / "e", reading="tile=64")
     assert len(open_source(tmp_path / "e", reading="tile=64,um=native")) == 36
+    write(tmp_path / "dpi" / "normal" / "a.tif", pixels, um=25400 / 72)
+    with pytest.raises(UserError, match=r"pixels are 352\.8 um, as those of a screen are"):
+        open_source(tmp_path / "dpi", reading="tile=64")
     (tmp_path / "f" / "normal").mkdir(parents=True)
     (tmp_path / "f" / "normal" / "a.svs").write_bytes(b"no slide")
     with pytest.raises(UserError, match="cannot be read as a slide"):

@@ -261,3 +261,57 @@ def test_a_folder_of_features_is_named_as_one_file_of_them_is(tmp_path: Path, ke
 def test_a_name_that_can_be_none_is_one_sentence(name: str) -> None:
     with pytest.raises(UserError, match="There is no data at"):
         open_source(name)
+
+
+@pytest.mark.parametrize(
+    ("places", "split"),
+    [
+        (("images/normal/0.png", "images/tumor/1.png"), False),
+        (("normal/Images/0.png", "tumor/images/1.png"), False),
+        (("chest_xray/train/normal/0.png", "chest_xray/test/tumor/1.png"), True),
+        (("chest_xray/train/normal/png/0.png", "chest_xray/test/tumor/png/1.png"), True),
+    ],
+)
+def test_a_folder_in_which_all_lie_is_no_group(tmp_path: Path, places: tuple[str, ...], split: bool) -> None:
+    """All images would be of one patient, and --layout could not say otherwise."""
+    source = open_source(lay(tmp_path / "d", *places, "stray.png"))
+    assert source.groups is None and (source.splits is not None) == split
+    assert source.ids.tolist() == sorted(places) and source.labels[np.argsort(source.ids)].sum() == 1
+    assert any("in which all lie" in note for note in source.notes)
+    assert any("1 image in other folders" in note for note in source.notes)
+
+
+def test_one_patient_alone_is_a_group_and_what_else_could_be_meant_is_said(tmp_path: Path) -> None:
+    source = open_source(lay(tmp_path / "d", "P1/normal/0.png", "P1/tumor/1.png"))
+    assert source.groups is not None and set(source.groups) == {"P1"}
+    with pytest.raises(UserError, match="give e/cells itself, or say what they stand for with --layout"):
+        open_source(lay(tmp_path / "e", "cells/A/0.png", "cells/B/1.png"))
+
+
+@pytest.mark.parametrize("inner", ["labels", "seg", "Segmentations"])
+def test_folders_of_label_pictures_are_asked_about(tmp_path: Path, inner: str) -> None:
+    places = [f"{c}/{kind}/{i}.png" for c in CLASSES for kind in ("img", inner) for i in range(2)]
+    with pytest.raises(UserError, match="as those of masks are"):
+        open_source(lay(tmp_path / "d", *places))
+
+
+def test_a_mask_may_be_called_mask_first(tmp_path: Path) -> None:
+    lay(tmp_path / "d", "tumor/0.png", "normal/a.png", "normal/mask_a.png")
+    source = open_source(tmp_path / "d")
+    masks = source.read_masks(np.arange(2))
+    assert source.ids.tolist() == ["normal/a.png", "tumor/0.png"] and masks is not None
+    assert masks.all(axis=(1, 2)).tolist() == [True, False]
+    assert any("the mask of one other is empty" in note for note in source.notes)
+
+
+def test_what_discs_and_shares_keep_beside_is_no_class(tmp_path: Path) -> None:
+    system = ("System Volume Information", "#recycle", "$RECYCLE.BIN", "#snapshot")
+    source = open_source(lay(tmp_path / "d", "normal/0.png", "tumor/1.png", *(f"{name}/2.png" for name in system)))
+    assert source.classes == CLASSES and len(source) == 2
+
+
+def test_an_empty_name_is_not_the_folder_that_one_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(lay(tmp_path / "d", "normal/0.png", "tumor/1.png"))
+    assert len(open_source(".")) == 2
+    with pytest.raises(UserError, match="empty name"):
+        open_source("")

@@ -124,6 +124,7 @@ def test_a_damaged_one_of_those_is_named(tmp_path: Path, pixels: np.ndarray) -> 
         (np.zeros((6, 3, 8, 8), np.uint8), r"channels first: put them last"),
         (np.zeros((6, 8, 8, 4), np.uint8), "4 channels: leave alpha out"),
         (np.array([b"\xff\xd8\xff"] * 6), "names or encoded bytes"),
+        (np.array([b"\xff\xd8\xff"] * 6, "V700"), "names or encoded bytes"),
         (np.zeros((6, 8, 8), np.int16), "pixels of type int16"),
         (np.zeros((6, 8, 8), np.complex64), "pixels of type complex64"),
     ],
@@ -135,3 +136,9 @@ def test_images_that_are_stored_otherwise_are_one_sentence(tmp_path: Path, image
     for path in (tmp_path / "a.npz", tmp_path / "a.h5"):
         with pytest.raises(UserError, match=words):
             open_source(path)
+
+
+def test_floats_that_are_hardly_beyond_1_are_not_said_to_be_1(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=np.full((6, 8, 8), 1.0000001), labels=LABELS)
+    with pytest.raises(UserError, match=r"float pixels from 1\.0000001\d* to 1\.0000001\d*, outside"):
+        open_source(tmp_path / "a.npz")
