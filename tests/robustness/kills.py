@@ -56,7 +56,8 @@ def _fit(out: Path) -> str:
 
     folder = out / "fit"
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    kept = [name for name in names if "images-" not in name]  # pictures of validations, as many as there was time for
+    # Pictures of validations are called by their step, and there are as many as there was time for.
+    kept = [name for name in names if "/images-" not in name and "/samples-" not in name]
     for path in folder.glob("*/model.safetensors"):
         load_model(path)
     for path in folder.glob("*.h5"):
