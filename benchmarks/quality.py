@@ -64,6 +64,8 @@ def main() -> None:
     given = {k: json.loads(v) for k, _, v in (item.partition("=") for item in options.set)}
     rows = []
     console = Console(width=150)
+    if options.keep:
+        options.keep.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         for name, variant in variants.items():
             for start in options.directions:
