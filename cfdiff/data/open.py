@@ -81,6 +81,7 @@ def open_source(
         rows=np.arange(len(raw.ids)),
         columns=raw.columns,
         notes=(*raw.notes, *one_class_notes(raw.labels)),
+        files=raw.files,
     )
     key = raw.default_group if group_key is None else group_key
     if key is not None:

@@ -130,6 +130,10 @@ class Shards:
                 h.update(b"none" if data is None else len(data).to_bytes(8, "little") + data)
         return h.hexdigest()
 
+    def files(self, rows: np.ndarray) -> list[Path]:
+        """The shards that some rows lie in."""
+        return [self.paths[number] for number in np.unique(self.at[rows, 0]).tolist()]
+
 
 def read_shards(path: Path, name: str, fit: Fit | None = None, unlabelled: bool = False) -> Raw:
     """The images of one .tar, or of all in a folder.
@@ -156,6 +160,7 @@ def read_shards(path: Path, name: str, fit: Fit | None = None, unlabelled: bool 
         reader=lambda rows: shards.read(rows, shape, dtype),
         mask_reader=(lambda rows: shards.read_masks(rows, shape)) if (shards.masks[:, 2] >= 0).any() else None,
         digest=shards.digest,
+        files=shards.files,
         columns=columns,
         default_group=next((key for key in GROUP_KEYS if key in columns), None),
         notes=(*([f"Not read: {counted(shards.others)}."] if shards.others else []), *notes),
