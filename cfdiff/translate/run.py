@@ -27,6 +27,7 @@ from cfdiff.store import RunParts, check_output, open_result
 from cfdiff.store.output import make_folder, parts_dir
 from cfdiff.store.result import is_result_of
 from cfdiff.store.shards import write_attributes_file
+from cfdiff.translate.ahead import reading_ahead
 from cfdiff.translate.select import select_images
 from cfdiff.translate.settings import TranslateSettings
 from cfdiff.translate.summary import TranslateSummary, summarise
@@ -87,7 +88,10 @@ def _compute(
     n = sum(stop - start for start, stop in run.ranges)
     there = n - sum(stop - start for start, stop in pieces)
     elsewhere = Elsewhere(part_writer, (s, run.files, Sight.of(source, editor.cast)))
-    with crew(s, lambda: PartWriter(editor, s, source, target, run.files), elsewhere) as workers:
+    with (
+        reading_ahead(source, pieces) as ahead,
+        crew(s, lambda: PartWriter(editor, s, ahead, target, run.files), elsewhere) as workers,
+    ):
         for (start, stop), _ in workers.do(pieces):
             run.wrote(start)
             fresh += stop - start
