@@ -28,7 +28,7 @@ R = TypeVar("R")  # what it returns
 _HIDDEN = {"json_"}  # how to print: a function returns
 _ABOUT = {
     "config": "TOML file with any of these settings; those given here win.",
-    "progress": "True shows a bar in a terminal or a notebook; False nothing; a function gets (what, done, n).",
+    "progress": "True shows a bar, or a line a minute in a log; False nothing; a function gets (what, done, n).",
 }
 _TAIL = """
 Returns:

@@ -1,13 +1,16 @@
-"""How far a task is: what it calls, and the bar that a terminal or a notebook shows."""
+"""How far a task is: what it calls, and the bar that a terminal or a notebook shows, or the lines of a log."""
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
+LINE_SECONDS = 60.0
+"""Between lines in a log."""
 Progress = Callable[[str, int, int], None]
 """(what is being done, how much of it is done, of how much in all)."""
 
@@ -20,7 +23,7 @@ def silent(what: str, done: int, n: int) -> None:
 def progress_bar(first: str) -> Iterator[Progress]:
     """Yield the `Progress` of a bar, or in a notebook of a line; `first` is shown until it is called.
 
-    Where nobody watches, in a pipe or a log, nothing is shown.
+    Where there is no terminal, in a pipe or a log, it is a line a minute (`logged`).
     """
     from rich.console import Console
     from rich.markup import escape
@@ -32,6 +35,9 @@ def progress_bar(first: str) -> Iterator[Progress]:
         with _line(first, sys.stderr) as advance:
             yield advance
         return
+    if not console.is_terminal:
+        yield logged(sys.stderr)
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -39,7 +45,7 @@ def progress_bar(first: str) -> Iterator[Progress]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Bar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+    with Bar(*columns, console=console, transient=True) as bar:
         task, pace = bar.add_task(escape(first), total=None, rate=""), Pace()
 
         def advance(what: str, done: int, n: int) -> None:
@@ -47,6 +53,31 @@ def progress_bar(first: str) -> Iterator[Progress]:
             bar.update(task, description=escape(what), completed=done, total=n, rate=in_words(rate))
 
         yield advance
+
+
+def logged(stream: TextIO, clock: Callable[[], float] = time.monotonic) -> Progress:
+    """A `Progress` that writes a line of its own at most every `LINE_SECONDS`: what takes less says nothing."""
+    pace, last = Pace(clock), clock()
+
+    def advance(what: str, done: int, n: int) -> None:
+        nonlocal last
+        rate = pace.rate(what, done)
+        if clock() - last < LINE_SECONDS:
+            return
+        last = clock()
+        told = [f"{what} {done:,} of {n:,} ({done / max(n, 1):.0%})"]
+        if rate:
+            told += [in_words(rate), f"{_time((n - done) / rate)} left"]
+        with suppress(OSError, ValueError):  # whoever read the log may be gone, and the work goes on
+            print(", ".join(told), file=stream, flush=True)
+
+    return advance
+
+
+def _time(seconds: float) -> str:
+    """Hours and minutes: "3 h 20 min", "7 min"."""
+    hours, minutes = divmod(math.ceil(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 class Pace:

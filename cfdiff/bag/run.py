@@ -41,13 +41,15 @@ def bag(s: BagSettings, progress: Progress | None = None) -> BagSummary | ShardS
     _check_preview(s.preview)
     if s.shard is not None and reads:
         raise UserError("A shard makes no --preview and no --export, as it has a share of the edits: leave them out.")
-    setup = set_up(s)
+    setup = set_up(s, out)
     exporter = check_export(s, setup)
     if s.out is None:
         _make(out.parent, "--out")
     started = time.monotonic()
     if s.force or not (reads and is_bags_of(out, setup.settings)):
         with BagParts(out, setup.settings, force=s.force, shard=s.which_shard) as parts:
+            if setup.seen is not None:
+                setup.seen.keep()
             if not parts.finished:
                 _compute(setup, parts, progress)
             if parts.shard is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from cfdiff.bag.mixes import parse_mixes
 from cfdiff.bag.plan import Bag, Goal, Instances, make_bags, make_goal, read_ids
 from cfdiff.bag.settings import BAG_PLACES, BagSettings
 from cfdiff.data.open import open_told
+from cfdiff.data.seen import Seen
 from cfdiff.data.source import Source
 from cfdiff.data.values import to_model
 from cfdiff.edit.roles import Cast, load_cast, model_paths, probabilities
@@ -21,6 +23,7 @@ from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import Model
 from cfdiff.models.foreign import classes_of
 from cfdiff.registry import POLICIES
+from cfdiff.store.output import parts_dir
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +33,7 @@ class Setup:
     Attributes:
         label_from: (N,) "data" or "judge".
         settings: what the result depends on, as it is stored.
+        seen: what the data's digest is kept by; None in a worker.
     """
 
     s: BagSettings
@@ -40,10 +44,11 @@ class Setup:
     label_from: np.ndarray
     goals: list[Goal]
     settings: dict[str, Any]
+    seen: Seen | None = None
 
 
-def set_up(s: BagSettings) -> Setup:
-    """Open data and models and plan every bag at every mix.
+def set_up(s: BagSettings, out: Path | None = None) -> Setup:
+    """Open data and models and plan every bag at every mix. `out` is the result, beside which the parts lie.
 
     Raises:
         UserError: any of them cannot be used as asked, or a mix cannot be reached.
@@ -67,17 +72,18 @@ def set_up(s: BagSettings) -> Setup:
     goals = [
         make_goal(b, bag, mix, instances, s.seed) for b, bag in enumerate(bags) for mix in mixes.of(bag.name, s.seed)
     ]
+    seen = None if out is None else Seen(source, parts_dir(out))
     settings = {
         **s.model_dump(mode="json", exclude=BAG_PLACES, by_alias=True),
         "select": s.select if listed is None else {"ids": source.ids[listed].tolist()},
         "freeze": source.ids[frozen].tolist(),
         "command": "bag",
         "data": source.name,
-        "data_sha256": source.fingerprint,
+        "data_sha256": (seen.source if seen else source).fingerprint,
         "classes": list(source.classes),
         **cast.facts,
     }
-    return Setup(s, source, cast, bags, instances, label_from, goals, settings)
+    return Setup(s, source, cast, bags, instances, label_from, goals, settings, seen)
 
 
 @dataclass(frozen=True, eq=False)

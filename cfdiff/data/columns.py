@@ -23,6 +23,8 @@ TEXT, PLAIN = "SU", "biufmM"
 
 WHOLE = 2.0**53
 """Up to here every whole number has a float of its own."""
+_ROWS = 1 << 14
+"""Names that are looked at at once."""
 NUMBER = r"[+-]?\d{1,9}(\.\d*)?([eE][+-]?\d{1,2})?"
 
 
@@ -94,7 +96,7 @@ def as_text(values: np.ndarray, key: str = "labels", where: str = "The data") ->
     elif values.dtype.kind not in TEXT + PLAIN:
         raise UserError(f"{where} has {key!r} of type {values.dtype}: save it as numbers or text.")
     try:
-        return decoded(values) if values.dtype.kind == "S" else values.astype(str)
+        return decoded(values) if values.dtype.kind == "S" else values.astype(str, copy=False)
     except UnicodeDecodeError as error:
         raise UserError(f"A name in the data is not UTF-8 ({error.object!r}): save names as UTF-8 text.") from error
 
@@ -109,6 +111,8 @@ def decoded(values: np.ndarray) -> np.ndarray:
 
 def check_storable(names: np.ndarray, what: str, where: str) -> None:
     """Raise UserError for a name (N,) that no file can hold: with a NUL, or half of a character of UTF-16."""
+    if _plainly_storable(names):
+        return
     try:
         if b"\0" not in "".join(names.tolist()).encode():
             return
@@ -116,6 +120,20 @@ def check_storable(names: np.ndarray, what: str, where: str) -> None:
     except UnicodeEncodeError:
         bad = next(name for name in names.tolist() if not _encodable(name))
     raise UserError(f"{where} has the {what} {bad!r}, with a character that no file of results can hold: rename it.")
+
+
+def _plainly_storable(names: np.ndarray) -> bool:
+    """Whether names (N,) hold neither, by their letters; False too where these cannot be looked at as numbers."""
+    width = names.dtype.itemsize // 4
+    if names.dtype.kind != "U" or not names.dtype.isnative or not width or names.ndim != 1:
+        return False
+    letters = np.ascontiguousarray(names).view(np.uint32).reshape(len(names), width)
+    for start in range(0, len(names), _ROWS):
+        some = letters[start : start + _ROWS]
+        ended = some == 0
+        if (ended[:, :-1] & ~ended[:, 1:]).any() or (some >> 11 == 0xD800 >> 11).any():
+            return False
+    return True
 
 
 def _encodable(name: str) -> bool:

@@ -6,6 +6,9 @@ import numpy as np
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio (Knuth, The Art of Computer Programming, 6.4)
 
+_ROWS = 1 << 13
+"""Names that are hashed at once: few enough to stay near the processor."""
+
 
 def distinct(names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """`np.unique(names, return_inverse=True)` of (N,) str: the distinct names, sorted, and (N,) where each stands."""
@@ -40,10 +43,12 @@ def _hashes(names: np.ndarray) -> np.ndarray | None:
         return None
     letters = np.ascontiguousarray(names).view(np.uint32).reshape(len(names), width)
     found = np.zeros(len(names), np.uint64)
-    for column in letters.T:
-        found ^= column
-        found *= _ODD
-        found ^= found >> np.uint64(29)
+    for start in range(0, len(names), _ROWS):
+        some = found[start : start + _ROWS]
+        for column in letters[start : start + _ROWS].T:
+            some ^= column
+            some *= _ODD
+            some ^= some >> np.uint64(29)
     return found
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from cfdiff.data.bundled import BUNDLED, bundled_file, card
 from cfdiff.data.classes import BLANK, map_classes
 from cfdiff.data.columns import check_storable
-from cfdiff.data.distinct import repeated
+from cfdiff.data.distinct import distinct, repeated
 from cfdiff.data.fit import Fit
 from cfdiff.data.limits import enough_memory
 from cfdiff.data.names import fold, one_class_notes
@@ -81,13 +81,15 @@ def open_source(
         rows=np.arange(len(raw.ids)),
         columns=raw.columns,
         notes=(*raw.notes, *one_class_notes(raw.labels)),
+        files=raw.files,
     )
     key = raw.default_group if group_key is None else group_key
     if key is not None:
         source = _grouped(source, key)
     if splits is not None:
         source = replace(source, splits=read_splits(Path(splits), source))
-    kept = source if keep_other else source.select(np.flatnonzero(source.labels != OTHER))
+    every = keep_other or not (source.labels == OTHER).any()  # to select all of a million makes a copy of each
+    kept = source if every else source.select(np.flatnonzero(source.labels != OTHER))
     return kept.narrow(split, from_label, limit, seed)
 
 
@@ -98,8 +100,8 @@ NO_GROUP = frozenset({*BLANK, "na", "n/a", "#n/a", "<na>", "nat", "none", "null"
 def _grouped(source: Source, key: str) -> Source:
     """With the groups that a column says; what has none there stands for itself, and is no group with its like."""
     groups = source.column(key)
-    unique, place = np.unique(groups, return_inverse=True)
-    lone = np.array([fold(name) in NO_GROUP for name in unique.tolist()])[place.reshape(-1)]
+    unique, place = distinct(groups)
+    lone = np.array([fold(name) in NO_GROUP for name in unique.tolist()], bool)[place]
     if not lone.any():
         return replace(source, groups=groups)
     n = int(lone.sum())

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cfdiff.data.fit import Fit
 from cfdiff.data.readers.reading import Reading
-from cfdiff.data.source import Digest, Reader
+from cfdiff.data.source import Digest, Files, Reader
 from cfdiff.files import atomic
 
 
@@ -25,7 +25,8 @@ class Raw:
 
     `stated_classes` are the names that the file itself gives to the integers 0, 1, ... `digest` says what the rows that
     it is asked about hold: pixels and masks, and whatever else is in their files. `notes` are sentences about what was
-    taken how, and what was not read.
+    taken how, and what was not read. `files` says which files the digest is of; where it is None, every process of a
+    run reads them all.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Raw:
     default_group: str | None = None
     stated_classes: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    files: Files | None = None
 
 
 class Format(NamedTuple):
@@ -65,6 +67,14 @@ def file_sha256(path: Path) -> str:
     """sha256 (hex) of a file, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_of(*parts: Any) -> Files | None:
+    """The files of images and of masks (None: there are none), by their method `files`; None where one has no such."""
+    there = [part for part in parts if part is not None]
+    if not all(hasattr(part, "files") for part in there):
+        return None
+    return lambda rows: [path for part in there for path in part.files(rows)]
 
 
 def whole_files(paths: Sequence[Path]) -> Digest:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -21,6 +22,8 @@ Reader = Callable[[np.ndarray], np.ndarray]
 """Rows (B,) int64 -> images (B, H, W, C), or masks (B, H, W) bool."""
 Digest = Callable[[np.ndarray], str]
 """Rows (B,) int64 -> a hash (hex) of the content that they stand on."""
+Files = Callable[[np.ndarray], Sequence[Path | None]]
+"""Rows (B,) int64 -> the files that their digest is of, in its order; None stands for one that is not there."""
 NEGATIVE, POSITIVE, OTHER = 0, 1, -1
 
 
@@ -62,6 +65,7 @@ class Source:
     Attributes:
         columns: name -> (all rows of the backend,) str, what else may serve as groups.
         notes: sentences about what was taken how, for whoever looks at the source.
+        files: which files the digest is of; None where the backend cannot say.
     """
 
     name: str
@@ -78,6 +82,7 @@ class Source:
     rows: np.ndarray
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    files: Files | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cfdiff.data.seen import Seen
 from cfdiff.data.source import Source, require_masks
 from cfdiff.edit.recall import recall
 from cfdiff.edit.roles import Cast
@@ -23,9 +24,10 @@ from cfdiff.roles import WITNESSES
 from cfdiff.settings import PLACES
 from cfdiff.shard import ShardSummary
 from cfdiff.store import RunParts, check_output, open_result
-from cfdiff.store.output import make_folder
+from cfdiff.store.output import make_folder, parts_dir
 from cfdiff.store.result import is_result_of
 from cfdiff.store.shards import write_attributes_file
+from cfdiff.translate.ahead import reading_ahead
 from cfdiff.translate.select import select_images
 from cfdiff.translate.settings import TranslateSettings
 from cfdiff.translate.summary import TranslateSummary, summarise
@@ -60,12 +62,14 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> Transla
     cast = cast_of(s, source, target, tiles)
     _check_preview_models(s, cast)
     editor = editor_of(cast, s, tiles, s.every_tile)
-    settings = {**resolved(s, source), **cast.facts}
+    seen = Seen(source, parts_dir(out))
+    settings = {**resolved(s, seen.source), **cast.facts}
     seconds = None
     if s.force or s.preview is None or not is_result_of(out, settings, len(source)):
         if s.out is None:
             make_folder(out.parent)
         with RunParts(out, settings, len(source), s.batch_size, force=s.force, shard=s.which_shard) as run:
+            seen.keep()
             seconds = _compute(run, editor, s, source, target, progress)
             attributes = {} if run.finished else _attributes(s, editor, source, target, real)
             if run.shard is not None:
@@ -84,7 +88,10 @@ def _compute(
     n = sum(stop - start for start, stop in run.ranges)
     there = n - sum(stop - start for start, stop in pieces)
     elsewhere = Elsewhere(part_writer, (s, run.files, Sight.of(source, editor.cast)))
-    with crew(s, lambda: PartWriter(editor, s, source, target, run.files), elsewhere) as workers:
+    with (
+        reading_ahead(source, pieces) as ahead,
+        crew(s, lambda: PartWriter(editor, s, ahead, target, run.files), elsewhere) as workers,
+    ):
         for (start, stop), _ in workers.do(pieces):
             run.wrote(start)
             fresh += stop - start

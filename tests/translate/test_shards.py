@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cfdiff.cli.app import app
+from cfdiff.data import raw
 from cfdiff.errors import UserError
 from cfdiff.join.run import join
 from cfdiff.join.settings import JoinSettings
@@ -45,6 +47,27 @@ def test_shards_and_their_join_make_the_file_of_one_process(toy: Any, tmp_path: 
         join(JoinSettings(run=out, force=True))
     with pytest.raises(UserError, match="nothing to join"):
         join(JoinSettings(run=tmp_path / "other.h5"))
+
+
+def test_a_second_shard_reads_no_file_to_know_the_data_and_notices_a_change(
+    toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cfdiff.data.seen._SETTLED", -1.0)
+    data, calls, file_sha256 = tmp_path / "d.npz", list[Path](), raw.file_sha256
+    shutil.copy(toy.data, data)
+    monkeypatch.setattr(raw, "file_sha256", lambda path: calls.append(path) or file_sha256(path))
+    given = {**QUICK, "data": str(data), "weights": str(toy.weights)}
+    translate(toy.settings(tmp_path / "run.h5", **given, shard="1/3"))
+    assert calls == [data]
+    translate(toy.settings(tmp_path / "run.h5", **given, shard="3/3"))
+    assert calls == [data]
+    with np.load(data) as file:
+        arrays = dict(file)
+    arrays["images"] = arrays["images"] ^ 1
+    np.savez(data, **arrays)
+    with pytest.raises(UserError, match="data_sha256 was"):
+        translate(toy.settings(tmp_path / "run.h5", **given, shard="2/3"))
+    assert calls == [data, data]
 
 
 def test_the_command_line_says_what_a_shard_did_and_joins(toy: Any, tmp_path: Path) -> None:

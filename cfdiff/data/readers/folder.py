@@ -10,7 +10,7 @@ import numpy as np
 
 from cfdiff.data.columns import Columns
 from cfdiff.data.fit import Fit
-from cfdiff.data.raw import Format, Raw
+from cfdiff.data.raw import Format, Raw, files_of
 from cfdiff.data.readers.beside import masks_beside
 from cfdiff.data.readers.datasets import list_datasets
 from cfdiff.data.readers.hdf5 import refuse_features
@@ -101,6 +101,7 @@ def read_folder(
         reader=images.read,
         mask_reader=None if masks is None else masks.read,
         digest=images.digest if masks is None else lambda rows: f"{images.digest(rows)} {masks.digest(rows)}",
+        files=files_of(images, masks),
         columns=columns,
         default_group="group" if groups is not None else images.group if isinstance(images, HeldFiles) else None,
         notes=(*notes, *mask_note, *images.notes),

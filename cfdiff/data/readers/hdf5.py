@@ -88,6 +88,7 @@ def read_h5(path: Path, name: str, fit: Fit | None = None, unlabelled: bool = Fa
         assert masks is not None
         return as_masks(rows_of(masks, rows).reshape(len(rows), *masks.shape[1:]), (len(rows), *full[1:]), name)
 
+    all_files = [file for file in (path, beside, meta, mask_file) if file is not None]
     return Raw(
         name=name,
         ids=row_ids(columns, n),
@@ -97,7 +98,8 @@ def read_h5(path: Path, name: str, fit: Fit | None = None, unlabelled: bool = Fa
         dtype=out_dtype,
         reader=read if files is None else files.read,
         mask_reader=None if masks is None else read_masks,
-        digest=whole_files([file for file in (path, beside, meta, mask_file) if file is not None]),
+        digest=whole_files(all_files),
+        files=lambda rows: all_files,
         columns=columns,
         stated_classes=None if stated is None else tuple(as_text(stated, "classes", name).tolist()),
         default_group=next((k for k in GROUP_KEYS if k in columns), None),

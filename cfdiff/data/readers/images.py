@@ -81,7 +81,11 @@ class ImageFiles:
 
     def digest(self, rows: np.ndarray) -> str:
         """sha256 over the content of the files of some rows."""
-        return digest_of([self.paths[row] for row in rows])
+        return digest_of(self.files(rows))
+
+    def files(self, rows: np.ndarray) -> list[Path]:
+        """Those of some rows."""
+        return [self.paths[row] for row in rows]
 
 
 def digest_of(paths: Sequence[Path | None]) -> str:

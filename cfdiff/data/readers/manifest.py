@@ -16,7 +16,7 @@ import numpy as np
 from cfdiff.data.columns import Columns, check_name, class_names
 from cfdiff.data.fit import Fit
 from cfdiff.data.limits import BYTES_A_NAME, check_memory
-from cfdiff.data.raw import Format, Raw
+from cfdiff.data.raw import Format, Raw, files_of
 from cfdiff.data.readers.foreign import TEXT, in_truth
 from cfdiff.data.readers.held import PLACES, HeldFiles, any_held, check_heeded, kind_of
 from cfdiff.data.readers.held_masks import HeldMasks
@@ -85,6 +85,7 @@ def read_manifest(
         reader=images.read,
         mask_reader=None if masks is None else masks.read,
         digest=images.digest if masks is None else lambda rows: f"{images.digest(rows)} {masks.digest(rows)}",
+        files=files_of(images, masks),
         columns=columns,
         default_group=next((key for key in GROUP_KEYS if key in columns), None),
         notes=images.notes,

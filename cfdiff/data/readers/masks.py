@@ -26,7 +26,11 @@ class MaskFiles:
 
     def digest(self, rows: np.ndarray) -> str:
         """sha256 over the content of the files of some rows."""
-        return digest_of([path for row in rows for path in (self.paths[row] or (None,))])
+        return digest_of(self.files(rows))
+
+    def files(self, rows: np.ndarray) -> list[Path | None]:
+        """Those of some rows; None for a row without one."""
+        return [path for row in rows for path in (self.paths[row] or (None,))]
 
     def _all(self, paths: Sequence[Path]) -> np.ndarray:
         mask = np.zeros(self.shape[:2], dtype=bool)

@@ -74,6 +74,7 @@ def read_npz(path: Path, name: str, classes: list[str] | None = None, unlabelled
         reader=lambda rows: images[rows],
         mask_reader=None if masks is None else lambda rows: all_masks()[rows],
         digest=whole_files([path]),
+        files=lambda rows: [path],
         columns=columns,
         stated_classes=None if names is None else tuple(as_text(names, "classes", name).tolist()),
         default_group=next((key for key in GROUP_KEYS if key in columns), None),
