@@ -97,6 +97,24 @@ def _cell(row: dict[str, Any]) -> str:
     return f"{share}, {row['mean_abs_difference']:.4f}, {row['network_calls']:.1f}"
 
 
+LOOKS = {
+    "": {"linestyle": "-", "marker": "o"},
+    "distilled": {"linestyle": ":", "marker": "s"},
+    "early": {"linestyle": "--", "marker": "^"},
+    "early, one try": {"linestyle": "-.", "marker": "v"},
+}
+"""Of the lines of the picture, by kind of setting."""
+
+
+def _kind(settings: dict[str, Any]) -> str | None:
+    """The kind of line in the picture that a setting is a point of; None for one that is none."""
+    if "encode_per_step" in settings or settings["settle"] > 1:
+        return None
+    if settings.get("early"):
+        return "early" if settings["settle"] else "early, one try"
+    return "distilled" if settings.get("distilled") else ""
+
+
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Flips and change over calls, a line a solver, a column a direction; lines join settings of one solver."""
     figure, axes = plt.subplots(2, 2, figsize=(9, 6), sharex=True, sharey="row", constrained_layout=True)
@@ -104,17 +122,13 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
         whole = [row for row in rows if row["from"] == start and row["settings"]["settle"] > 1]
         for line, (key, scale) in enumerate((("flipped_judge", 100), ("mean_abs_difference", 1))):
             points = [row["network_calls"] for row in whole], [scale * row[key] for row in whole]
-            axes[line, column].plot(*points, "kx", label="dpm++, the whole ladder")
-        lines = [(solver, False) for solver in STEPS] + [(solver, True) for solver in STUDENT]
-        for number, (solver, distilled) in enumerate(lines):
+            axes[line, column].plot(*points, "kx", label="dpm++, the whole ladder" if whole else None)
+        for number, (solver, kind) in enumerate((solver, kind) for kind in LOOKS for solver in STEPS):
             here = [row for row in rows if row["from"] == start and row["settings"]["solver"] == solver]
-            here = [row for row in here if row["settings"]["settle"] == 1]
-            here = [row for row in here if row["settings"].get("distilled", False) == distilled]
-            here = [row for row in here if "encode_per_step" not in row["settings"]]
+            here = [row for row in here if _kind(row["settings"]) == kind]
             here.sort(key=lambda row: row["settings"]["steps"])
-            look: dict[str, Any] = {"linestyle": ":" if distilled else "-", "color": f"C{list(STEPS).index(solver)}"}
-            look |= {"marker": "s" if distilled else "o", "markersize": 4}
-            look |= {"label": f"{solver}, distilled" if distilled else solver} if here else {}
+            look: dict[str, Any] = {**LOOKS[kind], "color": f"C{list(STEPS).index(solver)}", "markersize": 4}
+            look |= {"label": solver + (kind and f", {kind}")} if here else {}
             calls = [row["network_calls"] for row in here]
             for line, (key, scale) in enumerate((("flipped_judge", 100), ("mean_abs_difference", 1))):
                 axes[line, column].plot(calls, [scale * row[key] for row in here], **look)
