@@ -183,8 +183,9 @@ class Editor:
         another, each for what those before did not get accepted, or all for every image ("auto"); of what is accepted
         the smallest change is kept. Where nothing is accepted, the smallest change that flips at all is kept, and where
         none flips, the try that came closest; a try after the first that is no image any more (`realism`) is worse than
-        any that is. What flips and is not accepted climbs no further after the retries of `settle`. What flips is
-        trimmed to the place that it takes (`trim`), and of places that were drawn anew the needless ones are left out.
+        any that is. What flips and is not accepted climbs no further after the retries of `settle`, and comes to no
+        other way. What flips is trimmed to the place that it takes (`trim`), and of places that were drawn anew the
+        needless ones are left out.
 
         Args:
             masks: (B, H, W) bool, where the images may change, for the setting mask "data".
@@ -218,6 +219,8 @@ class Editor:
                 if self.s.settle is not None and k >= self.s.settle:
                     climbing = climbing[~kept.flips(climbing)]
                 tried += 1
+            if self.s.settle is not None:
+                pending = pending[~kept.flips(pending)]
             if strategy.saliency is not None and self.looks:
                 best.saliency = strategy.saliency.cpu().numpy().astype(np.float32)
         best.network_calls += realism.calls

@@ -6,7 +6,16 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from cfdiff.models.given import ModelFile, check_given
 from cfdiff.registry import GUIDES, SOLVERS, OneOf
@@ -100,7 +109,9 @@ class GenerateSettings(Settings):
     feature_weights: Path | None = Field(
         None, json_schema_extra=MODEL, description="Local .safetensors weights of that timm model."
     )
-    solver: Annotated[str, OneOf(SOLVERS)] = Field("dpm++", json_schema_extra=PATH, description="Sampler.")
+    solver: Annotated[str, OneOf(SOLVERS)] = Field(
+        "ddpm", json_schema_extra=PATH, description="Sampler; between two ends dpm++ by default, which draws no noise."
+    )
     steps: tuple[PositiveInt, ...] = Field(
         (20,),
         min_length=1,
@@ -155,6 +166,12 @@ class GenerateSettings(Settings):
     seed: NonNegativeInt = Field(
         0, json_schema_extra=RUN, description="Seed of the first image; the next image has the next seed."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_noise_between_two(cls, values: dict[str, Any]) -> dict[str, Any]:
+        between = values.get("interpolate", "none") != "none"
+        return {"solver": "dpm++", **values} if between and values.get("solver") is None else values
 
     @field_validator("checker", mode="before")
     @classmethod

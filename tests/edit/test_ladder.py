@@ -14,6 +14,7 @@ from cfdiff.data.values import to_model
 from cfdiff.edit.acceptance import Acceptance
 from cfdiff.edit.editor import Editor
 from cfdiff.edit.ladder import ladder
+from cfdiff.edit.regenerate import Regenerate
 from cfdiff.translate.settings import TranslateSettings
 
 
@@ -52,6 +53,30 @@ def test_what_flips_without_being_accepted_settles_and_what_does_not_flip_climbs
     monkeypatch.setattr(Acceptance, "asked", asked)
     editor = Editor(exact_cast, edit_settings(retries=4, settle=settle, accept=0.9, target=0.95, realism=0, trim=0))
     assert editor.edit(exact_images(3), ["a", "b", "c"], 1).retries.tolist() == 3 * [retries]
+
+
+@pytest.mark.parametrize(("sure", "kept"), [(0.7, "anchored"), (0.3, "regenerate")])
+def test_what_settles_comes_to_no_other_way(
+    exact_cast: Any,
+    exact_images: Callable[..., np.ndarray],
+    edit_settings: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    sure: float,
+    kept: str,
+) -> None:
+    """What flips is kept as it is; what does not flip is drawn anew, where that flips it."""
+
+    def asked(self: Acceptance, saved: np.ndarray, ids: Any, target: int) -> tuple[np.ndarray, np.ndarray]:
+        drawn = "regenerate" in tried
+        return np.full((len(saved), 2), 0.5, np.float32), np.full(len(saved), 0.95 if drawn else sure)
+
+    tried: list[str] = []
+    attempt = Regenerate.attempt
+    monkeypatch.setattr(Acceptance, "asked", asked)
+    monkeypatch.setattr(Regenerate, "attempt", lambda *given: (tried.append("regenerate"), attempt(*given))[1])
+    s = edit_settings(edit="anchored+regenerate", settle=0, retries=1, accept=0.9, target=0.95, realism=0, trim=0)
+    assert Editor(exact_cast, s).edit(exact_images(2), ["a", "b"], 1).edit.tolist() == 2 * [kept]
+    assert bool(tried) == (kept == "regenerate")
 
 
 @pytest.mark.parametrize("scale", [0.002, 20.0])

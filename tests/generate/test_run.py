@@ -230,3 +230,9 @@ def test_json_and_the_table(toy: Any, tmp_path: Path, monkeypatch: pytest.Monkey
     assert [walk["steps"] for walk in json.loads(printed[0])["walks"]] == [2, 3]
     shown = re.sub(r"[^\w.]+", " ", printed[1])  # a narrow terminal breaks lines within cells
     assert all(words in shown for words in ("2 steps", "3 steps", "FID features", "KID features", "on each side"))
+
+
+def test_the_sampler_is_ddpm_and_between_two_ends_one_without_noise() -> None:
+    assert GenerateSettings().solver == "ddpm" and GenerateSettings(interpolate="seeds").solver == "dpm++"
+    assert GenerateSettings(interpolate="images", solver="ddim").solver == "ddim"
+    assert GenerateSettings(interpolate="seeds", solver="ddpm").solver == "ddpm", "as it is asked for, to be refused"
