@@ -258,7 +258,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
         axes[1, column].set_xlabel("network calls an image")
     for axis, name in zip(axes[:, 0], METRICS, strict=True):
         axis.set_ylabel(f"{name.upper()}, features of the judge")
-    axes[0, 0].legend(frameon=False, fontsize=8)
+    figure_.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False)
     figure_.savefig(path, dpi=110)
 
 
