@@ -85,15 +85,13 @@ def test_an_image_is_the_same_whatever_it_shares_a_batch_with(toy_latent: Any, t
 def test_the_decoder_passes_a_gradient_on(toy_latent: Any, tmp_path: Path) -> None:
     editor, images, ids = opened(toy_latent, tmp_path)
     cast = editor.cast
-    z = cast.space.encode(to_model(images[:1])).double().float()
-    direction = torch.randn(z.shape, generator=torch.Generator().manual_seed(0))
-    z.requires_grad_()
-    value = cast.clean_log_prob(z)[:, 1].sum()
-    slope = float((torch.autograd.grad(value, z)[0] * direction).sum())
+    z = cast.space.encode(to_model(images[:1])).requires_grad_()
+    gradient = torch.autograd.grad(cast.clean_log_prob(z)[:, 1].sum(), z)[0]
+    # Along the gradient, where the slope is greatest beside rounding, and by little, as there are kinks in the network.
+    direction, h = gradient / gradient.norm(), 1e-3
     with torch.no_grad():
-        h = 1e-2
         ahead, behind = (float(cast.clean_log_prob(z + k * h * direction)[0, 1]) for k in (1, -1))
-    assert slope == pytest.approx((ahead - behind) / (2 * h), rel=0.1, abs=1e-3) and slope != 0
+    assert float(gradient.norm()) == pytest.approx((ahead - behind) / (2 * h), rel=0.1, abs=1e-4) and gradient.any()
 
 
 def test_latents_have_zero_mean_and_unit_variance_and_the_autoencoder_draws_what_it_saw(toy_latent: Any) -> None:
