@@ -65,9 +65,9 @@ class Editor:
         """The guides that the settings name; their gradients add."""
         return [GUIDES[name].make(self.cast, self.s) for name in self.s.guide_names]
 
-    def denoiser(self, told: Tensor | None, chunk: int | None = None) -> Denoise:
-        """The unguided eps(x, level) of images whose classes `told` (n,) it is told; `chunk` images a call, or all."""
-        ask = self.cast.denoise if chunk is None else chunked(self.cast.denoise, chunk)
+    def denoiser(self, told: Tensor | None) -> Denoise:
+        """The unguided eps(x, level) of images whose classes `told` (n,) it is told."""
+        ask = self.cast.denoise
         return ask if told is None else lambda x, level: ask(x, level, told)
 
     def encode(self, z: Tensor, ids: Sequence[str], depth: float, source: Tensor | None = None) -> Trajectory:
@@ -148,7 +148,7 @@ class Editor:
         count = Counter(path.x[0])
         z = decode(
             cast.schedule,
-            self.denoiser(None, chunk),  # `decode` tells it what the path was told
+            cast.denoise if chunk is None else chunked(cast.denoise, chunk),
             path,
             solver=self.solver(),
             guidance=guidance,

@@ -127,8 +127,10 @@ def decode(
     def predicted(x: Tensor, i: int) -> Tensor:
         """eps at x_i: on the encoded path it is known, bit for bit, whatever else is in the batch."""
         known, level = trajectory.eps[i], tau[i]
-        if known is None or i == S:  # a path of which only the top is known; at the top all are on it
-            return network(x, level) if known is None else known
+        if known is None:  # of this path only the top is known
+            return network(x, level)
+        if i == S:  # where all are on it
+            return known
         left = (x != trajectory.x[i]).flatten(1).any(1)
         if dense:
             return torch.where(left.view(each), network(x, level), known)

@@ -55,7 +55,6 @@ def regenerate(
     solver.reset()
     bound = clipped if clip else as_is
     S = len(tau) - 1
-
     calls = torch.zeros(len(x0), dtype=torch.int64, device=x0.device)
 
     def steered(x: Tensor, level: int) -> tuple[Tensor, Tensor, GuidanceStep, Tensor]:
