@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cfdiff.data.readers.manifest import read_columns
+from cfdiff.data.readers.table import read_columns
 from cfdiff.data.source import Source
 from cfdiff.data.split_file import read_by_id
 from cfdiff.errors import UserError

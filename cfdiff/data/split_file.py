@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cfdiff.data.readers.manifest import read_columns
+from cfdiff.data.readers.table import read_columns
 from cfdiff.data.source import OTHER, Source
 from cfdiff.errors import UserError
 from cfdiff.files import atomic

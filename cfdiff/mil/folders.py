@@ -13,7 +13,7 @@ import numpy as np
 
 from cfdiff.data.classes import map_classes
 from cfdiff.data.names import fold
-from cfdiff.data.readers.manifest import read_columns
+from cfdiff.data.readers.table import read_columns
 from cfdiff.data.source import OTHER
 from cfdiff.errors import UserError
 from cfdiff.mil.series import UNKNOWN, BagSet, Series, class_of

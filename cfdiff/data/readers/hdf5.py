@@ -27,7 +27,7 @@ from cfdiff.data.limits import BYTES_A_NAME, check_memory
 from cfdiff.data.raw import Format, Raw, whole_files
 from cfdiff.data.readers.datasets import Dataset, list_datasets, read_whole, rows_of
 from cfdiff.data.readers.encoded import EncodedImages
-from cfdiff.data.readers.manifest import read_columns
+from cfdiff.data.readers.table import read_columns
 from cfdiff.errors import UserError
 
 GROUP_KEYS = ("patient", "group", "wsi")

@@ -19,6 +19,7 @@ from cfdiff.data.fit import Fit, Shape
 from cfdiff.data.raw import file_sha256
 from cfdiff.data.readers.foreign import in_truth
 from cfdiff.data.readers.images import SUFFIXES, decode, in_words, look
+from cfdiff.data.readers.listed import Listed
 from cfdiff.data.readers.reading import Reading
 from cfdiff.data.readers.shown import profile_notes
 from cfdiff.errors import UserError, first_line, plain
@@ -325,4 +326,5 @@ def check_heeded(reading: Reading, kinds: Sequence[str | None]) -> None:
 
 def any_held(paths: Sequence[Path], reading: Reading) -> bool:
     """Whether some file is of a kind in `registry.FILES`; ordinary images go by their suffix."""
-    return any(path.suffix.lower() not in SUFFIXES or kind_of(path, reading) is not None for path in paths)
+    endings = paths.endings() if isinstance(paths, Listed) else {path.suffix.lower(): path for path in paths}
+    return any(ending not in SUFFIXES or kind_of(path, reading) is not None for ending, path in endings.items())

@@ -19,6 +19,7 @@ from cfdiff.data.limits import MAX_PIXELS
 from cfdiff.data.raw import file_sha256
 from cfdiff.data.readers.coded import bits
 from cfdiff.data.readers.foreign import in_truth
+from cfdiff.data.readers.listed import MANY
 from cfdiff.data.readers.shown import orientation, profile, profile_notes, upright
 from cfdiff.data.readers.tiff import TIFF_BEGINNINGS, Tiff, beside, opaque
 from cfdiff.data.readers.tiff import decode as read_tiff
@@ -26,6 +27,8 @@ from cfdiff.data.readers.tiff import look as look_at_tiff
 from cfdiff.errors import UserError, first_line, plain
 from cfdiff.files import far
 
+LOOKED = 1000
+"""Of more than MANY files, how many are looked at before they are read."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 LOSSY = ("JPEG", "MPO", "WEBP", "JPEG2000", "AVIF")
 FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "DIB", "GIF", "WEBP", "JPEG2000", "AVIF", "PPM")
@@ -47,10 +50,14 @@ MODES = {
 
 
 class ImageFiles:
-    """Images in files of their own: sizes are checked from the headers at once, pixels are read on demand."""
+    """Images in files of their own: sizes are checked from the headers at once, pixels are read on demand.
+
+    Of more than MANY files only some are looked at beforehand, and each of the others when it is read.
+    """
 
     def __init__(self, paths: Sequence[Path], ids: np.ndarray, fit: Fit | None) -> None:
         self.paths, self.ids, self.fit = paths, ids, fit or Fit()
+        self.looked = range(0, len(paths), 1 if len(paths) <= MANY else -(-len(paths) // LOOKED))
         self.notes: tuple[str, ...] = ()
         self.shape, self.dtype = self._common()
 
@@ -58,24 +65,32 @@ class ImageFiles:
         """The one shape (H, W, C) and dtype of all files; UserError names two files that differ."""
         first: tuple[Shape, np.dtype] | None = None
         profiles: list[str | None] = []
-        for path, sample_id in zip(self.paths, self.ids, strict=True):
-            found = look(path, str(sample_id))
+        for row in self.looked:
+            found = look(self.paths[row], str(self.ids[row]))
             profiles.append(found.profile)
             here = self.fit.shape(found.shape), found.dtype
             first = first or here
             if here != first:
-                raise unlike(self.ids[0], first, sample_id, here)
+                raise unlike(self.ids[0], first, self.ids[row], here)
         assert first is not None
         self.notes = profile_notes(profiles)
+        if len(self.looked) < len(self.paths):
+            self.notes += (
+                f"Of {len(self.paths):,} images the headers of {len(self.looked):,} were looked at: one of another "
+                "size or that is damaged will be noticed when it is read.",
+            )
         return first
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """Images (B, H, W, C); UserError names a file that is damaged, or not what its header said at first."""
+        """Images (B, H, W, C); UserError names a file that is damaged, of another size, or not what its header said at
+        first."""
         return np.stack([self._one(row) for row in rows])
 
     def _one(self, row: int) -> np.ndarray:
         image = self.fit.image(decode(self.paths[row], str(self.ids[row])))
-        if (image.shape, image.dtype) != (self.shape, self.dtype):
+        if (here := (image.shape, image.dtype)) != (self.shape, self.dtype):
+            if row not in self.looked:
+                raise unlike(self.ids[0], (self.shape, self.dtype), self.ids[row], here)
             raise UserError(f"{self.ids[row]} was changed while it was in use: leave the images be, and start again.")
         return image
 

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import unicodedata
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from cfdiff.data.columns import Columns, check_name, class_names
+from cfdiff.data.columns import Columns, class_names
 from cfdiff.data.fit import Fit
-from cfdiff.data.limits import BYTES_A_NAME, check_memory
 from cfdiff.data.raw import Format, Raw, files_of
 from cfdiff.data.readers.foreign import TEXT, in_truth
 from cfdiff.data.readers.held import PLACES, HeldFiles, any_held, check_heeded, kind_of
 from cfdiff.data.readers.held_masks import HeldMasks
 from cfdiff.data.readers.images import ImageFiles
+from cfdiff.data.readers.listed import Listed, OneEach
 from cfdiff.data.readers.masks import MaskFiles
 from cfdiff.data.readers.reading import AS_IT_SAYS, Reading
+from cfdiff.data.readers.table import read_columns
 from cfdiff.data.readers.tree import counted
 from cfdiff.errors import UserError
 
 GROUP_KEYS = ("group", "patient")
-SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
-"""What stands between columns in tables that are called .csv and are none -> its name."""
 
 
 def read_manifest(
@@ -57,24 +53,23 @@ def read_manifest(
                 f"{name} has no column {needed!r} but {', '.join(columns) or 'none'}: "
                 f"its first line must name at least path,label."
             )
-        for line, value in zip(table.numbers, columns[needed], strict=True):
-            if not value and not (unlabelled and needed == "label"):
-                raise UserError(f"{name} has no {needed} in row {line}: fill it in or remove the row.")
+        if (blank := columns[needed] == "").any() and not (unlabelled and needed == "label"):
+            line = table.numbers[blank.argmax()]
+            raise UserError(f"{name} has no {needed} in row {line}: fill it in or remove the row.")
     if len(columns["path"]) == 0:
         raise UserError(f"{name} is empty: it lists no images.")
-    files = [path.parent / entry for entry in columns["path"].tolist()]
-    _check_there(columns["path"].tolist(), path.parent, table.numbers, name, "file")
+    files = Listed(path.parent, columns["path"])
+    _check_there(files, table.numbers, name, "file")
     if "mask" in columns:
-        _check_there(columns["mask"].tolist(), path.parent, table.numbers, name, "mask")
-    ids = np.array([Path(os.path.relpath(file, path.parent)).as_posix() for file in files])
+        _check_there(Listed(path.parent, columns["mask"]), table.numbers, name, "mask")
+    ids = files.ids()
     check_heeded(reading, [kind_of(file, reading) for file in files] if reading.said else [])
     if any_held(files, reading):
         return read_held(columns, path, name, files, columns.get("id", ids), fit, reading, unlabelled)
     images = ImageFiles(files, ids, fit)
     masks = None
     if "mask" in columns:
-        mask_paths = [(path.parent / entry,) if entry else () for entry in columns["mask"].tolist()]
-        masks = MaskFiles(mask_paths, images.shape, fit)
+        masks = MaskFiles(OneEach(Listed(path.parent, columns["mask"])), images.shape, fit)
     return Raw(
         name=name,
         ids=columns.get("id", ids),
@@ -92,12 +87,12 @@ def read_manifest(
     )
 
 
-def _check_there(entries: list[str], folder: Path, numbers: list[int], name: str, what: str) -> None:
+def _check_there(files: Listed, numbers: np.ndarray, name: str, what: str) -> None:
     """Raise UserError, with what may be the reason, where files that are listed are not there; "" is none."""
-    missing = [i for i, entry in enumerate(entries) if entry and not (folder / entry).is_file()]
-    if not missing:
+    missing = files.missing()
+    if not len(missing):
         return
-    entry = entries[missing[0]]
+    folder, entry = files.folder, str(files.entries[missing[0]])
     forms = {unicodedata.normalize(form, entry) for form in ("NFC", "NFD")} - {entry}
     hint = "paths are taken relative to the folder of the CSV"
     if "://" in entry:
@@ -117,7 +112,7 @@ def read_held(
     columns: Mapping[str, np.ndarray],
     path: Path,
     name: str,
-    files: list[Path],
+    files: Sequence[Path],
     ids: np.ndarray,
     fit: Fit | None,
     reading: Reading,
@@ -150,59 +145,6 @@ def read_held(
         default_group=next((key for key in GROUP_KEYS if key in columns), images.group),
         notes=images.notes,
     )
-
-
-class Table(Columns):
-    """The columns of a CSV. `numbers` are those of its rows, blank ones counted, as programs of tables show them."""
-
-    numbers: list[int]
-
-
-def read_columns(path: Path, name: str) -> Table:
-    """The columns of a CSV (UTF-8, with a header line), as str without surrounding blanks."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            text = file.read()
-    except OSError as error:
-        raise UserError(f"{name} cannot be read ({error.strerror}): correct its path or its permissions.") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{name} is not a readable CSV in UTF-8: save it again as comma-separated text.") from error
-    if "\0" in text:
-        raise UserError(f"{name} has a NUL in it, as UTF-16 and damaged files have: save it again as CSV in UTF-8.")
-    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        found = [(i, row) for i, row in enumerate(lines, start=1) if any(field.strip() for field in row)]
-    except csv.Error as error:
-        raise UserError(
-            f"{name} cannot be read as a CSV, in line {lines.line_num} ({error}): put text with commas or quotes in "
-            'quotes, and double those in it ("").'
-        ) from error
-    numbers, rows = [number for number, _ in found], [row for _, row in found]
-    if not rows:
-        raise UserError(f"{name} is empty: its first line must name the columns, at least path,label.")
-    head = [column.strip() for column in rows[0]]
-    if len(head) == 1 and (parted := next((sign for sign in SEPARATORS if sign in rows[0][0]), None)) is not None:
-        raise UserError(f"{name} has its columns parted by {SEPARATORS[parted]}: save it with commas.")
-    if twice := [column for column, n in Counter(head).items() if n > 1 and column]:
-        raise UserError(f"{name} has the column {twice[0]!r} more than once: rename or remove one.")
-    for number, row in zip(numbers[1:], rows[1:], strict=True):
-        if len(row) != len(head):
-            raise UserError(
-                f"{name} has {len(row)} fields in row {number} but {len(head)} columns: put commas in quotes"
-                + (", and name all columns in the first line." if len(row) > len(head) else ".")
-            )
-    table = Table({key: partial(_column, rows[1:], i, key, name) for i, key in enumerate(head)})
-    table.numbers = numbers[1:]
-    return table
-
-
-def _column(rows: list[list[str]], place: int, key: str, name: str) -> np.ndarray:
-    """(N,) str, one column of the table."""
-    values = [row[place].strip() for row in rows]
-    longest = max(map(len, values), default=0)
-    check_name(longest, key, name)
-    check_memory(len(values) * (4 * longest + BYTES_A_NAME), f"The {len(values):,} values of {key!r} in {name}")
-    return np.array(values, dtype=str)
 
 
 FORMAT = Format(lambda path: path.is_file() and path.suffix.lower() == ".csv", read_manifest, None, read_manifest)
