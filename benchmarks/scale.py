@@ -2,6 +2,7 @@
 
     python benchmarks/scale.py                         100 to 100,000 images
     python benchmarks/scale.py --images 1000000        one size
+    python benchmarks/scale.py --images 2000 --side 512        large images: how near joining comes to the disk
 
 What is measured is all but the networks: parts of small synthetic images are written, looked through as a resumed run
 does, joined, and read, one image at a time and at random. Each size runs in a process of its own, whose peak memory is
@@ -25,14 +26,13 @@ import numpy as np
 from cfdiff.store import RunParts, open_result
 from cfdiff.version import __version__
 
-SIDE = 32
 ATTRS = {"seed": 0, "models": {}, "direction": "negative -> positive"}
 
 
-def batch(start: int, stop: int) -> dict[str, np.ndarray]:
+def batch(start: int, stop: int, side: int = 32) -> dict[str, np.ndarray]:
     """Noisy images, so that they are as hard to pack as real ones, and edits that differ in a corner."""
     rng = np.random.default_rng(start)
-    source = rng.integers(0, 256, (stop - start, SIDE, SIDE, 1), dtype=np.uint8)
+    source = rng.integers(0, 256, (stop - start, side, side, 1), dtype=np.uint8)
     after = source.copy()
     after[:, :8, :8] //= 2
     return {
@@ -46,7 +46,7 @@ def batch(start: int, stop: int) -> dict[str, np.ndarray]:
     }
 
 
-def measure(n: int, part_size: int, folder: Path) -> dict[str, Any]:
+def measure(n: int, side: int, part_size: int, folder: Path) -> dict[str, Any]:
     """Seconds of each step, peak memory in MB, and bytes of the file."""
     out, took, began = folder / "run.h5", {}, time.perf_counter()
 
@@ -56,7 +56,7 @@ def measure(n: int, part_size: int, folder: Path) -> dict[str, Any]:
 
     with RunParts(out, {"benchmark": "scale"}, n, part_size) as run:
         for start, stop in run.ranges:
-            run.write(start, batch(start, stop))
+            run.write(start, batch(start, stop, side))
     step("write")
     with RunParts(out, {"benchmark": "scale"}, n, part_size) as run:
         assert not run.missing()
@@ -79,6 +79,7 @@ def measure(n: int, part_size: int, folder: Path) -> dict[str, Any]:
         step("read_100_images")
     return {
         "images": n,
+        "side": side,
         "seconds": {name: round(value, 3) for name, value in took.items()},
         "join_megabytes_a_second": round(whole / 1e6 / took["join"], 1),
         "copy_megabytes_a_second": round(whole / 1e6 / took["plain_copy"], 1),
@@ -88,14 +89,15 @@ def measure(n: int, part_size: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def _child(n: int, part_size: int, place: str | None, found: Any) -> None:
+def _child(n: int, side: int, part_size: int, place: str | None, found: Any) -> None:
     with tempfile.TemporaryDirectory(dir=place) as folder:
-        found.put(measure(n, part_size, Path(folder)))
+        found.put(measure(n, side, part_size, Path(folder)))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, action="append", help="again for more sizes")
+    parser.add_argument("--side", type=int, default=32, help="of the images, in pixels")
     parser.add_argument("--part-size", type=int, default=64)
     parser.add_argument("--folder", help="where the files lie [default: that of the system's temporary files]")
     parser.add_argument("--json", type=Path, help="write the figures here")
@@ -103,7 +105,7 @@ def main() -> None:
     processes, curve = multiprocessing.get_context("spawn"), []
     for n in options.images or [100, 1000, 10_000, 100_000]:
         found = processes.Queue()
-        child = processes.Process(target=_child, args=(n, options.part_size, options.folder, found))
+        child = processes.Process(target=_child, args=(n, options.side, options.part_size, options.folder, found))
         child.start()
         curve.append(found.get())
         child.join()
