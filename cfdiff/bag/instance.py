@@ -171,7 +171,7 @@ def _round(
     digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
     settings = {**setup.settings, "items": digest}
     path = parts.path_of(f"{name}-{digest[:32]}")
-    run = round_of(path, settings, len(items), setup.s.batch_size, parts.shard) if items else None
+    run = round_of(path, settings, len(items), setup.s.batch, parts.shard) if items else None
     if run is None:  # finished, or nothing is to be done
         if parts.shard is not None:
             parts.finish_pieces([])
