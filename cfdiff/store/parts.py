@@ -1,4 +1,4 @@
-"""A run in parts: each finished batch is one file, so that a killed run loses one batch and can be shared.
+"""A run in parts: each finished batch is one file, so that a killed run loses the batch at work and can be shared.
 
     with RunParts(out, settings, n, part_size) as run:
         for start, stop in run.todo():

@@ -30,7 +30,7 @@ def finds(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 def test_the_batch_size_that_was_found_is_the_run_s_and_is_said(
     toy: Any, tmp_path: Path, finds: Callable[[int], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    quick = {"limit": 6, "steps": 2, "retries": 0, "threads": 1}
+    quick = {"limit": 12, "steps": 2, "retries": 0, "threads": 1}
     asked, out = tmp_path / "asked.h5", tmp_path / "run.h5"
     translate(toy.settings(asked, batch_size=4, **quick))
     assert capsys.readouterr().err == ""
