@@ -148,10 +148,11 @@ def guarded(path: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def atomic(path: Path, *, through: Path | None = None) -> Iterator[Path]:
+def atomic(path: Path, *, through: Path | None = None, first: bool = False) -> Iterator[Path]:
     """Yield a temporary name to write to; at the end it is fsynced and renamed to `path`.
 
-    `through` is the folder of the temporary file (same file system), by default that of `path`. After an
+    `through` is the folder of the temporary file (same file system), by default that of `path`. `first`: what lies at
+    `path` by then stays, so that of several processes that write it at once the first has its way. After an
     exception the temporary file is removed and `path` is as it was; an OSError becomes a UserError. What is no file,
     as a device or a pipe, would be replaced by one: it is refused.
     """
@@ -161,13 +162,27 @@ def atomic(path: Path, *, through: Path | None = None) -> Iterator[Path]:
     try:
         yield scratch
         sync(scratch)
-        os.replace(scratch, path)
+        if first:
+            _unless_there(scratch, path)
+        else:
+            os.replace(scratch, path)
         sync(path.parent)
     except OSError as error:
         raise UserError(f"Cannot write {path} ({error.strerror or error}): {_advice(error)}.") from error
     finally:
         with suppress(OSError):  # a parent that is no folder: said above
             scratch.unlink(missing_ok=True)
+
+
+def _unless_there(scratch: Path, path: Path) -> None:
+    """Give a file its name, or leave that to the one that has it."""
+    try:
+        os.link(scratch, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system that knows one name a file
+        if not path.exists():
+            os.replace(scratch, path)
 
 
 def _advice(error: OSError) -> str:

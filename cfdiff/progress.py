@@ -19,6 +19,14 @@ def silent(what: str, done: int, n: int) -> None:
     """The progress that nobody watches."""
 
 
+def note(progress: Progress | None, words: str) -> None:
+    """Say a sentence about the work on stderr, beside the bar, where somebody watches it."""
+    if progress is None or progress is silent:
+        return
+    with suppress(OSError, ValueError):  # as in `logged`
+        print(words, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def progress_bar(first: str) -> Iterator[Progress]:
     """Yield the `Progress` of a bar, or in a notebook of a line; `first` is shown until it is called.

@@ -53,12 +53,15 @@ class ShardSummary:
         result: the file's name that a join makes.
         pieces: parts of the result, or bags.
         images: in them; None where a piece is a bag.
+        batch_size, batch_size_because: images at once, and why so many where that was found by itself.
     """
 
     result: str
     shard: Shard
     pieces: int
     images: int | None = None
+    batch_size: int | None = None
+    batch_size_because: str | None = None
 
     @property
     def title(self) -> str:
@@ -68,7 +71,8 @@ class ShardSummary:
     def as_json(self) -> dict[str, Any]:
         """What `--json` prints."""
         told = {"result": self.result, "shard": str(self.shard), "pieces": self.pieces, "images": self.images}
-        return told | {"complete": False}
+        batch = {"batch_size": self.batch_size, "batch_size_because": self.batch_size_because}
+        return told | batch | {"complete": False}
 
     def rows(self) -> list[tuple[str, str]]:
         """Names and values as one reads them."""

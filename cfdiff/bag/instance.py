@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,10 @@ class InstanceWriter:
     def __call__(self, piece: RoundPart) -> None:
         """Write a part, unless whoever was to do it before died after it was there."""
         piece.files.fill(piece.start, lambda: in_halves(self._edited, piece.items))
+
+    def begin(self, piece: RoundPart) -> Callable[[], None]:
+        """Compute a part; what is given back packs and writes it (workers.here.InTwo)."""
+        return piece.files.begin(piece.start, lambda: in_halves(self._edited, piece.items))
 
     def _edited(self, items: Sequence[Item]) -> dict[str, np.ndarray]:
         return edit_items(self.setup, items, self.flip, self.sham)
@@ -171,7 +175,7 @@ def _round(
     digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
     settings = {**setup.settings, "items": digest}
     path = parts.path_of(f"{name}-{digest[:32]}")
-    run = round_of(path, settings, len(items), setup.s.batch_size, parts.shard) if items else None
+    run = round_of(path, settings, len(items), setup.s.batch, parts.shard) if items else None
     if run is None:  # finished, or nothing is to be done
         if parts.shard is not None:
             parts.finish_pieces([])

@@ -215,9 +215,9 @@ class JointEditor(Editor):
         """The jointly guided images as saved, network calls and guided steps an image."""
         cast, s = self.cast, self.s
         x0 = to_model(images).to(cast.device)
-        z = torch.cat([cast.space.encode(some) for some in x0.split(s.batch_size)])
+        z = torch.cat([cast.space.encode(some) for some in x0.split(s.batch)])
         source = torch.from_numpy(labels.astype(np.int64)).to(cast.device)
-        parts = [slice(i, i + s.batch_size) for i in range(0, len(images), s.batch_size)]
+        parts = [slice(i, i + s.batch) for i in range(0, len(images), s.batch)]
         path = join_paths([self.encode(z[part], ids[part], s.depth, source[part]) for part in parts])
         posterior = exact_count(k)
         guidance = Guidance(
@@ -226,9 +226,9 @@ class JointEditor(Editor):
             s.scale,
             s.ratio,
             torch.zeros(len(images), dtype=torch.int64),
-            enough=count_reached(cast.clean_log_prob, k, s.target, s.batch_size) if s.closed_loop else None,
+            enough=count_reached(cast.clean_log_prob, k, s.target, s.batch) if s.closed_loop else None,
         )
-        found = self.walk(path, ids, guidance if s.scale else None, chunk=s.batch_size)
+        found = self.walk(path, ids, guidance if s.scale else None, chunk=s.batch)
         saved = as_saved(images, x0, cast.space.saved(x0, z, found.z))[0]
         return saved, path.calls + int(found.network_calls.max()), int(found.guided.max())
 
@@ -266,8 +266,8 @@ class JointEditor(Editor):
             if not len(todo):
                 return z, tried
             for target in (0, 1):
-                for start in range(0, len(todo), self.s.batch_size):
-                    rows = todo[start : start + self.s.batch_size]
+                for start in range(0, len(todo), self.s.batch):
+                    rows = todo[start : start + self.s.batch]
                     rows = rows[z[rows] == target]
                     if not len(rows):
                         continue

@@ -16,12 +16,15 @@ from cfdiff.bag.settings import BagSettings
 from cfdiff.bag.setup import Setup, set_up
 from cfdiff.bag.shard import bag_shard, keep_command
 from cfdiff.bag.summary import BagSummary, summarise_bags
+from cfdiff.edit.batch import BatchSize, Work, batch_size
+from cfdiff.edit.tiling import tiles_of
 from cfdiff.errors import UserError
 from cfdiff.figures.bags import contact_sheets, dose_response
-from cfdiff.progress import Progress
+from cfdiff.progress import Progress, note
 from cfdiff.shard import ShardSummary
 from cfdiff.store.bags import BagParts, Bags, is_bags_of, open_bags
 from cfdiff.store.output import check_output
+from cfdiff.workers.settings import sharing
 
 DEFAULT_OUT = Path("runs") / "bags.h5"
 
@@ -42,24 +45,41 @@ def bag(s: BagSettings, progress: Progress | None = None) -> BagSummary | ShardS
     if s.shard is not None and reads:
         raise UserError("A shard makes no --preview and no --export, as it has a share of the edits: leave them out.")
     setup = set_up(s, out)
+    batch = _batch_size(setup, out)
+    setup = setup.at_once(batch.number)
     exporter = check_export(s, setup)
     if s.out is None:
         _make(out.parent, "--out")
     started = time.monotonic()
     if s.force or not (reads and is_bags_of(out, setup.settings)):
-        with BagParts(out, setup.settings, force=s.force, shard=s.which_shard) as parts:
+        with BagParts(out, setup.settings, force=s.force, shard=s.which_shard, adopts=batch.found) as parts:
+            batch = batch.agreed(parts.settings["batch_size"])
+            setup = setup.at_once(batch.number)
             if setup.seen is not None:
                 setup.seen.keep()
             if not parts.finished:
+                if batch.said:
+                    note(progress, batch.said)
                 _compute(setup, parts, progress)
             if parts.shard is not None:
-                return bag_shard(parts, s)
+                return bag_shard(parts, batch)
     seconds = (time.monotonic() - started) / len(setup.goals)
     if exporter is not None:  # before the pictures, which may fail
         export_bags(s, out, exporter)
     if s.preview is not None:
         draw(out, s.preview)
-    return replace(summarise_bags(out), seconds_per_bag=seconds)
+    return replace(summarise_bags(out), seconds_per_bag=seconds, batch_size_because=batch.why)
+
+
+def _batch_size(setup: Setup, out: Path) -> BatchSize:
+    """Images at once. A joint bag is one piece of work however many of its images a network gets at once, so that
+    nothing could be done in halves: of those it is the usual number."""
+    s = setup.s
+    if s.mode == "joint":
+        return BatchSize(s.batch)
+    edits = len(setup.source) if s.untouched == "sham" else sum(goal.edits for goal in setup.goals)
+    work = Work(setup.source, 1, tiles_of(s), max(1, edits), *sharing(s))
+    return batch_size(s, setup.cast, work, out, setup.settings, s.force)
 
 
 def _compute(setup: Setup, parts: BagParts, progress: Progress | None) -> None:

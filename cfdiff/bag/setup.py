@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,11 @@ class Setup:
     goals: list[Goal]
     settings: dict[str, Any]
     seen: Seen | None = None
+
+    def at_once(self, number: int) -> Setup:
+        """The same run with that batch size."""
+        s = self.s.model_copy(update={"batch_size": number})
+        return replace(self, s=s, settings={**self.settings, "batch_size": number})
 
 
 def set_up(s: BagSettings, out: Path | None = None) -> Setup:

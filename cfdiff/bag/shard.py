@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from cfdiff.bag.settings import BagSettings
+from cfdiff.edit.batch import BatchSize
 from cfdiff.errors import UserError
 from cfdiff.files import atomic
 from cfdiff.shard import ShardSummary
@@ -30,11 +31,13 @@ def keep_command(folder: Path, s: BagSettings) -> None:
         scratch.write_text(json.dumps({"folder": str(Path.cwd()), "settings": told}, indent=1) + "\n")
 
 
-def bag_shard(parts: BagParts, s: BagSettings) -> ShardSummary:
+def bag_shard(parts: BagParts, batch: BatchSize) -> ShardSummary:
     """What a shard that is finished has done."""
     assert parts.shard is not None
     found = [manifest for manifest in read_manifests(parts.folder) if manifest.shard == parts.shard]
-    return ShardSummary(parts.out.name, parts.shard, len(found[0].pieces) if found else 0, None)
+    return ShardSummary(
+        parts.out.name, parts.shard, len(found[0].pieces) if found else 0, None, batch.number, batch.why
+    )
 
 
 def _in_memory(models: object) -> bool:

@@ -59,6 +59,7 @@ class BagSummary:
         judge_error_on_real: bounds what the judge can confirm; None where no label is known.
         flipped_judge: share of the edits that the judge sees as asked.
         seconds_per_bag: of a bag and mix, in this call; None where it was not run.
+        batch_size, batch_size_because: images at once, and why so many where that was found by itself in this call.
     """
 
     result: str
@@ -80,6 +81,8 @@ class BagSummary:
     flipped_judge: float | None = None
     flipped_judge_95: Interval | None = None
     seconds_per_bag: float | None = None
+    batch_size: int | None = None
+    batch_size_because: str | None = None
 
     @property
     def title(self) -> str:
@@ -109,6 +112,8 @@ class BagSummary:
         if self.judge_error_on_real is not None:
             found.append(("judge's error on real instances", f"{self.judge_error_on_real:.1%}"))
         found.append(("changed outside the edits", str(self.changed_outside_edits)))
+        if self.batch_size_because is not None:
+            found.append(("batch size", f"{self.batch_size}  ({self.batch_size_because})"))
         if self.seconds_per_bag is not None:
             found.append(("seconds a bag and mix", f"{self.seconds_per_bag:.2f}"))
         return found
@@ -140,6 +145,7 @@ def summarise_bags(path: Path, batch: int = 256) -> BagSummary:
             bags_and_mixes=len(bags),
             instances=len(bags.read("instance/id")),
             mode=bags.settings["mode"],
+            batch_size=bags.settings.get("batch_size"),
             translated=len(real),
             shams=len(sham),
             replaced_failures=int((~used & _flips(bags)).sum()),

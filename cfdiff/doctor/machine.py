@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import torch
 
 from cfdiff.doctor.context import Context
 from cfdiff.doctor.lines import Line
+from cfdiff.edit.memory import free_memory
 
 LOW_MEMORY = 1.0
 """GiB below which a run may be killed."""
@@ -35,9 +35,10 @@ def threads(context: Context) -> list[Line]:
 
 def memory(context: Context) -> list[Line]:
     """Free memory of the device."""
-    free = free_memory(context.device)
-    if free is None:
+    there = free_memory(context.device)
+    if there is None:
         return []
+    free = there / 2**30
     figure, found = f"{free:.1f} GiB free", {"free_gib": free}
     if free < LOW_MEMORY:
         return [Line("memory", "warn", figure, "End other programs, or use a smaller --batch-size.", found)]
@@ -47,13 +48,3 @@ def memory(context: Context) -> list[Line]:
 def usable_cpus() -> int:
     """Processors that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def free_memory(device: torch.device, meminfo: Path = Path("/proc/meminfo")) -> float | None:
-    """Free memory in GiB, on a CPU with what the system would give back; None where the system does not tell."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0] / 2**30
-    if not meminfo.exists():
-        return None
-    told = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-    return int(told["MemAvailable"].split()[0]) / 2**20

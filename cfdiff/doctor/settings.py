@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, PositiveInt
 
-from cfdiff.edit.settings import EditSettings
-from cfdiff.settings import DATA, OUTPUT, DataSettings
+from cfdiff.edit.settings import USUAL_BATCH, EditSettings
+from cfdiff.settings import DATA, OUTPUT, RUN, DataSettings
 
 
 class DoctorSettings(EditSettings, DataSettings):
@@ -21,4 +21,5 @@ class DoctorSettings(EditSettings, DataSettings):
     limit: int = Field(
         48, ge=2, json_schema_extra=DATA, description="Images to look at, half of each class, spread over the groups."
     )
+    batch_size: PositiveInt = Field(USUAL_BATCH, json_schema_extra=RUN, description="Images at once.")
     json_: bool = Field(False, alias="json", json_schema_extra=OUTPUT, description="Print the lines as JSON.")

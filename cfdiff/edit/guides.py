@@ -46,7 +46,7 @@ def _noisy_joint(cast: Cast, s: EditSettings, posterior: Posterior) -> Guide:
     return JointGuide(
         cast.guide_log_prob,
         posterior,
-        s.batch_size,
+        s.batch,
         temperature=lambda level: temperature_at(training, level),
         max_level=cast.guide_max_level,
     )
@@ -57,7 +57,7 @@ def _clean(cast: Cast, s: EditSettings) -> Guide:
 
 
 def _clean_joint(cast: Cast, s: EditSettings, posterior: Posterior) -> Guide:
-    return JointTweedieGuide(cast.schedule, cast.clean_log_prob, posterior, s.batch_size)
+    return JointTweedieGuide(cast.schedule, cast.clean_log_prob, posterior, s.batch)
 
 
 def _cfg(cast: Cast, s: EditSettings) -> Guide:

@@ -206,7 +206,8 @@ def load_models(
     _check_apart(cast)
     if s.compile:
         asked = dict.fromkeys(("diffusion", *STEERING, *ACCEPTING))
-        compile_networks([one.net for role in asked if (one := models[role]) is not None], device)
+        nets = [one.net for role in asked if (one := models[role]) is not None]
+        compile_networks(nets, device, None if s.batch_size == "auto" else s.batch_size)
     return cast
 
 

@@ -77,7 +77,7 @@ class TiledEditor:
         for i in range(len(images)):
             some = cut(images, ids, grid, [(i, k) for k in range(len(grid))])
             parts = []
-            for part in some.parts(self.s.batch_size):
+            for part in some.parts(self.s.batch):
                 own = None if labels is None else np.repeat(labels[i], len(part.ids))
                 parts.append(self.editor.reconstruct(part.images, part.ids, own))
             done[i] = blended(images[i], grid, range(len(grid)), np.concatenate([back for back, _ in parts]))
@@ -120,7 +120,7 @@ class TiledEditor:
         """Edit these tiles, and give each image its own."""
         now = [picture.now.image for picture in pictures]
         done = []
-        for part in cut(now, ids, grid, pairs, masks).parts(self.s.batch_size):
+        for part in cut(now, ids, grid, pairs, masks).parts(self.s.batch):
             done.append(self.editor.edit(part.images, part.ids, target, part.masks))
         for i in sorted({i for i, _ in pairs}):
             rows = [row for row, (of, _) in enumerate(pairs) if of == i]
@@ -147,7 +147,7 @@ class TiledEditor:
             return None
         tiles = [image[box] for box in grid.boxes]
         names = [name_of(name, grid, tile) for tile in range(len(grid))]
-        size = max(64, self.s.batch_size)
+        size = max(64, self.s.batch)
         parts = [
             self.acceptance.asked(np.stack(tiles[k : k + size]), names[k : k + size], target)[1]
             for k in range(0, len(tiles), size)

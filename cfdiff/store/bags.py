@@ -45,10 +45,18 @@ class BagParts(RunParts):
     It is entered, refused and resumed as any run; only what it consists of and how it is joined differ.
     """
 
+    part_is_batch = False
+
     def __init__(
-        self, out: str | Path, settings: dict[str, Any], *, force: bool = False, shard: Shard | None = None
+        self,
+        out: str | Path,
+        settings: dict[str, Any],
+        *,
+        force: bool = False,
+        shard: Shard | None = None,
+        adopts: bool = False,
     ) -> None:
-        super().__init__(out, settings, 0, 1, force=force, shard=shard)
+        super().__init__(out, settings, 0, 1, force=force, shard=shard, adopts=adopts)
 
     def __enter__(self) -> BagParts:
         return self

@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -90,6 +91,15 @@ class PartFiles:
             with whole():
                 self.write(start, compute())  # no name: one batch alive at a time
 
+    def begin(self, start: int, compute: Callable[[], dict[str, np.ndarray]]) -> Callable[[], None]:
+        """Compute the part from image `start` on, unless it is there whole; what is given back stores it.
+
+        That may be done in another thread. Until then the part's arrays are alive. Raises as `write` does.
+        """
+        if self.content(start) is not None:
+            return _nothing
+        return partial(self.write, start, compute())
+
     def content(self, start: int) -> bytes | None:
         """The part's HDF5 file, or None if it is missing, damaged or of another run."""
         try:
@@ -110,6 +120,10 @@ class PartFiles:
         if content is None:
             raise DamagedPart(self.path(start), start)
         return h5py.File(h5py.h5f.open_file_image(content))
+
+
+def _nothing() -> None:
+    """A part that is there needs no more."""
 
 
 def _fill(file: h5py.File, arrays: dict[str, np.ndarray], count: int, layout: Layout) -> None:

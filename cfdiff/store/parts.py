@@ -1,4 +1,4 @@
-"""A run in parts: each finished batch is one file, so that a killed run loses one batch and can be shared.
+"""A run in parts: each finished batch is one file, so that a killed run loses the batch at work and can be shared.
 
     with RunParts(out, settings, n, part_size) as run:
         for start, stop in run.todo():
@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeGuard
 
 import numpy as np
 
@@ -41,6 +41,8 @@ from cfdiff.store.volumes import FORMAT as VOLUME
 from cfdiff.store.volumes import NAMED, OF, Volume, cut, in_volumes, put_together, remove_others
 from cfdiff.version import __version__
 
+BATCH = "batch_size"
+"""The setting of that name, which is also the size of a part of images."""
 _POLL = 0.1  # seconds between looks at a folder that another shard clears
 _PATIENCE = 10.0  # seconds in which a shard with --force has cleared a folder
 
@@ -54,14 +56,19 @@ class RunParts:
     other shards may be at work beside this one, and this one sees its own parts only. `patience` is for how many
     seconds to wait for an owner that is about to end.
 
+    `adopts`: the batch size of the settings was found and not asked for, so where the folder states the same run of
+    another, that one is taken: shards on different machines find different ones at once.
+
     Attributes:
         kind: what is written: its layout says which data sets there are.
+        settings, part_size: as given, or with the batch size that was taken.
 
     Raises:
         UserError: another process owns the run or this shard of it, or `out` cannot be written.
     """
 
     kind: ClassVar[type[RunFile]] = Result
+    part_is_batch: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -73,19 +80,17 @@ class RunParts:
         force: bool = False,
         shard: Shard | None = None,
         patience: float = 0.0,
+        adopts: bool = False,
     ) -> None:
         self.out = Path(out)
-        self.settings = settings
         self.n = n
-        self.part_size = part_size
         self.shard = shard
+        self.adopts = adopts
         self.folder = parts_dir(self.out)
         self._lock = Lock(self.folder)
         self._shard_lock = None if shard is None else Lock(self.folder, f"shard-{shard.number}-of-{shard.of}")
         self._good: set[int] = set()  # starts of the parts that were found whole
-        layout = self.kind.layout
-        self._record = record_of(settings, n, part_size, layout)
-        self.files = PartFiles(self.folder, run_digest(self._record), n, part_size, layout)
+        self._be(settings, part_size)
         check_output(self.out, force, resumes=True)
         self.finished = not force and self.joined()
         if self.out.exists() and not force and not self.finished:
@@ -102,6 +107,11 @@ class RunParts:
         except BaseException:
             self.close()
             raise
+
+    def _be(self, settings: dict[str, Any], part_size: int) -> None:
+        self.settings, self.part_size, layout = settings, part_size, self.kind.layout
+        self._record = record_of(settings, self.n, part_size, layout)
+        self.files = PartFiles(self.folder, run_digest(self._record), self.n, part_size, layout)
 
     def __enter__(self) -> Self:
         return self
@@ -236,14 +246,17 @@ class RunParts:
         )
 
     def _state(self, record: Path) -> None:
-        """State the settings where none are stated; shards that do so at once write the same."""
+        """State the settings where none are stated; of shards that do so at once the first has its way."""
         if not record.exists():
-            with atomic(record) as scratch:
+            with atomic(record, first=True) as scratch:
                 scratch.write_text(json.dumps(self._record, indent=1, sort_keys=True) + "\n")
 
     def _same(self, record: Path, force: bool) -> bool:
         """Whether the parts come from these settings; False if they are others and may be thrown away."""
-        if _read(record) == self._record:
+        stated = _read(record)
+        if self.adopts:
+            self._adopt(stated)
+        if stated == self._record:
             return True
         if not force:
             raise UserError(
@@ -251,6 +264,16 @@ class RunParts:
                 "those to finish it, start anew with --force, or choose another --out."
             )
         return False
+
+    def _adopt(self, stated: dict[str, Any]) -> None:
+        """Take the batch size of a stated record that says the same of everything else."""
+        told = stated.get("settings")
+        number = told.get(BATCH) if isinstance(told, dict) else None
+        if not is_batch(number) or number == self.settings.get(BATCH):
+            return
+        settings, size = {**self.settings, BATCH: number}, number if self.part_is_batch else self.part_size
+        if record_of(settings, self.n, size, self.kind.layout) == stated:
+            self._be(settings, size)
 
     def _differences(self, record: Path) -> str:
         other = _read(record)
@@ -276,6 +299,11 @@ class RunParts:
         if start not in self._good and self.files.content(start) is not None:
             self._good.add(start)
         return start in self._good
+
+
+def is_batch(value: object) -> TypeGuard[int]:
+    """Whether a value that was read from a file can be a batch size."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def record_of(settings: dict[str, Any], n: int, part_size: int, layout: Layout = RESULT) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from cfdiff.data.seen import Seen
 from cfdiff.data.source import Source, require_masks
+from cfdiff.edit.batch import BatchSize, Work, batch_size
 from cfdiff.edit.recall import recall
 from cfdiff.edit.roles import Cast
 from cfdiff.edit.sight import Sight
@@ -19,7 +20,7 @@ from cfdiff.edit.words import settled
 from cfdiff.errors import UserError
 from cfdiff.figures.panel import FORMATS
 from cfdiff.figures.show import draw
-from cfdiff.progress import Progress
+from cfdiff.progress import Progress, note
 from cfdiff.roles import WITNESSES
 from cfdiff.settings import PLACES
 from cfdiff.shard import ShardSummary
@@ -33,6 +34,7 @@ from cfdiff.translate.settings import TranslateSettings
 from cfdiff.translate.summary import TranslateSummary, summarise
 from cfdiff.translate.work import PartWriter, cast_of, part_writer
 from cfdiff.workers.crew import Elsewhere, crew
+from cfdiff.workers.settings import sharing
 
 
 def translate(s: TranslateSettings, progress: Progress | None = None) -> TranslateSummary | ShardSummary:
@@ -61,23 +63,32 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> Transla
     tiles = tiles_of(s)
     cast = cast_of(s, source, target, tiles)
     _check_preview_models(s, cast)
-    editor = editor_of(cast, s, tiles, s.every_tile)
+    editor_of(cast, s, tiles)  # says what cannot be edited so
     seen = Seen(source, parts_dir(out))
     settings = {**resolved(s, seen.source), **cast.facts}
-    seconds = None
+    work = Work(source, target, tiles, len(source), *sharing(s))
+    batch = batch_size(s, cast, work, out, settings, s.force)
+    settings, seconds = {**settings, "batch_size": batch.number}, None
     if s.force or s.preview is None or not is_result_of(out, settings, len(source)):
         if s.out is None:
             make_folder(out.parent)
-        with RunParts(out, settings, len(source), s.batch_size, force=s.force, shard=s.which_shard) as run:
+        with RunParts(
+            out, settings, len(source), batch.number, force=s.force, shard=s.which_shard, adopts=batch.found
+        ) as run:
             seen.keep()
+            batch = batch.agreed(run.part_size)
+            s = s.model_copy(update={"batch_size": batch.number})
+            editor = editor_of(cast, s, tiles, s.every_tile)
+            if batch.said and run.missing():
+                note(progress, batch.said)
             seconds = _compute(run, editor, s, source, target, progress)
             attributes = {} if run.finished else _attributes(s, editor, source, target, real)
             if run.shard is not None:
-                return _end_shard(run, attributes, out)
+                return _end_shard(run, attributes, out, batch)
             run.join(attributes, s.volume)
     if s.preview is not None:
         preview(out, s.preview)
-    return replace(summarise(out), seconds_per_image=seconds)
+    return replace(summarise(out), seconds_per_image=seconds, batch_size_because=batch.why)
 
 
 def _compute(
@@ -106,7 +117,7 @@ def _attributes(
     """The root attributes of the result, beside the settings. Of several shards the first alone finds the recall."""
     if s.which_shard is not None and s.which_shard.number != 1:
         return {}
-    found = recall(editor.cast, real, s.batch_size)
+    found = recall(editor.cast, real, s.batch)
     return {
         **({"recall": {role: of_role.as_json() for role, of_role in found.items()}} if found else {}),
         "seed": s.seed,
@@ -116,14 +127,14 @@ def _attributes(
     }
 
 
-def _end_shard(run: RunParts, attributes: dict[str, Any], out: Path) -> ShardSummary:
+def _end_shard(run: RunParts, attributes: dict[str, Any], out: Path, batch: BatchSize) -> ShardSummary:
     assert run.shard is not None
     if not run.finished:
         if attributes:
             write_attributes_file(run.folder, attributes)
         run.finish_shard()
     images = sum(stop - start for start, stop in run.ranges)
-    return ShardSummary(out.name, run.shard, len(run.ranges), images)
+    return ShardSummary(out.name, run.shard, len(run.ranges), images, batch.number, batch.why)
 
 
 def direction(source: Source, target: int) -> str:

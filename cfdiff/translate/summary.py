@@ -30,6 +30,7 @@ class TranslateSummary:
         flipped_judge and so on: share seen as the target afterwards; None without such a model.
         target_before_judge and so on: share seen as the target before.
         seconds_per_image: of this call; None where all was there.
+        batch_size, batch_size_because: images at once, and why so many where that was found by itself in this call.
         recall: role -> share of real images of the class asked for that it sees as that class; empty where the file
             does not say. A flip rate is to be read beside that of the same model.
     """
@@ -55,6 +56,8 @@ class TranslateSummary:
     flipped_checker_95: Interval | None = None
     target_before_checker: float | None = None
     seconds_per_image: float | None = None
+    batch_size: int | None = None
+    batch_size_because: str | None = None
     recall: dict[str, Recall] = field(default_factory=dict)
 
     @property
@@ -91,6 +94,8 @@ class TranslateSummary:
         ]
         if self.quarantined:
             found.append(("quarantined", f"{self.quarantined} edits were not finite: see status in the result"))
+        if self.batch_size_because is not None:
+            found.append(("batch size", f"{self.batch_size}  ({self.batch_size_because})"))
         if self.seconds_per_image is not None:
             found.append(("seconds an image", f"{self.seconds_per_image:.2f}"))
         return found
@@ -122,6 +127,7 @@ def summarise(path: Path, batch: int = 256) -> TranslateSummary:
             retried=float((r["guidance/retries"][:] > 0).mean()),
             quarantined=int(r.quarantined.sum()),
             recall=r.recall,
+            batch_size=r.settings.get("batch_size"),
             **_seen(r, groups),
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -32,6 +32,11 @@ class PartWriter:
         """Write a part, unless whoever was to do it before died after it was there."""
         start, stop = piece
         self.files.fill(start, lambda: in_halves(self._edited, range(start, stop)))
+
+    def begin(self, piece: Range) -> Callable[[], None]:
+        """Compute a part; what is given back packs and writes it (workers.here.InTwo)."""
+        start, stop = piece
+        return self.files.begin(start, lambda: in_halves(self._edited, range(start, stop)))
 
     def _edited(self, rows: Sequence[int]) -> dict[str, np.ndarray]:
         return translate_batch(self.editor, self.s, self.source, np.array(rows), self.target)

@@ -113,8 +113,8 @@ def edited(editor: Editor, pictures: Pictures, start: int, stop: int) -> Iterato
     """Edit a range of the images batch by batch: what came out, and the edits as they would be saved."""
     cast, target = editor.cast, pictures.target
     stop = min(stop, len(pictures))
-    for a in range(start, stop, editor.s.batch_size):
-        b = min(a + editor.s.batch_size, stop)
+    for a in range(start, stop, editor.s.batch):
+        b = min(a + editor.s.batch, stop)
         images = pictures.images[a:b]
         edits = editor.edit(images, pictures.ids[a:b], target)
         sure = editor.acceptance.asked(edits.counterfactual, pictures.ids[a:b], target)[1]

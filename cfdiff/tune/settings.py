@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt
 
-from cfdiff.edit.settings import EditSettings
-from cfdiff.settings import DATA, GUIDANCE, OUTPUT, PLACES, DataSettings
+from cfdiff.edit.settings import USUAL_BATCH, EditSettings
+from cfdiff.settings import DATA, GUIDANCE, OUTPUT, PLACES, RUN, DataSettings
 
 SEARCH: dict[str, Any] = {"panel": "Search"}
 Tunable = Literal[
@@ -92,6 +92,7 @@ class TuneSettings(EditSettings, DataSettings):
     mask: Literal["none", "auto"] = Field(
         "none", json_schema_extra=GUIDANCE, description="Where to edit: anywhere, or where a first pass changes most."
     )
+    batch_size: PositiveInt = Field(USUAL_BATCH, json_schema_extra=RUN, description="Images at once.")
     out: Path | None = Field(
         None,
         json_schema_extra=OUTPUT,

@@ -42,3 +42,9 @@ class ShardSettings(WorkerSettings):
     def which_shard(self) -> Shard | None:
         """The shard that `shard` names."""
         return None if self.shard is None else Shard.parse(self.shard)
+
+
+def sharing(s: ShardSettings) -> tuple[int, int]:
+    """How many processes share a run, as far as its settings know, and how many of them this machine."""
+    here = s.workers or 1
+    return here * (1 if s.which_shard is None else s.which_shard.of), here

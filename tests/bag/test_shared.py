@@ -15,6 +15,7 @@ from cfdiff.bag.run import bag
 from cfdiff.bag.settings import BagSettings
 from cfdiff.bag.setup import Plan, set_up
 from cfdiff.data import raw
+from cfdiff.edit import batch
 from cfdiff.edit.tiling import TiledEditor
 from cfdiff.errors import UserError
 from cfdiff.join.run import join
@@ -112,3 +113,21 @@ def test_equal_bags_at_equal_counts_are_edited_once(toy: Any, tmp_path: Path, mo
     assert len(edited) == 1
     with open_bags(tmp_path / "run.h5") as bags:
         assert len(bags) == 2 and (bags[0].image == bags[1].image).all()
+
+
+def test_shards_that_start_at_once_on_other_cards_agree_on_a_batch_size(
+    toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, out = tmp_path / "asked.h5", tmp_path / "run.h5"
+    bag(settings(toy, asked, bags=2, batch_size=4))
+    stated_batch = batch.stated_batch
+    monkeypatch.setattr(batch, "stated_batch", lambda *given: None)  # each looked before any had stated one
+    for number, here in ((1, 4), (2, 1)):
+        monkeypatch.setattr(
+            batch, "found", lambda *given, here=here: batch.BatchSize(here, True, "a GPU holds no more")
+        )
+        done = bag(settings(toy, out, bags=2, batch_size="auto", shard=f"{number}/2"))
+        assert isinstance(done, ShardSummary) and done.batch_size == 4
+    monkeypatch.setattr(batch, "stated_batch", stated_batch)
+    joined = join(JoinSettings(run=out))
+    assert out.read_bytes() == asked.read_bytes() and joined.as_json()["batch_size"] == 4

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from cfdiff.edit.memory import in_halves
+from cfdiff.edit.memory import free_memory, in_halves
 from cfdiff.errors import UserError
 
 
@@ -50,3 +51,10 @@ def test_one_that_does_not_fit_is_one_sentence(error: Exception) -> None:
 def test_other_mistakes_are_not_taken_for_it() -> None:
     with pytest.raises(RuntimeError, match="shapes"):
         in_halves(device(0, RuntimeError("shapes do not fit"))[1], range(4))  # type: ignore[arg-type]
+
+
+def test_free_memory_is_what_the_system_would_give(tmp_path: Path) -> None:
+    cpu, told = torch.device("cpu"), tmp_path / "meminfo"
+    told.write_text("MemTotal:  8388608 kB\nMemFree:  1024 kB\nMemAvailable:  524288 kB\n")
+    assert free_memory(cpu, told) == 2**29
+    assert free_memory(cpu, tmp_path / "none") is None

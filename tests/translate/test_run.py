@@ -232,7 +232,7 @@ def test_colour_images_work_from_end_to_end(toy_rgb: Any, tmp_path: Path) -> Non
     assert figures.mean_abs_difference > 0 and (tmp_path / "run.png").stat().st_size > 0
 
 
-def test_the_source_is_read_batch_by_batch_and_one_batch_is_alive_at_a_time(
+def test_the_source_is_read_batch_by_batch_and_one_more_is_alive_at_most_while_it_is_written(
     toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
@@ -252,7 +252,7 @@ def test_the_source_is_read_batch_by_batch_and_one_batch_is_alive_at_a_time(
     translate(toy.settings(tmp_path / "run.h5", batch_size=4, retries=0, steps=2))
     assert read[:24] == list(range(24)), "each image once: no scan before the first edit"
     assert read[24:] == list(range(24)) and len(most) == 12, "then the real ones of the other class, for the recall"
-    assert max(most) == 0, "no earlier batch is alive when the next one is read"
+    assert max(most) <= 1, "of earlier batches the last alone is alive, until it is written"
 
 
 # Stopping and going on
@@ -336,7 +336,7 @@ def stop_after(count: int) -> Any:
 def test_a_stopped_run_goes_on_where_it_stopped(toy: Any, undisturbed: Path, tmp_path: Path) -> None:
     out = tmp_path / "run.h5"
     with pytest.raises(Stopped):
-        translate(toy.settings(out), stop_after(16))
+        translate(toy.settings(out), stop_after(8))  # while the second is being written
     assert not out.exists()
     seen: list[tuple[int, int]] = []
     translate(toy.settings(out), lambda what, done, n: seen.append((done, n)))
@@ -396,7 +396,7 @@ def test_a_damaged_image_is_named_when_its_part_is_read_and_the_parts_before_it_
     last.write_bytes(whole[:45])  # the header is whole
     settings = toy.settings(tmp_path / "run.h5", data=str(folder), batch_size=4, retries=0, steps=2)
     steps: list[int] = []
-    for expected in ([4, 8], []):
+    for expected in ([4], []):  # the second is written while the third is met
         steps.clear()
         with pytest.raises(UserError, match=r"negative/8\.png cannot be read as an image"):
             translate(settings, lambda what, done, n: steps.append(done))
@@ -427,7 +427,7 @@ def test_a_damaged_mask_is_named_when_its_part_is_read_and_the_parts_before_it_s
     )
     with pytest.raises(UserError, match="m11.png is 9x16"):
         translate(settings.model_copy(update={"batch_size": 2}), lambda what, done, n: steps.append(done))
-    assert steps == [2, 4] and not (tmp_path / "run.h5").exists()
+    assert steps == [2] and not (tmp_path / "run.h5").exists()
     assert len(list((tmp_path / "run.h5.parts").glob("part-*.h5"))) == 2
 
 

@@ -79,7 +79,7 @@ def test_the_command_line_says_what_a_shard_did_and_joins(toy: Any, tmp_path: Pa
         assert done.exit_code == 0
         assert json.loads(done.stdout) == {
             **{"result": "run.h5", "shard": f"{number}/2", "pieces": 1, "images": 2},
-            "complete": False,
+            **{"batch_size": 2, "batch_size_because": None, "complete": False},
         }
     done = CliRunner().invoke(app, ["join", str(out), "--json", "--volume", "3"], catch_exceptions=False)
     assert done.exit_code == 0 and json.loads(done.stdout)["images"] == 4
