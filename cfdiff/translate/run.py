@@ -19,6 +19,7 @@ from cfdiff.edit.words import settled
 from cfdiff.errors import UserError
 from cfdiff.figures.panel import FORMATS
 from cfdiff.figures.show import draw
+from cfdiff.files import is_there
 from cfdiff.progress import Progress
 from cfdiff.roles import WITNESSES
 from cfdiff.settings import PLACES
@@ -46,7 +47,7 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> Transla
     """
     source, target, real = select_images(s)
     out = s.out or _default_out(source, target)
-    if Path(s.data).exists() and out.exists() and out.samefile(s.data):
+    if is_there(Path(s.data)) and out.exists() and out.samefile(s.data):
         raise UserError(f"--out {out} is the file that the images come from: choose another --out.")
     if s.out is not None and not (s.preview is not None and out.is_file()):
         check_output(out, s.force, resumes=True)
