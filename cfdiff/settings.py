@@ -126,6 +126,7 @@ PLACES = {
     "workers",
     "ray",
     "shard",
+    "remote",
     "volume",
     "data",
     "layout",

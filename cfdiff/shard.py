@@ -53,12 +53,14 @@ class ShardSummary:
         result: the file's name that a join makes.
         pieces: parts of the result, or bags.
         images: in them; None where a piece is a bag.
+        remote: where the parts lie too; None for nowhere.
     """
 
     result: str
     shard: Shard
     pieces: int
     images: int | None = None
+    remote: str | None = None
 
     @property
     def title(self) -> str:
@@ -73,7 +75,8 @@ class ShardSummary:
     def rows(self) -> list[tuple[str, str]]:
         """Names and values as one reads them."""
         done = f"{self.pieces:,}" + ("" if self.images is None else f" ({self.images:,} images)")
-        return [("result", self.result), ("pieces done", done), ("when all shards are", f"cfdiff join {self.result}")]
+        join = f"cfdiff join {self.result}" + ("" if self.remote is None else f" --remote {self.remote}")
+        return [("result", self.result), ("pieces done", done), ("when all shards are", join)]
 
     def __repr__(self) -> str:
         rows = self.rows()

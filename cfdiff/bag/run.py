@@ -22,6 +22,7 @@ from cfdiff.progress import Progress
 from cfdiff.shard import ShardSummary
 from cfdiff.store.bags import BagParts, Bags, is_bags_of, open_bags
 from cfdiff.store.output import check_output
+from cfdiff.store.remote import RemoteParts
 
 DEFAULT_OUT = Path("runs") / "bags.h5"
 
@@ -41,13 +42,14 @@ def bag(s: BagSettings, progress: Progress | None = None) -> BagSummary | ShardS
     _check_preview(s.preview)
     if s.shard is not None and reads:
         raise UserError("A shard makes no --preview and no --export, as it has a share of the edits: leave them out.")
+    remote = RemoteParts.at(s.remote)
     setup = set_up(s, out)
     exporter = check_export(s, setup)
     if s.out is None:
         _make(out.parent, "--out")
     started = time.monotonic()
     if s.force or not (reads and is_bags_of(out, setup.settings)):
-        with BagParts(out, setup.settings, force=s.force, shard=s.which_shard) as parts:
+        with BagParts(out, setup.settings, force=s.force, shard=s.which_shard, remote=remote) as parts:
             if setup.seen is not None:
                 setup.seen.keep()
             if not parts.finished:
