@@ -24,7 +24,7 @@ PAUSE = 1.0
 _URL = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+://.", re.DOTALL)
 # The second is of a secret that was not quoted and has slashes in it; `host:22/a@b` is none.
 _USER = re.compile(r"(?<=://)(?:[^/@]*@|[^/@:]*:(?!\d+/)[^@]*@)")
-_QUERY = re.compile(r"\?.*?(?=::|$)", re.DOTALL)
+_QUERY = re.compile(r"\?.*", re.DOTALL)
 
 
 def is_url(text: str) -> bool:
@@ -34,7 +34,9 @@ def is_url(text: str) -> bool:
 
 def shown(text: str) -> str:
     """An URL without the user, the password and the query, which may be a signature; anything else as it is."""
-    return _QUERY.sub("", _USER.sub("", text)) if _URL.match(text) else text
+    if not _URL.match(text):
+        return text
+    return "::".join(_QUERY.sub("", _USER.sub("", part)) for part in text.split("::"))
 
 
 def secretive(text: str) -> bool:
@@ -207,8 +209,8 @@ class Store:
 
 def _secrets(url: str) -> list[str]:
     """What of an URL no message may have, the longest first."""
-    user = [found.removesuffix("@") for found in _USER.findall(url)]
-    query = [found[1:] for found in _QUERY.findall(url)]
+    user = [found.removesuffix("@") for part in url.split("::") for found in _USER.findall(part)]
+    query = [found[1:] for part in url.split("::") for found in _QUERY.findall(part)]
     values = [value for part in query for _, value in parse_qsl(part)]
     parts = [part for found in user for part in (found, *found.split(":", 1))]
     every = {form for part in (*parts, *query, *values) for form in (part, unquote(part))}
