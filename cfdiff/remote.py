@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote
 
-from cfdiff.errors import UserError, first_line
+from cfdiff.errors import UserError
 from cfdiff.files import is_there
 
 T = TypeVar("T")
@@ -21,6 +21,7 @@ T = TypeVar("T")
 TRIES = 4
 PAUSE = 1.0
 """Seconds before the second try of what failed; twice as many before each further one."""
+_LONGEST = 400  # characters of a foreign error: some hold a page
 _URL = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+://.", re.DOTALL)
 # The second is of a secret that was not quoted and has slashes in it; `host:22/a@b` is none.
 _USER = re.compile(r"(?<=://)(?:[^/@]*@|[^/@:]*:(?!\d+/)[^@]*@)")
@@ -112,11 +113,12 @@ class Store:
         return UserError(f"{self.name} cannot be {doing} ({why}): check the URL, its permissions and the network.")
 
     def _clean(self, error: Exception) -> str:
-        """The first line of an error, without the secrets of the URL."""
-        words = first_line(error).replace(self._url, self.name)
+        """The words of an error, without the secrets of the URL."""
+        words = " ".join(str(error).split()).rstrip(".: ") or type(error).__name__
+        words = words.replace(self._url, self.name)
         for secret in _secrets(self._url):
             words = words.replace(secret, "…")
-        return words
+        return words[:_LONGEST]
 
     # A folder of small files.
 

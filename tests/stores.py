@@ -25,9 +25,9 @@ class Odd(MemoryFileSystem):
     def _met(self, method: str, path: str) -> bytes | None:
         return self.on[method](path) if method in self.on else None
 
-    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
+    def pipe_file(self, path: str, value: bytes, **kwargs: Any) -> None:
         self._met("put", path)
-        super().pipe_file(path, value, mode, **kwargs)
+        super().pipe_file(path, value, **kwargs)
 
     def cat_file(self, path: str, *args: Any, **kwargs: Any) -> bytes:
         found = self._met("cat", path)

@@ -151,7 +151,7 @@ def test_another_process_that_fetched_the_same_meanwhile_is_no_harm(odd: type[Od
     assert len(list(cache.iterdir())) == 1
 
 
-@pytest.mark.parametrize("name", ["../../evil.png", "a/../../evil.png", "a//b.png", "a\0b.png"])
+@pytest.mark.parametrize("name", ["../../evil.png", "a/../../evil.png", "a\0b.png"])
 def test_a_name_in_a_store_never_leads_out_of_the_cache(odd: type[Odd], tmp_path: Path, name: str) -> None:
     fs = odd()
     fs.pipe_file("/b/tree/no/1.png", png(1))
