@@ -88,8 +88,8 @@ class DataSettings(Settings):
 
     data: str = Field(
         "malaria-cells",
-        description="Bundled name, folder per class, .csv, .npz, .h5, a file of many images (.nii, .svs), or an URL of one "
-        "of these (s3://bucket/cells.h5).",
+        description="Bundled name, folder per class, .csv, .npz, .h5, a file of many images (.nii, .svs), or an URL of "
+        "one of these (s3://bucket/cells.h5).",
         json_schema_extra=DATA,
     )
     negative: str | None = Field(
