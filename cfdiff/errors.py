@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
 LONGEST = 1200
 """Characters of a sentence: a name in it may have thousands."""
+_LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 class UserError(Exception):
     """What is wrong, where, and what to do: one sentence, shown without a traceback, exit code 2.
 
-    It stays on its line whatever the names in it hold, and a page of them is cut in the middle.
+    It stays on its line whatever the names in it hold, and a page of them is cut in the middle. The user and the
+    password of an URL are left out.
     """
 
     def __init__(self, words: str) -> None:
-        line = plain(" ".join(words.splitlines()))
+        line = _LOGIN.sub("", plain(" ".join(words.splitlines())))
         half = LONGEST // 2
         super().__init__(line if len(line) <= LONGEST else f"{line[:half]} … {line[-half:]}")
 

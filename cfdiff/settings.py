@@ -88,7 +88,8 @@ class DataSettings(Settings):
 
     data: str = Field(
         "malaria-cells",
-        description="Bundled name, folder per class, .csv, .npz, .h5, or a file of many images (.nii, .svs).",
+        description="Bundled name, folder per class, .csv, .npz, .h5, a file of many images (.nii, .svs), or an URL of "
+        "one of these (s3://bucket/cells.h5).",
         json_schema_extra=DATA,
     )
     negative: str | None = Field(
@@ -126,6 +127,7 @@ PLACES = {
     "workers",
     "ray",
     "shard",
+    "remote",
     "volume",
     "data",
     "layout",

@@ -54,6 +54,7 @@ class ShardSummary:
         pieces: parts of the result, or bags.
         images: in them; None where a piece is a bag.
         batch_size, batch_size_because: images at once, and why so many where that was found by itself.
+        remote: where the parts lie too; None for nowhere.
     """
 
     result: str
@@ -62,6 +63,7 @@ class ShardSummary:
     images: int | None = None
     batch_size: int | None = None
     batch_size_because: str | None = None
+    remote: str | None = None
 
     @property
     def title(self) -> str:
@@ -77,7 +79,8 @@ class ShardSummary:
     def rows(self) -> list[tuple[str, str]]:
         """Names and values as one reads them."""
         done = f"{self.pieces:,}" + ("" if self.images is None else f" ({self.images:,} images)")
-        return [("result", self.result), ("pieces done", done), ("when all shards are", f"cfdiff join {self.result}")]
+        join = f"cfdiff join {self.result}" + ("" if self.remote is None else f" --remote {self.remote}")
+        return [("result", self.result), ("pieces done", done), ("when all shards are", join)]
 
     def __repr__(self) -> str:
         rows = self.rows()

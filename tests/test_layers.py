@@ -11,7 +11,7 @@ import cfdiff
 
 ROOT = Path(cfdiff.__file__).parent
 # What each package may import besides itself; the ground and the package itself are open to all.
-GROUND = {"errors", "files", "hdf5", "progress", "registry", "roles", "shard", "stopping", "version"}
+GROUND = {"errors", "files", "hdf5", "progress", "registry", "remote", "roles", "shard", "stopping", "version"}
 EDITING = {"edit", "figures", "models", "data", "store", "metrics", "engine", "settings"}
 TASKS = {
     *("translate", "generate", "bag", "evaluate", "join", "doctor", "tune", "fit", "report", "train", "mil", "export"),
@@ -61,6 +61,7 @@ ALLOWED = {
     "settings": set(),
     "progress": set(),
     "registry": set(),
+    "remote": set(),
     "roles": set(),
     "shard": set(),
     "stopping": set(),

@@ -17,7 +17,7 @@ from cfdiff.edit.memory import in_halves
 from cfdiff.edit.tiling import ImageEditor, editor_of, tiles_of
 from cfdiff.edit.verdicts import edit_arrays
 from cfdiff.errors import UserError
-from cfdiff.progress import Progress
+from cfdiff.progress import Progress, silent
 from cfdiff.roles import ACCEPTING
 from cfdiff.store import open_result
 from cfdiff.store.bags import BagParts, round_of
@@ -175,13 +175,15 @@ def _round(
     digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
     settings = {**setup.settings, "items": digest}
     path = parts.path_of(f"{name}-{digest[:32]}")
-    run = round_of(path, settings, len(items), setup.s.batch, parts.shard) if items else None
+    run = round_of(path, settings, len(items), setup.s.batch, parts.shard, remote=parts.remote) if items else None
     if run is None:  # finished, or nothing is to be done
         if parts.shard is not None:
             parts.finish_pieces([])
         return path
     with run:
-        pieces = [RoundPart(run.files, start, tuple(items[start:stop])) for start, stop in run.missing()]
+        missing = run.missing(progress or silent)
+        run.push()  # what was done here when the store could not be reached
+        pieces = [RoundPart(run.files, start, tuple(items[start:stop])) for start, stop in missing]
         n = sum(stop - start for start, stop in run.ranges)
         done = n - sum(len(piece.items) for piece in pieces)
         for piece, _ in workers.do(pieces):
@@ -192,6 +194,7 @@ def _round(
         if parts.shard is None:
             run.join(root_attributes(setup))
         else:
+            run.push()
             parts.finish_pieces([f"{path.stem}/{run.files.path(start).name}" for start, _ in run.ranges])
     return path
 

@@ -37,6 +37,7 @@ def join_bags(s: JoinSettings, progress: Progress) -> BagSummary:
     if told["folder"] != str(Path.cwd()):
         raise UserError(f"The shards of bags were started in {told['folder']}: join them there, as they name files.")
     here = {"out": s.run, "workers": s.workers, "ray": s.ray, "device": s.device, "force": s.force}
+    here["remote"] = s.remote
     settings = BagSettings(**{**told["settings"], **here, **({} if s.threads is None else {"threads": s.threads})})
     summary = bag(settings, progress)
     assert isinstance(summary, BagSummary)

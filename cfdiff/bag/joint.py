@@ -34,6 +34,8 @@ from cfdiff.progress import Progress
 from cfdiff.registry import GUIDES
 from cfdiff.store import RunParts, open_result
 from cfdiff.store.bags import BagParts, round_of
+from cfdiff.store.parts import wait_for
+from cfdiff.store.remote import RemoteParts
 from cfdiff.store.result import Result, is_result_of
 from cfdiff.workers.crew import Elsewhere, crew
 
@@ -94,17 +96,33 @@ def edit_jointly(setup: Setup, parts: BagParts, progress: Progress | None = None
     left = [
         number for number in numbers.values() if not is_result_of(*_file_of(setup, parts.folder, setup.goals[number]))
     ]
+    remote = parts.remote
+    if remote is not None:
+        there = remote.sizes()
+        files = {number: _file_of(setup, parts.folder, setup.goals[number]) for number in numbers.values()}
+        left = [n for n in left if files[n][0].name not in there or not _fetched(remote, *files[n])]
+        remote.put_all([files[n][0] for n in files.keys() - set(left)])
     finished = len(numbers) - len(left)
     elsewhere = Elsewhere(bag_writer, (Plan.of(setup), parts.folder))
     with crew(setup.s, lambda: writer, elsewhere) as workers:
-        for _ in workers.do(left):
+        for number, _ in workers.do(left):
+            if remote is not None:
+                wait_for(files[number][0])
+                remote.put(files[number][0])
             finished += 1
             if progress is not None:
                 progress("editing bags", finished, len(numbers))
     if parts.shard is not None:
+        if remote is not None:
+            remote.put_all([path for path, _, _ in files.values()])
         parts.finish_pieces(list(numbers))
         return None
     return _collect(setup, [parts.path_of(name) for name in names])
+
+
+def _fetched(remote: RemoteParts, path: Path, settings: dict[str, Any], n: int) -> bool:
+    """Whether the file of a bag lay at the remote, whole and of this run, and is here now."""
+    return remote.fetch_file(path, lambda scratch: is_result_of(scratch, settings, n))
 
 
 def _name(setup: Setup, goal: Goal) -> str:

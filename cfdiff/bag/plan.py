@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -107,7 +108,7 @@ def make_bags(source: Source, size: int | None, most: int | None, replacement: b
 
 def _groups(source: Source) -> list[Bag]:
     if source.groups is None:
-        return [_bag(source.name, source, np.arange(len(source)))]
+        return [_bag(Path(source.name).name, source, np.arange(len(source)))]
     names = source.groups.astype(str)
     if blank := int(np.sum(names == "")):
         raise UserError(f"{blank} instances of {source.name} have no group: name their bag or remove them.")

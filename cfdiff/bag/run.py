@@ -24,6 +24,7 @@ from cfdiff.progress import Progress, note
 from cfdiff.shard import ShardSummary
 from cfdiff.store.bags import BagParts, Bags, is_bags_of, open_bags
 from cfdiff.store.output import check_output
+from cfdiff.store.remote import RemoteParts
 from cfdiff.workers.settings import sharing
 
 DEFAULT_OUT = Path("runs") / "bags.h5"
@@ -44,6 +45,7 @@ def bag(s: BagSettings, progress: Progress | None = None) -> BagSummary | ShardS
     _check_preview(s.preview)
     if s.shard is not None and reads:
         raise UserError("A shard makes no --preview and no --export, as it has a share of the edits: leave them out.")
+    remote = RemoteParts.at(s.remote)
     setup = set_up(s, out)
     batch = _batch_size(setup, out)
     setup = setup.at_once(batch.number)
@@ -52,7 +54,9 @@ def bag(s: BagSettings, progress: Progress | None = None) -> BagSummary | ShardS
         _make(out.parent, "--out")
     started = time.monotonic()
     if s.force or not (reads and is_bags_of(out, setup.settings)):
-        with BagParts(out, setup.settings, force=s.force, shard=s.which_shard, adopts=batch.found) as parts:
+        with BagParts(
+            out, setup.settings, force=s.force, shard=s.which_shard, remote=remote, adopts=batch.found
+        ) as parts:
             batch = batch.agreed(parts.settings["batch_size"])
             setup = setup.at_once(batch.number)
             if setup.seen is not None:

@@ -12,7 +12,7 @@ from cfdiff.registry import READERS
 from cfdiff.settings import READING
 
 SourceArgument = Annotated[
-    str, typer.Argument(metavar="SOURCE", help=f"Bundled name, {', '.join(READERS)}.", show_default=False)
+    str, typer.Argument(metavar="SOURCE", help=f"Bundled name, {', '.join(READERS)}; or an URL.", show_default=False)
 ]
 Split = Annotated[str | None, typer.Option(metavar="NAME", help="Only this split; join several with +.")]
 Negative = Annotated[str | None, typer.Option(metavar="CLASS", help="The class that is negative.")]

@@ -7,6 +7,7 @@ import json
 from cfdiff.cli import tables
 from cfdiff.cli.options import command
 from cfdiff.cli.tables import PlainTable
+from cfdiff.remote import shown
 from cfdiff.supervise.settings import SuperviseSettings
 
 DOC = """Train an ordinary classifier on counterfactual pairs as well as on images.
@@ -24,7 +25,7 @@ def supervise(settings: SuperviseSettings) -> None:
     if settings.json_:
         print(json.dumps(result.as_json()))
         return
-    shown = PlainTable(title=settings.data, show_header=False)
+    table = PlainTable(title=shown(settings.data), show_header=False)
     for name, value in result.rows():
-        shown.add_row(name, value)
-    tables.show(shown)
+        table.add_row(name, value)
+    tables.show(table)

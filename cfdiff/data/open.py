@@ -12,6 +12,7 @@ from cfdiff.data.bundled import BUNDLED, bundled_file, card
 from cfdiff.data.classes import BLANK, map_classes
 from cfdiff.data.columns import check_storable
 from cfdiff.data.distinct import distinct, repeated
+from cfdiff.data.fetch import fetched
 from cfdiff.data.fit import Fit
 from cfdiff.data.limits import enough_memory
 from cfdiff.data.names import fold, one_class_notes
@@ -25,6 +26,7 @@ from cfdiff.data.split_file import read_splits
 from cfdiff.errors import UserError
 from cfdiff.files import is_there
 from cfdiff.registry import READERS
+from cfdiff.remote import is_url, shown
 
 
 def open_source(
@@ -44,7 +46,8 @@ def open_source(
     layout: str | None = None,
     reading: str | None = None,
 ) -> Source:
-    """Open images: a bundled name, a folder per class, a .csv manifest, a .npz, a .h5 or WebDataset's .tar.
+    """Open images: a bundled name, a folder per class, a .csv manifest, a .npz, a .h5 or WebDataset's .tar; or any of
+    these files and folders at an URL (s3://bucket/cells.h5), which is fetched once (`data.fetch`).
 
     `split` may join several ("train-guide+val"). `negative` and `positive` name the classes; images of other
     classes are dropped unless `keep_other`. `unlabelled` are the class names of data that need not say its labels:
@@ -160,8 +163,9 @@ def read_raw(
         if how.said:
             raise _no_files(str(spec))
         return _fitted(read_npz(bundled_file(str(spec)), str(spec), card(str(spec))["classes"]), fit)
-    path = by_name(str(spec)) or Path(spec)
-    name = path.name or path.resolve().name
+    url = is_url(str(spec))
+    path = fetched(str(spec)) if url else by_name(str(spec)) or Path(spec)
+    name = shown(str(spec)) if url else path.name or path.resolve().name
     if not is_there(path):
         raise UserError(
             f"There is no data at {str(spec)!r}: give one of {', '.join(READERS)}, "

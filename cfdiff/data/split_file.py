@@ -10,14 +10,14 @@ import numpy as np
 from cfdiff.data.readers.table import read_columns
 from cfdiff.data.source import OTHER, Source
 from cfdiff.errors import UserError
-from cfdiff.files import atomic
+from cfdiff.files import atomic, is_there
 
 
 def check_table(out: Path, data: str | Path, force: bool, what: str) -> None:
     """Raise UserError unless `out` can be written: a .csv, not the data, and not there yet unless with `force`."""
     if out.suffix.lower() != ".csv":
         raise UserError(f"{out.name} is no .csv: {what} are written as one, name it {out.stem}.csv.")
-    if out.exists() and Path(data).exists() and out.samefile(data):
+    if out.exists() and is_there(Path(data)) and out.samefile(data):
         raise UserError(f"{out.name} is the data itself: choose another name for the {what}.")
     if out.exists() and not force:
         raise UserError(f"{out.name} exists already: choose another name or overwrite it with --force.")

@@ -8,6 +8,7 @@ from pathlib import Path
 from cfdiff.errors import UserError
 from cfdiff.files import parse_json
 from cfdiff.models.bundled import WEIGHTS, weights_folder
+from cfdiff.remote import shown
 from cfdiff.settings import Recipe, read_toml
 
 NAME = "edit.toml"
@@ -42,7 +43,7 @@ def fitted_splits(folder: Path, data: str | None) -> Path | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     path = folder / "splits.csv"
-    return path if data is not None and fitted == Path(data).name and path.is_file() else None
+    return path if data is not None and fitted in (Path(data).name, shown(data)) and path.is_file() else None
 
 
 def read_recipe(path: Path, known: Collection[str]) -> Recipe:

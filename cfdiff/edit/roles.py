@@ -30,6 +30,7 @@ from cfdiff.models.given import ModelFile
 from cfdiff.models.image_text import load_clip
 from cfdiff.models.space import Space
 from cfdiff.registry import GUIDES
+from cfdiff.remote import shown
 from cfdiff.roles import ACCEPTING, ROLES, STEERING, file_hashes, in_words, option
 
 KINDS = {
@@ -238,8 +239,8 @@ def model_paths(s: EditSettings, data: str, role: str) -> tuple[ModelFile, ...]:
     if weights is None:
         if role == "diffusion":
             raise UserError(
-                f"cfdiff has no weights for {Path(data).name!r}: make some (cfdiff fit) and name their folder with "
-                "--weights, or each with --diffusion, --guide, --checker and --judge."
+                f"cfdiff has no weights for {Path(shown(data)).name!r}: make some (cfdiff fit) and name their folder "
+                "with --weights, or each with --diffusion, --guide, --checker and --judge."
             )
         return ()
     paths = role_files(weights_folder(weights), role)

@@ -19,6 +19,7 @@ from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.metrics import localisation
 from cfdiff.metrics.columns import Columns, Entry, Figure, entry_of
 from cfdiff.metrics.intervals import over
+from cfdiff.remote import is_url
 from cfdiff.roles import ROLES
 from cfdiff.settings import PLACES
 from cfdiff.store.bags import sha256_of
@@ -48,7 +49,7 @@ def read_masks(s: EvaluateSettings, run: Run) -> np.ndarray | None:
     spec = s.masks or s.data or bundled_data(run)
     if spec is None:
         return None
-    if s.masks is not None and Path(spec).is_dir():
+    if s.masks is not None and not is_url(spec) and Path(spec).is_dir():
         return _from_folder(Path(spec), run)
     source = open_beside(s, run, spec, keep_other=True)
     if source.mask_reader is None:

@@ -10,7 +10,7 @@ from typing import Any
 from cfdiff.errors import UserError
 from cfdiff.evaluate.images import Measured
 from cfdiff.evaluate.settings import EvaluateSettings
-from cfdiff.files import atomic
+from cfdiff.files import atomic, is_there
 from cfdiff.store import check_output
 from cfdiff.store.evaluation import write_evaluation
 from cfdiff.store.runs import Run
@@ -32,7 +32,7 @@ def _check(path: Path, suffix: str, option: str, s: EvaluateSettings) -> None:
     inputs |= {f"the file of --{name.replace('_', '-')}": getattr(s, name) for name in INPUTS}
     inputs |= {f"the judge {judge.name}": judge for judge in s.judge if isinstance(judge, Path)}
     for what, given in inputs.items():
-        if given is not None and path.exists() and Path(given).exists() and path.samefile(given):
+        if given is not None and path.exists() and is_there(Path(given)) and path.samefile(given):
             raise UserError(f"{option} {path.name} is {what}: choose another name.")
     check_output(path, s.force, option)
 

@@ -55,7 +55,7 @@ def fit(s: FitSettings, progress: Progress = silent) -> FitResult:
         torch.set_num_threads(s.threads)
     device = pick_device(s.device)
     source = open_told(s)
-    folder = FitFolder(s.out or Path("runs") / source.name.partition(".")[0])
+    folder = FitFolder(s.out or Path("runs") / Path(source.name).name.partition(".")[0])
     space = fitting_space(s.space, source.shape)
     notes = look(source, space)
     if space == "latent":

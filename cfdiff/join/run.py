@@ -8,7 +8,7 @@ from cfdiff.errors import UserError
 from cfdiff.join.settings import JoinSettings
 from cfdiff.progress import Progress, silent
 from cfdiff.registry import JOINS
-from cfdiff.store.join import command_of
+from cfdiff.store.join import command_of, fetch_shards
 
 
 class Summary(Protocol):
@@ -26,6 +26,7 @@ def join(s: JoinSettings, progress: Progress | None = None) -> Summary:
     Raises:
         UserError: shards are missing, which are named, or the parts cannot be used.
     """
+    fetch_shards(s.run, s.remote, s.force)
     command = command_of(s.run, s.force)
     if command not in JOINS:
         raise UserError(f"{s.run} is of the command {command!r}, which has no shards: give the --out of {_known()}.")

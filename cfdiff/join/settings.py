@@ -16,6 +16,12 @@ class JoinSettings(WorkerSettings):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     run: Path = Field(description="Result file that the shards are of: their --out.")
+    remote: str | None = Field(
+        None,
+        json_schema_extra=RUN,
+        description="URL of the parts of shards that shared no folder: their --remote. They are fetched, joined here, "
+        "and removed there as they are beside the result (needs cfdiff[cloud]).",
+    )
     volume: PositiveInt | None = Field(
         None,
         json_schema_extra=OUTPUT,

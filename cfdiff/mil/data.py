@@ -22,6 +22,7 @@ from cfdiff.mil.sources import is_sweep, open_mixes, open_real
 from cfdiff.mil.swaps import Donors, swap_counts, swap_series
 from cfdiff.mil.targets import Target
 from cfdiff.registry import BAG_TARGETS, MIXTURE_LOSSES
+from cfdiff.remote import is_url
 
 IMAGES_A_BAG = 32
 """Instances of a bag of images, where nothing is said: an encoder that learns sees all of a step's at once."""
@@ -156,7 +157,7 @@ def _check(s: MilTrainSettings, data: BagData, target: Target) -> None:
 
 def _splits(s: MilTrainSettings) -> tuple[str | None, str | None]:
     """The splits to train and to validate on, as named or as images call them; None where all is divided anew."""
-    if is_bag_folder(Path(s.data)) or is_sweep(Path(s.data)):
+    if not is_url(s.data) and (is_bag_folder(Path(s.data)) or is_sweep(Path(s.data))):
         return s.split, s.val_split
     source = open_told(s)
     known = [] if source.splits is None else [str(k) for k in np.unique(source.splits)]

@@ -13,6 +13,7 @@ from cfdiff.data.source import Source
 from cfdiff.errors import UserError
 from cfdiff.mil.folders import as_mixes, is_bag_folder, read_folder
 from cfdiff.mil.series import BagSet, Series, class_of
+from cfdiff.remote import is_url
 from cfdiff.settings import DataSettings
 from cfdiff.store.bags import Bags, open_bags
 
@@ -24,11 +25,11 @@ def open_real(s: DataSettings, labels: Path | None, splits: Sequence[str] | None
         UserError: the data cannot be read, a bag has no class, or nothing says which instances belong together.
     """
     path = Path(s.data)
-    if is_bag_folder(path):
+    if not is_url(s.data) and is_bag_folder(path):
         return read_folder(path, labels, s.negative, s.positive)
     if labels is not None:
         raise UserError("--labels is the table of a folder of features: leave it out for images.")
-    if is_sweep(path):
+    if not is_url(s.data) and is_sweep(path):
         sweep = read_sweep(path)
         return BagSet(sweep.name, sweep.contents, tuple(o.version([0]) for o in sweep.series), sweep.names)
     source = open_told(s)

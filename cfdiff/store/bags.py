@@ -20,9 +20,9 @@ from cfdiff.shard import Shard
 from cfdiff.store.bag_schema import FORMAT, FORMAT_VERSION, SCHEMA
 from cfdiff.store.check import NUMBER, TEXT, TEXTS, Stock, open_stock
 from cfdiff.store.parts import RunParts
+from cfdiff.store.remote import RemoteParts
 from cfdiff.store.result import encode_settings, is_result_of
 from cfdiff.store.schema import Field
-from cfdiff.store.shards import write_manifest
 from cfdiff.version import __version__
 
 _VECTOR_CHUNK = 4096
@@ -54,9 +54,10 @@ class BagParts(RunParts):
         *,
         force: bool = False,
         shard: Shard | None = None,
+        remote: RemoteParts | None = None,
         adopts: bool = False,
     ) -> None:
-        super().__init__(out, settings, 0, 1, force=force, shard=shard, adopts=adopts)
+        super().__init__(out, settings, 0, 1, force=force, shard=shard, remote=remote, adopts=adopts)
 
     def __enter__(self) -> BagParts:
         return self
@@ -67,9 +68,7 @@ class BagParts(RunParts):
 
     def finish_pieces(self, names: Sequence[str]) -> Path:
         """State that the pieces `names` of the shard are there; the file that says so."""
-        assert self.shard is not None
-        self._require_ours()
-        return write_manifest(self.folder, self.shard, names)
+        return self._manifest(names)
 
     def finish(self, write: Callable[[Path], None]) -> Path:
         """Make `out` by `write` and remove the parts."""
@@ -78,6 +77,7 @@ class BagParts(RunParts):
             write(scratch)
             self._require_ours()
         self._clear()
+        self._clear_remote()
         self.finished = True
         return self.out
 
@@ -87,12 +87,19 @@ class BagParts(RunParts):
 
 
 def round_of(
-    path: Path, settings: dict[str, Any], n: int, part_size: int, shard: Shard | None = None, patience: float = 0.0
+    path: Path,
+    settings: dict[str, Any],
+    n: int,
+    part_size: int,
+    shard: Shard | None = None,
+    patience: float = 0.0,
+    remote: RemoteParts | None = None,
 ) -> RunParts | None:
     """The parts of one round of `n` translations, whose file is `path`; None where that is finished already."""
     if is_result_of(path, settings, n):
         return None
-    run = RunParts(path, settings, n, part_size, shard=shard, patience=patience)
+    at = None if remote is None else remote.of_round(path)
+    run = RunParts(path, settings, n, part_size, shard=shard, patience=patience, remote=at)
     if run.finished:
         run.close()
         return None

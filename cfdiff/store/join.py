@@ -9,9 +9,10 @@ from cfdiff.errors import UserError
 from cfdiff.files import parse_json
 from cfdiff.progress import Progress
 from cfdiff.store.bags import open_bags
-from cfdiff.store.output import parts_dir
+from cfdiff.store.output import check_output, make_folder, parts_dir
 from cfdiff.store.part_files import DamagedPart
-from cfdiff.store.parts import RunParts, record_of
+from cfdiff.store.parts import RunParts, changes, read_settings, record_of
+from cfdiff.store.remote import SETTINGS, RemoteParts
 from cfdiff.store.result import open_result
 from cfdiff.store.runs import is_bag_file
 from cfdiff.store.shards import check_finished, read_attributes_file, shard_of
@@ -41,6 +42,40 @@ def read_record(out: Path) -> dict[str, Any]:
     return record
 
 
+def fetch_shards(out: Path, url: str | None, force: bool) -> None:
+    """Bring what shards have stated at an URL beside `out`, as if they had worked there; their parts are not read yet.
+
+    Raises:
+        UserError: there is nothing, or `out` or its folder of parts is of another run.
+    """
+    remote = RemoteParts.at(url)
+    if remote is None:
+        return
+    folder, record = parts_dir(out), remote.record()
+    if record is None:
+        if folder.exists() or was_joined(out, force):
+            return
+        raise UserError(f"There is nothing to join at {remote.name}: give the --remote of the shards.")
+    if folder.exists():
+        here = read_settings(folder / SETTINGS)
+        if here and here != record:
+            raise UserError(
+                f"{folder} is of another run than {remote.name} ({'; '.join(changes(here, record))}): remove it, or "
+                "give another name of a result."
+            )
+    elif was_joined(out, force):
+        if _settings(out) != record.get("settings"):
+            raise UserError(
+                f"{out} exists already, and is of another run than {remote.name}: give another name, or replace it "
+                "with --force."
+            )
+        remote.clear()  # whoever joined it was killed before that
+        return
+    check_output(out, force, resumes=True)
+    make_folder(folder)
+    remote.fetch_records(folder)
+
+
 def was_joined(out: Path, force: bool) -> bool:
     """Whether a result lies at `out` and no parts beside it: whoever joined it was killed at the very end, or is asked
     again. With `force` it counts as another run's, which is to be replaced."""
@@ -53,14 +88,18 @@ def command_of(out: Path, force: bool) -> Any:
     Raises:
         UserError: no shard was there, or it was another version's; or `out` is no result.
     """
-    if not was_joined(out, force):
-        return read_record(out)["settings"].get("command")
+    return (_settings(out) if was_joined(out, force) else read_record(out)["settings"]).get("command")
+
+
+def _settings(out: Path) -> dict[str, Any]:
     with open_bags(out) if is_bag_file(out) else open_result(out) as found:
-        return found.settings.get("command")
+        return found.settings
 
 
-def join_shards(out: Path, force: bool, progress: Progress, volume: int | None = None) -> None:
+def join_shards(out: Path, force: bool, progress: Progress, volume: int | None = None, url: str | None = None) -> None:
     """Make `out` of the parts of all shards, and remove them; nothing is done where that is done.
+
+    Parts that are not here are fetched from `url`.
 
     Raises:
         UserError: shards have not finished, are at work, or have left a damaged part; which, and what to do.
@@ -68,13 +107,18 @@ def join_shards(out: Path, force: bool, progress: Progress, volume: int | None =
     if was_joined(out, force):
         return
     record = read_record(out)
-    with RunParts(out, record["settings"], record["images"], record["part size"], force=force) as run:
+    remote = RemoteParts.at(url)
+    with RunParts(out, record["settings"], record["images"], record["part size"], force=force, remote=remote) as run:
         if run.finished:
             return
-        there = run.files.there()
+        there = run.there()
         missing = [place for place, (start, _) in enumerate(run.ranges) if start not in there]
         check_finished(run.folder, missing, len(run.ranges))
-        run.trust()
+        if remote is None:
+            run.trust()
+        else:
+            places = {start: place for place, (start, _) in enumerate(run.ranges)}
+            check_finished(run.folder, [places[start] for start, _ in run.missing(progress)], len(run.ranges))
         progress("joining", 0, run.n)
         try:
             run.join(read_attributes_file(run.folder), volume)

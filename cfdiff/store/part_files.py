@@ -106,6 +106,18 @@ class PartFiles:
             data = self.path(start).read_bytes()
         except FileNotFoundError:
             return None
+        return self.sound(data)
+
+    def keep(self, start: int, data: bytes) -> bool:
+        """Store the bytes of a part that come from elsewhere; False where they are damaged or of another run."""
+        if self.sound(data) is None:
+            return False
+        with atomic(self.path(start)) as scratch:
+            scratch.write_bytes(data)
+        return True
+
+    def sound(self, data: bytes) -> bytes | None:
+        """The HDF5 file in the bytes of a part, or None where they are damaged or of another run."""
         content, run, digest = data[: -2 * _DIGEST], data[-2 * _DIGEST : -_DIGEST], data[-_DIGEST:]
         whole = run == self.run and hashlib.sha256(memoryview(data)[:-_DIGEST]).digest() == digest
         return content if whole else None

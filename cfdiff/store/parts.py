@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeGuard
@@ -28,12 +28,14 @@ import numpy as np
 from cfdiff.errors import UserError
 from cfdiff.files import atomic, parse_json, sync, temporary
 from cfdiff.hdf5 import create, open_to_read
+from cfdiff.progress import Progress, silent
 from cfdiff.shard import Shard
 from cfdiff.stopping import whole
 from cfdiff.store.chunks import append
 from cfdiff.store.output import check_output, parts_dir
 from cfdiff.store.owner import Lock
 from cfdiff.store.part_files import PartFiles, Range
+from cfdiff.store.remote import RemoteParts
 from cfdiff.store.result import Result, RunFile, encode_settings, is_result_of, write_attributes
 from cfdiff.store.schema import RESULT, Layout
 from cfdiff.store.shards import write_manifest
@@ -43,6 +45,8 @@ from cfdiff.version import __version__
 
 BATCH = "batch_size"
 """The setting of that name, which is also the size of a part of images."""
+NEEDED = ("attributes.json", "command.json")
+"""What shards leave for the join beside their manifests."""
 _POLL = 0.1  # seconds between looks at a folder that another shard clears
 _PATIENCE = 10.0  # seconds in which a shard with --force has cleared a folder
 
@@ -54,7 +58,8 @@ class RunParts:
     settings are used; from other settings they raise a UserError that names what differs, or are thrown away
     with `force`. A finished `out` raises a UserError unless `force`; it is replaced at the very end. With a `shard`
     other shards may be at work beside this one, and this one sees its own parts only. `patience` is for how many
-    seconds to wait for an owner that is about to end.
+    seconds to wait for an owner that is about to end. Parts that lie at `remote` are taken from there and those that
+    get whole here are copied there; where it holds another run, it is as for a folder that does.
 
     `adopts`: the batch size of the settings was found and not asked for, so where the folder states the same run of
     another, that one is taken: shards on different machines find different ones at once.
@@ -80,9 +85,11 @@ class RunParts:
         force: bool = False,
         shard: Shard | None = None,
         patience: float = 0.0,
+        remote: RemoteParts | None = None,
         adopts: bool = False,
     ) -> None:
         self.out = Path(out)
+        self.remote = remote
         self.n = n
         self.shard = shard
         self.adopts = adopts
@@ -97,6 +104,8 @@ class RunParts:
             raise UserError(f"{self.out} exists already: choose another --out, or replace it with --force.")
         if self.finished and (shard is not None or not self.folder.exists()):
             self._bury()  # killed later still, or simply given again; a folder that lies there is for who joins
+            if shard is None:
+                self._clear_remote()
             return
         try:
             self._enter(force, _PATIENCE if shard is not None else patience)
@@ -104,6 +113,9 @@ class RunParts:
             self.finished = shard is None and not force and self.joined()
             if self.finished:
                 self._clear()
+                self._clear_remote()
+            else:
+                self._agree(force)
         except BaseException:
             self.close()
             raise
@@ -130,12 +142,37 @@ class RunParts:
         """The images of every part of this run, or of its shard, in order."""
         return self.files.ranges if self.shard is None else self.shard.share(self.files.ranges)
 
-    def missing(self) -> list[Range]:
-        """The (start, stop) ranges of images of which no whole part is there, in order; each part is read once."""
+    def missing(self, progress: Progress = silent) -> list[Range]:
+        """The (start, stop) ranges of images of which no whole part is there, in order; each part is read once.
+
+        Those that lie at the remote are brought here before.
+        """
         if self.finished:
             return []
         there = self.files.there()
-        return [(start, stop) for start, stop in self.ranges if start not in there or not self._whole(start)]
+        gaps = [(start, stop) for start, stop in self.ranges if start not in there or not self._whole(start)]
+        if self.remote is not None and gaps:
+            got = self.remote.fetch(self.files, [start for start, _ in gaps], progress)
+            self._good |= got
+            gaps = [(start, stop) for start, stop in gaps if start not in got]
+        return gaps
+
+    def there(self) -> set[int]:
+        """Starts of the parts that lie here or at the remote by name, whole or not."""
+        found = self.files.there()
+        if self.remote is not None:
+            names = self.remote.sizes()
+            found |= {start for start, _ in self.files.ranges if self.files.path(start).name in names}
+        return found
+
+    def push(self) -> None:
+        """Have all parts that are known to be whole, of this run or its shard, at the remote as well.
+
+        Raises:
+            UserError: they could not be copied; they stay here.
+        """
+        if self.remote is not None and not self.finished:
+            self.remote.put_all([self.files.path(start) for start, _ in self.ranges if start in self._good])
 
     def todo(self) -> Iterator[Range]:
         """The missing ranges, while the run is this process's."""
@@ -148,24 +185,23 @@ class RunParts:
         """Store the arrays of the images from `start` on (names, types and shapes of the layout)."""
         self._require_ours()
         self.files.write(start, arrays)
-        self._good.add(start)
+        self._note(start)
 
     def wrote(self, start: int, patience: float = 60.0) -> None:
-        """Take note of a part that another process says it has written.
+        """Take note of a part that another process says it has written; copy it to the remote.
 
         Raises:
-            UserError: it does not lie here, `patience` seconds later (a folder on the net may be late).
+            UserError: it does not lie here, `patience` seconds later (a folder on the net may be late); or it cannot be
+                copied.
         """
         self._require_ours()
-        path, late = self.files.path(start), time.monotonic() + patience
-        while not path.exists():
-            os.listdir(self.folder)  # what makes a client of NFS ask its server again
-            if time.monotonic() > late:
-                raise UserError(
-                    f"A worker wrote {path} and it is not here: give an --out on storage that all machines share."
-                )
-            time.sleep(_POLL)
+        wait_for(self.files.path(start), patience)
+        self._note(start)
+
+    def _note(self, start: int) -> None:
         self._good.add(start)
+        if self.remote is not None:
+            self.remote.put(self.files.path(start))
 
     def trust(self) -> None:
         """Take the parts that lie there for whole without reading them: a join looks at each as it copies it."""
@@ -176,8 +212,19 @@ class RunParts:
         assert self.shard is not None
         if gaps := self.missing():
             raise ValueError(f"{len(gaps)} parts are missing, the first at image {gaps[0][0]}")
+        self.push()
+        return self._manifest([self.files.path(start).name for start, _ in self.ranges])
+
+    def _manifest(self, pieces: Sequence[str]) -> Path:
+        """State here and at the remote that the shard is finished, and what a join needs of it."""
+        assert self.shard is not None
         self._require_ours()
-        return write_manifest(self.folder, self.shard, [self.files.path(start).name for start, _ in self.ranges])
+        path = write_manifest(self.folder, self.shard, pieces)
+        if self.remote is not None:
+            told = [self.folder / name for name in NEEDED]
+            for one in [*filter(Path.exists, told), path]:
+                self.remote.put(one)
+        return path
 
     def join(self, attrs: dict[str, Any], volume: int | None = None) -> Path:
         """Make `out` from the parts, in order and one part in memory at a time, and remove them.
@@ -198,6 +245,7 @@ class RunParts:
             raise ValueError(f"{len(gaps)} parts are missing, the first at image {gaps[0][0]}")
         join_parts(self.files, self.out, self.settings, attrs, self._require_ours, volume)
         self._clear()
+        self._clear_remote()
 
     def _require_ours(self) -> None:
         """Raise UserError where the folder is gone or another run's by now: somebody removed it under this process."""
@@ -237,6 +285,37 @@ class RunParts:
         if self._shard_lock is not None and not self._shard_lock.take():
             raise self._refused(self._shard_lock)
 
+    def _agree(self, force: bool) -> None:
+        """State the settings at the remote too, or find them there to be the same; a round is of a run that has."""
+        if self.remote is None or self.remote.prefix:
+            return
+        other = self.remote.record()
+        if other == self._record:
+            return
+        if other is not None:
+            if not force:
+                raise UserError(
+                    f"{self.remote.name} holds another run ({'; '.join(changes(other, self._record))}): give another "
+                    "--remote, or start anew there with --force."
+                )
+            self.remote.clear()
+        self.remote.state(self._record)
+        if self.remote.record() != self._record:  # of another batch size, if two machines found one at once
+            raise UserError(
+                f"Another machine began this run at {self.remote.name} at the same moment: remove {self.folder}, and "
+                "give the command again."
+            )
+
+    def _clear_remote(self) -> None:
+        """Remove the parts of this run at the remote, as the folder is removed; those of a round go with the run's."""
+        if self.remote is None or self.remote.prefix:
+            return
+        try:
+            if self.remote.record() == self._record:
+                self.remote.clear()
+        except UserError as error:
+            raise UserError(f"{self.out} is made, but its parts at the remote are still there, as {error}") from None
+
     def _refused(self, lock: Lock) -> UserError:
         who = f" ({owner})" if (owner := lock.owner()) else ""
         what = "the same shard of " if lock is self._shard_lock else ""
@@ -248,12 +327,14 @@ class RunParts:
     def _state(self, record: Path) -> None:
         """State the settings where none are stated; of shards that do so at once the first has its way."""
         if not record.exists():
+            if self.adopts and self.remote is not None:
+                self._adopt(self.remote.record() or {})
             with atomic(record, first=True) as scratch:
                 scratch.write_text(json.dumps(self._record, indent=1, sort_keys=True) + "\n")
 
     def _same(self, record: Path, force: bool) -> bool:
         """Whether the parts come from these settings; False if they are others and may be thrown away."""
-        stated = _read(record)
+        stated = read_settings(record)
         if self.adopts:
             self._adopt(stated)
         if stated == self._record:
@@ -276,8 +357,8 @@ class RunParts:
             self._be(settings, size)
 
     def _differences(self, record: Path) -> str:
-        other = _read(record)
-        return "; ".join(_changes(other, self._record)) if other else "its settings.json is damaged"
+        other = read_settings(record)
+        return "; ".join(changes(other, self._record)) if other else "its settings.json is damaged"
 
     def _clear(self) -> None:
         """Remove the folder, unless it is another run's by now; for other processes it is gone at one instant."""
@@ -304,6 +385,18 @@ class RunParts:
 def is_batch(value: object) -> TypeGuard[int]:
     """Whether a value that was read from a file can be a batch size."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def wait_for(path: Path, patience: float = 60.0) -> None:
+    """Wait for a file that another process says it has written; UserError where it is not here then."""
+    late = time.monotonic() + patience
+    while not path.exists():
+        os.listdir(path.parent)  # what makes a client of NFS ask its server again
+        if time.monotonic() > late:
+            raise UserError(
+                f"A worker wrote {path} and it is not here: give an --out on storage that all machines share."
+            )
+        time.sleep(_POLL)
 
 
 def record_of(settings: dict[str, Any], n: int, part_size: int, layout: Layout = RESULT) -> dict[str, Any]:
@@ -365,7 +458,7 @@ def _write_volume(files: PartFiles, path: Path, volume: Volume) -> None:
                     append(file, part, start - volume.first, rows, files.layout, in_volumes)
 
 
-def _read(record: Path) -> dict[str, Any]:
+def read_settings(record: Path) -> dict[str, Any]:
     """What is stated there; {} where it is damaged or gone."""
     try:
         found = parse_json(record.read_text())
@@ -374,11 +467,11 @@ def _read(record: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _changes(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[str]:
+def changes(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[str]:
     """Each setting that differs: its dotted name, its value there and its value now."""
     for key in sorted(old.keys() | new.keys()):
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
-            yield from _changes(before, after, "" if key == "settings" and not prefix else f"{prefix}{key}.")
+            yield from changes(before, after, "" if key == "settings" and not prefix else f"{prefix}{key}.")
         elif before != after:
             yield f"{prefix}{key} was {json.dumps(before)}, now {json.dumps(after)}"

@@ -31,6 +31,7 @@ from cfdiff.models.lora import low_rank, merged, need_peft
 from cfdiff.models.prompted import Prompted
 from cfdiff.models.space import encoded
 from cfdiff.progress import Progress
+from cfdiff.remote import shown
 from cfdiff.train.batches import Draws
 from cfdiff.train.data import KEPT_BYTES, Also, Named, TrainingData, open_training_data
 from cfdiff.train.diffusion import noise_loss
@@ -195,8 +196,8 @@ def _open_old(s: AdaptSettings, model: Model) -> tuple[Source, Source]:
     parts = [next((name for name in SPELLINGS[kind] if name in known), None) for kind in (TRAIN, VAL)]
     if None in parts:
         raise UserError(
-            f"--old {s.old} has no splits to train and to validate on: split it (cfdiff data split), or leave --old "
-            "out."
+            f"--old {shown(s.old)} has no splits to train and to validate on: split it (cfdiff data split), or leave "
+            "--old out."
         )
     return whole.narrow(parts[0]), whole.narrow(parts[1], limit=s.val_limit)
 

@@ -22,6 +22,7 @@ from cfdiff.models.control import Control, ControlConfig, unet_of
 from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.space import encoded
 from cfdiff.progress import Progress
+from cfdiff.remote import shown
 from cfdiff.train.batches import draw_levels, symmetries, turned
 from cfdiff.train.data import Also, Named, open_training_data
 from cfdiff.train.loop import Trainer
@@ -131,5 +132,7 @@ def _denoiser(s: ControlSettings) -> Path:
     if s.data in BUNDLED and (WEIGHTS / s.data).is_dir():
         found = role_file(weights_folder(s.data), "diffusion")
     if found is None:
-        raise UserError(f"cfdiff has no diffusion model for {Path(s.data).name!r}: name its file with --diffusion.")
+        raise UserError(
+            f"cfdiff has no diffusion model for {Path(shown(s.data)).name!r}: name its file with --diffusion."
+        )
     return found

@@ -14,6 +14,7 @@ import torch
 
 from cfdiff.errors import UserError
 from cfdiff.files import atomic, guarded
+from cfdiff.remote import shown
 from cfdiff.store.output import own_folder
 from cfdiff.store.owner import held
 from cfdiff.train.settings import TrainSettings
@@ -71,7 +72,7 @@ class RunFolder:
     def settings(self) -> dict[str, Any]:
         """The resolved settings as they are written down: names of the data and of files, never where they lie."""
         told = self.s.model_dump(mode="json", exclude={"out", "force"}) | {"data": self.data_name}
-        told = {k: Path(v).name if k in FILES and v else v for k, v in told.items()}
+        told = {k: Path(shown(str(v))).name if k in FILES and v else v for k, v in told.items()}
         return {k: [Path(one).name for one in v] if k in LISTS and v else v for k, v in told.items()}
 
     def check(self) -> None:

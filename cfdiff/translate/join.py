@@ -10,5 +10,5 @@ from cfdiff.translate.summary import TranslateSummary, summarise
 
 def join_translation(s: JoinSettings, progress: Progress) -> TranslateSummary:
     """The result of the shards of a translation; no image is read and no model is opened."""
-    join_shards(s.run, s.force, progress, s.volume)
+    join_shards(s.run, s.force, progress, s.volume, s.remote)
     return summarise(s.run)

@@ -20,12 +20,14 @@ from cfdiff.edit.words import settled
 from cfdiff.errors import UserError
 from cfdiff.figures.panel import FORMATS
 from cfdiff.figures.show import draw
-from cfdiff.progress import Progress, note
+from cfdiff.files import is_there
+from cfdiff.progress import Progress, note, silent
 from cfdiff.roles import WITNESSES
 from cfdiff.settings import PLACES
 from cfdiff.shard import ShardSummary
 from cfdiff.store import RunParts, check_output, open_result
 from cfdiff.store.output import make_folder, parts_dir
+from cfdiff.store.remote import RemoteParts
 from cfdiff.store.result import is_result_of
 from cfdiff.store.shards import write_attributes_file
 from cfdiff.translate.ahead import reading_ahead
@@ -46,9 +48,10 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> Transla
         UserError: data, models, settings or output are not usable; said before anything is computed. A damaged image
             is met where its part is read: the parts before it stay.
     """
+    remote = RemoteParts.at(s.remote)
     source, target, real = select_images(s)
     out = s.out or _default_out(source, target)
-    if Path(s.data).exists() and out.exists() and out.samefile(s.data):
+    if is_there(Path(s.data)) and out.exists() and out.samefile(s.data):
         raise UserError(f"--out {out} is the file that the images come from: choose another --out.")
     if s.out is not None and not (s.preview is not None and out.is_file()):
         check_output(out, s.force, resumes=True)
@@ -72,14 +75,15 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> Transla
     if s.force or s.preview is None or not is_result_of(out, settings, len(source)):
         if s.out is None:
             make_folder(out.parent)
+        shard, size = s.which_shard, batch.number
         with RunParts(
-            out, settings, len(source), batch.number, force=s.force, shard=s.which_shard, adopts=batch.found
+            out, settings, len(source), size, force=s.force, shard=shard, remote=remote, adopts=batch.found
         ) as run:
             seen.keep()
             batch = batch.agreed(run.part_size)
             s = s.model_copy(update={"batch_size": batch.number})
             editor = editor_of(cast, s, tiles, s.every_tile)
-            if batch.said and run.missing():
+            if batch.said and not run.finished:
                 note(progress, batch.said)
             seconds = _compute(run, editor, s, source, target, progress)
             attributes = {} if run.finished else _attributes(s, editor, source, target, real)
@@ -95,7 +99,9 @@ def _compute(
     run: RunParts, editor: ImageEditor, s: TranslateSettings, source: Source, target: int, progress: Progress | None
 ) -> float | None:
     """Fill the parts, here or by workers; seconds an image, None where all were there."""
-    started, fresh, pieces = time.monotonic(), 0, run.missing()
+    pieces = run.missing(progress or silent)
+    run.push()  # what was done here when the store could not be reached
+    started, fresh = time.monotonic(), 0
     n = sum(stop - start for start, stop in run.ranges)
     there = n - sum(stop - start for start, stop in pieces)
     elsewhere = Elsewhere(part_writer, (s, run.files, Sight.of(source, editor.cast)))
@@ -134,7 +140,8 @@ def _end_shard(run: RunParts, attributes: dict[str, Any], out: Path, batch: Batc
             write_attributes_file(run.folder, attributes)
         run.finish_shard()
     images = sum(stop - start for start, stop in run.ranges)
-    return ShardSummary(out.name, run.shard, len(run.ranges), images, batch.number, batch.why)
+    at = None if run.remote is None else run.remote.name
+    return ShardSummary(out.name, run.shard, len(run.ranges), images, batch.number, batch.why, at)
 
 
 def direction(source: Source, target: int) -> str:

@@ -33,6 +33,14 @@ class ShardSettings(WorkerSettings):
         description="Do one share of the run in a job array, as 3/100; cfdiff join makes the result of all of them.",
     )
 
+    remote: str | None = Field(
+        None,
+        json_schema_extra=RUN,
+        description="URL of a folder (s3://bucket/run) where the parts lie too, for machines that share none: what is "
+        "there of this run is taken, each part is put there when it is done, and all are removed when the result is "
+        "made (needs cfdiff[cloud]).",
+    )
+
     @field_validator("shard")
     @classmethod
     def _is_one(cls, text: str | None) -> str | None:

@@ -57,7 +57,7 @@ def test_an_infinite_ratio_is_no_clamp(cfdiff: Callable[..., str], tmp_path: Pat
 
 def test_every_setting_but_places_is_in_the_result(cfdiff: Callable[..., str], tmp_path: Path) -> None:
     cfdiff("--limit", 1, "--steps", 3, "--retries", 0)
-    places = {"out", "preview", "force", "json", "device", "threads", "workers", "ray", "shard"}
+    places = {"out", "preview", "force", "json", "device", "threads", "workers", "ray", "shard", "remote"}
     places |= {"layout", "splits", "weights", "diffusion", "guide", "checker", "verifier", "judge", "image_text"}
     places |= {"control_model", "volume"}
     names = {field.alias or name for name, field in TranslateSettings.model_fields.items()}

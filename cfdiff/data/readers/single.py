@@ -29,7 +29,7 @@ def read_single(
             f"{name} does not say the class of its images: put it into a folder of that name, or list it in a .csv "
             "with path,label (and slice or frame)."
         )
-    images = HeldFiles([path], np.array([name]), fit, reading)
+    images = HeldFiles([path], np.array([path.name]), fit, reading)
     return Raw(
         name=name,
         ids=images.ids,

@@ -12,6 +12,7 @@ import numpy as np
 from cfdiff.data.fit import Fit
 from cfdiff.data.readers.slide import SUFFIXES, TIFF, overview
 from cfdiff.figures.panel import shown
+from cfdiff.remote import is_url
 from cfdiff.report.html.cards import value_window
 from cfdiff.report.html.pictures import grey_or_rgb
 from cfdiff.store.bags import Bags, BagView, SlidePlaces
@@ -56,8 +57,10 @@ def slide_maps(bags: Bags, chosen: Sequence[int], data: str | None = None) -> li
 
 def _slides(data: str | None) -> dict[str, Path]:
     """Name -> file of the slides of --data."""
-    path = Path(data or "")
-    there = path.rglob("*") if data and path.is_dir() else [path]
+    if not data or is_url(data):
+        return {}
+    path = Path(data)
+    there = path.rglob("*") if path.is_dir() else [path]
     return {file.stem: file for file in there if file.suffix.lower() in (*SUFFIXES, *TIFF) and file.is_file()}
 
 
