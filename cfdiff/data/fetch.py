@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cfdiff.data.readers.manifest import read_columns
+from cfdiff.data.readers.table import read_columns
 from cfdiff.errors import UserError
 from cfdiff.files import temporary
 from cfdiff.progress import logged

@@ -308,3 +308,33 @@ def test_a_finished_file_is_copied_with_a_digest(tmp_path: Path, odd: type[Odd])
     assert not remote.fetch_file(path, lambda scratch: True)
     remote.clear()
     assert there(odd) == [] and [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+def test_machines_that_find_different_batch_sizes_take_the_one_that_was_stated_first(
+    tmp_path: Path, odd: type[Odd]
+) -> None:
+    def begun(folder: str, number: int, shard: str, adopts: bool = True) -> RunParts:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        settings, which = {**toy.SETTINGS, "batch_size": number}, Shard.parse(shard)
+        out = tmp_path / folder / "run.h5"
+        return RunParts(out, settings, toy.N, number, shard=which, adopts=adopts, remote=RemoteParts.at(URL))
+
+    with begun("a", 4, "1/2") as first, begun("b", 2, "2/2") as second:
+        assert (first.part_size, second.part_size, second.settings["batch_size"]) == (4, 4, 4)
+        assert first.files.run == second.files.run
+    with pytest.raises(UserError, match="holds another run .*batch_size was 4, now 2"):
+        begun("c", 2, "2/2", adopts=False)
+
+
+def test_a_run_that_another_machine_begins_at_the_same_moment_is_given_up(
+    tmp_path: Path, odd: type[Odd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = RemoteParts.state
+
+    def late(self: RemoteParts, record: dict[str, Any]) -> None:
+        state(self, record)
+        state(self, {**record, "part size": 1})  # the other one's
+
+    monkeypatch.setattr(RemoteParts, "state", late)
+    with pytest.raises(UserError, match="began this run at odd://bucket/run at the same moment: remove .*parts"):
+        RunParts(tmp_path / "run.h5", toy.SETTINGS, toy.N, toy.PART, remote=RemoteParts.at(URL))
