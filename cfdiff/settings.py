@@ -167,6 +167,9 @@ def resolve(model: type[S], config: Path | None, given: dict[str, Any]) -> S:
             raise UserError(f"The setting {name} is missing: {model.model_fields[name].description}") from error
         own = first["type"] == "value_error"  # said by this program, in its own words
         why = str(first["ctx"]["error"]) if own else first["msg"].lower()
+        words = [one["ctx"]["expected"] for one in error.errors()[1:] if one["type"] == "literal_error"]
+        if words and str(error.errors()[1]["loc"][0]) == name:  # of a number or a word, as 16 or "auto"
+            why = f"{why}, or {words[0]}"
         where = f" in the recipe {recipe.where!r}" if name in recipe.values and name not in said else ""
         raise UserError(f"The setting {name} = {first['input']!r}{where} is not possible: {why}.") from error
 
