@@ -16,10 +16,11 @@ from cfdiff.data.captions import read_attributes, read_captions
 from cfdiff.data.open import open_told
 from cfdiff.data.source import Source, require_both_classes
 from cfdiff.errors import UserError
+from cfdiff.models.checkpoint import load_model
 from cfdiff.models.encoders import NOTHING, Attributes, AttributesConfig
 from cfdiff.models.image_text import image_text, load_clip
 from cfdiff.models.prompted import Prompted
-from cfdiff.models.text_encoder import text_encoder_of
+from cfdiff.models.text_encoder import TextEncoder, text_encoder_of
 from cfdiff.models.unet import UNet
 from cfdiff.train.batches import Batch
 from cfdiff.train.clip import class_texts, shortened, usual_texts
@@ -130,22 +131,31 @@ def _attributes(s: DiffusionSettings, data: TrainingData) -> Telling:
 
 
 def _text(s: DiffusionSettings, data: TrainingData) -> Telling:
-    if s.image_text is None:
-        raise UserError(
-            "--condition text needs a text tower: make one (cfdiff train-clip) and name its file with --image-text."
-        )
-    clip = image_text(load_clip(s.image_text))
-    encoder = text_encoder_of(clip.reading, s.half)
+    encoder, called = _reader(s)
     captions = _captions(s, data)
     own = np.array([captions[str(i)] for i in data.train.ids], dtype=object)
     _check_sides(s, own.tolist())
-    texts = class_texts(s.texts) or clip.class_texts or usual_texts(s.data, data.train)
+    texts = class_texts(s.texts) or called or usual_texts(s.data, data.train)
 
     def of(batch: Batch) -> Tensor:
         return encoder.codes(shortened(own[batch.rows].tolist(), batch.draws, s.clauses)).to(batch.images.device)
 
     validation = encoder.codes([captions[str(i)] for i in data.validation.ids])
     return Telling("tokens", _also(data, encoder.codes(own.tolist())), of, validation, encoder, texts)
+
+
+def _reader(s: DiffusionSettings) -> tuple[TextEncoder, tuple[str, str] | None]:
+    """What reads the captions, and what it calls the classes: of --image-text, else of the model of --init."""
+    if s.image_text is not None:
+        clip = image_text(load_clip(s.image_text))
+        return text_encoder_of(clip.reading, s.half), clip.class_texts
+    begun = None if s.init is None else load_model(s.init, "diffusion").net
+    if isinstance(begun, Prompted) and isinstance(begun.encoder, TextEncoder):
+        return begun.encoder, begun.texts
+    raise UserError(
+        "--condition text needs a text tower: make one (cfdiff train-clip) and name its file with --image-text, or "
+        "begin from a model that reads texts (--init)."
+    )
 
 
 TELLINGS: dict[str, Callable[[DiffusionSettings, TrainingData], Telling]] = {

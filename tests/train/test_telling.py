@@ -70,6 +70,8 @@ def test_a_text_is_taught_to_a_model_that_knew_none_and_nothing_else_is_changed_
     taught = train_diffusion(settings(world, tmp_path / "u", **more))
     moved = load_model(taught.model).net
     assert not torch.allclose(moved(x, t, torch.tensor([0, 0])), moved(x, t, torch.tensor([1, 1])), atol=1e-5)
+    further = train_diffusion(settings(world, tmp_path / "v", condition="text", init=taught.model, half=False))
+    assert load_model(further.model).card.config == load_model(taught.model).card.config, "its own tower reads"
     tower = moved.encoder.tower.state_dict()
     assert all(torch.equal(v, tower[k]) for k, v in model.net.encoder.tower.state_dict().items()), "the tower is frozen"
 
