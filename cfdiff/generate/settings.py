@@ -107,7 +107,10 @@ class GenerateSettings(Settings):
         "judge", json_schema_extra=MODEL, description="Network of FID and KID: the judge, or the name of a timm model."
     )
     feature_weights: Path | None = Field(
-        None, json_schema_extra=MODEL, description="Local .safetensors weights of that timm model."
+        None,
+        json_schema_extra=MODEL,
+        description="Local .safetensors weights of that timm model [default: timm's own, where they were downloaded "
+        "before; cfdiff fetches none].",
     )
     solver: Annotated[str, OneOf(SOLVERS)] = Field(
         "ddpm", json_schema_extra=PATH, description="Sampler; between two ends dpm++ by default, which draws no noise."
