@@ -28,7 +28,11 @@ class EditSettings(Settings):
         json_schema_extra=MODEL,
         description="Bundled name or folder with the models [default: those of --data].",
     )
-    diffusion: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the diffusion model.")
+    diffusion: Path | None = Field(
+        None,
+        json_schema_extra=MODEL,
+        description="Model file of the diffusion model, or a bundled one, as malaria-cells/words.",
+    )
     guide: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the noise-aware guide.")
     image_text: Path | None = Field(
         None,

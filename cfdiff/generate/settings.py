@@ -96,7 +96,9 @@ class GenerateSettings(Settings):
         description="Bundled name or folder with the models [default: those of --data, else malaria-cells].",
     )
     diffusion: Path | None = Field(
-        None, json_schema_extra=MODEL, description="File or folder of the diffusion model, also of diffusers or ADM."
+        None,
+        json_schema_extra=MODEL,
+        description="File or folder of the diffusion model, also of diffusers or ADM, or a bundled one, as malaria-cells/words.",
     )
     guide: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the noise-aware guide.")
     checker: tuple[ModelFile, ...] = Field(

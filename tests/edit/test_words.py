@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from wordy import reading
 
+import cfdiff
 from cfdiff.edit.editor import Editor
-from cfdiff.edit.roles import Cast
+from cfdiff.edit.roles import Cast, load_role, model_paths
 from cfdiff.edit.texts import check_texts
 from cfdiff.edit.words import settled, told_words
 from cfdiff.errors import UserError
 from cfdiff.models.bundled import WEIGHTS
+from cfdiff.settings import resolve
 from cfdiff.translate.settings import TranslateSettings
+
+CPU = torch.device("cpu")
 
 
 def edited(cast: Cast, s: Any, images: np.ndarray, target: int) -> np.ndarray:
@@ -61,6 +67,15 @@ def test_words_that_nobody_reads_are_refused(edit_settings: Any) -> None:
     ):
         check_texts(s)
     check_texts(edit_settings(guides="cfg", to_text="bright"), reads=True)
+
+
+def test_the_config_of_the_edit_by_words_finds_its_model_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = Path(cfdiff.__file__).parent.parent / "configs" / "malaria-cells" / "by-words.toml"
+    s = resolve(TranslateSettings, config, {"to_text": "a parasitized cell"})
+    assert settled(s, s.data).guides == "cfg" and load_role(model_paths(s, s.data, "diffusion")[0], "diffusion", CPU)
 
 
 def test_a_model_that_reads_is_led_by_the_words_alone_unless_guides_are_named() -> None:
