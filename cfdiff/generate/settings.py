@@ -98,7 +98,8 @@ class GenerateSettings(Settings):
     diffusion: Path | None = Field(
         None,
         json_schema_extra=MODEL,
-        description="File or folder of the diffusion model, also of diffusers or ADM, or a bundled one, as malaria-cells/words.",
+        description="File or folder of the diffusion model, also of diffusers or ADM, or a bundled one, as "
+        "malaria-cells/words.",
     )
     guide: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the noise-aware guide.")
     checker: tuple[ModelFile, ...] = Field(
