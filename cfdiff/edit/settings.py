@@ -277,6 +277,11 @@ class EditSettings(Settings):
         return None, None
 
     @property
+    def text_options(self) -> tuple[str, str]:
+        """What the options of `texts` are called."""
+        return "--to-text", "--from-text"
+
+    @property
     def lock(self) -> tuple[str, Path | None]:
         """Which lines of the source are told to the denoiser, "none" or a name of registry.CONTROLS, and by which
         file."""

@@ -12,10 +12,12 @@ from cfdiff.data.open import open_source
 from cfdiff.data.source import Source
 from cfdiff.edit.roles import Cast, check_guides, load_models, load_role, model_paths, pick_device
 from cfdiff.edit.settings import EditSettings
+from cfdiff.edit.texts import check_said, say_the_same
 from cfdiff.engine import Guidance, Guide
 from cfdiff.errors import UserError
 from cfdiff.generate.settings import GenerateSettings
 from cfdiff.models.checkpoint import Model
+from cfdiff.models.encoders import NOTHING
 from cfdiff.models.prompted import asked
 from cfdiff.registry import GUIDES
 
@@ -92,6 +94,11 @@ class DrawSettings(EditSettings):
         """See `EditSettings`."""
         return self.to_text, self.from_text
 
+    @property
+    def text_options(self) -> tuple[str, str]:
+        """See `EditSettings`."""
+        return "--text", "--negative-text"
+
 
 def load(s: GenerateSettings, real: Source | None, wanted: bool) -> tuple[Cast, Canvas, Leading]:
     """The models that this takes, what they draw, and, where a class is `wanted`, what leads there.
@@ -123,9 +130,13 @@ def worded(s: GenerateSettings, diffusion: Model) -> Model:
     """
     if s.text is None:
         raise UserError("--negative-text says what the image is to be less of: say with --text what it is to be.")
+    edit = _edit_settings(s)
+    check_said(edit)
     if diffusion.reads and "clip" not in s.guides.split("+"):
         if any(GUIDES[name].role != "diffusion" for name in _named(s, "cfg")) and s.class_ is None:
             raise UserError(f"--guides {s.guides} leads to a class: name it with --class, or use --guides cfg.")
+        if not asked(diffusion, s.negative_text or NOTHING, s.text).knows_classes:
+            raise say_the_same(edit)
         return asked(diffusion, s.text, s.text, s.negative_text)
     if "clip" not in s.guides.split("+"):
         raise UserError(
@@ -153,11 +164,12 @@ def leading_of(s: GenerateSettings, diffusion: Model, wanted: bool) -> Leading:
                 "--class."
             )
         return Leading((), False, _edit_settings(s))
-    own = "cfg" if diffusion.conditional else "noisy"
+    knows = diffusion.conditional if s.text is not None else diffusion.knows_classes
+    own = "cfg" if knows else "noisy"
     names_of = _named(s, own)
     implied = [name for name in names_of if GUIDES[name].role == "diffusion"]  # by the diffusion model itself
     others = [name for name in names_of if name not in implied and s.scale]
-    told = must or bool(implied and s.w == 1 and diffusion.conditional)
+    told = must or bool(implied and s.w == 1 and knows)
     if must and implied and s.w != 1:
         raise UserError(
             f"{diffusion.name!r} has no class that means nothing, which --w {s.w:g} weighs against: use --w 1."
@@ -177,5 +189,6 @@ def _edit_settings(s: GenerateSettings, **more: object) -> DrawSettings:
     if s.weights is None and s.data is None and s.diffusion is None:
         shared["weights"] = USUAL
     shared |= {name: getattr(s, name) for name in ("threads", "precision", "batch_size", "seed")}
-    words = {"to_text": s.text, "from_text": s.negative_text or ("none" if s.text else None)}
+    away = NOTHING if s.text is not None and s.negative_text is None else s.negative_text
+    words = {"to_text": s.text, "from_text": away}
     return DrawSettings(**{**shared, **words, **more})

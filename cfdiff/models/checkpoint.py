@@ -159,6 +159,13 @@ class Model:
         """Whether a diffusion model may be told words (`prompted.asked`)."""
         return self.card.condition == "tokens"
 
+    @property
+    def knows_classes(self) -> bool:
+        """Whether being told the one class is another thing to a diffusion model than being told the other: of one
+        that reads words, the classes may both be called nothing."""
+        asked = getattr(self.net, "asked", None) if self.reads else None  # of a `prompted.Prompted` itself
+        return self.conditional and (asked is None or not torch.equal(asked[0], asked[1]))
+
     @cached_property
     def space(self) -> Space:
         """Where a diffusion model, or its guide, runs."""

@@ -120,7 +120,7 @@ def test_without_guidance_the_source_comes_back_byte_for_byte(
 def test_texts_that_lead_nowhere_are_refused(exact_cast: Cast, edit_settings: Settings) -> None:
     cases = [
         ({"to_text": "bright", "from_text": "bright"}, {}, "say the same"),
-        ({"to_text": " "}, {}, "--to-text is empty"),
+        ({"to_text": " "}, {}, "--to-text ' ' says nothing"),
         ({"to_text": "bright", "from_text": ""}, {}, "--from-text is empty"),
         ({}, {"class_texts": None}, "'reader' does not say what the classes are called: say with --to-text"),
     ]

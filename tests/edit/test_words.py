@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from wordy import reading
 
 import cfdiff
 from cfdiff.edit.editor import Editor
-from cfdiff.edit.roles import Cast, load_role, model_paths
+from cfdiff.edit.roles import Cast, _check_needs, check_guides, load_role, model_paths
 from cfdiff.edit.texts import check_texts
 from cfdiff.edit.words import settled, told_words
 from cfdiff.errors import UserError
@@ -56,6 +57,30 @@ def test_a_text_given_alone_leads_away_from_the_words_of_the_class(exact_cast: C
     assert told_words(cast, s, 1).diffusion.net.asked.tolist() == [[0], [1], [2]]
     with pytest.raises(UserError, match="say the same"):
         told_words(cast, s, 0)
+
+
+def test_a_model_that_has_the_same_words_for_both_classes_is_led_by_texts_alone(
+    exact_cast: Cast, edit_settings: Any
+) -> None:
+    cast = reading(exact_cast, ("none", "none"))
+    with pytest.raises(UserError, match="same words for both: say in words"):
+        check_guides(cast, settings(edit_settings))
+    check_guides(reading(exact_cast), settings(edit_settings))
+    s = settings(edit_settings, to_text="bright")
+    check_guides(cast, s)
+    check_guides(told_words(cast, s, 1), s)
+    both = replace(exact_cast, diffusion=cast.diffusion)
+    with pytest.raises(UserError, match="--base source tells the diffusion model a class, and .* knows none"):
+        _check_needs(both, edit_settings(guides="both", base="source"))
+
+
+def test_a_text_that_says_nothing_is_refused_and_away_from_nothing_one_may_lead(edit_settings: Any) -> None:
+    for text in ("", " ", "none"):
+        with pytest.raises(UserError, match=f"^--to-text '{text}' says nothing: say in words"):
+            check_texts(edit_settings(guides="cfg", to_text=text), reads=True)
+    with pytest.raises(UserError, match="^--from-text is empty.*, or none"):
+        check_texts(edit_settings(guides="cfg", to_text="bright", from_text=""), reads=True)
+    check_texts(edit_settings(guides="cfg", to_text="bright", from_text="none"), reads=True)
 
 
 def test_words_that_nobody_reads_are_refused(edit_settings: Any) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import clips
 import numpy as np
 import pytest
 
@@ -20,6 +21,9 @@ from cfdiff.generate.run import generate
 from cfdiff.generate.sampler import Sampler
 from cfdiff.generate.settings import GenerateSettings
 from cfdiff.models.checkpoint import load_model, save_model
+from cfdiff.models.encoders import Attributes, AttributesConfig
+from cfdiff.models.prompted import Prompted
+from cfdiff.models.unet import UNet, UNetConfig
 from cfdiff.store.samples import open_samples
 
 Settings = Callable[..., GenerateSettings]
@@ -171,6 +175,53 @@ def test_a_model_that_must_be_told_a_class(quick: Settings, toy_told: Any, tmp_p
         with pytest.raises(UserError, match=words):
             generate(quick(diffusion=path, **options))
     assert generate(quick(diffusion=path, class_="sick", w=1, compare=False)).led_by == "told"
+
+
+@pytest.fixture
+def attributes(toy_told: Any, tmp_path: Path) -> Path:
+    """A diffusion model that is told how bright an image is, and no class."""
+    told = Attributes(AttributesConfig(columns={"brightness": ("dark", "bright")}, width=8))
+    net = UNet(UNetConfig(size=(16, 16), width=8, mult=(1, 2), attention=(1,), tokens=8))
+    card = load_model(toy_told.weights / "diffusion.safetensors").card
+    encoder = {"name": "attributes", **told.config.model_dump(mode="json")}
+    config = {"network": "unet-tokens", **net.config.model_dump(mode="json"), "encoder": encoder}
+    card = replace(card, config={**config, "texts": ["none", "none"]}, condition="tokens")
+    save_model(tmp_path / "attributes.safetensors", Prompted(net, told, ("none", "none")), card)
+    return tmp_path / "attributes.safetensors"
+
+
+def test_a_model_that_is_told_no_class_is_led_to_one_by_the_guide(quick: Settings, attributes: Path) -> None:
+    assert generate(quick(diffusion=attributes, class_="sick", compare=False)).led_by == "noisy"
+    for w in (1, 2):
+        with pytest.raises(UserError, match="has the same words for both"):
+            generate(quick(diffusion=attributes, class_="sick", guides="cfg", w=w))
+    found = generate(quick(diffusion=attributes, text="bright", compare=False, force=True))
+    assert found.led_by == "cfg" and found.direction == "noise -> 'bright'"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"text": ""}, "^--text '' says nothing"),
+        ({"text": "none"}, "^--text 'none' says nothing"),
+        ({"text": "bright", "negative_text": ""}, "^--negative-text is empty"),
+        ({"text": "bright", "negative_text": "brightness=bright"}, "^--text and --negative-text say the same"),
+    ],
+)
+def test_texts_that_lead_nowhere_are_refused(
+    quick: Settings, attributes: Path, options: dict[str, str], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        generate(quick(diffusion=attributes, **options))
+
+
+def test_the_guide_clip_names_the_options_of_this_command(quick: Settings, tmp_path: Path) -> None:
+    clip = {"guides": "clip", "image_text": clips.save_folder(tmp_path / "clip")}
+    for text, words in (("", "^--text '' says nothing"), ("a sick cell", "^--text and --negative-text say the same")):
+        with pytest.raises(UserError, match=words):
+            generate(quick(text=text, negative_text="a sick cell", **clip))
+    with pytest.raises(UserError, match="say with --text what the image is to be"):
+        generate(quick(class_="sick", **clip))
 
 
 @pytest.fixture
