@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from cfdiff.data.bundled import BUNDLED
+from cfdiff.data.match import class_misfit, shape_misfit
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source
 from cfdiff.edit.roles import Cast, check_guides, load_models, load_role, model_paths, pick_device
@@ -61,17 +62,28 @@ class Leading:
         return Guidance(cast.schedule, guides, self.edit.scale, ratio, target)
 
 
-def open_real(s: GenerateSettings) -> Source | None:
-    """All real images that there are to compare with; None where nobody named any and none are bundled."""
-    spec = s.data
-    if spec is None and s.diffusion is None:
-        name = s.weights or USUAL
-        spec = name if name in BUNDLED else None
-    if spec is None:
+def open_real(s: GenerateSettings, diffusion: Model) -> Source | None:
+    """All real images that there are to compare with: those that are named, else the bundled ones of the weights where
+    they are such as the diffusion model draws; None where there are none."""
+    spec = s.data or _edit_settings(s).weights
+    if spec is None or (s.data is None and spec not in BUNDLED):
         return None
-    return open_source(
+    real = open_source(
         spec, layout=s.layout, reading=s.reading, negative=s.negative, positive=s.positive, splits=s.splits
     )
+    if s.data is None and s.diffusion is not None:
+        who, known = f"the diffusion model {diffusion.name!r}", diffusion.card.data.get("classes")
+        shape = shape_misfit(real.name, real.shape, who, diffusion.takes(real.shape))
+        if shape is not None or class_misfit(real.name, real.classes, who, known) is not None:
+            return None
+    return real
+
+
+def load_drawing(s: GenerateSettings) -> Model:
+    """The diffusion model; UserError where there is none, or it cannot be read."""
+    if s.threads:
+        torch.set_num_threads(s.threads)
+    return load_role(model_paths(_edit_settings(s), s.data or "", "diffusion")[0], "diffusion", pick_device(s.device))
 
 
 def canvas_of(model: Model, real: Source | None) -> Canvas:
@@ -100,23 +112,19 @@ class DrawSettings(EditSettings):
         return "--text", "--negative-text"
 
 
-def load(s: GenerateSettings, real: Source | None, wanted: bool) -> tuple[Cast, Canvas, Leading]:
-    """The models that this takes, what they draw, and, where a class is `wanted`, what leads there.
+def load(s: GenerateSettings, diffusion: Model, real: Source | None, wanted: bool) -> tuple[Cast, Canvas, Leading]:
+    """The models that this takes beside the diffusion model, what they draw, and, where a class is `wanted`, what leads
+    there.
 
     Raises:
         UserError: a model is missing, unreadable or does not fit, or cannot do what is asked.
     """
-    data, edit = s.data or "", _edit_settings(s)
-    path = model_paths(edit, data, "diffusion")[0]
-    if s.threads:
-        torch.set_num_threads(s.threads)
-    diffusion = load_role(path, "diffusion", pick_device(s.device))
     canvas = canvas_of(diffusion, real)
     if s.text is not None or s.negative_text is not None:
         diffusion = worded(s, diffusion)
     leading = leading_of(s, diffusion, wanted)
     roles = {"diffusion", "judge", *(GUIDES[name].role for name in leading.names)}
-    cast = load_models(leading.edit, data, canvas, roles, {"diffusion": diffusion})
+    cast = load_models(leading.edit, s.data or "", canvas, roles, {"diffusion": diffusion})
     if leading.names:
         check_guides(cast, leading.edit)
     return cast, canvas, leading

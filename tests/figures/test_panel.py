@@ -32,6 +32,15 @@ def test_twenty_four_samples_fit_one_page(tmp_path: Path) -> None:
     assert width == 7 * 300 and height <= 9.5 * 300
 
 
+def test_words_that_were_told_stand_below_the_title_cut_to_the_page(tmp_path: Path) -> None:
+    told = {"none": None, "short": "'a cell'", "long": "'a very small cell' " * 20}
+    drawn = {k: panel(**_samples(1), title="way", subtitle=v, out=tmp_path / f"{k}.png") for k, v in told.items()}
+    sizes = {k: Image.open(path).size for k, path in drawn.items()}
+    assert sizes["short"] == sizes["long"] and sizes["short"][1] > sizes["none"][1]
+    long = _pixels(drawn["long"])
+    assert (long[:, :20] == 255).all() and (long[:, -20:] == 255).all() and (long != 255).any()
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 @pytest.mark.parametrize("shape", [(12, 12, 1), (8, 16, 3)])
 def test_gray_and_colour_of_every_type_and_any_number_can_be_drawn(

@@ -20,6 +20,7 @@ from cfdiff.errors import UserError
 from cfdiff.generate.run import generate
 from cfdiff.generate.sampler import Sampler
 from cfdiff.generate.settings import GenerateSettings
+from cfdiff.models.bundled import WEIGHTS
 from cfdiff.models.checkpoint import load_model, save_model
 from cfdiff.models.encoders import Attributes, AttributesConfig
 from cfdiff.models.prompted import Prompted
@@ -154,6 +155,28 @@ def test_without_data_images_are_8_bit_and_nothing_is_compared(
         assert samples.image.dtype == np.uint8 and samples.settings["classes"] == ["healthy", "sick"]
 
 
+def test_a_model_beside_bundled_weights_is_measured_on_their_data_where_that_fits(toy: Any, tmp_path: Path) -> None:
+    usual = {"weights": "malaria-cells", "images": 8, "steps": (1,), "device": "cpu"}
+    fits = WEIGHTS / "malaria-cells" / "diffusion.safetensors"
+    found = generate(GenerateSettings(**usual, diffusion=fits, out=tmp_path / "a.h5"))
+    assert found.not_measured is None and found.against == "512 real images of both classes in malaria-cells"
+    other = toy.weights / "diffusion.safetensors"
+    judge = toy.weights / "judge.safetensors"
+    found = generate(GenerateSettings(**usual, diffusion=other, judge=judge, out=tmp_path / "b.h5"))
+    assert found.not_measured == "no real images at hand: name them with --data"
+
+
+def test_a_path_is_called_by_its_ends(quick: Settings, tmp_path: Path) -> None:
+    ends = ("cell/000.png", "cell/001.png")
+    usual = {"images": 2, "compare": False}
+    path = generate(quick(**usual, interpolate="images", ends=ends))
+    assert path.direction == "cell/000.png -> cell/001.png"
+    with open_samples(path.result) as samples:
+        assert samples.attrs["direction"] == path.direction
+    seeds = quick(**usual, interpolate="seeds", ends=("3", "17"), class_="sick", out=tmp_path / "seeds.h5")
+    assert generate(seeds).direction == "seed 3 -> seed 17, positive (sick)"
+
+
 def test_a_network_of_diffusers(tmp_path: Path) -> None:
     diffusers = pytest.importorskip("diffusers")
     blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
@@ -255,7 +278,7 @@ def refused(toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: A
         ("--steps 5,5", "stands there twice"),
         ("--ends 1,2", "--interpolate seeds or images"),
         ("--interpolate seeds --ends 1,2,3", "two ends, not 3"),
-        ("--interpolate images --ends a,b", "has no image 'a'"),
+        ("--interpolate images --ends a,b", "has no image 'a': its ids are such as 'cell/000.png'."),
         ("--interpolate seeds --solver ddpm", "draws new noise"),
         ("--interpolate seeds --images 1", "at least 2 images"),
         ("--picture a.txt", "should end in one of .png"),
