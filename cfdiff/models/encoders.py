@@ -96,8 +96,8 @@ class Attributes(nn.Module):
     def _code(self, text: str) -> Tensor:
         code, names, rest = self.nothing, list(self.config.columns), text.strip()
         while rest and text.strip() != NOTHING:
-            found = {name: length for name in names if (length := self._longest(name, rest)) is not None}
-            where = [name for name, (length, _) in found.items() if length == max(found.values())[0]]
+            found = {name: said for name in names if (said := self._longest(name, rest)) is not None}
+            where = [name for name, said in found.items() if said[0] == max(found.values())[0]]
             if len(where) != 1:
                 known = "; ".join(f"{k}={'|'.join(values)}" for k, values in self.config.columns.items())
                 fault = "is in several attributes" if where else "is none of them"

@@ -103,7 +103,9 @@ def timm_features(name: str, weights: Path | None, channels: int, device: torch.
     kept = None if weights is not None else _downloaded(timm.get_pretrained_cfg(name))
     if weights is None and kept is None:
         raise UserError(f"The weights of {name!r} are not on this machine, and cfdiff fetches none: {ADVICE}.")
-    options = {} if kept is None else {"pretrained": True, "pretrained_cfg_overlay": {"file": str(kept)}}
+    options: dict[str, Any] = (
+        {} if kept is None else {"pretrained": True, "pretrained_cfg_overlay": {"file": str(kept)}}
+    )
     try:
         net = timm.create_model(name, num_classes=0, **options)
     except Exception as error:  # timm passes on whatever its loaders raise
