@@ -2,8 +2,10 @@
 
     python benchmarks/generate.py --json benchmarks/results/generate.json --picture docs/images/generate.png
     python benchmarks/generate.py --images 8 --steps 2 4 --draws 5                      to see whether it runs
+    python benchmarks/generate.py --data malaria-cells-rgb --guides cfg noisy noisy+cfg --json ...   what leads there
 
-`cfdiff generate` with --images seeds, the same for every solver, steps and class. FID and KID are in the features of
+`cfdiff generate` with --images seeds, the same for every solver, steps and class. What leads to a class is each of
+--guides, with the command's own strengths; a row says it as `led_by`. FID and KID are in the features of
 the judge, against real images of the test patients, n on each side; KID is unbiased and over all n (Binkowski et al.
 2018). *Real* is n real images against n others of the same patients: the best that can be had at this n. *Beyond* is
 how much further than with the most steps of the same solver, draw by draw: what fewer calls cost. Intervals are
@@ -44,7 +46,8 @@ from cfdiff.models.features import judge_features
 from cfdiff.store.samples import open_samples
 
 SOLVERS = ("ddpm", "ddim", "dpm++", "unipc")
-CLASSES = ("any", "negative", "positive")
+ANY = "any"
+CLASSES = (ANY, "negative", "positive")
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "fid": fid,
     "kid": lambda a, b: kid(a, b, subsets=1, subset_size=min(len(a), len(b)))[0],
@@ -56,23 +59,30 @@ BATCH = 64
 def main() -> None:
     options = _parser().parse_args()
     torch.set_num_threads(options.threads)
-    told = {"weights": options.weights or options.data, "split": options.split, "images": options.images}
-    told |= {"draws": options.draws, "seed": options.seed}
-    report = Rows(options.json, {"benchmark": "generate", **told}, ["data", "class", "solver", "steps"])
-    real = Real(options)
-    for kind in () if options.table else options.classes:
-        known = [row for row in report.rows if (row["data"], row["class"]) == (options.data, kind)]
+    told = {"split": options.split, "images": options.images, "draws": options.draws, "seed": options.seed}
+    of_what = {"data": options.data, "weights": options.weights or options.data}
+    report = Rows(options.json, {"benchmark": "generate", **told}, [*of_what, "class", "led_by", "solver", "steps"])
+    ours = [row for row in report.rows if of_what.items() <= row.items()]
+    real = None if options.table else Real(options)
+    for kind, led_by in () if real is None else led(options):
+        known = [row for row in ours if (row["class"], row["led_by"]) == (kind, led_by)]
         have = {(row["solver"], row["steps"]) for row in known}
         wanted = [name for name in options.solvers if not {(name, steps) for steps in options.steps} <= have]
         best = {f"{name}_real": of.told for name, of in real.against(kind, None, options).items()} if wanted else {}
         for solver in wanted:
-            for row in generated(kind, solver, real, options):
-                report.put({"data": options.data, **row, **best})
+            for row in generated(kind, led_by, solver, real, options):
+                report.put({**of_what, **row, **best})
                 print(line(row), flush=True)
-    rows = [row for row in report.rows if row["data"] == options.data]
+    rows = [row for row in report.rows if of_what.items() <= row.items()]
     Console(width=190).print(table(rows))
     if options.picture and rows:
         draw(rows, options.picture)
+
+
+def led(options: argparse.Namespace) -> list[tuple[str, str]]:
+    """Classes, each with what leads there: nothing where none is asked for."""
+    pairs = [(kind, "none" if kind == ANY else guides) for kind in options.classes for guides in options.guides]
+    return list(dict.fromkeys(pairs))
 
 
 class Real:
@@ -91,7 +101,7 @@ class Real:
 
     def against(self, kind: str, drawn: np.ndarray | None, options: argparse.Namespace) -> dict[str, Distance]:
         """FID and KID of `drawn` (n, D), or of as many real images; the same draws of patients whatever is drawn."""
-        own = np.ones(len(self.features), bool) if kind == "any" else self.source.labels == (kind == "positive")
+        own = np.ones(len(self.features), bool) if kind == ANY else self.source.labels == (kind == "positive")
         features, groups = self.features[own], self.groups[own]
         n = min(options.images if drawn is None else len(drawn), len(features) // 2)
         size = 2 * n if drawn is None else n
@@ -150,16 +160,18 @@ def resampled(groups: np.ndarray, size: int, g: np.random.Generator) -> np.ndarr
     return g.choice(len(groups), size, replace=False, p=weights / weights.sum())
 
 
-def generated(kind: str, solver: str, real: Real, options: argparse.Namespace) -> list[dict[str, Any]]:
+def generated(kind: str, led_by: str, solver: str, real: Real, options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each number of steps."""
     counts = "-".join(map(str, options.steps))
-    out = options.out / f"{options.data}-{kind}-{solver.replace('+', 'p')}-{counts}-of-{options.images}.h5"
+    way = kind if led_by in ("none", "noisy") else f"{kind}-{led_by.replace('+', 'p')}"
+    out = options.out / f"{options.data}-{way}-{solver.replace('+', 'p')}-{counts}-of-{options.images}.h5"
     out.parent.mkdir(parents=True, exist_ok=True)
     summary = cfdiff.generate(
         data=options.data,
         weights=options.weights,
         split=options.split,
-        class_=None if kind == "any" else kind,
+        class_=None if kind == ANY else kind,
+        guides="auto" if kind == ANY else led_by,
         images=options.images,
         solver=solver,
         steps=tuple(options.steps),
@@ -188,16 +200,16 @@ def generated(kind: str, solver: str, real: Real, options: argparse.Namespace) -
 def line(row: dict[str, Any]) -> str:
     """One row in words."""
     figures = ", ".join(f"{name.upper()} {row[name]['value']:.4g}" for name in METRICS)
-    return f"{row['class']}, {row['solver']}, {row['steps']} steps: {row['network_calls']:g} calls, {figures}"
+    way = f"{row['class']}, led by {row['led_by']}, {row['solver']}, {row['steps']} steps"
+    return f"{way}: {row['network_calls']:g} calls, {figures}"
 
 
 def table(rows: Sequence[dict[str, Any]]) -> Table:
-    """A line a class, solver and number of steps."""
-    shown = Table(
-        "class", "solver", "steps", "calls + guided", "judge", "FID", "real", "beyond", "KID", "real", "beyond"
-    )
+    """A line a class, what leads there, solver and number of steps."""
+    heads = ["class", "led by", "solver", "steps", "calls + guided", "judge"]
+    shown = Table(*heads, *(head for name in METRICS for head in (name.upper(), "real", "beyond")))
     for row in rows:
-        cells = [row["class"], row["solver"], str(row["steps"])]
+        cells = [row["class"], row["led_by"], row["solver"], str(row["steps"])]
         cells += [f"{row['network_calls']:g} + {row['guide_calls']:.2g}", share(row["seen"])]
         for name in METRICS:
             cells += [figure(row[key]) for key in (name, f"{name}_real", f"{name}_beyond")]
@@ -220,15 +232,17 @@ def figure(of: dict[str, Any]) -> str:
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """FID and KID over calls, a column a class, a line a solver; the band is real against real."""
-    kinds = [kind for kind in CLASSES if any(row["class"] == kind for row in rows)]
+    """FID and KID over calls, a column a class and what leads there, a line a solver; the band is real against real."""
+    pairs = dict.fromkeys((row["class"], row["led_by"]) for row in rows)
+    kinds = sorted(pairs, key=lambda pair: CLASSES.index(pair[0]))  # what leads stays in the order of the file
+    several = len({led_by for kind, led_by in kinds if kind != ANY}) > 1
     figure_, axes = plt.subplots(
         2, len(kinds), figsize=(3.4 * len(kinds) + 1, 6), sharex=True, squeeze=False, constrained_layout=True
     )
     for column, kind in enumerate(kinds):
         for line_, name in enumerate(METRICS):
             axis = axes[line_, column]
-            mine = [row for row in rows if row["class"] == kind]
+            mine = [row for row in rows if (row["class"], row["led_by"]) == kind]
             for number, solver in enumerate(SOLVERS):
                 here = sorted((row for row in mine if row["solver"] == solver), key=lambda row: row["network_calls"])
                 if not here:
@@ -251,7 +265,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
             axis.set_yscale("log" if name == "fid" else "symlog", **({} if name == "fid" else {"linthresh": 0.01}))
             axis.grid(alpha=0.3)
             axis.spines[["top", "right"]].set_visible(False)
-        axes[0, column].set_title("no class" if kind == "any" else kind)
+        axes[0, column].set_title("no class" if kind[0] == ANY else ", ".join(kind) if several else kind[0])
         ticks = sorted({round(row["network_calls"]) for row in rows})
         axes[1, column].set_xticks(ticks, [str(tick) for tick in ticks])
         axes[1, column].minorticks_off()
@@ -268,6 +282,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--weights", help="bundled name or folder [default: as --data]")
     parser.add_argument("--split", default="test")
     parser.add_argument("--classes", nargs="+", choices=CLASSES, default=list(CLASSES))
+    parser.add_argument("--guides", nargs="+", default=["noisy"], help="what leads to a class: noisy, cfg, noisy+cfg")
     parser.add_argument("--solvers", nargs="+", choices=SOLVERS, default=list(SOLVERS))
     parser.add_argument("--steps", nargs="+", type=int, default=[5, 10, 20, 50])
     parser.add_argument("--images", type=int, default=96, help="of each class, solver and number of steps")

@@ -124,6 +124,13 @@ def test_the_light_parts_do_not_import_torch() -> None:
     assert not wrong
 
 
+def test_no_message_says_a_name_as_numpy_writes_it() -> None:
+    """An element of an array of names is np.str_('a') to repr: what is shown of it is str(...) first."""
+    of_arrays = re.compile(r"\{[\w.]*\b(ids|groups|splits|pairs)\[[^{}]*\]!r\}")
+    wrong = {path.name for path in _modules() if of_arrays.search(path.read_text())}
+    assert wrong == set()
+
+
 def test_only_the_store_and_the_readers_know_hdf5() -> None:
     users = {_part(path) for path in _modules() if any(name.split(".")[0] == "h5py" for name in _imports(path))}
     assert users <= {"store", "data", "hdf5"}

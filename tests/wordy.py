@@ -38,7 +38,7 @@ class Reading(ToldDiffusion):
         return super().forward(x, t, torch.where(said == 2, -1, said))
 
 
-def reading(cast: Cast) -> Cast:
-    net = Prompted(Reading(), Signs(), ("dark", "bright"))
+def reading(cast: Cast, texts: tuple[str, str] = ("dark", "bright")) -> Cast:
+    net = Prompted(Reading(), Signs(), texts)
     card = replace(cast.diffusion.card, condition="tokens")
     return replace(cast, guide=None, checker=None, diffusion=replace(cast.diffusion, net=net, card=card))

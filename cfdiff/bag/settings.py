@@ -60,7 +60,9 @@ class BagSettings(ShardSettings, EditSettings, TileSettings, DataSettings):
         None, description="timm model for the features of --export [default: the judge, before its last layer]."
     )
     feature_weights: Path | None = Field(
-        None, description="Local safetensors file with its weights [default: timm's pretrained ones]."
+        None,
+        description="Local safetensors file with its weights [default: timm's own, where they were downloaded before; "
+        "cfdiff fetches none].",
     )
     json_: bool = Field(False, alias="json", description="Print the summary as JSON.")
     force: bool = Field(False, description="Replace an existing result.")

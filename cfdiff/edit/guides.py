@@ -66,6 +66,11 @@ def _cfg(cast: Cast, s: EditSettings) -> Guide:
             f"--guides {s.guides} needs a diffusion model that knows the classes, and {cast.diffusion.name!r} does "
             "not: train one with --condition class (or attributes, or text), or leave cfg out."
         )
+    if s.texts == (None, None) and not cast.diffusion.knows_classes:
+        raise UserError(
+            f"--guides {s.guides} leads from one class to the other, and {cast.diffusion.name!r} has the same words "
+            "for both: say in words what the image is to be (translate --to-text, generate --text), or leave cfg out."
+        )
     # Guidance multiplies by the scale, so this makes w the weight; the ladder then raises both alike.
     weight = s.w / s.scale if s.scale else 0.0
     return ClassifierFree(cast.schedule, cast.denoise, weight, eps_is_source=s.base == "source")

@@ -335,7 +335,7 @@ def check_guides(cast: Cast, s: EditSettings) -> None:
 
 def _check_needs(cast: Cast, s: EditSettings) -> None:
     check_guides(cast, s)
-    if s.base != "none" and not cast.denoise.conditional:
+    if s.base != "none" and not (cast.diffusion.knows_classes or (s.texts != (None, None) and cast.diffusion.reads)):
         raise UserError(
             f"--base {s.base} tells the diffusion model a class, and {cast.diffusion.name!r} knows none: train one "
             "with --condition class, or use --base none."

@@ -28,7 +28,11 @@ class EditSettings(Settings):
         json_schema_extra=MODEL,
         description="Bundled name or folder with the models [default: those of --data].",
     )
-    diffusion: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the diffusion model.")
+    diffusion: Path | None = Field(
+        None,
+        json_schema_extra=MODEL,
+        description="Model file of the diffusion model, or a bundled one, as malaria-cells/words.",
+    )
     guide: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the noise-aware guide.")
     image_text: Path | None = Field(
         None,
@@ -271,6 +275,11 @@ class EditSettings(Settings):
     def texts(self) -> tuple[str | None, str | None]:
         """Towards which text and away from which one the guide clip leads; None stands for the text of the class."""
         return None, None
+
+    @property
+    def text_options(self) -> tuple[str, str]:
+        """What the options of `texts` are called."""
+        return "--to-text", "--from-text"
 
     @property
     def lock(self) -> tuple[str, Path | None]:

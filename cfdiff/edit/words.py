@@ -12,8 +12,7 @@ from typing import TypeVar
 
 from cfdiff.edit.roles import Cast, model_paths
 from cfdiff.edit.settings import EditSettings
-from cfdiff.edit.texts import check_texts
-from cfdiff.errors import UserError
+from cfdiff.edit.texts import check_texts, say_the_same
 from cfdiff.models.checkpoint import diffusion_card
 from cfdiff.models.prompted import Prompted, asked
 
@@ -49,6 +48,6 @@ def told_words(cast: Cast, s: EditSettings, target: int) -> Cast:
     texts = (from_text, to_text) if target == 1 else (to_text, from_text)
     model = asked(cast.diffusion, *texts)
     assert isinstance(model.net, Prompted)
-    if bool((model.net.asked[0] == model.net.asked[1]).all()):
-        raise UserError("--to-text and --from-text say the same, so nothing would lead anywhere: give two texts.")
+    if not model.knows_classes:
+        raise say_the_same(s)
     return replace(cast, diffusion=model)

@@ -71,7 +71,8 @@ class EvaluateSettings(WorkerSettings):
     feature_weights: Path | None = Field(
         None,
         json_schema_extra=MODEL,
-        description="Local safetensors file with the weights of that timm model [default: timm's pretrained ones].",
+        description="Local safetensors file with the weights of that timm model [default: timm's own, where they were "
+        "downloaded before; cfdiff fetches none].",
     )
     faithfulness: bool | None = Field(
         None,

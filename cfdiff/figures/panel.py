@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import matplotlib
@@ -28,6 +29,7 @@ _GREY = "0.45"
 # Inches. Two text columns of a journal are 7 wide, one is 3.3.
 _PAGE, _COLUMN, _EDGE, _GAP, _BETWEEN = 7.0, 3.4, 0.06, 0.03, 0.16
 _LARGEST, _HEAD, _LINE, _TITLE, _BAR = 1.2, 0.16, 0.115, 0.22, 0.54
+_LETTERS = 17  # an inch, of the words below the title
 
 
 @lettered
@@ -43,6 +45,7 @@ def panel(
     ids: Sequence[str] | None = None,
     flipped: Sequence[bool] | np.ndarray | None = None,
     title: str | None = None,
+    subtitle: str | None = None,
     judged_by: str = "judge",
     per_row: int = 3,
 ) -> Path:
@@ -56,6 +59,7 @@ def panel(
 
     All differences share one symmetric range, so that they compare by eye: zero is neutral, and the range
     holds 99.9 % of the pixels. 8-bit values are shown from 0 to 255, others in the range of the sources.
+    `subtitle`, the words of an edit by words, stands below the title, as far as the page is wide.
     Raises UserError for another ending of `out` or a folder that cannot be written.
     """
     out = Path(out)
@@ -78,7 +82,7 @@ def panel(
     block = tiles * side + (tiles - 1) * _GAP
     left = (page - columns * block - (columns - 1) * _BETWEEN) / 2
     row = tall + _LINE * (2 if ids is not None else 1) + 0.06
-    top = _HEAD + (_TITLE if title else 0)
+    top = _HEAD + (_TITLE if title else 0) + (_LINE if title and subtitle else 0)
     total = top + rows * row + _BAR
 
     figure = Figure(figsize=(page, total), dpi=300)
@@ -94,6 +98,8 @@ def panel(
 
     if title:
         text(page / 2, _TITLE / 2 + 0.02, title, 8, weight="bold")
+    if title and subtitle:
+        text(page / 2, _TITLE + _LINE / 2 - 0.02, shorten(subtitle, int(_LETTERS * page), placeholder=" …"), 6.5)
     for index in range(n):
         x0 = left + (index % columns) * (block + _BETWEEN)
         y0 = top + (index // columns) * row

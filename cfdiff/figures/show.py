@@ -94,6 +94,7 @@ def draw(
         ids=result["id"][:][rows].tolist() if names else None,
         flipped=(p[:, 1] > 0.5) == (target == 1),
         title=result.attrs["direction"].replace("->", "\N{RIGHTWARDS ARROW}") if title else None,
+        subtitle=result.told,
         judged_by=who,
         per_row=columns,
         out=out,
@@ -104,7 +105,9 @@ def _rows_of(rows: Rows, ids: tuple[str, ...]) -> np.ndarray:
     place = {name: row for row, name in enumerate(rows.ids.tolist())}
     for name in ids:
         if name not in place:
-            raise UserError(f"There is no image {name!r}: ids are such as {rows.ids[0]!r}; cfdiff report lists them.")
+            raise UserError(
+                f"There is no image {name!r}: ids are such as {str(rows.ids[0])!r}; cfdiff report lists them."
+            )
     return np.array([place[name] for name in ids], np.int64)
 
 

@@ -8,14 +8,17 @@ import numpy as np
 import torch
 
 from cfdiff.data.bundled import BUNDLED
+from cfdiff.data.match import class_misfit, shape_misfit
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source
 from cfdiff.edit.roles import Cast, check_guides, load_models, load_role, model_paths, pick_device
 from cfdiff.edit.settings import EditSettings
+from cfdiff.edit.texts import check_said, say_the_same
 from cfdiff.engine import Guidance, Guide
 from cfdiff.errors import UserError
 from cfdiff.generate.settings import GenerateSettings
 from cfdiff.models.checkpoint import Model
+from cfdiff.models.encoders import NOTHING
 from cfdiff.models.prompted import asked
 from cfdiff.registry import GUIDES
 
@@ -59,17 +62,28 @@ class Leading:
         return Guidance(cast.schedule, guides, self.edit.scale, ratio, target)
 
 
-def open_real(s: GenerateSettings) -> Source | None:
-    """All real images that there are to compare with; None where nobody named any and none are bundled."""
-    spec = s.data
-    if spec is None and s.diffusion is None:
-        name = s.weights or USUAL
-        spec = name if name in BUNDLED else None
-    if spec is None:
+def open_real(s: GenerateSettings, diffusion: Model) -> Source | None:
+    """All real images that there are to compare with: those that are named, else the bundled ones of the weights where
+    they are such as the diffusion model draws; None where there are none."""
+    spec = s.data or _edit_settings(s).weights
+    if spec is None or (s.data is None and spec not in BUNDLED):
         return None
-    return open_source(
+    real = open_source(
         spec, layout=s.layout, reading=s.reading, negative=s.negative, positive=s.positive, splits=s.splits
     )
+    if s.data is None and s.diffusion is not None:
+        who, known = f"the diffusion model {diffusion.name!r}", diffusion.card.data.get("classes")
+        shape = shape_misfit(real.name, real.shape, who, diffusion.takes(real.shape))
+        if shape is not None or class_misfit(real.name, real.classes, who, known) is not None:
+            return None
+    return real
+
+
+def load_drawing(s: GenerateSettings) -> Model:
+    """The diffusion model; UserError where there is none, or it cannot be read."""
+    if s.threads:
+        torch.set_num_threads(s.threads)
+    return load_role(model_paths(_edit_settings(s), s.data or "", "diffusion")[0], "diffusion", pick_device(s.device))
 
 
 def canvas_of(model: Model, real: Source | None) -> Canvas:
@@ -92,24 +106,25 @@ class DrawSettings(EditSettings):
         """See `EditSettings`."""
         return self.to_text, self.from_text
 
+    @property
+    def text_options(self) -> tuple[str, str]:
+        """See `EditSettings`."""
+        return "--text", "--negative-text"
 
-def load(s: GenerateSettings, real: Source | None, wanted: bool) -> tuple[Cast, Canvas, Leading]:
-    """The models that this takes, what they draw, and, where a class is `wanted`, what leads there.
+
+def load(s: GenerateSettings, diffusion: Model, real: Source | None, wanted: bool) -> tuple[Cast, Canvas, Leading]:
+    """The models that this takes beside the diffusion model, what they draw, and, where a class is `wanted`, what leads
+    there.
 
     Raises:
         UserError: a model is missing, unreadable or does not fit, or cannot do what is asked.
     """
-    data, edit = s.data or "", _edit_settings(s)
-    path = model_paths(edit, data, "diffusion")[0]
-    if s.threads:
-        torch.set_num_threads(s.threads)
-    diffusion = load_role(path, "diffusion", pick_device(s.device))
     canvas = canvas_of(diffusion, real)
     if s.text is not None or s.negative_text is not None:
         diffusion = worded(s, diffusion)
     leading = leading_of(s, diffusion, wanted)
     roles = {"diffusion", "judge", *(GUIDES[name].role for name in leading.names)}
-    cast = load_models(leading.edit, data, canvas, roles, {"diffusion": diffusion})
+    cast = load_models(leading.edit, s.data or "", canvas, roles, {"diffusion": diffusion})
     if leading.names:
         check_guides(cast, leading.edit)
     return cast, canvas, leading
@@ -123,9 +138,13 @@ def worded(s: GenerateSettings, diffusion: Model) -> Model:
     """
     if s.text is None:
         raise UserError("--negative-text says what the image is to be less of: say with --text what it is to be.")
+    edit = _edit_settings(s)
+    check_said(edit)
     if diffusion.reads and "clip" not in s.guides.split("+"):
         if any(GUIDES[name].role != "diffusion" for name in _named(s, "cfg")) and s.class_ is None:
             raise UserError(f"--guides {s.guides} leads to a class: name it with --class, or use --guides cfg.")
+        if not asked(diffusion, s.negative_text or NOTHING, s.text).knows_classes:
+            raise say_the_same(edit)
         return asked(diffusion, s.text, s.text, s.negative_text)
     if "clip" not in s.guides.split("+"):
         raise UserError(
@@ -153,11 +172,12 @@ def leading_of(s: GenerateSettings, diffusion: Model, wanted: bool) -> Leading:
                 "--class."
             )
         return Leading((), False, _edit_settings(s))
-    own = "cfg" if diffusion.conditional else "noisy"
+    knows = diffusion.conditional if s.text is not None else diffusion.knows_classes
+    own = "cfg" if knows else "noisy"
     names_of = _named(s, own)
     implied = [name for name in names_of if GUIDES[name].role == "diffusion"]  # by the diffusion model itself
     others = [name for name in names_of if name not in implied and s.scale]
-    told = must or bool(implied and s.w == 1 and diffusion.conditional)
+    told = must or bool(implied and s.w == 1 and knows)
     if must and implied and s.w != 1:
         raise UserError(
             f"{diffusion.name!r} has no class that means nothing, which --w {s.w:g} weighs against: use --w 1."
@@ -177,5 +197,6 @@ def _edit_settings(s: GenerateSettings, **more: object) -> DrawSettings:
     if s.weights is None and s.data is None and s.diffusion is None:
         shared["weights"] = USUAL
     shared |= {name: getattr(s, name) for name in ("threads", "precision", "batch_size", "seed")}
-    words = {"to_text": s.text, "from_text": s.negative_text or ("none" if s.text else None)}
+    away = NOTHING if s.text is not None and s.negative_text is None else s.negative_text
+    words = {"to_text": s.text, "from_text": away}
     return DrawSettings(**{**shared, **words, **more})

@@ -88,7 +88,7 @@ def _two_images(s: GenerateSettings, real: Source | None) -> Source:
     for name in ids:
         found = np.flatnonzero(real.ids == name)
         if not len(found):
-            raise UserError(f"{real.name} has no image {name!r}: its ids are such as {real.ids[0]!r}.")
+            raise UserError(f"{real.name} has no image {name!r}: its ids are such as {str(real.ids[0])!r}.")
         rows.append(int(found[0]))
     return real.select(rows)
 

@@ -13,7 +13,7 @@ from cfdiff.data.source import class_index
 from cfdiff.edit.roles import Cast
 from cfdiff.errors import UserError
 from cfdiff.figures.panel import FORMATS
-from cfdiff.generate.models import Canvas, Leading, load, open_real
+from cfdiff.generate.models import Canvas, Leading, load, load_drawing, open_real
 from cfdiff.generate.picture import draw
 from cfdiff.generate.plan import Plan, make_plan
 from cfdiff.generate.quality import real_features
@@ -40,9 +40,10 @@ def generate(s: GenerateSettings, progress: Progress | None = None) -> GenerateS
         UserError: models, data, settings or outputs are not usable, or cannot give what is asked; said before anything
             is computed.
     """
-    real = open_real(s)
+    diffusion = load_drawing(s)
+    real = open_real(s, diffusion)
     plan = make_plan(s, real)
-    cast, canvas, leading = load(s, real, s.class_ is not None or s.text is not None)
+    cast, canvas, leading = load(s, diffusion, real, s.class_ is not None or s.text is not None)
     target = None if s.class_ is None else class_index(s.class_, canvas, "--class")
     sampler = Sampler(cast, canvas, s, leading, target)
     out = s.out or Path("runs") / f"{_stem(s, canvas, target)}.h5"
@@ -62,7 +63,7 @@ def generate(s: GenerateSettings, progress: Progress | None = None) -> GenerateS
     summary = GenerateSummary(
         result=out,
         picture=picture,
-        direction=_direction(canvas, target, s.text),
+        direction=_direction(canvas, target, s.text, plan),
         sampler=s.solver if s.solver != "ddim" or not s.eta else f"ddim, eta {s.eta:g}",
         led_by=leading.words,
         walks=walks,
@@ -88,20 +89,24 @@ def _compute(parts: SampleParts, sampler: Sampler, plan: Plan, progress: Progres
         {
             "seed": sampler.s.seed,
             "models": cast.hashes,
-            "direction": _direction(sampler.canvas, sampler.target, sampler.s.text),
+            "direction": _direction(sampler.canvas, sampler.target, sampler.s.text, plan),
             "schedule": cast.schedule.config,
         }
     )
     return (time.monotonic() - started) / fresh if fresh else None
 
 
-def _direction(canvas: Canvas, target: int | None, text: str | None) -> str:
-    """As the result states it: "noise -> positive (parasitized)", or "noise -> 'a parasitized cell'"."""
+def _direction(canvas: Canvas, target: int | None, text: str | None, plan: Plan) -> str:
+    """As the result states it: "noise -> positive (parasitized)", "noise -> 'a parasitized cell'", or of a path its
+    ends, "a.png -> b.png", "seed 3 -> seed 17, positive (parasitized)"."""
     if text is not None:
-        return f"noise -> {text!r}" + ("" if target is None else f" ({canvas.classes[target]})")
-    if target is None:
-        return "noise -> any class"
-    return f"noise -> {('negative', 'positive')[target]} ({canvas.classes[target]})"
+        wanted = repr(text) + ("" if target is None else f" ({canvas.classes[target]})")
+    else:
+        wanted = "any class" if target is None else f"{('negative', 'positive')[target]} ({canvas.classes[target]})"
+    if plan.position is None:
+        return f"noise -> {wanted}"
+    ends = [f"seed {seed}" for seed in plan.seed_ends or ()] if plan.ends is None else [str(i) for i in plan.ends.ids]
+    return " -> ".join(ends) + ("" if target is None and text is None else f", {wanted}")
 
 
 def _resolved(

@@ -96,7 +96,10 @@ class GenerateSettings(Settings):
         description="Bundled name or folder with the models [default: those of --data, else malaria-cells].",
     )
     diffusion: Path | None = Field(
-        None, json_schema_extra=MODEL, description="File or folder of the diffusion model, also of diffusers or ADM."
+        None,
+        json_schema_extra=MODEL,
+        description="File or folder of the diffusion model, also of diffusers or ADM, or a bundled one, as "
+        "malaria-cells/words.",
     )
     guide: Path | None = Field(None, json_schema_extra=MODEL, description="Model file of the noise-aware guide.")
     checker: tuple[ModelFile, ...] = Field(
@@ -107,7 +110,10 @@ class GenerateSettings(Settings):
         "judge", json_schema_extra=MODEL, description="Network of FID and KID: the judge, or the name of a timm model."
     )
     feature_weights: Path | None = Field(
-        None, json_schema_extra=MODEL, description="Local .safetensors weights of that timm model."
+        None,
+        json_schema_extra=MODEL,
+        description="Local .safetensors weights of that timm model [default: timm's own, where they were downloaded "
+        "before; cfdiff fetches none].",
     )
     solver: Annotated[str, OneOf(SOLVERS)] = Field(
         "ddpm", json_schema_extra=PATH, description="Sampler; between two ends dpm++ by default, which draws no noise."

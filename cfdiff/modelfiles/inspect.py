@@ -15,6 +15,7 @@ from cfdiff.modelfiles.settings import InspectModelSettings
 from cfdiff.models.adapters.adm_layout import AdmCheckpoints, read_layout, read_state
 from cfdiff.models.adapters.diffusers import DiffusersDenoisers, card_of, latents_of, shape_of, told_of
 from cfdiff.models.adapters.diffusers_folder import open_folder
+from cfdiff.models.bundled import named
 from cfdiff.models.checkpoint import OWN, Card, read_card
 from cfdiff.registry import INSPECTIONS
 
@@ -33,6 +34,7 @@ def describe(path: Path) -> Description:
     Raises:
         UserError: there is none there, or it cannot be read.
     """
+    path = named(path)
     if not path.exists():
         raise UserError(f"There is no model {path.name!r}: give a .safetensors or .pt file, or a folder of diffusers.")
     for name in INSPECTIONS:

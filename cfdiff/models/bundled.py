@@ -24,6 +24,15 @@ def role_files(folder: Path, role: str) -> tuple[Path, ...]:
     return tuple(found)
 
 
+def named(path: Path) -> Path:
+    """The file of a model: the path itself, or where nothing is there and it is the name of a bundled one, as
+    malaria-cells/words, that."""
+    if len(path.parts) != 2 or path.is_absolute() or path.exists():
+        return path
+    folder, role = path.parts
+    return role_file(WEIGHTS / folder, role.removesuffix(".safetensors")) or path
+
+
 def weights_folder(weights: str) -> Path:
     """The folder of --weights: a path, or the name of a bundled data set; UserError where there is none."""
     folder = Path(weights) if Path(weights).is_dir() else WEIGHTS / weights

@@ -25,6 +25,7 @@ from cfdiff.engine.schedule import NoiseSchedule
 from cfdiff.engine.tiles import Tiles
 from cfdiff.errors import UserError
 from cfdiff.files import atomic, parse_json
+from cfdiff.models.bundled import named
 from cfdiff.models.classifier import BUILD_ERRORS, refuse_pickle
 from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.encoded import EncodedClassifier
@@ -158,6 +159,13 @@ class Model:
         """Whether a diffusion model may be told words (`prompted.asked`)."""
         return self.card.condition == "tokens"
 
+    @property
+    def knows_classes(self) -> bool:
+        """Whether being told the one class is another thing to a diffusion model than being told the other: of one
+        that reads words, the classes may both be called nothing."""
+        asked = getattr(self.net, "asked", None) if self.reads else None  # of a `prompted.Prompted` itself
+        return self.conditional and (asked is None or not torch.equal(asked[0], asked[1]))
+
     @cached_property
     def space(self) -> Space:
         """Where a diffusion model, or its guide, runs."""
@@ -200,7 +208,7 @@ def load_model(path: str | Path, kind: str | None = None, device: str | torch.de
     Raises:
         UserError: the file is missing, no safetensors, not ours, damaged, or not of the `kind` wanted.
     """
-    path = Path(path)
+    path = named(Path(path))
     card = read_card(path)
     if kind is not None and card.kind != kind:
         raise UserError(f"{path.name} is a {card.kind} model, but a {kind} model is needed here.")
@@ -256,9 +264,11 @@ def load_diffusion(path: str | Path, device: str | torch.device = "cpu") -> Mode
     Raises:
         UserError: as `load_model`.
     """
+    path = named(Path(path))
     for name in DENOISERS:
-        if DENOISERS[name].recognises(Path(path)):
-            return DENOISERS[name].load(Path(path), device)
+        if DENOISERS[name].recognises(path):
+            found: Model = DENOISERS[name].load(path, device)
+            return found
     return load_model(path, "diffusion", device)
 
 
@@ -268,6 +278,7 @@ def diffusion_card(path: Path) -> Card:
     Raises:
         UserError: as `load_diffusion`.
     """
+    path = named(path)
     for name in DENOISERS:
         kind = DENOISERS[name]
         if kind.recognises(path):

@@ -7,6 +7,7 @@ have in common; a code that begins with -1 says nothing. `registry.ENCODERS` hol
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -73,7 +74,10 @@ class Attributes(nn.Module):
         return torch.zeros(len(self.config.columns), dtype=torch.int64)
 
     def codes(self, said: Sequence[str]) -> Tensor:
-        """Of "stage=ring, stain=blue", of values alone where one attribute alone has them, or of "none"."""
+        """Of "stage=ring, stain=blue", of values alone where one attribute alone has them, or of "none".
+
+        A known value is one, commas and all; where several begin alike, the longest is meant.
+        """
         return torch.stack([self._code(text) for text in said]) if said else self.nothing[None][:0]
 
     def codes_of(self, columns: Mapping[str, Sequence[str]]) -> Tensor:
@@ -90,18 +94,34 @@ class Attributes(nn.Module):
         return tokens
 
     def _code(self, text: str) -> Tensor:
-        code, names = self.nothing, list(self.config.columns)
-        for part in [] if text.strip() in ("", NOTHING) else text.split(","):
-            name, _, value = part.rpartition("=")
-            name, value = name.strip(), value.strip()
-            where = [k for k in names if value in self.config.columns[k] and name in ("", k)]
+        code, names, rest = self.nothing, list(self.config.columns), text.strip()
+        while rest and text.strip() != NOTHING:
+            found = {name: said for name in names if (said := self._longest(name, rest)) is not None}
+            where = [name for name, said in found.items() if said[0] == max(found.values())[0]]
             if len(where) != 1:
                 known = "; ".join(f"{k}={'|'.join(values)}" for k, values in self.config.columns.items())
                 fault = "is in several attributes" if where else "is none of them"
-                raise UserError(f"The model is told attributes, and {part.strip()!r} {fault}: say {known}.")
+                raise UserError(
+                    f"The model is told attributes, and {rest.partition(',')[0].strip()!r} {fault}: say {known}."
+                )
             i = names.index(where[0])
-            code[i] = 1 + self.config.columns[where[0]].index(value)
+            if code[i]:
+                raise UserError(f"The model is told each attribute once, and {text!r} says {where[0]} twice.")
+            length, code[i] = found[where[0]]
+            rest = rest[length:].strip()
+            if rest:  # a comma, as `_longest` looks for one
+                rest = rest[1:].strip() or ","
         return code
+
+    def _longest(self, name: str, text: str) -> tuple[int, int] | None:
+        """How many letters the beginning of a text says of an attribute, up to its end or a comma, and what: a value,
+        which may hold commas and "=" itself, alone or after the name. None where it says nothing of it."""
+        said = [
+            (match.end(), 1 + i)
+            for i, value in enumerate(self.config.columns[name])
+            if (match := re.match(rf"(?:{re.escape(name)}\s*=\s*)?{re.escape(value)}(?=\s*(?:,|$))", text))
+        ]
+        return max(said, default=None)
 
 
 def build_attributes(config: Mapping[str, Any]) -> Attributes:

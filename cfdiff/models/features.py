@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ from cfdiff.models.foreign import Foreign
 
 Extract = Callable[[Tensor], Tensor]
 """Images (B, C, H, W) in [-1, 1] -> features (B, D)."""
+ADVICE = "give a local safetensors file of them with --feature-weights, or leave --features out to use the judge"
 
 
 def has_features(judge: Model) -> bool:
@@ -87,20 +89,27 @@ def feature_distance(maps: Callable[[Tensor], list[Tensor]], x: Tensor, original
 
 
 def timm_features(name: str, weights: Path | None, channels: int, device: torch.device) -> Extract:
-    """A timm model without its head; images are enlarged to its size and normalised as it was trained."""
+    """A timm model without its head; images are enlarged to its size and normalised as it was trained.
+
+    Raises:
+        UserError: timm does not know it, or its weights are neither given nor on this machine: no network is asked.
+    """
     import timm
 
     if channels not in (1, 3):
         raise UserError(f"--features takes images of 1 or 3 channels, not {channels}: leave it out to use the judge.")
-    if name.split(".")[0] not in timm.list_models() or not is_plain_name(name):
+    if name not in (timm.list_pretrained() if "." in name else timm.list_models()) or not is_plain_name(name):
         raise UserError(f"timm knows no model {name!r} for --features: timm.list_models() lists the known ones.")
+    kept = None if weights is not None else _downloaded(timm.get_pretrained_cfg(name))
+    if weights is None and kept is None:
+        raise UserError(f"The weights of {name!r} are not on this machine, and cfdiff fetches none: {ADVICE}.")
+    options: dict[str, Any] = (
+        {} if kept is None else {"pretrained": True, "pretrained_cfg_overlay": {"file": str(kept)}}
+    )
     try:
-        net = timm.create_model(name, pretrained=weights is None, num_classes=0)
-    except Exception as error:  # timm passes on whatever the download raises
-        raise UserError(
-            f"The weights of {name!r} cannot be had ({type(error).__name__}): give a local safetensors file with "
-            "--feature-weights."
-        ) from error
+        net = timm.create_model(name, num_classes=0, **options)
+    except Exception as error:  # timm passes on whatever its loaders raise
+        raise UserError(f"timm cannot make {name!r} ({type(error).__name__}): {ADVICE}.") from error
     if weights is not None:
         _load(net, weights, name)
     config = timm.data.resolve_model_data_config(net)
@@ -114,6 +123,23 @@ def timm_features(name: str, weights: Path | None, channels: int, device: torch.
         return net((x - mean) / std).float()
 
     return extract
+
+
+def _downloaded(told: Any) -> Path | None:
+    """The file of weights that timm has fetched before, by what it knows of a model, or None."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if told is None:
+        return None
+    if told.hf_hub_id:
+        repo, _, revision = str(told.hf_hub_id).partition("@")
+        names = (told.hf_hub_filename,) if told.hf_hub_filename else ("model.safetensors", "pytorch_model.bin")
+        found = [try_to_load_from_cache(repo, one, revision=revision or None) for one in names]
+        if kept := [Path(one) for one in found if isinstance(one, str)]:
+            return kept[0]
+    if told.url and (file := Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(told.url).path).name).is_file():
+        return file
+    return None
 
 
 def _load(net: nn.Module, weights: Path, name: str) -> None:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfdiff.errors import UserError
+from cfdiff.models.bundled import named
 from cfdiff.models.checkpoint import FORMAT, Card, Model, load_model, read_card
 from cfdiff.models.description import Description, complete, description_file, read_description
 from cfdiff.models.given import Given, ModelFile
@@ -249,6 +250,7 @@ def load_classifier(file: ModelFile, device: str | torch.device = "cpu", steers:
     Raises:
         UserError: it is missing or unreadable, of another kind, or nobody says what it is.
     """
+    file = file if isinstance(file, Given) else named(file)
     form = format_of(file)
     if form is None:
         assert isinstance(file, Path)
@@ -263,6 +265,7 @@ def format_of(file: ModelFile) -> ClassifierFormat | None:
 
 def classes_of(file: ModelFile) -> tuple[str, str] | None:
     """The names of the negative and the positive class of a classifier, where it or its description says them."""
+    file = file if isinstance(file, Given) else named(file)
     form = format_of(file)
     if isinstance(file, Path) and (form is None or form is OwnClassifiers):
         names = read_card(file).data.get("classes")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cfdiff.errors import UserError
+from cfdiff.models.bundled import named
 from cfdiff.models.checkpoint import Model, load_model
 from cfdiff.models.clip import ImageText
 from cfdiff.registry import CLIPS
@@ -36,7 +37,7 @@ def load_clip(path: str | Path, device: str | torch.device = "cpu") -> Model:
     Raises:
         UserError: it is missing or unreadable, of another kind, or needs a package that is not there.
     """
-    path = Path(path)
+    path = named(Path(path))
     for name in CLIPS:
         if CLIPS[name].recognises(path):
             found: Model = CLIPS[name].load(path, device)

@@ -79,7 +79,8 @@ def lead(result: Result, rows: Rows, target: str) -> str:
         "checker": "There was no independent judge: flipped is the word of the checker, which also steered.",
         None: "There was no classifier of clean images, so nothing is known of the class afterwards.",
     }[rows.decider]
-    return f"{_images(len(rows))} of {result.settings['data']}{groups}, edited to become {target}. {verdict}"
+    words = "" if result.told is None else f", told {result.told}"
+    return f"{_images(len(rows))} of {result.settings['data']}{groups}, edited to become {target}{words}. {verdict}"
 
 
 def tiles(result: Result, rows: Rows) -> list[dict[str, str]]:

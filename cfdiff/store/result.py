@@ -109,6 +109,13 @@ class Result(RunFile):
         """Role -> what it says of real images of the class asked for; empty in a file that was not told."""
         return read_recall(self.attrs.get("recall"), str(self.path))
 
+    @property
+    def told(self) -> str | None:
+        """The words of an edit by words, as one reads them: "'a' rather than 'b'"; None where it was told none."""
+        said = [self.settings.get(name) for name in ("to_text", "from_text")]
+        words = [lead + repr(text) for lead, text in zip(("", "rather than "), said, strict=True) if text is not None]
+        return " ".join(words) or None
+
     def prob(self, model: str) -> np.ndarray:
         """(N, 2, K) float32: what `model` ("judge", "verifier" or "checker") gives each class before and after."""
         return self[f"prob/{model}"][:]

@@ -211,8 +211,9 @@ def _check_same(stored: np.ndarray, read: np.ndarray, ids: list[str], name: str,
     """Raise UserError unless the sources of a file are the images of the data, byte for byte."""
     same_bytes = (stored == read).all(axis=(1, 2, 3)) if stored.dtype == read.dtype else np.zeros(len(ids), bool)
     if not same_bytes.all():
+        first = ids[int(np.argmin(same_bytes))]
         raise UserError(
-            f"The image {ids[int(np.argmin(same_bytes))]!r} in {name} is another one than in {data}: give the data "
+            f"The image {first!r} in {name} is another one than in {data}: give the data "
             "that the run was made of, or translate again."
         )
 

@@ -31,6 +31,7 @@ class TranslateSummary:
         target_before_judge and so on: share seen as the target before.
         seconds_per_image: of this call; None where all was there.
         batch_size, batch_size_because: images at once, and why so many where that was found by itself in this call.
+        told: the words of an edit by words; None of another.
         recall: role -> share of real images of the class asked for that it sees as that class; empty where the file
             does not say. A flip rate is to be read beside that of the same model.
     """
@@ -58,6 +59,7 @@ class TranslateSummary:
     seconds_per_image: float | None = None
     batch_size: int | None = None
     batch_size_because: str | None = None
+    told: str | None = None
     recall: dict[str, Recall] = field(default_factory=dict)
 
     @property
@@ -66,14 +68,16 @@ class TranslateSummary:
         return self.direction
 
     def as_json(self) -> dict[str, Any]:
-        """What `--json` prints; without the figures of a model that there is not."""
+        """What `--json` prints; without the figures of a model that there is not, and words that are not."""
         missing = [who for who in WITNESSES if getattr(self, f"flipped_{who}") is None]
-        return {name: value for name, value in asdict(self).items() if not name.endswith(_endings(missing))}
+        left_out = (*_endings(missing), *(["told"] if self.told is None else []))
+        return {name: value for name, value in asdict(self).items() if not name.endswith(left_out)}
 
     def rows(self) -> list[tuple[str, str]]:
         """Names and values as one reads them."""
         units = "images" if self.groups is None else f"{self.groups} groups"
-        found = [("result", self.result), ("images", str(self.images))]
+        words = [] if self.told is None else [("told", self.told)]
+        found = [("result", self.result), *words, ("images", str(self.images))]
         for who in WITNESSES:
             share, interval = getattr(self, f"flipped_{who}"), getattr(self, f"flipped_{who}_95")
             if share is not None:
@@ -126,6 +130,7 @@ def summarise(path: Path, batch: int = 256) -> TranslateSummary:
             guide_calls=float(r["guidance/guide_calls"][:].mean()),
             retried=float((r["guidance/retries"][:] > 0).mean()),
             quarantined=int(r.quarantined.sum()),
+            told=r.told,
             recall=r.recall,
             batch_size=r.settings.get("batch_size"),
             **_seen(r, groups),

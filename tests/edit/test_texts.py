@@ -120,7 +120,7 @@ def test_without_guidance_the_source_comes_back_byte_for_byte(
 def test_texts_that_lead_nowhere_are_refused(exact_cast: Cast, edit_settings: Settings) -> None:
     cases = [
         ({"to_text": "bright", "from_text": "bright"}, {}, "say the same"),
-        ({"to_text": " "}, {}, "--to-text is empty"),
+        ({"to_text": " "}, {}, "--to-text ' ' says nothing"),
         ({"to_text": "bright", "from_text": ""}, {}, "--from-text is empty"),
         ({}, {"class_texts": None}, "'reader' does not say what the classes are called: say with --to-text"),
     ]
@@ -146,17 +146,26 @@ def test_it_is_a_guide_of_single_images_that_costs_a_pass_only_with_exact(edit_s
 
 def test_translate_by_a_text_from_a_folder_to_a_result(toy: Any, tmp_path: Path) -> None:
     import clips
+    from PIL import Image
 
+    from cfdiff.figures.panel import _LINE, _TITLE
+    from cfdiff.figures.settings import ShowSettings
+    from cfdiff.figures.show import show
     from cfdiff.store import open_result
     from cfdiff.translate.run import translate
 
     folder = clips.save_folder(tmp_path / "folder")
     out = tmp_path / "run.h5"
     given = {"limit": 3, "retries": 0, "steps": 3, "image_text": folder, "guides": "clip", "to_text": "a sick cell"}
-    translate(toy.settings(out, **given))
+    found = translate(toy.settings(out, **given, preview=tmp_path / "told.png"))
+    assert found.rows()[1] == ("told", "'a sick cell'") and found.as_json()["told"] == "'a sick cell'"
+    show(ShowSettings(run=out, out=tmp_path / "untitled.png", title=False))
+    heights = [Image.open(tmp_path / name).height for name in ("told.png", "untitled.png")]
+    assert heights[0] - heights[1] == pytest.approx(300 * (_TITLE + _LINE), abs=2), "two lines above the images"
     with open_result(out) as result:
         assert result.settings["to_text"] == "a sick cell" and result.settings["guides"] == "clip"
         assert "image_text" not in result.settings, "no path in a result"
+        assert result.told == "'a sick cell'" and result.attrs["direction"] == "negative (healthy) -> positive (sick)"
         assert (result["counterfactual"][:] != result["source"][:]).any()
     with h5py.File(out) as file:
         assert {"diffusion", "image_text"} <= set(json.loads(file.attrs["models"]))

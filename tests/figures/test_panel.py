@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cfdiff.errors import UserError
-from cfdiff.figures.panel import panel
+from cfdiff.figures.panel import _LINE, _TITLE, panel
 
 
 def _samples(n: int, shape: tuple[int, int, int] = (12, 12, 1), dtype: str = "uint8") -> dict[str, Any]:
@@ -30,6 +30,16 @@ def test_twenty_four_samples_fit_one_page(tmp_path: Path) -> None:
     out = panel(**_samples(24), ids=[f"cell {i}" for i in range(24)], title="both", out=tmp_path / "p.png")
     width, height = Image.open(out).size
     assert width == 7 * 300 and height <= 9.5 * 300
+
+
+def test_words_that_were_told_stand_below_the_title_cut_to_the_page(tmp_path: Path) -> None:
+    told = {"none": None, "short": "'a cell'", "long": "'a very small cell' " * 20}
+    drawn = {k: panel(**_samples(1), title="way", subtitle=v, out=tmp_path / f"{k}.png") for k, v in told.items()}
+    sizes = {k: Image.open(path).size for k, path in drawn.items()}
+    assert sizes["short"] == sizes["long"] and sizes["short"][1] > sizes["none"][1]
+    line = slice(int(300 * _TITLE), int(300 * (_TITLE + _LINE)) - 10)
+    long = _pixels(drawn["long"])[line]
+    assert (long[:, :20] == 255).all() and (long[:, -20:] == 255).all() and (long < 128).any()
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])

@@ -56,7 +56,11 @@ def test_failures_beyond_the_limit_are_left_out_and_counted() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [({"index": (5,)}, "0 to 4"), ({"ids": ("x",)}, "no image 'x'"), ({"failed": True}, "nothing to draw")],
+    [
+        ({"index": (5,)}, "0 to 4"),
+        ({"ids": ("x",)}, "no image 'x': ids are such as 'cell 0';"),
+        ({"failed": True}, "nothing to draw"),
+    ],
 )
 def test_what_is_not_in_the_run_is_one_sentence(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import clips
 import numpy as np
 import pytest
 
@@ -19,7 +20,11 @@ from cfdiff.errors import UserError
 from cfdiff.generate.run import generate
 from cfdiff.generate.sampler import Sampler
 from cfdiff.generate.settings import GenerateSettings
+from cfdiff.models.bundled import WEIGHTS
 from cfdiff.models.checkpoint import load_model, save_model
+from cfdiff.models.encoders import Attributes, AttributesConfig
+from cfdiff.models.prompted import Prompted
+from cfdiff.models.unet import UNet, UNetConfig
 from cfdiff.store.samples import open_samples
 
 Settings = Callable[..., GenerateSettings]
@@ -150,6 +155,28 @@ def test_without_data_images_are_8_bit_and_nothing_is_compared(
         assert samples.image.dtype == np.uint8 and samples.settings["classes"] == ["healthy", "sick"]
 
 
+def test_a_model_beside_bundled_weights_is_measured_on_their_data_where_that_fits(toy: Any, tmp_path: Path) -> None:
+    usual = {"weights": "malaria-cells", "images": 8, "steps": (1,), "device": "cpu"}
+    fits = WEIGHTS / "malaria-cells" / "diffusion.safetensors"
+    found = generate(GenerateSettings(**usual, diffusion=fits, out=tmp_path / "a.h5"))
+    assert found.not_measured is None and found.against == "512 real images of both classes in malaria-cells"
+    other = toy.weights / "diffusion.safetensors"
+    judge = toy.weights / "judge.safetensors"
+    found = generate(GenerateSettings(**usual, diffusion=other, judge=judge, out=tmp_path / "b.h5"))
+    assert found.not_measured == "no real images at hand: name them with --data"
+
+
+def test_a_path_is_called_by_its_ends(quick: Settings, tmp_path: Path) -> None:
+    ends = ("cell/000.png", "cell/001.png")
+    usual = {"images": 2, "compare": False}
+    path = generate(quick(**usual, interpolate="images", ends=ends))
+    assert path.direction == "cell/000.png -> cell/001.png"
+    with open_samples(path.result) as samples:
+        assert samples.attrs["direction"] == path.direction
+    seeds = quick(**usual, interpolate="seeds", ends=("3", "17"), class_="sick", out=tmp_path / "seeds.h5")
+    assert generate(seeds).direction == "seed 3 -> seed 17, positive (sick)"
+
+
 def test_a_network_of_diffusers(tmp_path: Path) -> None:
     diffusers = pytest.importorskip("diffusers")
     blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
@@ -171,6 +198,53 @@ def test_a_model_that_must_be_told_a_class(quick: Settings, toy_told: Any, tmp_p
         with pytest.raises(UserError, match=words):
             generate(quick(diffusion=path, **options))
     assert generate(quick(diffusion=path, class_="sick", w=1, compare=False)).led_by == "told"
+
+
+@pytest.fixture
+def attributes(toy_told: Any, tmp_path: Path) -> Path:
+    """A diffusion model that is told how bright an image is, and no class."""
+    told = Attributes(AttributesConfig(columns={"brightness": ("dark", "bright")}, width=8))
+    net = UNet(UNetConfig(size=(16, 16), width=8, mult=(1, 2), attention=(1,), tokens=8))
+    card = load_model(toy_told.weights / "diffusion.safetensors").card
+    encoder = {"name": "attributes", **told.config.model_dump(mode="json")}
+    config = {"network": "unet-tokens", **net.config.model_dump(mode="json"), "encoder": encoder}
+    card = replace(card, config={**config, "texts": ["none", "none"]}, condition="tokens")
+    save_model(tmp_path / "attributes.safetensors", Prompted(net, told, ("none", "none")), card)
+    return tmp_path / "attributes.safetensors"
+
+
+def test_a_model_that_is_told_no_class_is_led_to_one_by_the_guide(quick: Settings, attributes: Path) -> None:
+    assert generate(quick(diffusion=attributes, class_="sick", compare=False)).led_by == "noisy"
+    for w in (1, 2):
+        with pytest.raises(UserError, match="has the same words for both"):
+            generate(quick(diffusion=attributes, class_="sick", guides="cfg", w=w))
+    found = generate(quick(diffusion=attributes, text="bright", compare=False, force=True))
+    assert found.led_by == "cfg" and found.direction == "noise -> 'bright'"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"text": ""}, "^--text '' says nothing"),
+        ({"text": "none"}, "^--text 'none' says nothing"),
+        ({"text": "bright", "negative_text": ""}, "^--negative-text is empty"),
+        ({"text": "bright", "negative_text": "brightness=bright"}, "^--text and --negative-text say the same"),
+    ],
+)
+def test_texts_that_lead_nowhere_are_refused(
+    quick: Settings, attributes: Path, options: dict[str, str], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        generate(quick(diffusion=attributes, **options))
+
+
+def test_the_guide_clip_names_the_options_of_this_command(quick: Settings, tmp_path: Path) -> None:
+    clip = {"guides": "clip", "image_text": clips.save_folder(tmp_path / "clip")}
+    for text, words in (("", "^--text '' says nothing"), ("a sick cell", "^--text and --negative-text say the same")):
+        with pytest.raises(UserError, match=words):
+            generate(quick(text=text, negative_text="a sick cell", **clip))
+    with pytest.raises(UserError, match="say with --text what the image is to be"):
+        generate(quick(class_="sick", **clip))
 
 
 @pytest.fixture
@@ -204,7 +278,7 @@ def refused(toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: A
         ("--steps 5,5", "stands there twice"),
         ("--ends 1,2", "--interpolate seeds or images"),
         ("--interpolate seeds --ends 1,2,3", "two ends, not 3"),
-        ("--interpolate images --ends a,b", "has no image 'a'"),
+        ("--interpolate images --ends a,b", "has no image 'a': its ids are such as 'cell/000.png'."),
         ("--interpolate seeds --solver ddpm", "draws new noise"),
         ("--interpolate seeds --images 1", "at least 2 images"),
         ("--picture a.txt", "should end in one of .png"),

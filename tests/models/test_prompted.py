@@ -63,6 +63,38 @@ def test_a_text_that_two_attributes_could_mean_is_refused() -> None:
         encoder.codes(["small"])
 
 
+def test_values_may_hold_commas_and_equals_signs() -> None:
+    columns = {
+        "class": ("cell", "cell, clean", "a=b"),
+        "bright=": ("clear|pale", "dark, very", "a"),
+        "size, um": ("1,5", "1"),
+    }
+    encoder = Attributes(AttributesConfig(columns=columns, width=4))
+    said = {
+        "cell": [1, 0, 0],
+        "cell, clean": [2, 0, 0],
+        "class=cell, clean": [2, 0, 0],
+        "class = cell, bright= = dark, very": [1, 2, 0],
+        "a=b, clear|pale ,size, um=1,5": [3, 1, 1],
+        "1, cell, clean": [2, 0, 2],
+        "bright==a": [0, 3, 0],
+        " none ": [0, 0, 0],
+    }
+    assert encoder.codes(list(said)).tolist() == list(said.values())
+    for row, name in enumerate(columns):
+        for value in columns[name]:
+            assert encoder.codes([f"{name}={value}"])[0, row] == 1 + columns[name].index(value)
+    for text, part in (("cell clean", "cell clean"), ("cell, tall, x", "tall"), ("cell,", ""), (", cell", "")):
+        with pytest.raises(UserError, match=f"{part!r} is none of them"):
+            encoder.codes([text])
+
+
+def test_an_attribute_that_is_said_twice_is_refused() -> None:
+    for text in ("class=sick, class=healthy", "sick, ring, class=sick"):
+        with pytest.raises(UserError, match=f"each attribute once, and '{text}' says class twice"):
+            attributes().codes([text])
+
+
 def test_it_is_told_classes_codes_or_nothing_each_image_its_own(tmp_path: Path) -> None:
     net = network(attributes(), ("class=healthy", "class=sick"))
     codes = net.encoder.codes(["class=sick", "class=healthy"])

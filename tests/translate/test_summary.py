@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from cfdiff.translate.summary import TranslateSummary, summarise
 BY = ("judge", "checker")
 KEYS = {
     *("result", "direction", "images", "groups", "intervals_over", "retried", "quarantined", "seconds_per_image"),
-    "recall",
+    *("recall", "batch_size", "batch_size_because"),
     *("mean_abs_difference", "mean_abs_difference_95", "network_calls", "guide_calls"),
     *(key for who in BY for key in (f"flipped_{who}", f"flipped_{who}_95", f"target_before_{who}")),
 }
@@ -49,6 +50,27 @@ def test_its_intervals_are_over_the_groups_of_the_file_and_it_says_so(made: tupl
     assert figures.flipped_judge_95 == share_interval(flipped, groups) != wilson(int(flipped.sum()), 12)
     assert figures.mean_abs_difference_95 == pytest.approx(mean_interval(change, groups, (0, 1)), rel=1e-5)
     assert f"over {figures.groups} groups" in str(figures)
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        ({}, None),
+        ({"to_text": "a sick cell"}, "'a sick cell'"),
+        ({"to_text": "a sick cell", "from_text": "none"}, "'a sick cell' rather than 'none'"),
+        ({"to_text": None, "from_text": "a cell"}, "rather than 'a cell'"),
+    ],
+)
+def test_the_words_of_an_edit_stand_beside_its_direction(
+    made: tuple[Path, TranslateSummary], tmp_path: Path, texts: dict[str, str | None], words: str | None
+) -> None:
+    out = tmp_path / "run.h5"
+    out.write_bytes(made[0].read_bytes())
+    with h5py.File(out, "r+") as file:
+        file.attrs["command"] = json.dumps({**json.loads(file.attrs["command"]), **texts})
+    found = summarise(out)
+    assert found.told == words and dict(found.rows()).get("told") == words == found.as_json().get("told")
+    assert found.direction == made[1].direction
 
 
 def test_without_groups_it_says_that_intervals_are_over_images(
