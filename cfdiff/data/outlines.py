@@ -54,7 +54,9 @@ def border(inside: np.ndarray) -> np.ndarray:
 def require_lines(name: str, source: Source) -> None:
     """Raise UserError where `--control name` is made of masks that the source has not."""
     if name == "mask":
-        require_masks(source, "--control mask", f"--control {' or '.join(other for other in CONTROLS if other != name)}")
+        require_masks(
+            source, "--control mask", f"--control {' or '.join(other for other in CONTROLS if other != name)}"
+        )
 
 
 def control_images(name: str, source: Source, rows: Sequence[int] | np.ndarray) -> np.ndarray:
