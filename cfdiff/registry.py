@@ -220,6 +220,7 @@ CLASSIFIERS = Registry(  # models.foreign.ClassifierFormat: recognises(file), kn
     {
         "cfdiff": "cfdiff.models.foreign:OwnClassifiers",
         "Python": "cfdiff.models.adapters.given:GivenClassifiers",
+        "CLIP": "cfdiff.models.adapters.clip:ClipClassifiers",  # before timm, whose folders have a config.json too
         "timm": "cfdiff.models.adapters.timm:TimmClassifiers",
         "TorchScript": "cfdiff.models.adapters.torchscript:TorchScriptClassifiers",
         "ONNX": "cfdiff.models.adapters.onnx:OnnxClassifiers",

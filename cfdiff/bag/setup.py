@@ -68,7 +68,7 @@ def set_up(s: BagSettings, out: Path | None = None) -> Setup:
     listed = None
     if s.select.startswith("ids:"):
         listed = read_ids(s.select.removeprefix("ids:"), "--select", source.ids, source.name)
-    strata = None if s.stratify is None else source.column(s.stratify)
+    strata = None if s.stratify is None else source.column(s.stratify, "--stratify")
     cast = load_cast(s, s.data, source, tiles_of(s))
     _check_models(s, cast)
 

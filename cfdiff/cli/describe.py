@@ -64,6 +64,8 @@ def describe(
             f"{model.name} is no classifier that cfdiff can read: give a timm .safetensors file or folder, TorchScript "
             "(.pt, .ts) or ONNX (.onnx)."
         )
+    if (advice := getattr(form, "advice", None)) is not None:  # it is described in other words
+        raise UserError(advice(model))
     told = {
         "classes": classes,
         "output": output,

@@ -14,8 +14,7 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage  # type: ignore[import-untyped]
 
-from cfdiff.data.source import OTHER, Source
-from cfdiff.errors import UserError
+from cfdiff.data.source import OTHER, Source, require_masks
 
 Spot = Literal["mask", "dark", "none"]
 BATCH = 256
@@ -67,18 +66,17 @@ def words_for(source: Source, data: str) -> Words:
 def attributes(source: Source, words: Words) -> dict[str, np.ndarray]:
     """Name -> (N,) str, what is said of each image; "" where there is nothing to say.
 
-    `class`, the columns of `words`, `brightness` (quartiles over the source, of the object's own pixels: those that are
-    not black), `colour` where images have one, `size` and `place` of the spot.
+    `class`, the columns of `words`, and of what these do not name: `brightness` (quartiles over the source, of the
+    object's own pixels: those that are not black), `colour` where images have one, `size` and `place` of the spot.
 
     Raises:
         UserError: a column or the masks are not there.
     """
-    if words.spot == "mask" and source.mask_reader is None:
-        raise UserError(f"{source.name} has no masks, which --spot mask needs: use --spot dark or none.")
-    known = {0: source.classes[0], 1: source.classes[1], OTHER: ""}
-    found = {"class": np.array([known[int(label)] for label in source.labels])}
+    if words.spot == "mask":
+        require_masks(source, "--spot mask", "--spot dark or none")
+    found = {"class": class_names(source)}
     for name in words.columns:
-        found[name] = source.column(name)
+        found[name] = source.column(name, "--columns")
     brightness, colour, size, place = [], [], [], []
     for start in range(0, len(source), BATCH):
         rows = np.arange(start, min(start + BATCH, len(source)))
@@ -94,12 +92,18 @@ def attributes(source: Source, words: Words) -> dict[str, np.ndarray]:
             size.append("" if spot is None else _size(spot))
             place.append("" if spot is None else _place(spot, own if words.spot == "dark" else np.ones_like(own)))
     bounds = np.quantile(brightness, [0.25, 0.5, 0.75])
-    found["brightness"] = np.array(QUARTERS)[np.searchsorted(bounds, brightness)]
+    measured = {"brightness": np.array(QUARTERS)[np.searchsorted(bounds, brightness)]}
     if any(colour):
-        found["colour"] = np.array(colour)
+        measured["colour"] = np.array(colour)
     if words.spot != "none":
-        found |= {"size": np.array(size), "place": np.array(place)}
-    return found
+        measured |= {"size": np.array(size), "place": np.array(place)}
+    return found | {name: values for name, values in measured.items() if name not in found}
+
+
+def class_names(source: Source) -> np.ndarray:
+    """(N,) str, the class of each image; "" of another than the two."""
+    known = {0: source.classes[0], 1: source.classes[1], OTHER: ""}
+    return np.array([known[int(label)] for label in source.labels])
 
 
 def sentences(found: dict[str, np.ndarray], words: Words) -> list[str]:
@@ -111,13 +115,16 @@ def sentences(found: dict[str, np.ndarray], words: Words) -> list[str]:
     said = []
     for i in range(n):
         told = {name: str(values[i]) for name, values in found.items()}
+        measured = {name: value for name, value in told.items() if name not in words.columns}
         clauses = [named(told["class"], words.noun)]
-        clauses += [shade] if (shade := f"{told.get('brightness', '')} {told.get('colour', '')}".strip()) else []
+        shade = f"{measured.get('brightness', '')} {measured.get('colour', '')}".strip()
+        clauses += [shade] if shade else []
         for name in words.columns:
             clauses += [f"with {_article(kind)} {kind}" for kind in told[name].split("+") if kind]
-        if told.get("size"):
+        if measured.get("size") and measured.get("place"):
             kind = "dark spot" if words.spot == "dark" else "spot"
-            clauses.append(f"with {_article(told['size'])} {told['size']} {kind} at the {told['place']}")
+            size = measured["size"]
+            clauses.append(f"with {_article(size)} {size} {kind} at the {measured['place']}")
         said.append(", ".join(clauses))
     return said
 
@@ -195,6 +202,7 @@ def describe(
 ) -> tuple[list[str], dict[str, np.ndarray]]:
     """One caption an image, and the attributes that it is made of; what is not given is as `words_for` has it."""
     usual = words_for(source, str(data))
-    words = Words(noun or usual.noun, spot or usual.spot, usual.columns if columns is None else tuple(columns))
+    own = tuple(name for name in dict.fromkeys(usual.columns if columns is None else columns) if name != "class")
+    words = Words(noun or usual.noun, spot or usual.spot, own)
     found = attributes(source, words)
     return sentences(found, words), found

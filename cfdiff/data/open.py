@@ -102,7 +102,7 @@ NO_GROUP = frozenset({*BLANK, "na", "n/a", "#n/a", "<na>", "nat", "none", "null"
 
 def _grouped(source: Source, key: str) -> Source:
     """With the groups that a column says; what has none there stands for itself, and is no group with its like."""
-    groups = source.column(key)
+    groups = source.column(key, "--group-key")
     unique, place = distinct(groups)
     lone = np.array([fold(name) in NO_GROUP for name in unique.tolist()], bool)[place]
     if not lone.any():

@@ -51,14 +51,21 @@ def border(inside: np.ndarray) -> np.ndarray:
     return np.asarray(inside & ~ndimage.binary_erosion(inside, border_value=1))
 
 
+def require_lines(name: str, source: Source) -> None:
+    """Raise UserError where `--control name` is made of masks that the source has not."""
+    if name == "mask":
+        require_masks(
+            source, "--control mask", f"--control {' or '.join(other for other in CONTROLS if other != name)}"
+        )
+
+
 def control_images(name: str, source: Source, rows: Sequence[int] | np.ndarray) -> np.ndarray:
     """(B, H, W) float32 in [0, 1] of some images of a source, by a name of registry.CONTROLS.
 
     Raises:
         UserError: it takes masks, and there are none.
     """
-    if name == "mask":
-        require_masks(source, "--control mask")
+    require_lines(name, source)
     found: np.ndarray = CONTROLS[name](source.read(rows), source.read_masks(rows))
     return found
 

@@ -201,11 +201,14 @@ class Source:
             raise UserError(f"{self.name} has no image{wanted}{where}: choose another split or class.")
         return found if limit is None else random_subset(found, limit, seed)
 
-    def column(self, key: str) -> np.ndarray:
-        """(N,) str, what a column of the data says of each image; UserError where there is no such column."""
+    def column(self, key: str, option: str | None = None) -> np.ndarray:
+        """(N,) str, what a column of the data says of each image; UserError, which names the `option` that asked,
+        where there is no such column."""
         if key not in self.columns:
-            known = ", ".join(self.columns) or "none"
-            raise UserError(f"{self.name} has no column {key!r} to group by: the known ones are {known}.")
+            asks = "" if option is None else f", which {option} asks for"
+            known = ", ".join(self.columns)
+            there = f"the known ones are {known}" if known else "it has none"
+            raise UserError(f"{self.name} has no column {key!r}{asks}: {there}.")
         found = self.columns[key]
         check_storable(found, key, self.name)
         return found[self.rows]
@@ -233,10 +236,10 @@ def _in_splits(source: Source, split: str) -> np.ndarray:
     return np.flatnonzero(np.isin(source.splits, wanted))
 
 
-def require_masks(source: Source, option: str) -> None:
-    """Raise UserError where `option` asks for masks that the source has not."""
+def require_masks(source: Source, option: str, instead: str = "--mask auto or none") -> None:
+    """Raise UserError where `option` asks for masks that the source has not; `instead` is what does without."""
     if source.mask_reader is None:
-        raise UserError(f"{source.name} has no masks, which {option} needs: use --mask auto or none.")
+        raise UserError(f"{source.name} has no masks, which {option} needs: use {instead}.")
 
 
 def require_both_classes(source: Source) -> None:

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfdiff.data.match import shape_misfit
 from cfdiff.edit.recipe import weights_name
 from cfdiff.edit.roles import Cast
 from cfdiff.edit.settings import EditSettings
@@ -56,9 +55,11 @@ def _own_branch(path: Path, name: str, of: Model, device: torch.device) -> Model
     assert isinstance(branch, Control)
     who = f"The control branch {model.name!r}"
     if branch.told.image != of.shape[:2]:
-        raise shape_misfit(
-            f"{who} was trained on images that", (*branch.told.image, of.shape[2]), of.name, of.shape
-        ).error  # type: ignore[union-attr]
+        own, (height, width, _) = branch.told.image, of.shape
+        raise UserError(
+            f"{who} was trained on images of {own[0]}x{own[1]} pixels, and the diffusion model {of.name!r} takes "
+            f"{height}x{width}: train one for this (cfdiff train-control --diffusion)."
+        )
     if branch.told.of != of.sha256:
         raise UserError(
             f"{who} was trained beside another diffusion model than {of.name!r}: train one for this "

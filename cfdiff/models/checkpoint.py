@@ -202,6 +202,12 @@ def save_model(path: Path, net: nn.Module, card: Card, half: bool = True) -> Non
         scratch.write_bytes(save(tensors, metadata))
 
 
+def in_half(path: Path) -> bool:
+    """Whether the weights of a model file are in float16."""
+    with safe_open(path, "pt") as file:
+        return not {"F32", "F64"} & {file.get_slice(k).get_dtype() for k in file.keys()}  # noqa: SIM118
+
+
 def load_model(path: str | Path, kind: str | None = None, device: str | torch.device = "cpu") -> Model:
     """Build the network of a model file in eval mode, float32, on `device`.
 
@@ -270,6 +276,21 @@ def load_diffusion(path: str | Path, device: str | torch.device = "cpu") -> Mode
             found: Model = DENOISERS[name].load(path, device)
             return found
     return load_model(path, "diffusion", device)
+
+
+def load_own_diffusion(path: str | Path, option: str) -> Model:
+    """The diffusion model of one of our own files, from whose weights a training goes on; `option` named it.
+
+    Raises:
+        UserError: it is a folder, as those of diffusers are, or as `load_model`.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(
+            f"{option} {path.name!r} is a folder, and cfdiff trains on from its own files alone, not from models of "
+            "diffusers: give a .safetensors file of cfdiff train-diffusion."
+        )
+    return load_model(path, "diffusion")
 
 
 def diffusion_card(path: Path) -> Card:

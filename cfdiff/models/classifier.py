@@ -141,7 +141,9 @@ def load_pretrained(model: Classifier, path: str | Path) -> int:
 
 
 def refuse_pickle(path: Path) -> None:
-    """Raise UserError for a file that is missing, or a pickle (plain, or zipped by torch.save)."""
+    """Raise UserError for a file that is missing or a folder, or a pickle (plain, or zipped by torch.save)."""
+    if path.is_dir():
+        raise UserError(f"{path.name!r} is a folder, and what is needed here is one .safetensors file: give that.")
     if not path.is_file():
         raise UserError(f"There is no model file {path.name!r}: give a .safetensors file.")
     with open(path, "rb") as raw:

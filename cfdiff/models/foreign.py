@@ -22,7 +22,7 @@ from cfdiff.models.bundled import named
 from cfdiff.models.checkpoint import FORMAT, Card, Model, load_model, read_card
 from cfdiff.models.description import Description, complete, description_file, read_description
 from cfdiff.models.given import Given, ModelFile
-from cfdiff.models.image_text import as_classifier_of_texts
+from cfdiff.models.image_text import TextClassifier, as_classifier_of_texts
 from cfdiff.models.outputs import Output
 from cfdiff.registry import CLASSIFIERS, OUTPUTS
 from cfdiff.roles import DESCRIBED
@@ -316,18 +316,26 @@ def check_images(model: Model, images: tuple[int, int, int], steers: bool) -> No
 
 def foreign_members(model: Model) -> tuple[Foreign, ...]:
     """The described networks in a model, which may be several in one."""
-    members: Sequence[Any] = getattr(model.net, "members", [model.net])
-    return tuple(net for net in members if isinstance(net, Foreign))
+    return tuple(net for net in members(model) if isinstance(net, Foreign))
+
+
+def members(model: Model) -> Sequence[Any]:
+    """The networks of a model, which may be several in one."""
+    found: Sequence[Any] = getattr(model.net, "members", [model.net])
+    return found
 
 
 def descriptions(models: Mapping[str, Model | None]) -> dict[str, list[dict[str, Any]]]:
     """Role -> the name and description of each described classifier in it, as a result stores them."""
-    found = {role: foreign_members(model) for role, model in models.items() if model is not None}
-    return {
-        role: [{"name": net.name, "kind": net.config.arch, **net.description.facts} for net in nets]
-        for role, nets in found.items()
-        if nets
-    }
+    found = {role: [_described(net) for net in members(model)] for role, model in models.items() if model is not None}
+    return {role: told for role, all_of in found.items() if (told := [one for one in all_of if one is not None])}
+
+
+def _described(net: Any) -> dict[str, Any] | None:
+    """The name and description of a network that somebody described; None of others."""
+    if isinstance(net, Foreign):
+        return {"name": net.name, "kind": net.config.arch, **net.description.facts}
+    return getattr(net, "described", None) if isinstance(net, TextClassifier) else None
 
 
 def digest(paths: Sequence[Path]) -> str:

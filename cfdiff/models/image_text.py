@@ -66,23 +66,31 @@ class TextClassifier(nn.Module):
 
     texts: Tensor
 
-    def __init__(self, net: nn.Module, texts: Tensor) -> None:
-        """`texts` (2, d) are the embeddings of the negative's and the positive's text."""
+    def __init__(self, net: nn.Module, texts: Tensor, described: dict[str, Any] | None = None) -> None:
+        """`texts` (2, d) are the embeddings of the negative's and the positive's text; `described` is what a result
+        stores of a model whose own file does not say them."""
         super().__init__()
-        self.net = net
+        self.net, self.described = net, described
         self.config: Any = net.config
         self.register_buffer("texts", texts, persistent=False)
+
+    def takes(self, images: tuple[int, int, int]) -> tuple[int, int, int]:
+        """What the image tower takes: `images` (H, W, C) themselves where it resizes."""
+        fits = getattr(self.net, "takes", None)
+        found: tuple[int, int, int] = (*self.config.size, self.config.channels) if fits is None else fits(images)
+        return found
 
     def forward(self, x: Tensor) -> Tensor:
         clip = cast(ImageText, self.net)
         return clip.scale * clip.see(x) @ self.texts.T
 
 
-def as_classifier_of_texts(model: Model, texts: tuple[str, str] | None = None) -> Model:
+def as_classifier_of_texts(model: Model, texts: tuple[str, str] | None = None, described: bool = False) -> Model:
     """An image-text model as a clean classifier: which of two texts an image is nearer to.
 
     Args:
         texts: of the negative and the positive class; None for those that the model itself gives.
+        described: whether they are said beside the model, so that a result is to store them.
 
     Raises:
         UserError: there are none.
@@ -90,8 +98,10 @@ def as_classifier_of_texts(model: Model, texts: tuple[str, str] | None = None) -
     texts = texts or image_text(model).class_texts
     if texts is None:
         raise UserError(
-            f"{model.name} does not say what the two classes are called: give both as --texts 'NEGATIVE|POSITIVE'."
+            f"{model.name} does not say what the two classes are called: train one that does (cfdiff train-clip "
+            "--texts 'NEGATIVE|POSITIVE')."
         )
-    net = TextClassifier(model.net, read_texts(model, texts, "--texts"))
+    told = {"name": model.name, "kind": model.card.config.get("arch"), "texts": list(texts)} if described else None
+    net = TextClassifier(model.net, read_texts(model, texts, "--texts"), told)
     card = replace(model.card, kind="clean-classifier", config={"network": "clip", "texts": list(texts)})
     return replace(model, net=net.eval(), card=card)

@@ -26,6 +26,20 @@ def need(package: str) -> None:
         raise UserError(f"Image-text models need the package {package}: pip install '{EXTRA}'.") from error
 
 
+def two_texts(negative: str, positive: str, where: str) -> tuple[str, str]:
+    """What the two classes are called, without blanks around them; `where` says so, for a message.
+
+    Raises:
+        UserError: one of them is empty, or they are one text, by which no image could be told from another.
+    """
+    texts = negative.strip(), positive.strip()
+    if not all(texts):
+        raise UserError(f"{where} calls a class by an empty text: say in words what its images show.")
+    if len({" ".join(text.casefold().split()) for text in texts}) < 2:
+        raise UserError(f"{where} calls both classes {texts[0]!r}, which tells none apart: give two texts that differ.")
+    return texts
+
+
 def learn_bpe(captions: Iterable[str], size: int) -> str:
     """A tokenizer of at most `size` tokens, learned from captions, as its own JSON; case and outer blanks are dropped.
 

@@ -25,7 +25,7 @@ from cfdiff.data.splitting import SPELLINGS, TRAIN, VAL
 from cfdiff.data.values import to_model
 from cfdiff.engine.noise import NoiseSource
 from cfdiff.errors import UserError
-from cfdiff.models.checkpoint import Card, Model, load_model
+from cfdiff.models.checkpoint import Card, Model, load_own_diffusion
 from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.lora import low_rank, merged, need_peft
 from cfdiff.models.prompted import Prompted
@@ -33,6 +33,7 @@ from cfdiff.models.space import encoded
 from cfdiff.progress import Progress
 from cfdiff.remote import shown
 from cfdiff.train.batches import Draws
+from cfdiff.train.beginning import as_stored
 from cfdiff.train.data import KEPT_BYTES, Also, Named, TrainingData, open_training_data
 from cfdiff.train.diffusion import noise_loss
 from cfdiff.train.loop import Trainer
@@ -52,7 +53,13 @@ def adapt(s: AdaptSettings, progress: Progress | None = None) -> TrainResult:
     Raises:
         UserError: images and model do not fit, or the model is none of our own files; said before any training.
     """
-    model = load_model(s.diffusion, "diffusion")
+    model = load_own_diffusion(s.diffusion, "--diffusion")
+    s = as_stored(s, model)
+    if not s.low_rank and "rank" in s.model_fields_set:
+        raise UserError(
+            f"--rank {s.rank} is of additions of low rank, and --all-weights trains the weights themselves: give one "
+            "of the two."
+        )
     if s.low_rank and not s.rank and s.weight_decay:
         raise UserError("--rank 0 changes nothing, and --weight-decay would: leave one of them out.")
     if s.low_rank and s.rank:

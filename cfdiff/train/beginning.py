@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
 from cfdiff.errors import UserError
-from cfdiff.models.checkpoint import Model, load_model
+from cfdiff.models.checkpoint import Model, in_half
 from cfdiff.models.prompted import OWN, Prompted
 from cfdiff.models.unet import UNetConfig
-from cfdiff.train.settings import DiffusionSettings
+from cfdiff.train.settings import DiffusionSettings, TrainSettings
 from cfdiff.train.telling import Telling
 
+S = TypeVar("S", bound=TrainSettings)
 SHAPING = ("patch", "width", "mult", "blocks", "attention", "dropout")
 """Settings that the model has decided already, besides schedule, T and parametrisation."""
 
@@ -39,14 +40,23 @@ class Beginning:
         return {**card, "groups": groups, "began_from": self.model.sha256}
 
 
-def beginning(s: DiffusionSettings, told: Telling, facts: dict[str, Any], z: tuple[int, int, int]) -> Beginning:
-    """The model of --init, for latents or images z (c, h, w) in the space of `facts`.
+def as_stored(s: S, model: Model) -> S:
+    """The settings of a training that begins from a model: its weights are saved as those of the model's file are,
+    where nothing else is said."""
+    if s.half is not None or model.path is None:
+        return s
+    return s.model_copy(update={"half": in_half(model.path)})
+
+
+def beginning(
+    s: DiffusionSettings, model: Model, told: Telling, facts: dict[str, Any], z: tuple[int, int, int]
+) -> Beginning:
+    """The beginning from the model of --init, for latents or images z (c, h, w) in the space of `facts`.
 
     Raises:
         UserError: it is none of our U-Nets, or does not fit the data, the settings or the condition.
     """
     assert s.init is not None
-    model = load_model(s.init, "diffusion")
     card, name = model.card, f"--init {s.init.name!r}"
     if card.config.get("network", "unet") not in ("unet", "unet-tokens") or card.learned_sigma:
         raise UserError(f"{name} is no U-Net of cfdiff train-diffusion: give the file of one.")

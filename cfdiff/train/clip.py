@@ -23,7 +23,7 @@ from cfdiff.models.bag_network import build_encoder
 from cfdiff.models.checkpoint import Card
 from cfdiff.models.classifier import ClassifierConfig, load_pretrained
 from cfdiff.models.clip import Clip, ClipConfig
-from cfdiff.models.text import learn_bpe, need
+from cfdiff.models.text import learn_bpe, need, two_texts
 from cfdiff.progress import Progress
 from cfdiff.train.batches import Draws, augment
 from cfdiff.train.data import Named, TrainingData, open_training_data
@@ -104,7 +104,7 @@ def open_captions(s: ClipSettings) -> CaptionedData:
 
 
 def class_texts(given: str | None) -> tuple[str, str] | None:
-    """`--texts 'NEGATIVE|POSITIVE'` as two texts; UserError where it is not two."""
+    """`--texts 'NEGATIVE|POSITIVE'` as two texts; UserError where it is not two, or one twice."""
     if given is None:
         return None
     parts = [part.strip() for part in given.split("|")]
@@ -112,7 +112,7 @@ def class_texts(given: str | None) -> tuple[str, str] | None:
         raise UserError(
             f"--texts {given!r} is not two texts: write 'NEGATIVE|POSITIVE', as 'a healthy cell|a sick cell'."
         )
-    return parts[0], parts[1]
+    return two_texts(parts[0], parts[1], f"--texts {given!r}")
 
 
 def usual_texts(data: str, source: Source) -> tuple[str, str]:

@@ -17,13 +17,14 @@ from cfdiff.data.values import to_model
 from cfdiff.engine.loss import l_simple
 from cfdiff.errors import UserError
 from cfdiff.models.bundled import WEIGHTS, role_file, weights_folder
-from cfdiff.models.checkpoint import Card, Model, load_diffusion
+from cfdiff.models.checkpoint import Card, Model, load_own_diffusion
 from cfdiff.models.control import Control, ControlConfig, unet_of
 from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.space import encoded
 from cfdiff.progress import Progress
 from cfdiff.remote import shown
 from cfdiff.train.batches import draw_levels, symmetries, turned
+from cfdiff.train.beginning import as_stored
 from cfdiff.train.data import Also, Named, open_training_data
 from cfdiff.train.loop import Trainer
 from cfdiff.train.result import TrainResult
@@ -42,8 +43,8 @@ def train_control(s: ControlSettings, progress: Progress | None = None) -> Train
     Raises:
         UserError: data and denoiser do not fit, or that is no U-Net of our own; said before any training.
     """
-    model = load_diffusion(_denoiser(s))
-    net = unet_of(model.net)
+    model = load_own_diffusion(_denoiser(s), "--diffusion")
+    s, net = as_stored(s, model), unet_of(model.net)
     if net is None:
         raise UserError(
             f"{model.name!r} is no U-Net of cfdiff train-diffusion, and a control branch is a copy of one: give "

@@ -12,12 +12,12 @@ from cfdiff.data.values import to_model
 from cfdiff.engine.loss import l_simple
 from cfdiff.engine.process import Parametrisation
 from cfdiff.engine.schedule import NoiseSchedule
-from cfdiff.models.checkpoint import Card
+from cfdiff.models.checkpoint import Card, load_own_diffusion
 from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.unet import UNet, UNetConfig
 from cfdiff.progress import Progress
 from cfdiff.train.batches import Draws, draw_levels, drop_told
-from cfdiff.train.beginning import beginning
+from cfdiff.train.beginning import as_stored, beginning
 from cfdiff.train.data import open_training_data
 from cfdiff.train.distil import DistilledValidation, distillation
 from cfdiff.train.loop import Trainer
@@ -31,12 +31,14 @@ from cfdiff.train.validate import DiffusionValidation
 def train_diffusion(s: DiffusionSettings, progress: Progress | None = None) -> TrainResult:
     """Train (or continue) and write the model to `s.out`; `progress` hears of it in the place of the terminal."""
     data = open_training_data(s)
+    model = None if s.init is None else load_own_diffusion(s.init, "--init")
+    s = s if model is None else as_stored(s, model)
     told = telling(s, data)
     space = open_space(s.space, s.autoencoder)
     facts = space_facts(s.space, space, data.train.shape)
     image_height, image_width, image_channels = data.train.shape
     channels, height, width = space.shape(image_channels, image_height, image_width)
-    begin = None if s.init is None else beginning(s, told, facts, (channels, height, width))
+    begin = None if model is None else beginning(s, model, told, facts, (channels, height, width))
     if begin is None:
         shape = UNetConfig(
             channels=channels,
@@ -60,7 +62,7 @@ def train_diffusion(s: DiffusionSettings, progress: Progress | None = None) -> T
     network, config = told.network(unet), told.config(unet)
     if begin is not None:
         begin.put_into(network)
-    taught = distillation(s, None if begin is None else begin.model, told.condition)
+    taught = distillation(s, model, told.condition)
     trainer = Trainer(s, told.data, network, "diffusion", progress)
     if taught is not None:
         taught.to(trainer.device)

@@ -109,6 +109,7 @@ class Trainer:
         Raises:
             UserError: the device or precision is not there, the batch cannot be cut, the folder cannot be written.
         """
+        s = s if s.half is not None else s.model_copy(update={"half": True})
         self.s, self.data = s, data
         self.accelerator = make_accelerator(s)
         cuts = s.accumulate * self.accelerator.num_processes
@@ -291,7 +292,7 @@ class Trainer:
             if not self.has_model:  # whoever is stopped during the first validation has a model
                 with self.budget.saved():
                     self._save_model(card, known, self.average.as_saved(False))
-            net = self.average.as_saved(self.s.half)
+            net = self.average.as_saved(bool(self.s.half))
             with self.budget.validating(evaluate.passes(share)):
                 figures = known | evaluate(net, self.step, share)
             with self.budget.saved():
@@ -323,7 +324,7 @@ class Trainer:
             "validation": {k: v for k, v in figures.items() if k not in APART},
         }
         facts |= {k: figures[k] for k in APART if k in figures}
-        save_model(self.folder.model, net, replace(card, training=facts), half=self.s.half)
+        save_model(self.folder.model, net, replace(card, training=facts), half=bool(self.s.half))
         self.has_model = True
 
     def _save_state(self) -> None:

@@ -64,7 +64,12 @@ class TrainSettings(DataSettings):
         500, description="Steps between validations, samples and saved models.", json_schema_extra=OUTPUT
     )
     val_limit: PositiveInt = Field(512, description="Images of a validation.", json_schema_extra=OUTPUT)
-    half: bool = Field(True, description="Save the weights in float16.", json_schema_extra=OUTPUT)
+    half: bool | None = Field(
+        None,
+        description="Save the weights in float16, or in float32 [default: float16, or as in the diffusion model's file "
+        "that the training begins from].",
+        json_schema_extra=OUTPUT,
+    )
     device: str = Field("auto", description="auto, cpu, cuda or mps.", json_schema_extra=RUN)
     threads: PositiveInt | None = Field(None, description="CPU threads [default: all].", json_schema_extra=RUN)
     seed: NonNegativeInt = Field(
@@ -100,13 +105,14 @@ class DiffusionSettings(TrainSettings):
     )
     captions: Path | None = Field(
         None,
-        description="CSV with id,caption, and columns of attributes, of every image [default: as cfdiff data captions "
-        "makes them].",
+        description="Of --condition text and attributes: CSV with id,caption, and columns of attributes, of every "
+        "image [default: as cfdiff data captions makes them].",
         json_schema_extra=DATA,
     )
     columns: str | None = Field(
         None,
-        description="Of --condition attributes: which columns, as class,brightness [default: all that say something].",
+        description="Of --condition attributes: which columns, of --captions or of what is measured, and of the data, "
+        "as class,stage,brightness [default: all that say something, but those of the data].",
         json_schema_extra=DATA,
     )
     texts: str | None = Field(

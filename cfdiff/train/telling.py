@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cfdiff.data.attributes import describe, told_columns
+from cfdiff.data.attributes import class_names, describe, told_columns, words_for
 from cfdiff.data.captions import read_attributes, read_captions
 from cfdiff.data.open import open_told
 from cfdiff.data.source import Source, require_both_classes
@@ -28,6 +28,16 @@ from cfdiff.train.data import Also, Named, TrainingData
 from cfdiff.train.loop import Learned
 from cfdiff.train.settings import DiffusionSettings
 
+OF_CONDITIONS = {
+    "image_text": ("text",),
+    "texts": ("text",),
+    "columns": ("attributes",),
+    "token_width": ("attributes",),
+    "captions": ("attributes", "text"),
+    "clauses": ("attributes", "text"),
+    "drop": ("class", "attributes", "text"),
+}
+"""Settings that some conditions alone heed."""
 SIDES = ("left", "right", "top", "bottom")
 
 
@@ -84,11 +94,12 @@ def telling(s: DiffusionSettings, data: TrainingData) -> Telling:
     Raises:
         UserError: the captions, the attributes or the encoder are not there or do not fit.
     """
-    for option, condition in (("image_text", "text"), ("texts", "text"), ("columns", "attributes")):
-        if getattr(s, option) is not None and s.condition != condition:
+    for option, conditions in OF_CONDITIONS.items():
+        usual = DiffusionSettings.model_fields[option].default
+        if getattr(s, option) != usual and s.condition not in conditions:
             raise UserError(
-                f"--{option.replace('_', '-')} is of --condition {condition}, and this training has --condition "
-                f"{s.condition}: give one of the two."
+                f"--{option.replace('_', '-')} is of --condition {' or '.join(conditions)}, and this training has "
+                f"--condition {s.condition}: give one of the two."
             )
     return TELLINGS[s.condition](s, data)
 
@@ -108,8 +119,7 @@ def _attributes(s: DiffusionSettings, data: TrainingData) -> Telling:
     names = told_columns(s.columns) or tuple(name for name, of in table.items() if len(set(of.values())) > 1)
     if not names:
         raise UserError("No column says anything of the images: name some with --columns.")
-    if unknown := [name for name in names if name not in table]:
-        raise UserError(f"--columns {unknown[0]} is not there: the columns are {', '.join(table) or 'none'}.")
+    names = tuple(sorted(set(names)))  # as a card gives them back: the place of a token hangs on their order
     known = {name: tuple(sorted({table[name][str(i)] for i in data.train.ids} - {""})) for name in names}
     if empty := [name for name in names if not known[name]]:
         raise UserError(f"The column {empty[0]!r} says nothing of the training images: leave it out of --columns.")
@@ -148,7 +158,7 @@ def _reader(s: DiffusionSettings) -> tuple[TextEncoder, tuple[str, str] | None]:
     """What reads the captions, and what it calls the classes: of --image-text, else of the model of --init."""
     if s.image_text is not None:
         clip = image_text(load_clip(s.image_text))
-        return text_encoder_of(clip.reading, s.half), clip.class_texts
+        return text_encoder_of(clip.reading, s.half is not False), clip.class_texts
     begun = None if s.init is None else load_model(s.init, "diffusion").net
     if isinstance(begun, Prompted) and isinstance(begun.encoder, TextEncoder):
         return begun.encoder, begun.texts
@@ -180,12 +190,35 @@ def _captions(s: DiffusionSettings, data: TrainingData) -> Mapping[str, str]:
 
 
 def _table(s: DiffusionSettings, data: TrainingData) -> dict[str, dict[str, str]]:
-    """Attribute -> id -> value, "" where nothing is said."""
+    """Attribute -> id -> value, "" where nothing is said: of the captions or as measured, and of the columns of the
+    data those that are named.
+
+    Raises:
+        UserError: a column that is named is none of either.
+    """
+    named = told_columns(s.columns) or ()
+    table: dict[str, dict[str, str]] = {}
+    if s.captions is not None:
+        table = read_attributes(s.captions, [data.train, data.validation])
+        if set(named) <= set(table):
+            return table
+    whole = open_told(s)
+    ids = [str(name) for name in whole.ids]
     if s.captions is None:
-        whole = open_told(s)
-        ids = [str(name) for name in whole.ids]
-        return {k: dict(zip(ids, map(str, values), strict=True)) for k, values in describe(whole, s.data)[1].items()}
-    return read_attributes(s.captions, [data.train, data.validation])
+        own = [name for name in named if name in whole.columns]
+        found, where = describe(whole, s.data, columns=[*words_for(whole, s.data).columns, *own])[1], "measured"
+    else:
+        where = f"of {s.captions.name}"
+        found = {name: whole.column(name) for name in named if name in whole.columns} | {"class": class_names(whole)}
+    for name, values in found.items():
+        table.setdefault(name, {i: str(value).strip() for i, value in zip(ids, values, strict=True)})
+    if unknown := [name for name in named if name not in table]:
+        others = [name for name in whole.columns if name not in table]
+        raise UserError(
+            f"--columns {unknown[0]} is not there: {where} are {', '.join(table)}, and columns of {whole.name} are "
+            f"{', '.join(others) or 'none besides'}."
+        )
+    return table
 
 
 def _check_sides(s: DiffusionSettings, said: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cfdiff.data.outlines import require_lines
 from cfdiff.data.seen import Seen
 from cfdiff.data.source import Source, require_masks
 from cfdiff.edit.batch import BatchSize, Work, batch_size
@@ -61,8 +62,7 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> Transla
     s = settled(s, s.data)
     if s.mask == "data":
         require_masks(source, "--mask data")
-    if s.control == "mask":
-        require_masks(source, "--control mask")
+    require_lines(s.control, source)
     tiles = tiles_of(s)
     cast = cast_of(s, source, target, tiles)
     _check_preview_models(s, cast)

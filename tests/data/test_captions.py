@@ -135,9 +135,16 @@ def test_the_command_writes_one_row_an_image_and_refuses_to_overwrite(cells: Sou
 
 
 @pytest.mark.parametrize(
-    ("words", "message"), [("--columns colour", "no column 'colour'"), ("--spot mask", "no masks")]
+    ("words", "message"),
+    [
+        (
+            "--columns colour",
+            "cells.npz has no column 'colour', which --columns asks for: the known ones are stage, id.",
+        ),
+        ("--spot mask", "cells.npz has no masks, which --spot mask needs: use --spot dark or none."),
+    ],
 )
 def test_what_the_data_lacks_is_said(cells: Source, tmp_path: Path, words: str, message: str) -> None:
     given = ["data", "captions", str(tmp_path / "cells.npz"), "--negative", "healthy", "--positive", "sick"]
     done = CliRunner().invoke(app, [*given, "--out", str(tmp_path / "x.csv"), *words.split()])
-    assert isinstance(done.exception, UserError) and message in str(done.exception)
+    assert isinstance(done.exception, UserError) and str(done.exception) == message

@@ -81,6 +81,12 @@ def test_files_that_are_no_models_of_ours_are_refused(path: Path, tmp_path: Path
         assert str(tmp_path) not in str(caught.value)
 
 
+def test_a_folder_that_is_there_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    (tmp_path / "sd").mkdir()
+    with pytest.raises(UserError, match="'sd' is a folder, and what is needed here is one .safetensors file"):
+        load_model(tmp_path / "sd", "control")
+
+
 def test_weights_that_do_not_fit_the_config_are_damage(net: UNet, path: Path) -> None:
     card = read_card(path)
     save_model(path, net, replace(card, config={**card.config, "width": 16}))

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from cfdiff.errors import UserError
-from cfdiff.models.checkpoint import load_diffusion, load_model, read_card, save_model
+from cfdiff.models.checkpoint import in_half, load_diffusion, load_model, read_card, save_model
 from cfdiff.models.lora import low_rank, merged
 from cfdiff.train.adapt import AdaptValidation, adapt
 from cfdiff.train.diffusion import train_diffusion
@@ -140,12 +141,28 @@ def test_what_was_before_is_measured_on_the_same_images() -> None:
     assert [(found["val_loss"], found["val_loss_before"]) for found in seen] == [(2, 2), (200, 200), (100, 100)]
 
 
+def full(path: Path, out: Path) -> Path:
+    """A model in float32, of which no weight is one of float16."""
+    model = load_model(path)
+    with torch.no_grad():
+        for p in model.net.parameters():
+            p.mul_(1 + 1e-5)
+    save_model(out, model.net, model.card, half=False)
+    return out
+
+
 @pytest.mark.parametrize("prior", [0.0, 1.0])
-def test_rank_0_is_the_identity(world: tuple[Path, Path, Path], tmp_path: Path, prior: float) -> None:
-    found = adapt(settings(world, tmp_path / "out", rank=0, steps=3, prior=prior))
+@pytest.mark.parametrize("half", [True, False])
+def test_rank_0_is_the_identity(world: tuple[Path, Path, Path], tmp_path: Path, prior: float, half: bool) -> None:
+    """Whichever numbers the file holds."""
+    model = world[2] if half else full(world[2], tmp_path / "full.safetensors")
+    found = adapt(settings(world, tmp_path / "out", diffusion=model, rank=0, steps=3, prior=prior))
     assert found.val_loss == pytest.approx(found.val_loss_before, abs=1e-7)
-    before, after = (load_model(path).net.state_dict() for path in (world[2], found.model))
+    before, after = (load_file(path) for path in (model, found.model))
+    assert {v.dtype for v in after.values() if v.is_floating_point()} == {torch.float16 if half else torch.float32}
     assert all(torch.equal(before[name], after[name]) for name in before)
+    said = adapt(settings(world, tmp_path / "said", diffusion=model, rank=0, steps=1, prior=0.0, half=not half))
+    assert in_half(said.model) == (not half)
 
 
 def test_all_weights_may_be_trained_and_prior_images_drawn_by_the_model(
@@ -179,6 +196,12 @@ def test_what_cannot_be_is_one_sentence(world: tuple[Path, Path, Path], tmp_path
         adapt(settings(world, tmp_path / "out", old=str(world[1])))
     with pytest.raises(UserError, match="--rank 0 changes nothing"):
         adapt(settings(world, tmp_path / "out", rank=0, weight_decay=0.1))
+    (tmp_path / "sd").mkdir()
+    with pytest.raises(UserError, match="--diffusion 'sd' is a folder, .* own files alone, not from models of diff"):
+        adapt(settings(world, tmp_path / "out", diffusion=tmp_path / "sd"))
+    for rank in (0, 4):
+        with pytest.raises(UserError, match=f"--rank {rank} is of additions .* --all-weights trains the weights them"):
+            adapt(settings(world, tmp_path / "out", rank=rank, low_rank=False))
     guide = toys.save_classifier(tmp_path / "guide.safetensors", toys.toy_classifier(1, True))
     with pytest.raises(UserError, match="a diffusion model is needed"):
         adapt(settings(world, tmp_path / "out", diffusion=guide))

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from cfdiff.cli.app import main
+from cfdiff.errors import UserError
 from cfdiff.models.image_text import image_text, load_clip
 from cfdiff.train.batches import Draws
 from cfdiff.train.clip import shortened, train_clip
@@ -97,6 +98,8 @@ def test_a_folder_of_transformers_is_measured_too(trained: Any, tmp_path: Path) 
     said = zero_shot(s)
     assert "class" not in said.rates and 0 <= said.rates["image to text @1"].value <= 1
     assert "class" in zero_shot(s.model_copy(update={"texts": "a healthy cell|a sick cell"})).rates
+    with pytest.raises(UserError, match="calls both classes 'a cell', which tells none apart"):
+        zero_shot(s.model_copy(update={"texts": "a cell| a  Cell"}))
 
 
 def test_clauses_are_left_out_at_random_and_never_the_first() -> None:
@@ -144,6 +147,8 @@ def test_a_stopped_training_goes_on_and_other_captions_are_refused(
         ("--captions none.csv", "cannot be read"),
         ("--texts healthy", "is not two texts"),
         ("--texts a|b|c", "is not two texts"),
+        ("--texts a|a", "--texts 'a|a' calls both classes 'a', which tells none apart: give two texts that differ."),
+        ("--texts=a|A", "calls both classes 'a', which tells none apart"),
         ("--text-width 30 --text-heads 4", "cannot be cut into 4 heads"),
         ("--arch resnet10", "timm knows no model"),
         ("--vocabulary 10", "vocabulary"),

@@ -12,7 +12,7 @@ import torch
 from cfdiff.data.open import open_source
 from cfdiff.data.values import to_model
 from cfdiff.errors import UserError
-from cfdiff.models.checkpoint import load_model, read_card
+from cfdiff.models.checkpoint import in_half, load_model, read_card, save_model
 from cfdiff.models.control import Control
 from cfdiff.models.latent import LatentSpace
 from cfdiff.store import open_result
@@ -104,6 +104,40 @@ def test_a_branch_that_does_not_fit_is_one_sentence(toy: Any, branch: Path, toys
     wide = toys.save_unet(tmp_path / "wide.safetensors", toys.toy_unet(size=24))
     small = toys.write_npz(tmp_path / "wide.npz", 24, size=24)
     large = trained(toy, tmp_path / "large", data=str(small), diffusion=wide, steps=1).model
-    refused("trained on images that", control="edges", control_model=large)
+    with pytest.raises(UserError) as error:
+        translate(toy.settings(tmp_path / "no.h5", limit=2, control="edges", control_model=large))
+    assert str(error.value) == (
+        "The control branch 'model' was trained on images of 24x24 pixels, and the diffusion model 'diffusion' takes "
+        "16x16: train one for this (cfdiff train-control --diffusion)."
+    )
     with pytest.raises(UserError, match="24x24"):
         trained(toy, tmp_path / "misfit", data=str(small))
+
+
+def test_lines_of_masks_that_are_not_there_are_refused_with_what_to_do_instead(
+    toy: Any, branch: Path, toys: Any, tmp_path: Path
+) -> None:
+    """Neither command has `--mask auto` to say here."""
+    plain = toys.write_npz(tmp_path / "plain.npz", 24, masks=None)
+    said = "plain.npz has no masks, which --control mask needs: use --control edges or outline."
+    with pytest.raises(UserError) as error:
+        trained(toy, tmp_path / "out", data=str(plain), control="mask")
+    assert str(error.value) == said
+    with pytest.raises(UserError) as error:
+        translate(toy.settings(tmp_path / "no.h5", data=str(plain), control="mask", control_model=branch))
+    assert str(error.value) == said
+
+
+def test_a_folder_of_diffusers_is_no_denoiser_to_copy(toy: Any, tmp_path: Path) -> None:
+    (tmp_path / "sd").mkdir()
+    with pytest.raises(UserError, match="--diffusion 'sd' is a folder, .* own files alone, not from models of diff"):
+        trained(toy, tmp_path / "out", diffusion=tmp_path / "sd")
+
+
+def test_a_branch_is_saved_in_the_numbers_of_its_denoiser_unless_it_is_said(toy: Any, tmp_path: Path) -> None:
+    model = load_model(toy.weights / "diffusion.safetensors")
+    full = tmp_path / "full.safetensors"
+    save_model(full, model.net, model.card, half=False)
+    assert not in_half(trained(toy, tmp_path / "a", diffusion=full, steps=1).model)
+    assert in_half(trained(toy, tmp_path / "b", diffusion=full, steps=1, half=True).model)
+    assert in_half(trained(toy, tmp_path / "c", steps=1).model)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cfdiff.errors import UserError
-from cfdiff.models.checkpoint import load_model, read_card
+from cfdiff.models.checkpoint import in_half, load_model, read_card, save_model
 from cfdiff.store import open_result
 from cfdiff.train.diffusion import train_diffusion
 from cfdiff.train.settings import DiffusionSettings
@@ -45,3 +45,16 @@ def test_what_cannot_be_distilled_is_one_sentence_before_any_training(toy: Any, 
         with pytest.raises(UserError, match=says):
             distilled(toy, tmp_path / "out", **more)
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("distil", [2, None])
+def test_what_begins_from_a_file_is_saved_in_its_numbers_unless_it_is_said(
+    toy: Any, tmp_path: Path, distil: int | None
+) -> None:
+    model = load_model(toy.weights / "diffusion.safetensors")
+    full = tmp_path / "full.safetensors"
+    save_model(full, model.net, model.card, half=False)
+    quick = {"steps": 1, "eval_every": 1, "distil": distil}
+    assert not in_half(distilled(toy, tmp_path / "a", init=full, **quick).model)
+    assert in_half(distilled(toy, tmp_path / "b", init=full, half=True, **quick).model)
+    assert in_half(distilled(toy, tmp_path / "c", **quick).model)

@@ -371,11 +371,13 @@ def test_a_training_whose_process_was_killed_is_continued_at_once(data: Path, tm
 def test_an_unconditional_training_is_that_of_a_cfdiff_that_knows_no_conditions(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No draw is spent on a class that is not told, and the share that drops it does nothing."""
+    """No draw is spent on a class that is not told, and a share that would drop it is refused."""
     train(settings(data, tmp_path / "one"))
     monkeypatch.setattr("cfdiff.train.diffusion.drop_told", lambda *_: pytest.fail("it drew"))
-    train(settings(data, tmp_path / "two", drop=0.6))
+    train(settings(data, tmp_path / "two"))
     assert_same_weights(tmp_path / "one", tmp_path / "two")
+    with pytest.raises(UserError, match="--drop is of --condition class or attributes or text, and this training has"):
+        train(settings(data, tmp_path / "three", drop=0.6))
 
 
 def test_telling_the_class_leaves_levels_noise_and_images_as_they_were(

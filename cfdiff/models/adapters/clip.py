@@ -1,5 +1,7 @@
 """Local folders of CLIP models as transformers saves them: config, weights as safetensors, tokenizer.
 
+Which two texts the classes are called stands in a `cfdiff.toml` there, if anywhere: the folder is then a classifier.
+
 How images are prepared stands in preprocessor_config.json: mean and standard deviation. Gray images become three equal
 channels, and the size is reached by resizing alone. Nothing is fetched.
 """
@@ -14,17 +16,62 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from cfdiff.errors import UserError, first_line
 from cfdiff.files import parse_json
 from cfdiff.models.checkpoint import Card, Model
-from cfdiff.models.text import need
+from cfdiff.models.description import IN_A_FOLDER, read_description
+from cfdiff.models.given import ModelFile
+from cfdiff.models.image_text import as_classifier_of_texts
+from cfdiff.models.text import need, two_texts
 from cfdiff.models.text_encoder import TextParts
+from cfdiff.roles import DESCRIBED
 
 CONFIG, WEIGHTS, PREPARED = "config.json", "model.safetensors", "preprocessor_config.json"
+EXAMPLE = 'texts = ["a healthy cell", "a sick cell"]'
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 """Of OpenAI's CLIP, which stand where a folder does not say."""
+
+
+class Beside(BaseModel):
+    """What a user says of a folder in its `cfdiff.toml`.
+
+    Attributes:
+        texts: what the negative and the positive class are called.
+        names: of the negative and the positive class, which are then held against those of the data.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    texts: tuple[str, str] | None = None
+    names: tuple[str, str] | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Of all of it."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def read_beside(folder: Path) -> Beside:
+    """What stands beside a CLIP model; nothing where no such file is.
+
+    Raises:
+        UserError: it cannot be read, says something else, or calls both classes the same.
+    """
+    told = read_description(folder)
+    try:
+        found = Beside(**told)
+    except (ValidationError, TypeError) as error:
+        raise UserError(
+            f'{IN_A_FOLDER} in {folder.name!r}, a CLIP model, may say {EXAMPLE} and names = ["NEGATIVE", "POSITIVE"], '
+            "and cannot be read as that: mend it."
+        ) from error
+    if found.texts is None:
+        return found
+    texts = two_texts(*found.texts, f"{IN_A_FOLDER} in {folder.name!r}")
+    return found.model_copy(update={"texts": texts})
 
 
 @dataclass(frozen=True)
@@ -42,9 +89,17 @@ class FolderClip(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, net: Any, tokenizer: Any, size: int, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self,
+        net: Any,
+        tokenizer: Any,
+        size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        texts: tuple[str, str] | None = None,
+    ) -> None:
         super().__init__()
-        self.net, self.tokenizer = net, tokenizer
+        self.net, self.tokenizer, self.texts = net, tokenizer, texts
         self.config = FolderConfig("CLIPModel", (size, size))
         self.length = int(net.config.text_config.max_position_embeddings)
         for name, values in (("mean", mean), ("std", std)):
@@ -58,8 +113,8 @@ class FolderClip(nn.Module):
 
     @property
     def class_texts(self) -> tuple[str, str] | None:
-        """It knows no classes."""
-        return None
+        """As it is told beside it; it knows no classes itself."""
+        return self.texts
 
     def takes(self, images: tuple[int, int, int]) -> tuple[int, int, int]:
         """Any size, gray or RGB."""
@@ -114,6 +169,7 @@ class ClipFolders:
         Raises:
             UserError: a file is missing or damaged, or transformers is not there.
         """
+        beside = read_beside(path)
         need("transformers")
         from transformers import CLIPModel, CLIPTokenizer
         from transformers.utils import logging
@@ -151,10 +207,44 @@ class ClipFolders:
                 f"{net.config.text_config.vocab_size:,} embeddings): copy the tokenizer's files beside the weights."
             )
         mean, std = prepared.get("image_mean", MEAN), prepared.get("image_std", STD)
-        clip = FolderClip(net, tokenizer, int(net.config.vision_config.image_size), mean, std)
-        card = Card("clip", {"format": "transformers", "arch": "CLIPModel"}, None, {}, {})
-        sha256 = _sha256(path)
+        clip = FolderClip(net, tokenizer, int(net.config.vision_config.image_size), mean, std, beside.texts)
+        known = {} if beside.names is None else {"classes": list(beside.names)}
+        card = Card("clip", {"format": "transformers", "arch": "CLIPModel"}, None, known, {})
+        sha256 = _sha256(path) if beside == Beside() else f"{_sha256(path)}{DESCRIBED}{beside.sha256}"
         return Model(clip.eval().requires_grad_(False).to(device), card, sha256, path.name)
+
+
+class ClipClassifiers:
+    """The entry of registry.CLASSIFIERS: such a folder, where two texts are said beside it."""
+
+    @staticmethod
+    def recognises(file: ModelFile) -> bool:
+        """Whether it is such a folder; one whose config cannot be read is for others to refuse."""
+        try:
+            return isinstance(file, Path) and ClipFolders.recognises(file)
+        except UserError:
+            return False
+
+    @staticmethod
+    def known(file: ModelFile) -> dict[str, Any]:
+        """It says nothing of classes."""
+        return {}
+
+    @staticmethod
+    def advice(file: ModelFile) -> str:
+        """What makes a classifier of it, as a sentence."""
+        return (
+            f"{file.name!r} is a CLIP model, and a classifier only with two texts that say what the classes are called:"
+            f" write {EXAMPLE} into {IN_A_FOLDER} in that folder."
+        )
+
+    @staticmethod
+    def load(file: ModelFile, device: torch.device, steers: bool) -> Model:
+        """Which of the two texts an image is nearer to (`image_text.TextClassifier`)."""
+        assert isinstance(file, Path)
+        if read_beside(file).texts is None:
+            raise UserError(ClipClassifiers.advice(file))
+        return as_classifier_of_texts(ClipFolders.load(file, device), described=True)
 
 
 def _sha256(folder: Path) -> str:

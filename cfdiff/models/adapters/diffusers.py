@@ -22,6 +22,7 @@ from cfdiff.models.adapters.told import Told, check_classes
 from cfdiff.models.checkpoint import Card, Model
 from cfdiff.models.encoders import NOTHING
 from cfdiff.models.prompted import Prompted
+from cfdiff.models.text import two_texts
 from cfdiff.registry import SPACES
 
 EXTRA = "cfdiff[diffusers]"
@@ -179,7 +180,9 @@ class DiffusersDenoisers:
         loaded = load_network(_class_name(folder), folder.network, folder.weights, folder.path.name)
         net: nn.Module = Network(loaded, shape_of(folder), told)
         if card.condition == "tokens":
-            net = Prompted(net, load_text(folder), folder.beside.texts or (NOTHING, NOTHING))
+            texts = folder.beside.texts
+            told_texts = (NOTHING, NOTHING) if texts is None else two_texts(*texts, f"{BESIDE} in {folder.path.name!r}")
+            net = Prompted(net, load_text(folder), told_texts)
         return Model(net.float().eval().requires_grad_(False).to(device), card, folder.sha256, path.name, path)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cfdiff.errors import UserError, first_line
+from cfdiff.errors import UserError
 from cfdiff.models.adapters.diffusers import Network, load_network
 from cfdiff.models.adapters.diffusers_folder import content_hash, read_json, weight_files
 from cfdiff.models.checkpoint import Model
@@ -22,6 +22,10 @@ from cfdiff.models.prompted import Prompted
 Options = dict[str, Any]
 CHANNELS, EMBEDDED = 3, (16, 32, 96, 256)
 """What diffusers takes where a config does not say conditioning_channels or conditioning_embedding_out_channels."""
+OWN = "controlnet_"
+"""How the names begin of what a branch has besides its copy of the denoiser."""
+ADDED_TO = {"resnets", "downsamplers"}
+"""Parts of the denoiser's down_blocks to whose outputs a branch adds: it must have each."""
 
 
 class Branch(nn.Module):
@@ -69,6 +73,7 @@ def load_branch(path: Path, of: Model, device: torch.device) -> Loaded:
         raise UserError(f"{path.name} holds a {config.get('_class_name')}: give the folder of a ControlNetModel.")
     _check(config, of, inner, who)
     net = load_network("ControlNetModel", path, weight_files(path, path), path.name)
+    _check_parts(net, inner.net, of, who)
     branch = Branch(net.float(), int(config.get("conditioning_channels", CHANNELS)))
     branch = branch.eval().requires_grad_(False).to(device)
     _try(branch, of, who)
@@ -94,6 +99,26 @@ def _check(config: dict[str, Any], of: Model, inner: Network, who: str) -> None:
         raise UserError(f"{who} reads something else than lines in their place, and cfdiff tells it nothing else.")
 
 
+def _check_parts(branch: nn.Module, denoiser: nn.Module, of: Model, who: str) -> None:
+    """Raise UserError where the branch is no copy of the first half of the denoiser, in the shapes of its tensors."""
+    own, theirs = ({key: tuple(v.shape) for key, v in net.state_dict().items()} for net in (branch, denoiser))
+    copied = {key for key in own if not key.startswith(OWN)}
+    needed = {key for key in theirs if key.startswith("down_blocks.") and ADDED_TO & set(key.split("."))}
+    wrong = sorted({key for key in copied if own[key] != theirs.get(key)} | {key for key in needed if key not in own})
+    if not wrong:
+        return
+    parts = list(dict.fromkeys(".".join(key.split(".")[: 2 if key.startswith("down_blocks") else 1]) for key in wrong))
+    first = wrong[0]
+    raise UserError(
+        f"{who} does not fit {of.name!r} in {', '.join(parts)} ({first} is {_size(own.get(first))}, and in "
+        f"{of.name!r} {_size(theirs.get(first))}): give one that was trained beside it."
+    )
+
+
+def _size(shape: tuple[int, ...] | None) -> str:
+    return "not there" if shape is None else "x".join(map(str, shape)) or "a number"
+
+
 @torch.no_grad()
 def _try(branch: Branch, of: Model, who: str) -> None:
     height, width, _ = of.shape
@@ -105,5 +130,6 @@ def _try(branch: Branch, of: Model, who: str) -> None:
         net(x, torch.zeros(1, dtype=torch.int64, device=of.device))
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise UserError(
-            f"{who} does not fit {of.name!r} ({first_line(error)}): give one that was trained beside it."
+            f"{who} does not fit {of.name!r}, though its parts are of the same shapes: give one that was trained "
+            "beside it."
         ) from error

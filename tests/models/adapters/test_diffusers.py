@@ -252,6 +252,9 @@ def test_a_pipeline_of_texts_is_told_them_by_its_own_tower(tmp_path: Path) -> No
         with torch.no_grad():
             want = net(x, 9, clip.text_model(input_ids=ids).last_hidden_state).sample
             torch.testing.assert_close(model.denoiser()(x, 10, told), want, rtol=1e-4, atol=1e-5)
+    (pipe / "cfdiff.toml").write_text('texts = ["a cell", "A cell "]\n')
+    with pytest.raises(UserError, match="cfdiff.toml in 'pipe' calls both classes 'a cell', which tells none apart"):
+        load_diffusion(pipe)
     parts["text_encoder"] = "T5EncoderModel"
     (pipe / "model_index.json").write_text(json.dumps({name: ["diffusers", kind] for name, kind in parts.items()}))
     with pytest.raises(UserError, match="reads texts by T5EncoderModel"):

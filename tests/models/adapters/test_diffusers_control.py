@@ -97,8 +97,18 @@ def test_an_edit_keeps_its_identity_and_names_both_models(peers: SimpleNamespace
     [
         ({"in_channels": 4}, "takes 4 channels and 'unet' 1"),
         ({"conditioning_embedding_out_channels": (16, 16)}, "2 times smaller, and 'unet' runs 1 times"),
-        ({"cross_attention_dim": 10}, "does not fit 'unet'"),
-        ({"block_out_channels": (8, 16)}, "does not fit 'unet'"),
+        (
+            {"cross_attention_dim": 10},
+            "'other' does not fit 'unet' in down_blocks.1, mid_block .down_blocks.1.*attn2.to_k.weight is 8x10, and in "
+            "'unet' 8x6.: give one that was trained beside it",
+        ),
+        ({"block_out_channels": (8, 16)}, "does not fit 'unet' in down_blocks.1, mid_block .*, and in 'unet' 8x?"),
+        ({"layers_per_block": 2}, "does not fit 'unet' in down_blocks.0, down_blocks.1 .*, and in 'unet' not there"),
+        ({"num_class_embeds": 3}, "does not fit 'unet' in class_embedding .*, and in 'unet' not there"),
+        (
+            {"block_out_channels": (8,), "down_block_types": ("CrossAttnDownBlock2D",)},
+            "does not fit 'unet' in down_blocks.0, down_blocks.1",
+        ),
     ],
 )
 def test_a_branch_of_another_denoiser_is_refused(
@@ -106,8 +116,9 @@ def test_a_branch_of_another_denoiser_is_refused(
 ) -> None:
     options = {"in_channels": 1, "conditioning_embedding_out_channels": (16,), **TINY, **changes}
     diffusers.ControlNetModel(**options).save_pretrained(tmp_path / "other")
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError, match=words) as error:
         load_branch(tmp_path / "other", load_diffusion(peers.root / "unet"), CPU)
+    assert "size of tensor" not in str(error.value) and "mat1" not in str(error.value), "not what torch says"
 
 
 def test_what_is_no_branch_or_no_denoiser_for_one_is_refused(peers: SimpleNamespace, toy: Any, tmp_path: Path) -> None:
