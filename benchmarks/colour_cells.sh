@@ -3,7 +3,7 @@
 #
 #     sh benchmarks/colour_cells.sh ../shared/data/malaria_rgb_128.npz runs/colour-cells
 #
-# Two hours on one core; the shipped weights of malaria-cells-rgb came of it. The judge comes before the autoencoder, whose
+# Two hours and forty minutes on one core; the shipped weights of malaria-cells-rgb came of it. The judge comes before the autoencoder, whose
 # validations then say how many of its verdicts are kept: a figure in the card, which steers nothing.
 set -e
 data=$1 out=$2
@@ -17,3 +17,4 @@ cfdiff train-autoencoder $common --split train-guide --features "$out/verifier/m
 cfdiff train-classifier $common $latent $small --steps 700 --eval-every 350 --out "$out/guide"
 cfdiff train-classifier $common $latent $small --clean --steps 500 --eval-every 250 --out "$out/checker"
 cfdiff train-diffusion $common $latent --augment flip --condition class --width 32 --mult 1,2,4 --attention 4 --patch 1 --batch-size 16 --ema 0.998 --split train-guide --max-minutes 48 --eval-every 700 --out "$out/diffusion"
+cfdiff train-control --control outline --data $data --val-split val --split train-guide --augment flip --threads 1 --batch-size 16 --lr 1e-3 --steps 20000 --max-minutes 40 --diffusion "$out/diffusion/model.safetensors" --out "$out/control"

@@ -11,7 +11,7 @@ from torch import Tensor
 from cfdiff.data.values import mean_change
 from cfdiff.edit.acceptance import Acceptance
 from cfdiff.edit.ladder import Rung
-from cfdiff.edit.realism import Realism
+from cfdiff.edit.realism import IN_VAIN, Realism
 from cfdiff.edit.trim import trimmed, without_needless_regions
 
 
@@ -127,7 +127,9 @@ class Kept:
         if s.realism and k:  # the first try is the gentlest
             edited = np.flatnonzero((saved != tried.images).any(axis=(1, 2, 3)))
             unreal = np.zeros(len(rows), bool)
-            unreal[edited] = self.realism.ratio(rows[edited], saved[edited]) > s.realism
+            # What does not even flip buys nothing with its strangeness.
+            most = np.where(hit[edited] > 0.5, s.realism, min(s.realism, IN_VAIN))
+            unreal[edited] = self.realism.ratio(rows[edited], saved[edited]) > most
             accepted, hit = accepted & ~unreal, np.where(unreal, -1.0, hit)
         # Flips before those that do not; among flips the smaller change, among the others the closer.
         flips, change = accepted | (hit > 0.5), mean_change(tried.images, saved)

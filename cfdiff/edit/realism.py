@@ -18,6 +18,9 @@ DEPTH = 0.1
 """Where the network is asked, a fraction of T: there grain is what it cannot foresee. At 0.05 and 0.2 it says the same
 within a tenth."""
 
+IN_VAIN = 1.5
+"""How much harder a try may be to denoise that does not flip and is kept as the one that came closest."""
+
 
 class Realism:
     """How much harder than its source an edit of a batch is to denoise.

@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from cfdiff.edit.recipe import fitted_splits, read_recipe, recipe_of
 from cfdiff.models.given import ModelFile, check_given
-from cfdiff.registry import EDITS, GUIDES, SOLVERS, OneOf
+from cfdiff.registry import CONTROLS, EDITS, GUIDES, SOLVERS, OneOf
 from cfdiff.settings import GUIDANCE, MODEL, PATH, PLACES, REGENERATE, RUN, Recipe, Settings
 
 USUAL_BATCH = 32
@@ -252,7 +252,9 @@ class EditSettings(Settings):
             return None
         found = read_recipe(path, RECIPE_SETTINGS) if path.is_file() else Recipe("", {})
         splits = fitted_splits(path.parent, _asked(cls, given, "data")) if "splits" in cls.model_fields else None
-        return found if splits is None else Recipe(found.where, {"splits": splits, **found.values})
+        # Who holds no lines, as a bag, edits without.
+        values = {k: v for k, v in found.values.items() if k in cls.model_fields or k not in HeldSettings.model_fields}
+        return Recipe(found.where, values if splits is None else {"splits": splits, **values})
 
     @classmethod
     def recipe_path(cls, given: Mapping[str, Any]) -> Path | None:
@@ -293,7 +295,35 @@ class EditSettings(Settings):
         return list(dict.fromkeys(self.guides.replace("both", "noisy+clean").split("+")))
 
 
-RECIPE_SETTINGS = frozenset(EditSettings.model_fields) - PLACES - {"seed", "batch_size", "precision", "compile"}
+class HeldSettings(EditSettings):
+    """How an image is edited whose lines may be held where they are."""
+
+    control: Annotated[str, OneOf(CONTROLS, also=("none",))] = Field(
+        "none",
+        json_schema_extra=GUIDANCE,
+        description="Lines of the source that must not move, told to the diffusion model by a control branch "
+        "(cfdiff train-control).",
+    )
+    control_model: Path | None = Field(
+        None,
+        json_schema_extra=MODEL,
+        description="Model file of --control, or the folder of a ControlNetModel of diffusers [default: "
+        "control.safetensors of the weights].",
+    )
+
+    @property
+    def lock(self) -> tuple[str, Path | None]:
+        """See `EditSettings`."""
+        return self.control, self.control_model
+
+
+RECIPE_SETTINGS = (
+    frozenset(HeldSettings.model_fields)
+    - PLACES
+    - {
+        *("seed", "batch_size", "precision", "compile", "control_model"),
+    }
+)
 """What may stand in a recipe: how an image is edited, not where anything lies, nor on what it runs."""
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cfdiff.data.values import unit
+from cfdiff.edit.control import controlled
 from cfdiff.edit.roles import Cast, load_cast
-from cfdiff.edit.settings import EditSettings
+from cfdiff.edit.settings import HeldSettings
 from cfdiff.edit.tiling import ImageEditor, editor_of, tiles_of
 from cfdiff.errors import UserError
 from cfdiff.evaluate.judge import Judge
@@ -32,14 +33,22 @@ def the_way_back(s: EvaluateSettings, run: Run) -> ImageEditor:
         raise UserError("--round-trip edits image by image, and these bags were edited jointly: leave it out.")
     if any(run.settings.get(name) is not None for name in ("to_text", "from_text")):
         raise UserError("--round-trip goes from class to class, and this run went by a text: leave it out.")
-    if run.settings.get("control", "none") != "none":
-        raise UserError("--round-trip knows no control branch, and this run was held by one: leave it out.")
-    kept = {name: run.settings[name] for name in EditSettings.model_fields if name in run.settings}
+    if run.settings.get("control") == "mask":
+        raise UserError("--round-trip has no masks of the data to tell the control branch of this run: leave it out.")
+    kept = {name: run.settings[name] for name in HeldSettings.model_fields if name in run.settings}
     if s.weights is None and bundled_data(run) is None:
         raise UserError(f"--round-trip needs the models that made {run.path.name}: name their folder with --weights.")
-    settings = EditSettings(**{**kept, "weights": s.weights, "device": s.device, "threads": s.threads})
+    settings = HeldSettings(**{**kept, "weights": s.weights, "device": s.device, "threads": s.threads})
     cut = tiling(run)
-    cast: Cast = load_cast(settings, bundled_data(run) or run.settings["data"], as_source(run), tiles_of(cut))
+    data = bundled_data(run) or run.settings["data"]
+    cast: Cast = load_cast(settings, data, as_source(run), tiles_of(cut))
+    try:
+        cast = controlled(cast, settings, data)
+    except UserError as error:
+        raise UserError(
+            f"--round-trip needs the control branch of this run as control.safetensors beside its models ({error}): "
+            "put it there, or leave --round-trip out."
+        ) from error
     for role in ROLES:
         here, own = cast.hashes.get(role), run.models.get(role)
         if role != "judge" and here != own:

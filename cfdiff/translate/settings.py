@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 from pydantic import ConfigDict, Field, PositiveInt
 
-from cfdiff.edit.settings import EditSettings
+from cfdiff.edit.settings import HeldSettings
 from cfdiff.edit.tile_settings import TileSettings
-from cfdiff.registry import CONTROLS, OneOf
-from cfdiff.settings import DATA, GUIDANCE, MODEL, OUTPUT, DataSettings
+from cfdiff.settings import DATA, GUIDANCE, OUTPUT, DataSettings
 from cfdiff.workers.settings import ShardSettings
 
 
-class TranslateSettings(ShardSettings, EditSettings, TileSettings, DataSettings):
+class TranslateSettings(ShardSettings, HeldSettings, TileSettings, DataSettings):
     """cfdiff translate."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -37,18 +35,6 @@ class TranslateSettings(ShardSettings, EditSettings, TileSettings, DataSettings)
         None,
         json_schema_extra=GUIDANCE,
         description="What it is to be less of, with --to-text; none for nothing [default: the text of its class].",
-    )
-    control: Annotated[str, OneOf(CONTROLS, also=("none",))] = Field(
-        "none",
-        json_schema_extra=GUIDANCE,
-        description="Lines of the source that must not move, told to the diffusion model by a control branch "
-        "(cfdiff train-control).",
-    )
-    control_model: Path | None = Field(
-        None,
-        json_schema_extra=MODEL,
-        description="Model file of --control, or the folder of a ControlNetModel of diffusers [default: "
-        "control.safetensors of the weights].",
     )
     split: str | None = Field(
         None, json_schema_extra=DATA, description="Split to take images from [default: test where there is one]."
@@ -74,8 +60,3 @@ class TranslateSettings(ShardSettings, EditSettings, TileSettings, DataSettings)
     def texts(self) -> tuple[str | None, str | None]:
         """See `EditSettings`."""
         return self.to_text, self.from_text
-
-    @property
-    def lock(self) -> tuple[str, Path | None]:
-        """See `EditSettings`."""
-        return self.control, self.control_model

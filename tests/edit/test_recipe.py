@@ -70,6 +70,14 @@ def test_with_another_diffusion_model_a_recipe_is_not_that_of_the_models(weights
     assert resolve(TranslateSettings, None, {**given, "judge": "mine.safetensors"}).steps == 8
 
 
+def test_lines_that_a_recipe_holds_are_held_by_translate_and_passed_over_by_who_holds_none(weights: Path) -> None:
+    (weights / "edit.toml").write_text('steps = 8\ncontrol = "outline"\n')
+    given = {"weights": str(weights)}
+    assert resolve(TranslateSettings, None, given).lock == ("outline", None)
+    assert resolve(TranslateSettings, None, {**given, "control": "none"}).lock == ("none", None)
+    assert resolve(BagSettings, None, given).steps == 8 and resolve(TuneSettings, None, given).lock[0] == "none"
+
+
 def test_a_folder_that_is_not_there_is_left_to_those_who_look_for_models() -> None:
     assert resolve(TranslateSettings, None, {"weights": "nowhere"}).weights == "nowhere"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,11 @@ from cfdiff.evaluate.run import evaluate as measure
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.evaluate.trip import the_way_back
 from cfdiff.models.checkpoint import load_model, save_model
+from cfdiff.models.control import Controlled
 from cfdiff.store.bags import open_bags
 from cfdiff.store.runs import open_run
+from cfdiff.train.control import train_control
+from cfdiff.train.settings import ControlSettings
 from cfdiff.translate.run import translate
 
 
@@ -77,6 +81,31 @@ def test_a_round_trip_without_guidance_comes_back_to_the_source_itself(toy: Any,
     translate(toy.settings(out, limit=4, steps=3, scale=0.0, retries=0))
     trip = values(evaluate(settings(out, toy, round_trip=True, realism=False, faithfulness=False)), "returns")
     assert trip["round_trip"] == 0 and trip["verdict_returns"] == 1
+
+
+def test_a_round_trip_of_a_held_edit_is_held_too(toy: Any, tmp_path: Path) -> None:
+    quick: dict[str, Any] = {
+        "steps": 2,
+        "eval_every": 2,
+        "batch_size": 8,
+        "val_limit": 8,
+        "device": "cpu",
+        "threads": 1,
+    }
+    told = {"data": str(toy.data), "diffusion": toy.weights / "diffusion.safetensors", "out": tmp_path / "control"}
+    branch = train_control(ControlSettings(**{**quick, **told, "warmup": 1})).model
+    weights, out = tmp_path / "weights", tmp_path / "held.h5"
+    shutil.copytree(toy.weights, weights)
+    shutil.copy(branch, weights / "control.safetensors")
+    translate(toy.settings(out, weights=str(weights), limit=4, steps=3, scale=0.0, retries=0, control="edges"))
+    back = settings(out, toy, weights=str(weights), round_trip=True, realism=False, faithfulness=False)
+    assert values(evaluate(back), "returns")["round_trip"] == 0
+    with open_run(out) as run:
+        cast = the_way_back(back, run).cast
+        assert isinstance(cast.diffusion.net, Controlled) and cast.hashes["diffusion"] == run.models["diffusion"]
+    (weights / "control.safetensors").unlink()
+    with pytest.raises(UserError, match=r"needs the control branch of this run as control\.safetensors"):
+        evaluate(back)
 
 
 def test_bags_have_their_ratios_pooled_and_each_and_their_slope(bagged: Path, toy: Any) -> None:

@@ -30,7 +30,7 @@ def test_an_edit_in_latents_changes_a_place_and_no_guidance_nothing(tmp_path: Pa
     edited = tmp_path / "edited.h5"
     translate(resolve(TranslateSettings, None, {**common, "out": edited}))
     with open_result(edited) as r:
-        assert r.settings["edit"] == "regenerate", "the recipe travels with the weights"
+        assert (r.settings["edit"], r.settings["control"]) == ("regenerate", "outline"), "the recipe of the weights"
         changed = (r.source[:] != r.counterfactual[:]).any(axis=-1)
         assert r.source.shape == (1, 128, 128, 3) and 0 < changed.mean() < 0.5
     plain = tmp_path / "plain.h5"
