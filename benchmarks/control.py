@@ -68,7 +68,8 @@ def _run(options: argparse.Namespace, values: dict[str, Any], held: bool) -> dic
         values |= {"weights": options.weights} if options.weights else {}
         values |= {"edit": options.edit} if options.edit else {}
         values |= {"threads": options.threads}
-        values |= {"control": options.control, "control_model": options.control_model} if held else {}
+        branch = {"control": options.control, "control_model": options.control_model}
+        values |= branch if held else {"control": "none"}  # whatever the recipe says
         if options.keep:
             options.keep.mkdir(parents=True, exist_ok=True)
             name = f"{values['from']}-{values['ratio']}-{'with' if held else 'without'}"
