@@ -85,6 +85,11 @@ class Work:
         """(H, W, C) of what a network gets, of an image or a tile."""
         return self.source.shape if self.tiles is None else self.tiles.shape(self.source.shape)
 
+    @property
+    def units(self) -> int:
+        """How many of those an image has."""
+        return 1 if self.tiles is None else len(self.tiles.grid(*self.source.shape[:2]))
+
 
 STATED = "as the run states it that is there"
 Measure = Callable[[torch.device, Callable[[], object]], int]
@@ -122,7 +127,7 @@ def found(s: EditSettings, cast: Cast, work: Work, measure: Measure | None = Non
     if machine is not None and (fit := math.floor(SHARE * machine / (work.here * kept))) < most:
         most, why = fit, f"an image takes {in_words(kept)} of the {in_words(machine)} that are free on this machine"
     share = -(-work.images // work.processes)
-    if (enough := _power_above(share)) < most:
+    if (enough := _power_above(share * work.units)) < most:
         most, why = enough, f"it holds all {share:,} images" + (" of a process" if work.processes > 1 else "")
     return BatchSize(_power_below(most), True, why)
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cfdiff.data.values import unit
-from cfdiff.edit.control import controlled
+from cfdiff.edit.control import NO_CONTROL, controlled
+from cfdiff.edit.recipe import weights_name
 from cfdiff.edit.roles import Cast, load_cast
 from cfdiff.edit.settings import HeldSettings
 from cfdiff.edit.tiling import ImageEditor, editor_of, tiles_of
@@ -18,6 +19,7 @@ from cfdiff.evaluate.models import models_of
 from cfdiff.evaluate.origin import as_source, bundled_data, tiling
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.metrics import minimality
+from cfdiff.models.bundled import role_file, weights_folder
 from cfdiff.roles import ROLES
 from cfdiff.store.runs import Run, open_run_for_good
 from cfdiff.workers.crew import Crew
@@ -42,13 +44,13 @@ def the_way_back(s: EvaluateSettings, run: Run) -> ImageEditor:
     cut = tiling(run)
     data = bundled_data(run) or run.settings["data"]
     cast: Cast = load_cast(settings, data, as_source(run), tiles_of(cut))
-    try:
-        cast = controlled(cast, settings, data)
-    except UserError as error:
+    held = settings.lock[0] != NO_CONTROL
+    if held and role_file(weights_folder(weights_name(s.weights, data) or ""), "control") is None:
         raise UserError(
-            f"--round-trip needs the control branch of this run as control.safetensors beside its models ({error}): "
-            "put it there, or leave --round-trip out."
-        ) from error
+            "--round-trip needs the control branch of this run as control.safetensors beside its models: put it there, "
+            "or leave --round-trip out."
+        )
+    cast = controlled(cast, settings, data)
     for role in ROLES:
         here, own = cast.hashes.get(role), run.models.get(role)
         if role != "judge" and here != own:

@@ -147,6 +147,20 @@ def test_larger_images_are_tried_by_a_tile(
     assert bytes_an_image(settings, cast, work, device) == 3_000_000 + 2 * 3 * size + 8 * size
 
 
+def test_a_few_large_images_have_as_many_tiles_at_once_as_fit(
+    source: Source, cast: Cast, settings: EditSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    height, width, channels = source.shape
+    large = replace(
+        source,
+        shape=(8 * height, 8 * width, channels),
+        reader=lambda rows: source.reader(rows).repeat(8, 1).repeat(8, 2),
+    )
+    device = Device(monkeypatch, 9 * GB, once=0, each=3_000_000)
+    work = Work(large, 1, Tiles(height, 0.25), 1)
+    assert work.units == 11 * 11 and found(settings, cast, work, device).number == 128
+
+
 def test_a_cpu_keeps_the_usual_number_unless_its_memory_is_short(
     source: Source, cast: Cast, settings: EditSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

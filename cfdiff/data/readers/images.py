@@ -73,7 +73,7 @@ class ImageFiles:
             if here != first:
                 raise unlike(self.ids[0], first, self.ids[row], here)
         assert first is not None
-        self.notes = profile_notes(profiles)
+        self.notes = profile_notes(profiles, of=len(self.paths))
         if len(self.looked) < len(self.paths):
             self.notes += (
                 f"Of {len(self.paths):,} images the headers of {len(self.looked):,} were looked at: one of another "
