@@ -6,7 +6,10 @@ import re
 
 LONGEST = 1200
 """Characters of a sentence: a name in it may have thousands."""
-_LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
+_NAME_OF_A_CONTAINER = "".join(rf"(?<!\b{kind}://)" for kind in ("az", "adl", "abfs", "abfss", "wasb", "wasbs"))
+LOGIN = re.compile(rf"(?<=://)(?:{_NAME_OF_A_CONTAINER}[^/@:\s]+@|[^/@:\s]*:(?!:|\d+/)(?:(?!::)[^@\s])*@)", re.I)
+"""The user and the password of an URL, wherever it stands, which may hold a slash; `host:22/a@b` has none. Azure has
+the name of a container there, as in abfs://container@account.dfs.core.windows.net/x."""
 
 
 class UserError(Exception):
@@ -17,7 +20,7 @@ class UserError(Exception):
     """
 
     def __init__(self, words: str) -> None:
-        line = _LOGIN.sub("", plain(" ".join(words.splitlines())))
+        line = LOGIN.sub("", plain(" ".join(words.splitlines())))
         half = LONGEST // 2
         super().__init__(line if len(line) <= LONGEST else f"{line[:half]} … {line[-half:]}")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote
 
-from cfdiff.errors import UserError
+from cfdiff.errors import LOGIN, UserError
 from cfdiff.files import is_there
 
 T = TypeVar("T")
@@ -23,8 +23,7 @@ PAUSE = 1.0
 """Seconds before the second try of what failed; twice as many before each further one."""
 _LONGEST = 400  # characters of a foreign error: some hold a page
 _URL = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+://.", re.DOTALL)
-# The second is of a secret that was not quoted and has slashes in it; `host:22/a@b` is none.
-_USER = re.compile(r"(?<=://)(?:[^/@]*@|[^/@:]*:(?!\d+/)[^@]*@)")
+_BLANK = re.compile(r"\s")
 _QUERY = re.compile(r"\?.*", re.DOTALL)
 
 
@@ -37,7 +36,18 @@ def shown(text: str) -> str:
     """An URL without the user, the password and the query, which may be a signature; anything else as it is."""
     if not _URL.match(text):
         return text
-    return "::".join(_QUERY.sub("", _USER.sub("", part)) for part in text.split("::"))
+    return "::".join(_QUERY.sub("", _without_login(part)) for part in text.split("::"))
+
+
+def _without_login(part: str) -> str:
+    for login in _logins(part):
+        part = part.replace(f"://{login}", "://", 1)
+    return part
+
+
+def _logins(part: str) -> list[str]:
+    """Those of an URL; in a sentence a blank ends it, and here it may be of a password."""
+    return [part[slice(*found.span())] for found in LOGIN.finditer(_BLANK.sub("_", part))]
 
 
 def secretive(text: str) -> bool:
@@ -61,7 +71,7 @@ class Store:
         self._url, self.name = url, shown(url)
         if not is_url(url):
             raise UserError(
-                f"{url!r} is no URL, as s3://bucket/folder is: give a folder of this machine as file:///...."
+                f"{url!r} is no URL, as s3://bucket/folder is: give a folder of this machine as file:///its/path."
             )
         try:
             from fsspec.core import url_to_fs
@@ -211,7 +221,7 @@ class Store:
 
 def _secrets(url: str) -> list[str]:
     """What of an URL no message may have, the longest first."""
-    user = [found.removesuffix("@") for part in url.split("::") for found in _USER.findall(part)]
+    user = [found.removesuffix("@") for part in url.split("::") for found in _logins(part)]
     query = [found[1:] for part in url.split("::") for found in _QUERY.findall(part)]
     values = [value for part in query for _, value in parse_qsl(part)]
     parts = [part for found in user for part in (found, *found.split(":", 1))]

@@ -45,6 +45,15 @@ def test_a_path_that_is_here_is_no_url(tmp_path: Path, monkeypatch: pytest.Monke
         ("https://h/x.h5?X-Signature=abc&b=1", "https://h/x.h5"),
         ("zip://x.h5::https://u:p@h/x.zip?s=1", "zip://x.h5::https://h/x.zip"),
         ("file:///a/b@c", "file:///a/b@c"),
+        *[
+            (f"{kind}://box@account.dfs.core.windows.net/x@y", f"{kind}://box@account.dfs.core.windows.net/x@y")
+            for kind in ("az", "abfs", "abfss", "adl", "wasb", "wasbs", "ABFS")
+        ],
+        ("abfs://key:se/cret@account/x", "abfs://account/x"),
+        ("zip://x.h5::az://box@account/x.zip?sig=1", "zip://x.h5::az://box@account/x.zip"),
+        ("gaz://user@host/x", "gaz://host/x"),
+        ("s3://user:pa/ss@bucket/x", "s3://bucket/x"),
+        ("s3://user:pa ss@bucket/x", "s3://bucket/x"),
         ("what is it? no URL: a@b", "what is it? no URL: a@b"),
     ],
 )
@@ -53,10 +62,19 @@ def test_what_is_shown_of_an_url_has_no_secret(url: str, said: str) -> None:
     assert secretive(url) == (url != said)
 
 
-def test_no_sentence_has_the_login_of_an_url_whoever_says_it() -> None:
-    assert (
-        str(UserError("There is no s3://key:secret@b/x, nor sftp://u@h/y.")) == "There is no s3://b/x, nor sftp://h/y."
-    )
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("There is no s3://key:secret@b/x, nor sftp://u@h/y.", "There is no s3://b/x, nor sftp://h/y."),
+        ("No s3://user:pa/ss@bucket/x here.", "No s3://bucket/x here."),
+        ("No zip://x.h5::https://u:p@h/x.zip here.", "No zip://x.h5::https://h/x.zip here."),
+        ("No abfs://box@account.dfs.core.windows.net/x.", "No abfs://box@account.dfs.core.windows.net/x."),
+        ("No abfs://key:secret@account/x.", "No abfs://account/x."),
+        ("Not sftp://host:22/a@b, nor s3://b: ask me@home.", "Not sftp://host:22/a@b, nor s3://b: ask me@home."),
+    ],
+)
+def test_no_sentence_has_the_login_of_an_url_whoever_says_it(words: str, said: str) -> None:
+    assert str(UserError(words)) == said
 
 
 @pytest.mark.parametrize(
@@ -64,7 +82,7 @@ def test_no_sentence_has_the_login_of_an_url_whoever_says_it() -> None:
     [
         ("nowhere://b/x", "Protocol not known: nowhere"),
         ("x", "'x' is no URL"),
-        ("/x", "file:///"),
+        ("/x", r"file:///its/path\.$"),
     ],
 )
 def test_what_cannot_be_opened_is_one_sentence(url: str, said: str) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from cfdiff.bag.run import bag
 from cfdiff.bag.settings import BagSettings
-from cfdiff.bag.shard import COMMAND
 from cfdiff.bag.summary import BagSummary, summarise_bags
 from cfdiff.errors import UserError
 from cfdiff.files import parse_json
@@ -14,7 +13,7 @@ from cfdiff.join.settings import JoinSettings
 from cfdiff.progress import Progress
 from cfdiff.store.join import was_joined
 from cfdiff.store.output import parts_dir
-from cfdiff.store.shards import check_finished
+from cfdiff.store.shards import COMMAND, check_finished
 
 
 def join_bags(s: JoinSettings, progress: Progress) -> BagSummary:

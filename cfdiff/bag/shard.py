@@ -12,9 +12,7 @@ from cfdiff.files import atomic
 from cfdiff.remote import secretive
 from cfdiff.shard import ShardSummary
 from cfdiff.store.bags import BagParts
-from cfdiff.store.shards import read_manifests
-
-COMMAND = "command.json"
+from cfdiff.store.shards import COMMAND, read_manifests
 
 
 def keep_command(folder: Path, s: BagSettings) -> None:

@@ -8,12 +8,14 @@ is fetched anew, and who reads the old copy still does.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -171,11 +173,13 @@ def _copy(store: Store, files: dict[str, Wanted], look: Callable[[], dict[str, W
     begun = place.with_name(f"{place.name}.partial")
     try:
         begun.mkdir(parents=True, exist_ok=True)
-        left = {begun / name: file for name, file in files.items() if not _there(begun / name, file.size)}
-        _check_room(begun, left, store)
-        _fetch(store, left)
-        if look() != files:
-            raise UserError(f"{store.name} was changed while it was fetched: give the command again.")
+        with _scratch(begun) as scratch:
+            left = {begun / name: file for name, file in files.items() if not _there(begun / name, file.size)}
+            _check_room(begun, left, store)
+            _fetch(store, left, scratch)
+            if look() != files:
+                raise UserError(f"{store.name} was changed while it was fetched: give the command again.")
+        _remove_others(begun, {begun / name for name in files})
         os.sync()  # once, and not for each of perhaps many files: what has the final name is on the disk
         os.rename(begun, place)
     except (OSError, UserError) as error:
@@ -189,6 +193,38 @@ def _copy(store: Store, files: dict[str, Wanted], look: Callable[[], dict[str, W
                 f"folder in the environment variable {CACHE}."
             ) from error
     return place
+
+
+@contextmanager
+def _scratch(begun: Path) -> Iterator[Path]:
+    """A folder for what this process is about to fetch, beside `begun`, into which a file comes when it is whole.
+
+    So processes may fetch the same at once, and the next one goes on where one was killed: with the file that it was
+    at. What a killed one leaves in its own folder is removed by the next one that is alone; the lock says so, which all
+    share that fetch. On a file system that knows no such lock it stays until somebody removes it, and harms nobody.
+    """
+    handle = os.open(begun, os.O_RDONLY)
+    scratch = temporary(begun)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for left in begun.parent.glob(f"{begun.name}.*.tmp"):
+                shutil.rmtree(left, ignore_errors=True)
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        scratch.mkdir()
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        os.close(handle)
+
+
+def _remove_others(begun: Path, files: set[Path]) -> None:
+    """Remove files that are no copies: there was a time when each was fetched beside its place."""
+    for folder, _, names in os.walk(begun):
+        for path in (Path(folder, name) for name in names):
+            if path not in files:
+                path.unlink(missing_ok=True)
 
 
 def _there(path: Path, size: int | None) -> bool:
@@ -205,8 +241,8 @@ def _check_room(folder: Path, files: Mapping[Path, Wanted], store: Store) -> Non
         )
 
 
-def _fetch(store: Store, files: Mapping[Path, Wanted]) -> None:
-    """Fetch files to their places; a line a minute says how far it is."""
+def _fetch(store: Store, files: Mapping[Path, Wanted], folder: Path) -> None:
+    """Fetch files to their places, through `folder`; a line a minute says how far it is."""
     advance = logged(sys.stderr)
     total, before = sum(file.size or 0 for file in files.values()), 0
 
@@ -215,7 +251,7 @@ def _fetch(store: Store, files: Mapping[Path, Wanted]) -> None:
 
     so_far(0)
     for batch in _batches(files):
-        scratch = {path: temporary(path) for path in batch}
+        scratch = {path: folder / str(number) for number, path in enumerate(batch)}
         try:
             for path in batch:
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -45,8 +45,6 @@ class BagParts(RunParts):
     It is entered, refused and resumed as any run; only what it consists of and how it is joined differ.
     """
 
-    part_is_batch = False
-
     def __init__(
         self,
         out: str | Path,

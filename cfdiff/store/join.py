@@ -8,12 +8,13 @@ from typing import Any
 from cfdiff.errors import UserError
 from cfdiff.files import parse_json
 from cfdiff.progress import Progress
-from cfdiff.store.bags import open_bags
+from cfdiff.store.bags import is_bags_of, open_bags
 from cfdiff.store.output import check_output, make_folder, parts_dir
-from cfdiff.store.part_files import DamagedPart
-from cfdiff.store.parts import RunParts, changes, read_settings, record_of
-from cfdiff.store.remote import SETTINGS, RemoteParts
-from cfdiff.store.result import open_result
+from cfdiff.store.part_files import DamagedPart, PartFiles
+from cfdiff.store.parts import RunParts
+from cfdiff.store.record import BATCH, SETTINGS, changes, is_batch, read_settings, record_of
+from cfdiff.store.remote import RemoteParts
+from cfdiff.store.result import is_result_of, open_result
 from cfdiff.store.runs import is_bag_file
 from cfdiff.store.shards import check_finished, read_attributes_file, shard_of
 
@@ -26,14 +27,14 @@ def read_record(out: Path) -> dict[str, Any]:
     """
     folder = parts_dir(out)
     try:
-        record: dict[str, Any] = parse_json((folder / "settings.json").read_text())
+        record: dict[str, Any] = parse_json((folder / SETTINGS).read_text())
         mine = record_of(record["settings"], record["images"], record["part size"])
     except FileNotFoundError as error:
         raise UserError(
             f"There is nothing to join for {out}, as {folder} holds no parts: give the --out of the shards."
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / 'settings.json'} is damaged: run a shard again.") from error
+        raise UserError(f"{folder / SETTINGS} is damaged: run a shard again.") from error
     if mine != record:
         raise UserError(
             f"The parts in {folder} were written by cfdiff {record.get('cfdiff version')}: join them with that "
@@ -51,29 +52,50 @@ def fetch_shards(out: Path, url: str | None, force: bool) -> None:
     remote = RemoteParts.at(url)
     if remote is None:
         return
-    folder, record = parts_dir(out), remote.record()
+    folder = parts_dir(out)
+    here = read_settings(folder / SETTINGS) if folder.exists() else {}
+    record = remote.record(here or None)
     if record is None:
         if folder.exists() or was_joined(out, force):
             return
         raise UserError(f"There is nothing to join at {remote.name}: give the --remote of the shards.")
-    if folder.exists():
-        here = read_settings(folder / SETTINGS)
-        if here and here != record:
+    if here and here != record:
+        raise UserError(
+            f"{folder} is of another run than {remote.name} ({'; '.join(changes(here, record))}): remove it, or "
+            "give another name of a result."
+        )
+    made = not force and _is_of(out, record)
+    if was_joined(out, force) and not made:
+        raise UserError(
+            f"{out} exists already, and is of another run than {remote.name}: give another name, or replace it "
+            "with --force."
+        )
+    if made:
+        parts = PartFiles(folder, b"", record["images"], record["part size"])
+        if not remote.at_rest([parts.path(start).name for start, _ in parts.ranges]):
             raise UserError(
-                f"{folder} is of another run than {remote.name} ({'; '.join(changes(here, record))}): remove it, or "
-                "give another name of a result."
+                f"{out} is made already, and {remote.name} has parts of shards that have not finished, as if they were "
+                "at work once more: leave --remote out, or give another name of a result."
             )
-    elif was_joined(out, force):
-        if _settings(out) != record.get("settings"):
-            raise UserError(
-                f"{out} exists already, and is of another run than {remote.name}: give another name, or replace it "
-                "with --force."
-            )
-        remote.clear()  # whoever joined it was killed before that
-        return
+        if not folder.exists():
+            remote.clear()  # whoever joined it was killed before that
+            return
     check_output(out, force, resumes=True)
     make_folder(folder)
     remote.fetch_records(folder)
+
+
+def _is_of(out: Path, record: dict[str, Any]) -> bool:
+    """Whether `out` is the finished file of the very run that is stated, by this version."""
+    try:
+        settings, n, size = record["settings"], record["images"], record["part size"]
+        if record != record_of(settings, n, size) or not is_batch(size):
+            return False
+    except (KeyError, TypeError):
+        return False
+    if is_bag_file(out):
+        return is_bags_of(out, settings)
+    return size == settings.get(BATCH, size) and is_result_of(out, settings, n)
 
 
 def was_joined(out: Path, force: bool) -> bool:

@@ -14,19 +14,18 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeGuard
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from cfdiff.errors import UserError
-from cfdiff.files import atomic, parse_json, sync, temporary
+from cfdiff.files import atomic, sync, temporary
 from cfdiff.hdf5 import create, open_to_read
 from cfdiff.progress import Progress, silent
 from cfdiff.shard import Shard
@@ -35,18 +34,13 @@ from cfdiff.store.chunks import append
 from cfdiff.store.output import check_output, parts_dir
 from cfdiff.store.owner import Lock
 from cfdiff.store.part_files import PartFiles, Range
+from cfdiff.store.record import BATCH, SETTINGS, as_text, changes, other_batch, read_settings, record_of, run_digest
 from cfdiff.store.remote import RemoteParts
-from cfdiff.store.result import Result, RunFile, encode_settings, is_result_of, write_attributes
-from cfdiff.store.schema import RESULT, Layout
-from cfdiff.store.shards import write_manifest
+from cfdiff.store.result import Result, RunFile, is_result_of, write_attributes
+from cfdiff.store.shards import NEEDED, write_manifest
 from cfdiff.store.volumes import FORMAT as VOLUME
 from cfdiff.store.volumes import NAMED, OF, Volume, cut, in_volumes, put_together, remove_others
-from cfdiff.version import __version__
 
-BATCH = "batch_size"
-"""The setting of that name, which is also the size of a part of images."""
-NEEDED = ("attributes.json", "command.json")
-"""What shards leave for the join beside their manifests."""
 _POLL = 0.1  # seconds between looks at a folder that another shard clears
 _PATIENCE = 10.0  # seconds in which a shard with --force has cleared a folder
 
@@ -73,7 +67,6 @@ class RunParts:
     """
 
     kind: ClassVar[type[RunFile]] = Result
-    part_is_batch: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -114,8 +107,8 @@ class RunParts:
             if self.finished:
                 self._clear()
                 self._clear_remote()
-            else:
-                self._agree(force)
+            elif self.remote is not None:
+                self.remote.agree(self._record, self.folder, force)
         except BaseException:
             self.close()
             raise
@@ -219,6 +212,8 @@ class RunParts:
         """State here and at the remote that the shard is finished, and what a join needs of it."""
         assert self.shard is not None
         self._require_ours()
+        if self.remote is not None:
+            self.remote.check()
         path = write_manifest(self.folder, self.shard, pieces)
         if self.remote is not None:
             told = [self.folder / name for name in NEEDED]
@@ -258,7 +253,7 @@ class RunParts:
 
     def _enter(self, force: bool, patience: float) -> None:
         """Own the folder, or a shard of it, and state the settings in it, or find them there to be the same."""
-        record = self.folder / "settings.json"
+        record = self.folder / SETTINGS
         late = time.monotonic() + patience
         while True:
             try:
@@ -285,36 +280,9 @@ class RunParts:
         if self._shard_lock is not None and not self._shard_lock.take():
             raise self._refused(self._shard_lock)
 
-    def _agree(self, force: bool) -> None:
-        """State the settings at the remote too, or find them there to be the same; a round is of a run that has."""
-        if self.remote is None or self.remote.prefix:
-            return
-        other = self.remote.record()
-        if other == self._record:
-            return
-        if other is not None:
-            if not force:
-                raise UserError(
-                    f"{self.remote.name} holds another run ({'; '.join(changes(other, self._record))}): give another "
-                    "--remote, or start anew there with --force."
-                )
-            self.remote.clear()
-        self.remote.state(self._record)
-        if self.remote.record() != self._record:  # of another batch size, if two machines found one at once
-            raise UserError(
-                f"Another machine began this run at {self.remote.name} at the same moment: remove {self.folder}, and "
-                "give the command again."
-            )
-
     def _clear_remote(self) -> None:
-        """Remove the parts of this run at the remote, as the folder is removed; those of a round go with the run's."""
-        if self.remote is None or self.remote.prefix:
-            return
-        try:
-            if self.remote.record() == self._record:
-                self.remote.clear()
-        except UserError as error:
-            raise UserError(f"{self.out} is made, but its parts at the remote are still there, as {error}") from None
+        if self.remote is not None:
+            self.remote.clear_made(self._record, self.out)
 
     def _refused(self, lock: Lock) -> UserError:
         who = f" ({owner})" if (owner := lock.owner()) else ""
@@ -328,9 +296,9 @@ class RunParts:
         """State the settings where none are stated; of shards that do so at once the first has its way."""
         if not record.exists():
             if self.adopts and self.remote is not None:
-                self._adopt(self.remote.record() or {})
+                self._adopt(self.remote.record(self._record))
             with atomic(record, first=True) as scratch:
-                scratch.write_text(json.dumps(self._record, indent=1, sort_keys=True) + "\n")
+                scratch.write_text(as_text(self._record))
 
     def _same(self, record: Path, force: bool) -> bool:
         """Whether the parts come from these settings; False if they are others and may be thrown away."""
@@ -346,19 +314,14 @@ class RunParts:
             )
         return False
 
-    def _adopt(self, stated: dict[str, Any]) -> None:
+    def _adopt(self, stated: dict[str, Any] | None) -> None:
         """Take the batch size of a stated record that says the same of everything else."""
-        told = stated.get("settings")
-        number = told.get(BATCH) if isinstance(told, dict) else None
-        if not is_batch(number) or number == self.settings.get(BATCH):
-            return
-        settings, size = {**self.settings, BATCH: number}, number if self.part_is_batch else self.part_size
-        if record_of(settings, self.n, size, self.kind.layout) == stated:
-            self._be(settings, size)
+        if stated is not None and (number := other_batch(stated, self._record)) is not None:
+            self._be({**self.settings, BATCH: number}, stated["part size"])
 
     def _differences(self, record: Path) -> str:
         other = read_settings(record)
-        return "; ".join(changes(other, self._record)) if other else "its settings.json is damaged"
+        return "; ".join(changes(other, self._record)) if other else f"its {SETTINGS} is damaged"
 
     def _clear(self) -> None:
         """Remove the folder, unless it is another run's by now; for other processes it is gone at one instant."""
@@ -382,11 +345,6 @@ class RunParts:
         return start in self._good
 
 
-def is_batch(value: object) -> TypeGuard[int]:
-    """Whether a value that was read from a file can be a batch size."""
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
 def wait_for(path: Path, patience: float = 60.0) -> None:
     """Wait for a file that another process says it has written; UserError where it is not here then."""
     late = time.monotonic() + patience
@@ -397,22 +355,6 @@ def wait_for(path: Path, patience: float = 60.0) -> None:
                 f"A worker wrote {path} and it is not here: give an --out on storage that all machines share."
             )
         time.sleep(_POLL)
-
-
-def record_of(settings: dict[str, Any], n: int, part_size: int, layout: Layout = RESULT) -> dict[str, Any]:
-    """What settings.json states of a run; its sha256 stands in every part."""
-    return {
-        "settings": json.loads(encode_settings(settings)),
-        "images": n,
-        "part size": part_size,
-        "cfdiff version": __version__,
-        "format version": layout.version,
-    }
-
-
-def run_digest(record: dict[str, Any]) -> bytes:
-    """The sha256 of what settings.json states."""
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).digest()
 
 
 def join_parts(
@@ -456,22 +398,3 @@ def _write_volume(files: PartFiles, path: Path, volume: Volume) -> None:
                 with files.open(start) as part:
                     rows = volume.last - volume.first
                     append(file, part, start - volume.first, rows, files.layout, in_volumes)
-
-
-def read_settings(record: Path) -> dict[str, Any]:
-    """What is stated there; {} where it is damaged or gone."""
-    try:
-        found = parse_json(record.read_text())
-    except (ValueError, FileNotFoundError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def changes(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """Each setting that differs: its dotted name, its value there and its value now."""
-    for key in sorted(old.keys() | new.keys()):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            yield from changes(before, after, "" if key == "settings" and not prefix else f"{prefix}{key}.")
-        elif before != after:
-            yield f"{prefix}{key} was {json.dumps(before)}, now {json.dumps(after)}"

@@ -8,26 +8,40 @@ nothing is removed there but files of these names.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cfdiff import remote
 from cfdiff.errors import UserError
-from cfdiff.files import atomic, parse_json, temporary
+from cfdiff.files import atomic, parse_json
 from cfdiff.progress import Progress
 from cfdiff.remote import Store
 from cfdiff.store.part_files import PartFiles
+from cfdiff.store.record import SETTINGS, as_text, changes, is_record, other_batch
+from cfdiff.store.shards import NEEDED
 
-SETTINGS = "settings.json"
-_RECORDS = re.compile(r"(settings|attributes|command|shard-\d{5,}-of-\d{5,})\.json")
+_MANIFEST = re.compile(r"shard-(\d{5,})-of-(\d{5,})\.json")
 _PIECES = re.compile(r"((round-\d{4,}-[0-9a-f]{32}\.)?part-\d{8,}|joint-[0-9a-f]{32})\.h5")
 _DIGEST = hashlib.sha256().digest_size
+
+
+@dataclass
+class _Agreed:
+    """What this process has agreed on with the others, for the run and its rounds."""
+
+    record: dict[str, Any] | None = None
+    folder: Path = Path()
+    puts: int = 0
+
+
+class _NotWholeError(Exception):
+    """A file that was fetched is not what it should be."""
 
 
 class RemoteParts:
@@ -37,8 +51,9 @@ class RemoteParts:
         name: the URL, for messages.
     """
 
-    def __init__(self, store: Store, prefix: str = "") -> None:
+    def __init__(self, store: Store, prefix: str = "", agreed: _Agreed | None = None) -> None:
         self.store, self.prefix, self.name = store, prefix, store.name
+        self._agreed = agreed or _Agreed()
 
     @classmethod
     def at(cls, url: str | None) -> RemoteParts | None:
@@ -47,24 +62,99 @@ class RemoteParts:
 
     def of_round(self, path: Path) -> RemoteParts:
         """The parts of the round whose file is `path`."""
-        return RemoteParts(self.store, f"{path.stem}.")
+        return RemoteParts(self.store, f"{path.stem}.", self._agreed)
 
-    def record(self) -> dict[str, Any] | None:
-        """What is stated there of the run; None where nothing is, or a copy that was cut short."""
+    def record(self, mine: dict[str, Any] | None = None) -> dict[str, Any] | None:
+        """What is stated there of the run; None where nothing is, or `mine` that was cut short on its way.
+
+        Raises:
+            UserError: a file of that name lies there that is somebody else's, and stays as it is.
+        """
         data = self.store.read(SETTINGS)
-        try:
-            found = None if data is None else parse_json(data)
-        except ValueError:
+        if not data or (mine is not None and data != (whole := as_text(mine).encode()) and whole.startswith(data)):
             return None
-        return found if isinstance(found, dict) else None
+        with suppress(ValueError):
+            if is_record(found := parse_json(data)):
+                return found
+        raise UserError(
+            f"{self.name} has a {SETTINGS} that states no run of cfdiff, or one that was cut short: give another "
+            "--remote, or move that file away."
+        )
 
     def state(self, record: dict[str, Any]) -> None:
         """State what the run is."""
-        self.store.write(SETTINGS, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
+        self.store.write(SETTINGS, as_text(record).encode())
+
+    def agree(self, record: dict[str, Any], folder: Path, force: bool) -> None:
+        """State the run there, or find it stated; a round is of a run that has. `folder` has its parts here.
+
+        Raises:
+            UserError: another run is stated there, unless `force`, which removes it; or one was at the same moment.
+        """
+        if self.prefix:
+            return
+        self._agreed.record, self._agreed.folder = record, folder
+        other = self.record(record)
+        if other == record:
+            return
+        if other is not None:
+            if not force:
+                batch = other_batch(other, record)
+                advice = "give another --remote, or start anew there with --force"
+                if batch is not None:  # the others are at work on it
+                    advice = f"remove {folder}, and give the command again with --batch-size {batch} or none"
+                raise UserError(f"{self.name} holds another run ({'; '.join(changes(other, record))}): {advice}.")
+            self.clear()
+        self.state(record)
+        self._require(self.record(record))
+
+    def check(self) -> None:
+        """That the run is still stated there as it was agreed on.
+
+        There are no locks at an URL. Of two machines that find nothing there and state a run each, one may do so after
+        the other has read its own; then only a second look shows that to the other.
+
+        Raises:
+            UserError: another is.
+        """
+        record = self._agreed.record
+        if record is None:
+            return
+        other = self.record(record)
+        self._require(other)
+        if other is None:  # cut short, or cleared by a join of shards that were done twice
+            self.state(record)
+
+    def _require(self, other: dict[str, Any] | None) -> None:
+        if other not in (None, self._agreed.record):  # of another batch size, if two machines found one at once
+            raise UserError(
+                f"Another machine began this run at {self.name} at the same moment: remove {self._agreed.folder}, and "
+                "give the command again."
+            )
+
+    def at_rest(self, parts: Sequence[str]) -> bool:
+        """Whether no shard can be at work on the run: all of an array have left their manifests, or all of its `parts`
+        lie there, or no piece does; so it is too where who cleared it was killed (see `clear`)."""
+        there = self.store.sizes()
+        shards = {(int(found[1]), int(found[2])) for name in there if (found := _MANIFEST.fullmatch(name))}
+        of = max((of for _, of in shards), default=0)
+        if of and all((number, of) in shards for number in range(1, of + 1)):
+            return True
+        return (bool(parts) and there.keys() >= set(parts)) or not any(map(_PIECES.fullmatch, there))
+
+    def clear_made(self, record: dict[str, Any], out: Path) -> None:
+        """Remove the run of which `out` is made by now, and no other; what is of a round goes with its run."""
+        if self.prefix:
+            return
+        try:
+            if self.record(record) == record:
+                self.clear()
+        except UserError as error:
+            raise UserError(f"{out} is made, but its parts at the remote are still there, as {error}") from None
 
     def fetch_records(self, folder: Path) -> None:
         """Copy what is stated there of the run and of its shards."""
-        for name in filter(_RECORDS.fullmatch, self.store.sizes()):
+        for name in filter(_is_record_file, self.store.sizes()):
             if (data := self.store.read(name)) is not None:
                 with atomic(folder / name) as scratch:
                     scratch.write_bytes(data)
@@ -92,14 +182,13 @@ class RemoteParts:
             content, digest = data[:-_DIGEST], data[-_DIGEST:]
             if hashlib.sha256(content).digest() != digest:
                 return False
-            scratch = temporary(path)
             try:
-                scratch.write_bytes(content)
-                if not whole(scratch):
-                    return False
-                os.replace(scratch, path)
-            finally:
-                scratch.unlink(missing_ok=True)
+                with atomic(path) as scratch:
+                    scratch.write_bytes(content)
+                    if not whole(scratch):
+                        raise _NotWholeError
+            except _NotWholeError:
+                return False
             return True
 
         return self._take(path.name, keep)
@@ -117,11 +206,14 @@ class RemoteParts:
         return False
 
     def put(self, path: Path) -> None:
-        """Copy a file there.
+        """Copy a file there. Before the first, second, fourth, eighth ... it looks whether the run is still the one.
 
         Raises:
-            UserError: it could not be copied, several times; the file stays here.
+            UserError: it could not be copied, several times, or another run is there by now; the file stays here.
         """
+        self._agreed.puts += 1
+        if self._agreed.puts & (self._agreed.puts - 1) == 0:
+            self.check()
         try:
             self.store.write(self.prefix + path.name, _content(path))
         except UserError as error:
@@ -151,9 +243,15 @@ class RemoteParts:
         )
 
     def clear(self) -> None:
-        """Remove what is of a run, the settings last: who is killed meanwhile finds them, and removes the rest."""
-        ours = [name for name in self.store.sizes() if _RECORDS.fullmatch(name) or _PIECES.fullmatch(name)]
-        self.store.remove(sorted(ours, key=lambda name: name == SETTINGS))
+        """Remove what is of a run: the pieces, then what shards have left, the settings last. Who is killed meanwhile
+        finds them, and removes the rest."""
+        there = self.store.sizes()
+        ours = [name for name in there if _is_record_file(name) or _PIECES.fullmatch(name)]
+        self.store.remove(sorted(ours, key=lambda name: (name == SETTINGS, _is_record_file(name))))
+
+
+def _is_record_file(name: str) -> bool:
+    return name in (SETTINGS, *NEEDED) or _MANIFEST.fullmatch(name) is not None
 
 
 def _signed(path: Path) -> bool:

@@ -12,7 +12,9 @@ from cfdiff.errors import UserError
 from cfdiff.files import atomic, parse_json
 from cfdiff.shard import Shard
 
-_ATTRIBUTES = "attributes.json"
+ATTRIBUTES, COMMAND = "attributes.json", "command.json"
+NEEDED = (ATTRIBUTES, COMMAND)
+"""What shards leave for the join beside their manifests."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def _numbers(shards: Sequence[Shard]) -> str:
 
 def write_attributes_file(folder: Path, attributes: dict[str, Any]) -> None:
     """Keep the root attributes of a result for whoever joins it, which opens neither data nor models."""
-    with atomic(folder / _ATTRIBUTES) as scratch:
+    with atomic(folder / ATTRIBUTES) as scratch:
         scratch.write_text(json.dumps(attributes, sort_keys=True) + "\n")
 
 
@@ -115,7 +117,7 @@ def read_attributes_file(folder: Path) -> dict[str, Any]:
         UserError: it has not.
     """
     try:
-        found: dict[str, Any] = parse_json((folder / _ATTRIBUTES).read_text())
+        found: dict[str, Any] = parse_json((folder / ATTRIBUTES).read_text())
     except (FileNotFoundError, ValueError) as error:
         raise UserError(f"The first shard has not finished in {folder}: run it again, as --shard 1/N.") from error
     return found

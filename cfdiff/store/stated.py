@@ -10,7 +10,7 @@ from cfdiff.errors import UserError
 from cfdiff.files import parse_json
 from cfdiff.store.bags import open_bags
 from cfdiff.store.output import parts_dir
-from cfdiff.store.parts import BATCH, is_batch
+from cfdiff.store.record import BATCH, SETTINGS, is_batch
 from cfdiff.store.result import encode_settings, open_result
 from cfdiff.store.runs import is_bag_file
 
@@ -34,7 +34,7 @@ def _without(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _of_parts(out: Path) -> dict[str, Any]:
     try:
-        found = parse_json((parts_dir(out) / "settings.json").read_text())["settings"]
+        found = parse_json((parts_dir(out) / SETTINGS).read_text())["settings"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return found if isinstance(found, dict) else {}

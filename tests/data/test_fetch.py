@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +128,81 @@ def test_a_fetch_that_fails_leaves_nothing_to_read_and_goes_on_where_it_was(odd:
     odd.on["get"] = calls.append  # type: ignore[assignment]
     assert len(open_source("odd://b/tree")) == 200 and len(calls) == 200 - kept
     assert [path.suffix for path in cache.iterdir()] == [""]
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+from cfdiff.data.fetch import fetched
+from cfdiff.remote import Store
+
+real, left = Store.fetch, [1]
+
+def fetch(self, paths, files, done):
+    left[0] -= 1
+    if left[0] < 0:
+        files[0].write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(self, paths, files, done)
+
+Store.fetch = fetch
+fetched(sys.argv[2])
+"""
+
+
+def test_a_fetch_that_was_killed_goes_on_and_none_of_its_scratch_is_in_the_copy(tmp_path: Path, cache: Path) -> None:
+    tree = tmp_path / "tree"
+    for n in range(100):
+        path = tree / ("no", "yes")[n % 2] / f"{n}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(n))
+    (tree / "no" / "theirs.tmp").write_bytes(b"1")  # of the data, whatever it is called
+    words = [sys.executable, "-c", KILLED, str(Path(fetch.__file__).parents[2]), f"file://{tree}"]
+    killed = subprocess.run(words, env={**os.environ, fetch.CACHE: str(cache)}, timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    (scratch,) = cache.glob("*.tmp")
+    begun = scratch.with_name(scratch.name.split(".")[0] + ".partial")
+    kept = {path for path in begun.rglob("*") if path.is_file()}
+    assert len(kept) == 64 and (scratch / "0").read_bytes() == b"half"
+    (begun / "tree" / "no" / "1.png.12-ab.tmp").write_bytes(b"of a version that fetched there")
+    before = {path.name: path.stat().st_ino for path in kept}
+    place = fetch.fetched(f"file://{tree}")
+    after = {path.name: path for path in place.rglob("*") if path.is_file()}
+    assert after.keys() == {path.name for path in tree.rglob("*") if path.is_file()}
+    assert all(after[name].stat().st_ino == inode for name, inode in before.items())
+    assert list(cache.iterdir()) == [place.parent]
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_what_another_process_is_fetching_is_left_to_it_and_never_in_the_copy(
+    odd: type[Odd], cache: Path, monkeypatch: pytest.MonkeyPatch, locks: bool
+) -> None:
+    fs = odd()
+    for n in range(200):
+        fs.pipe_file(f"/b/tree/{('no', 'yes')[n % 2]}/{n}.png", png(n))
+
+    def no_locks(handle: int, how: int) -> None:
+        raise OSError("no locks")
+
+    if not locks:
+        monkeypatch.setattr(fetch.fcntl, "flock", no_locks)
+    here: list[Path] = []
+
+    def meanwhile(path: str) -> None:
+        (scratch,) = cache.glob("*.tmp")
+        (scratch / "half").write_bytes(b"half")
+        odd.on.clear()
+        begun = scratch.with_name(scratch.name.split(".")[0] + ".partial")
+        with fetch._scratch(begun):  # as the other does
+            assert (scratch / "half").exists()
+        here.append(scratch)
+        place = fetch.fetched("odd://b/tree")
+        assert len(list(place.rglob("*"))) == 202 and scratch.exists()
+
+    odd.on["get"] = meanwhile
+    place = fetch.fetched("odd://b/tree")
+    assert here and len(list(place.rglob("*"))) == 202
+    assert list(cache.iterdir()) == [place.parent]
 
 
 def test_a_fetch_that_was_cut_short_is_said_and_a_hiccup_is_not(odd: type[Odd]) -> None:

@@ -338,3 +338,145 @@ def test_a_run_that_another_machine_begins_at_the_same_moment_is_given_up(
     monkeypatch.setattr(RemoteParts, "state", late)
     with pytest.raises(UserError, match="began this run at odd://bucket/run at the same moment: remove .*parts"):
         RunParts(tmp_path / "run.h5", toy.SETTINGS, toy.N, toy.PART, remote=RemoteParts.at(URL))
+
+
+def _begin(folder: Path, number: int, shard: str, **how: Any) -> RunParts:
+    """A shard of one image a part that has found `number` images at once."""
+    folder.mkdir(exist_ok=True)
+    settings, which = {**toy.SETTINGS, "batch_size": number}, Shard.parse(shard)
+    return RunParts(
+        folder / "run.h5", settings, toy.N, number, shard=which, remote=RemoteParts.at(URL), **{"adopts": True, **how}
+    )
+
+
+@pytest.mark.parametrize("numbers", [(4, 2), (2, 4)])
+@pytest.mark.parametrize("when", ["first part", "a later part", "manifest"])
+def test_a_run_that_is_stated_over_after_its_own_was_read_is_given_up(
+    tmp_path: Path, odd: type[Odd], numbers: tuple[int, int], when: str
+) -> None:
+    mine, others = numbers
+    with _begin(tmp_path / "a", mine, "1/1") as first:
+        pieces = first.missing()
+        puts = {"first part": 0, "a later part": 1, "manifest": len(pieces)}[when]
+        for start, stop in pieces[:puts]:
+            first.write(start, toy.batch(start, stop))
+        held = odd().cat_file("/bucket/run/settings.json")
+        odd.on["cat"] = failing(2, FileNotFoundError)  # as it was when the other one looked
+        with _begin(tmp_path / "b", others, "1/1") as second:
+            assert second.part_size == others and odd().cat_file("/bucket/run/settings.json") != held
+            with pytest.raises(
+                UserError, match=r"began this run at .* at the same moment: remove .*a/run\.h5\.parts, "
+            ):
+                if when == "manifest":
+                    first.finish_shard()
+                for start, stop in pieces[puts:]:
+                    first.write(start, toy.batch(start, stop))
+            assert not any(name.startswith("shard") for name in there(odd))
+            second.write(0, toy.batch(0, others))  # that one has its way
+    with pytest.raises(UserError, match=rf"remove .*a/run\.h5\.parts, .*with --batch-size {others} or none") as caught:
+        _begin(tmp_path / "a", mine, "1/1")
+    assert "--force" not in str(caught.value)
+    shutil.rmtree(tmp_path / "a")
+    with _begin(tmp_path / "a", mine, "1/1") as again:
+        assert again.part_size == others
+
+
+def test_a_record_that_went_away_is_stated_again(tmp_path: Path, odd: type[Odd]) -> None:
+    with pytest.raises(Killed):
+        do(tmp_path / "1" / "run.h5", stop_at=12)
+    with RunParts(tmp_path / "1" / "run.h5", toy.SETTINGS, toy.N, toy.PART, remote=RemoteParts.at(URL)) as run:
+        remote = RemoteParts.at(URL)
+        assert remote is not None
+        remote.clear()  # as who joins shards that are done twice
+        run.write(12, toy.batch(12, 16))
+    assert there(odd) == [PARTS[3], "settings.json"]
+
+
+@pytest.mark.parametrize(
+    "foreign", [b"// mine", b'{"editor.fontSize": 12}', b"[1]", b'{\n "cfdiff version": "9', b"\xff"]
+)
+@pytest.mark.parametrize("force", [False, True])
+def test_a_file_of_that_name_that_is_none_of_cfdiffs_is_never_touched(
+    tmp_path: Path, odd: type[Odd], foreign: bytes, force: bool
+) -> None:
+    odd().pipe_file("/bucket/run/settings.json", foreign)
+    said = rf"^{URL} has a settings\.json that states no run of cfdiff, .*: give another --remote, or move"
+    with pytest.raises(UserError, match=said):
+        do(tmp_path / "1" / "run.h5", force=force)
+    with pytest.raises(UserError, match=said):
+        join(tmp_path / "2" / "run.h5", force=force)
+    assert odd().cat_file("/bucket/run/settings.json") == foreign
+
+
+def test_settings_of_which_nothing_came_through_are_stated_again(tmp_path: Path, odd: type[Odd]) -> None:
+    odd().pipe_file("/bucket/run/settings.json", b"")
+    with pytest.raises(Killed):
+        do(tmp_path / "1" / "run.h5", stop_at=4)
+    assert json.loads(odd().cat_file("/bucket/run/settings.json"))["images"] == toy.N
+
+
+def _made(out: Path, batch: int | None = None) -> dict[str, Any]:
+    """A finished result of the toy run; its settings."""
+    settings = toy.SETTINGS if batch is None else {**toy.SETTINGS, "batch_size": batch}
+    out.parent.mkdir(exist_ok=True)
+    with RunParts(out, settings, toy.N, toy.PART) as run:
+        for start, stop in run.todo():
+            run.write(start, toy.batch(start, stop))
+        run.join(toy.ATTRS)
+    return dict(settings)
+
+
+def test_a_join_removes_nothing_of_shards_that_are_at_work(tmp_path: Path, alone: bytes, odd: type[Odd]) -> None:
+    out = tmp_path / "joined" / "run.h5"
+    _made(out)
+    do(tmp_path / "1" / "run.h5", "1/2")
+    before = dict(odd.store)
+    for folder in (False, True):
+        if folder:  # whoever joined was killed before the folder was removed, or a shard is at work in it
+            (out.parent / "run.h5.parts").mkdir()
+        with pytest.raises(UserError, match=rf"run\.h5 is made already, and {URL} has parts of shards .* not finished"):
+            join(out)
+        assert odd.store == before
+    (out.parent / "run.h5.parts").rmdir()
+    do(tmp_path / "2" / "run.h5", "2/2")
+    join(out)
+    assert out.read_bytes() == alone and there(odd) == []
+
+
+@pytest.mark.parametrize("other", ["cfdiff version", "format version", "images", "part size"])
+def test_a_join_removes_nothing_of_a_run_that_is_another_in_anything(
+    tmp_path: Path, odd: type[Odd], other: str
+) -> None:
+    out = tmp_path / "joined" / "run.h5"
+    settings = _made(out, batch=toy.PART)
+    do(tmp_path / "1" / "run.h5", "1/1", settings=settings)
+    record = json.loads(odd().cat_file("/bucket/run/settings.json"))
+    changed = {"cfdiff version": "0.0.1", "format version": 99, "images": toy.N + 1, "part size": 2}
+    odd().pipe_file("/bucket/run/settings.json", json.dumps({**record, other: changed[other]}).encode())
+    before = dict(odd.store)
+    with pytest.raises(UserError, match="exists already, and is of another run"):
+        join(out)
+    assert odd.store == before
+
+
+@pytest.mark.parametrize("removed", [1, 6, 7, 8, 9])
+def test_a_join_that_was_killed_while_it_cleared_the_remote_is_ended_by_the_next(
+    tmp_path: Path, alone: bytes, odd: type[Odd], removed: int
+) -> None:
+    out = tmp_path / "joined" / "run.h5"
+    for number in (1, 2):
+        do(tmp_path / f"{number}" / "run.h5", f"{number}/2")
+    count = [0]
+
+    def gone(path: str) -> None:
+        count[0] += 1
+        if count[0] > removed:
+            raise PermissionError(path)
+
+    odd.on["rm"] = gone
+    with pytest.raises(UserError, match="still there"):
+        join(out)
+    assert "settings.json" in there(odd) and len(there(odd)) == len(PARTS) + 4 - removed
+    odd.on.clear()
+    join(out)
+    assert out.read_bytes() == alone and there(odd) == []
