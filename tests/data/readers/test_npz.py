@@ -64,7 +64,7 @@ def test_further_arrays_give_ids_groups_splits_and_class_names(tmp_path: Path, p
     assert source.groups.tolist() == ["p", "p", "q", "q", "r", "r"]
     assert source.classes == ("clean", "infected")
     assert open_source(path, group_key="field", split="test").groups.tolist() == ["4", "5"]
-    with pytest.raises(UserError, match=r"no column 'slide' .*id, patient, field, split"):
+    with pytest.raises(UserError, match=r"no column 'slide', .*id, patient, field, split"):
         open_source(path, group_key="slide")
     with pytest.raises(UserError, match=r"no split 'valid': the known ones are test, train"):
         open_source(path, split="test+valid")
