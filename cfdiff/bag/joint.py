@@ -93,13 +93,11 @@ def edit_jointly(setup: Setup, parts: BagParts, progress: Progress | None = None
     numbers = {name: number for number, name in reversed(list(enumerate(names)))}  # equal bags are one piece of work
     if parts.shard is not None:
         numbers = dict(parts.shard.share(list(numbers.items())))
-    left = [
-        number for number in numbers.values() if not is_result_of(*_file_of(setup, parts.folder, setup.goals[number]))
-    ]
+    files = {number: _file_of(setup, parts.folder, setup.goals[number]) for number in numbers.values()}
+    left = [number for number, file in files.items() if not is_result_of(*file)]
     remote = parts.remote
     if remote is not None:
         there = remote.sizes()
-        files = {number: _file_of(setup, parts.folder, setup.goals[number]) for number in numbers.values()}
         left = [n for n in left if files[n][0].name not in there or not _fetched(remote, *files[n])]
         remote.put_all([files[n][0] for n in files.keys() - set(left)])
     finished = len(numbers) - len(left)

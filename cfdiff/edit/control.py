@@ -70,12 +70,16 @@ def _own_branch(path: Path, name: str, of: Model, device: torch.device) -> Model
     return model
 
 
+def branch_beside(weights: str | None, data: str) -> Path | None:
+    """The control branch that lies with the weights, or with those of bundled data; None where none does."""
+    name = weights_name(weights, data)
+    return None if name is None else role_file(weights_folder(name), "control")
+
+
 def _file(file: Path | None, s: EditSettings, data: str) -> Path:
     if file is not None:
         return file
-    weights = weights_name(s.weights, data)
-    found = None if weights is None else role_file(weights_folder(weights), "control")
-    if found is None:
+    if (found := branch_beside(s.weights, data)) is None:
         raise UserError(
             "--control needs a control branch, and none lies with the weights: train one (cfdiff train-control) and "
             "name it with --control-model."

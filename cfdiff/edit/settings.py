@@ -253,7 +253,7 @@ class EditSettings(Settings):
         found = read_recipe(path, RECIPE_SETTINGS) if path.is_file() else Recipe("", {})
         splits = fitted_splits(path.parent, _asked(cls, given, "data")) if "splits" in cls.model_fields else None
         # Who holds no lines, as a bag, edits without.
-        values = {k: v for k, v in found.values.items() if k in cls.model_fields or k not in HeldSettings.model_fields}
+        values = {name: value for name, value in found.values.items() if name in cls.model_fields}
         return Recipe(found.where, values if splits is None else {"splits": splits, **values})
 
     @classmethod
@@ -317,13 +317,7 @@ class HeldSettings(EditSettings):
         return self.control, self.control_model
 
 
-RECIPE_SETTINGS = (
-    frozenset(HeldSettings.model_fields)
-    - PLACES
-    - {
-        *("seed", "batch_size", "precision", "compile", "control_model"),
-    }
-)
+RECIPE_SETTINGS = frozenset(HeldSettings.model_fields) - PLACES - {"seed", "batch_size", "precision", "compile"}
 """What may stand in a recipe: how an image is edited, not where anything lies, nor on what it runs."""
 
 

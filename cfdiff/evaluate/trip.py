@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cfdiff.data.values import unit
-from cfdiff.edit.control import NO_CONTROL, controlled
-from cfdiff.edit.recipe import weights_name
+from cfdiff.edit.control import NO_CONTROL, branch_beside, controlled
 from cfdiff.edit.roles import Cast, load_cast
 from cfdiff.edit.settings import HeldSettings
 from cfdiff.edit.tiling import ImageEditor, editor_of, tiles_of
@@ -19,7 +18,6 @@ from cfdiff.evaluate.models import models_of
 from cfdiff.evaluate.origin import as_source, bundled_data, tiling
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.metrics import minimality
-from cfdiff.models.bundled import role_file, weights_folder
 from cfdiff.roles import ROLES
 from cfdiff.store.runs import Run, open_run_for_good
 from cfdiff.workers.crew import Crew
@@ -44,8 +42,7 @@ def the_way_back(s: EvaluateSettings, run: Run) -> ImageEditor:
     cut = tiling(run)
     data = bundled_data(run) or run.settings["data"]
     cast: Cast = load_cast(settings, data, as_source(run), tiles_of(cut))
-    held = settings.lock[0] != NO_CONTROL
-    if held and role_file(weights_folder(weights_name(s.weights, data) or ""), "control") is None:
+    if settings.control != NO_CONTROL and branch_beside(s.weights, data) is None:
         raise UserError(
             "--round-trip needs the control branch of this run as control.safetensors beside its models: put it there, "
             "or leave --round-trip out."

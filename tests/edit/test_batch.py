@@ -132,15 +132,20 @@ def test_a_device_that_cannot_hold_the_trial_gets_one_image_at_a_time(
         found(settings, cast, Work(source, 1, None, 1000), wrong)
 
 
+def enlarged(source: Source, high: int, wide: int) -> Source:
+    height, width, channels = source.shape
+    return replace(
+        source,
+        shape=(high * height, wide * width, channels),
+        reader=lambda rows: source.reader(rows).repeat(high, 1).repeat(wide, 2),
+    )
+
+
 def test_larger_images_are_tried_by_a_tile(
     source: Source, cast: Cast, settings: EditSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    height, width, channels = source.shape
-    large = replace(
-        source,
-        shape=(3 * height, 2 * width, channels),
-        reader=lambda rows: source.reader(rows).repeat(3, 1).repeat(2, 2),
-    )
+    height = source.shape[0]
+    large = enlarged(source, 3, 2)
     device = Device(monkeypatch, GB, once=0, each=3_000_000)
     size = math.prod(source.shape) * 4
     work = Work(large, 1, Tiles(height, 0.25), 1000)
@@ -150,12 +155,8 @@ def test_larger_images_are_tried_by_a_tile(
 def test_a_few_large_images_have_as_many_tiles_at_once_as_fit(
     source: Source, cast: Cast, settings: EditSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    height, width, channels = source.shape
-    large = replace(
-        source,
-        shape=(8 * height, 8 * width, channels),
-        reader=lambda rows: source.reader(rows).repeat(8, 1).repeat(8, 2),
-    )
+    height = source.shape[0]
+    large = enlarged(source, 8, 8)
     device = Device(monkeypatch, 9 * GB, once=0, each=3_000_000)
     work = Work(large, 1, Tiles(height, 0.25), 1)
     assert work.units == 11 * 11 and found(settings, cast, work, device).number == 128
