@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import resource
 import shutil
 import tempfile
@@ -67,8 +68,11 @@ def measure(n: int, side: int, part_size: int, folder: Path) -> dict[str, Any]:
             for start, _ in run.ranges:
                 with run.files.path(start).open("rb") as part:
                     shutil.copyfileobj(part, into, 1 << 20)
+            step("plain_copy")
+            into.flush()
+            os.fsync(into.fileno())  # as a result is before it takes its name
+        step("sync")
         copied.unlink()
-        step("plain_copy")
         run.join(ATTRS)
     step("join")
     rows = np.random.default_rng(0).integers(0, n, 100)
@@ -83,6 +87,7 @@ def measure(n: int, side: int, part_size: int, folder: Path) -> dict[str, Any]:
         "seconds": {name: round(value, 3) for name, value in took.items()},
         "join_megabytes_a_second": round(whole / 1e6 / took["join"], 1),
         "copy_megabytes_a_second": round(whole / 1e6 / took["plain_copy"], 1),
+        "synced_copy_megabytes_a_second": round(whole / 1e6 / (took["plain_copy"] + took["sync"]), 1),
         "milliseconds_an_image_read": round(1000 * took["read_100_images"] / len(rows), 2),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "file_bytes": out.stat().st_size,

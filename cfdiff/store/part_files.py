@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 import h5py
@@ -101,37 +103,44 @@ class PartFiles:
         return partial(self.write, start, compute())
 
     def content(self, start: int) -> bytes | None:
-        """The part's HDF5 file, or None if it is missing, damaged or of another run."""
+        """The part's HDF5 file and what follows it, or None if it is missing, damaged or of another run."""
         try:
             data = self.path(start).read_bytes()
         except FileNotFoundError:
             return None
-        return self.sound(data)
+        return data if self.sound(data) else None
 
     def keep(self, start: int, data: bytes) -> bool:
         """Store the bytes of a part that come from elsewhere; False where they are damaged or of another run."""
-        if self.sound(data) is None:
+        if not self.sound(data):
             return False
         with atomic(self.path(start)) as scratch:
             scratch.write_bytes(data)
         return True
 
-    def sound(self, data: bytes) -> bytes | None:
-        """The HDF5 file in the bytes of a part, or None where they are damaged or of another run."""
-        content, run, digest = data[: -2 * _DIGEST], data[-2 * _DIGEST : -_DIGEST], data[-_DIGEST:]
-        whole = run == self.run and hashlib.sha256(memoryview(data)[:-_DIGEST]).digest() == digest
-        return content if whole else None
+    def sound(self, data: bytes) -> bool:
+        """Whether these are the bytes of a part, neither damaged nor of another run."""
+        run, digest = data[-2 * _DIGEST : -_DIGEST], data[-_DIGEST:]
+        return run == self.run and hashlib.sha256(memoryview(data)[:-_DIGEST]).digest() == digest
 
-    def open(self, start: int) -> h5py.File:
-        """The part as it was when its digest was looked at: another process may write it again meanwhile.
+    def opened(self, starts: Iterable[int]) -> Iterator[tuple[int, h5py.File]]:
+        """Each part as it was when its digest was looked at: another process may write it again meanwhile.
+
+        The next one is read beside the work on one, so two are in memory. A file is closed when the next is asked for.
 
         Raises:
-            DamagedPart: it is missing, damaged or of another run.
+            DamagedPart: one is missing, damaged or of another run.
         """
-        content = self.content(start)
-        if content is None:
-            raise DamagedPart(self.path(start), start)
-        return h5py.File(h5py.h5f.open_file_image(content))
+        with ThreadPoolExecutor(1, "reader") as reader:
+            coming = ((start, reader.submit(self.content, start)) for start in starts)
+            one = next(coming, None)
+            while one is not None:
+                (start, found), one = one, next(coming, None)
+                content = found.result()
+                if content is None:
+                    raise DamagedPart(self.path(start), start)
+                with h5py.File(BytesIO(content), "r") as file:  # unlike a file image it is not copied once more
+                    yield start, file
 
 
 def _nothing() -> None:

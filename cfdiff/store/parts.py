@@ -222,7 +222,7 @@ class RunParts:
         return path
 
     def join(self, attrs: dict[str, Any], volume: int | None = None) -> Path:
-        """Make `out` from the parts, in order and one part in memory at a time, and remove them.
+        """Make `out` from the parts, in order and two parts in memory at a time, and remove them.
 
         `attrs` are the further root attributes: `seed`, `models` (name -> sha256) and `direction` must be
         among them. Of more than `volume` images the pixels lie in further files beside `out` (`volumes.py`).
@@ -365,7 +365,7 @@ def join_parts(
     still_ours: Callable[[], None],
     volume: int | None = None,
 ) -> None:
-    """Make `out` of all parts, one in memory at a time; `still_ours` may refuse before it takes its place. Volumes take
+    """Make `out` of all parts, two in memory at a time; `still_ours` may refuse before it takes its place. Volumes take
     theirs before it, under names that no other result has."""
     volumes = [] if volume is None or files.n <= volume else cut(out, files.n, volume, _volumes_of(files, volume))
     for part in volumes:
@@ -377,9 +377,8 @@ def join_parts(
         if volumes:
             with open_to_read(out.with_name(volumes[0].name), volumes[0].name, "run the command again") as first:
                 put_together(file, first, volumes, files.layout)
-        for start, _ in files.ranges:
-            with files.open(start) as piece:
-                append(file, piece, start, files.n, files.layout, lambda field: not (volumes and in_volumes(field)))
+        for start, piece in files.opened(start for start, _ in files.ranges):
+            append(file, piece, start, files.n, files.layout, lambda field: not (volumes and in_volumes(field)))
         file.close()
         still_ours()
 
@@ -393,8 +392,7 @@ def _write_volume(files: PartFiles, path: Path, volume: Volume) -> None:
     """The images of the rows of one volume."""
     with atomic(path, through=files.folder) as scratch, create(scratch) as file:
         file.attrs.update({"format": VOLUME, OF: files.run.hex()})
-        for start, stop in files.ranges:
-            if start < volume.last and volume.first < stop:
-                with files.open(start) as part:
-                    rows = volume.last - volume.first
-                    append(file, part, start - volume.first, rows, files.layout, in_volumes)
+        within = [start for start, stop in files.ranges if start < volume.last and volume.first < stop]
+        for start, part in files.opened(within):
+            rows = volume.last - volume.first
+            append(file, part, start - volume.first, rows, files.layout, in_volumes)

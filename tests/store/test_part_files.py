@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cfdiff import stopping
-from cfdiff.store.part_files import PartFiles
+from cfdiff.store.part_files import DamagedPart, PartFiles
 from cfdiff.store.samples import SampleParts, open_samples
 
 
@@ -57,6 +57,22 @@ def test_a_part_that_is_there_whole_is_not_computed_again(tmp_path: Path) -> Non
         path.write_bytes(path.read_bytes()[:-1])
         parts.files.fill(2, compute)
         assert asked == [1, 1] and parts.files.content(2) is not None
+
+
+def test_parts_are_opened_in_order_and_up_to_the_one_that_is_damaged(tmp_path: Path) -> None:
+    with SampleParts(tmp_path / "out.h5", {"command": "generate"}, 6, 2) as parts:
+        for start in (0, 2, 4):
+            parts.files.write(start, arrays(start, 2))
+        files = [file for _, file in parts.files.opened([4, 0, 2]) if file["image"][0].min() == file["seed"][0]]
+        assert len(files) == 3 and not any(files), "each is closed when the next is asked for"
+        assert list(parts.files.opened([])) == []
+        path = parts.files.path(2)
+        path.write_bytes(path.read_bytes()[:-1])
+        seen = []
+        with pytest.raises(DamagedPart, match="part-00000002.h5 is damaged") as damaged:
+            for start, _file in parts.files.opened([0, 2, 4]):
+                seen.append(start)
+        assert seen == [0] and damaged.value.start == 2
 
 
 @pytest.fixture
