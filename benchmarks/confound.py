@@ -32,6 +32,8 @@ from cfdiff.settings import resolve
 from cfdiff.store import open_result
 from cfdiff.supervise.run import supervise
 from cfdiff.supervise.settings import SuperviseSettings
+from cfdiff.train.diffusion import train_diffusion
+from cfdiff.train.settings import DiffusionSettings
 from cfdiff.translate.run import translate
 from cfdiff.translate.settings import TranslateSettings
 from cfdiff.version import __version__
@@ -59,6 +61,8 @@ class Arm:
 ARMS = (
     Arm("plain", settings=PLAIN),
     Arm("plain, augmented"),
+    Arm("the sources of the knowing pairs again, no counterfactual", data="again"),
+    Arm("images that break the mark again, by who knows the mark", data="balanced"),
     Arm("pairs of models that know the cause", pairs="knowing"),
     Arm("the same, gradient", pairs="knowing", settings={"invariance": "gradient"}),
     Arm("the same, features", pairs="knowing", settings={"invariance": "features"}),
@@ -66,6 +70,9 @@ ARMS = (
     Arm("the same, gradient (confounded)", pairs="confounded", settings={"invariance": "gradient"}),
     Arm("pairs of the confounded model, a verifier that knows", pairs="taught"),
     Arm("the same, rejected ones kept", pairs="taught", settings={"rejected": "source"}),
+    Arm("pairs of the confounded model, denoiser that draws the mark", pairs="drawn"),
+    Arm("the same, a verifier that knows (drawn)", pairs="drawn-taught"),
+    Arm("the same, rejected ones kept (drawn)", pairs="drawn-taught", settings={"rejected": "source"}),
     Arm("unconfounded images", data="independent"),
 )
 CONFOUNDED = "plain, augmented"
@@ -79,6 +86,7 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     for name, share in (("confounded", GOES_WITH), ("independent", 0.5)):
         write_data(work / f"{name}.npz", share)
+    write_again(options)
     arms = [arm for arm in ARMS if not options.only or any(part in arm.name for part in options.only)]
     rows = []
     for arm in arms:
@@ -124,6 +132,32 @@ def write_data(path: Path, share: float) -> None:
     np.savez(path, images=images[..., 0], labels=names, id=ids, patient=groups.astype(str), split=splits)
 
 
+def write_again(options: argparse.Namespace) -> None:
+    """The confounded data with some training images again, until they are half of them: controls without any
+    counterfactual. `again`: the sources of the knowing pairs; `balanced`: those whose mark goes against their class.
+    """
+    with np.load(options.work / "confounded.npz") as held:
+        arrays = dict(held)
+    train = arrays["split"] == "train"
+    there = (arrays["images"][:, :SIDE, :SIDE] == BRIGHT).all((1, 2))
+    against = train & (there != (arrays["labels"] == open_source("malaria-cells").classes[1]))
+    edited(options, "knowing")
+    names: list[str] = []
+    for start in options.directions:
+        with open_result(options.work / f"knowing-{start}.h5") as result:
+            names += result["id"][:].astype(str).tolist()
+    for name, which in (("again", train & np.isin(arrays["id"], names)), ("balanced", against)):
+        if (options.work / f"{name}.npz").exists():
+            continue
+        times = round(int((train & ~which).sum()) / int(which.sum())) - 1
+        more = np.tile(np.flatnonzero(which), times)
+        turn = np.repeat(np.arange(times), int(which.sum()))
+        found = {key: np.concatenate([values, values[more]]) for key, values in arrays.items()}
+        ids = [f"{i} again {k}" for i, k in zip(arrays["id"][more], turn, strict=True)]
+        found["id"] = np.concatenate([arrays["id"].astype(str), np.array(ids)])
+        np.savez(options.work / f"{name}.npz", **found)
+
+
 def test_images() -> Source:
     """The test images as they are without any mark."""
     return random_subset(open_source("malaria-cells", split="test"), SPLITS["test"][1] or 0, 0)
@@ -156,27 +190,42 @@ def edited(options: argparse.Namespace, name: str) -> dict[str, Any]:
     mine = options.work / "models" / f"{CONFOUNDED.replace(' ', '-').replace(',', '')}-0" / "model.safetensors"
     if name != "knowing":
         trained(options, next(arm for arm in ARMS if arm.name == CONFOUNDED), 0)
-    models: dict[str, Any] = {
+    models: dict[str, dict[str, Any]] = {
         "knowing": {
             "guide": folder / "guide.safetensors", "verifier": folder / "judge.safetensors",
             "checker": [folder / "checker.safetensors"],
         },
         "confounded": {"checker": [mine], "guides": "clean"},
         "taught": {"checker": [mine], "guides": "clean", "verifier": folder / "judge.safetensors"},
-    }[name]  # fmt: skip
+    }  # fmt: skip
+    who = name.removeprefix("drawn-") if name != "drawn" else "confounded"
+    diffusion = drawing(options) if name.startswith("drawn") else folder / "diffusion.safetensors"
     found: dict[str, Any] = {}
     for start in options.directions:
         out = options.work / f"{name}-{start}.h5"
         values = {
             "data": str(options.work / "confounded.npz"), "group_key": "patient", "negative": "uninfected",
             "positive": "parasitized", "split": "train", "from": start, "limit": options.pairs, "out": out,
-            "diffusion": folder / "diffusion.safetensors", "solver": "dpm++", "steps": 8, "retries": 0, "threads": 1,
-            "device": "cpu", **models,
+            "diffusion": diffusion, "solver": "dpm++", "steps": 8, "retries": 0, "threads": 1,
+            "device": "cpu", **models[who],
         }  # fmt: skip
         if not out.exists():
             translate(resolve(TranslateSettings, None, values))
         found[start] = about(out)
     return found
+
+
+def drawing(options: argparse.Namespace) -> Path:
+    """The bundled denoiser after some steps on the confounded images: it knows the mark, as one does that was trained
+    on what the classifier was."""
+    out = options.work / "models" / "diffusion"
+    values = {
+        "data": str(options.work / "confounded.npz"), "group_key": "patient", "negative": "uninfected",
+        "positive": "parasitized", "split": "train", "val_split": "val", "out": out, "augment": "none",
+        "init": weights_folder("malaria-cells") / "diffusion.safetensors", "steps": options.diffusion_steps,
+        "batch_size": 16, "lr": 2e-4, "warmup": 50, "ema": 0.99, "threads": 1, "device": "cpu",
+    }  # fmt: skip
+    return train_diffusion(resolve(DiffusionSettings, None, values), lambda *told: None).model
 
 
 def about(path: Path) -> dict[str, float]:
@@ -238,6 +287,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("work", type=Path, help="folder for data, models and pairs")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=500, help=f"of each training, of {BATCH} images")
+    parser.add_argument("--diffusion-steps", type=int, default=600, help="of the denoiser that is to draw the mark")
     parser.add_argument("--pairs", type=int, default=96, help="images to edit, each direction")
     parser.add_argument("--directions", nargs="*", default=["negative", "positive"], help="classes to edit")
     parser.add_argument("--only", nargs="*", help="arms whose name contains one of these")

@@ -44,8 +44,8 @@ from cfdiff.files import atomic
 from cfdiff.version import __version__
 
 SETS = {
-    "cells": Set("", "patient", ("uninfected", "parasitized"), "train-guide", "test+val", "malaria-cells"),
-    "road": Set("", "photo", ("sound", "damaged"), "train-guide", "test", ""),
+    "cells": Set("", "patient", ("uninfected", "parasitized"), "train-guide", "test+val", "malaria-cells", (12, 3)),
+    "road": Set("", "photo", ("sound", "damaged"), "train", "test", "", (3, 1)),
 }
 
 
@@ -54,6 +54,7 @@ def main() -> None:
     torch.set_num_threads(1)
     work = options.work
     work.mkdir(parents=True, exist_ok=True)
+    same(work / "settings.json", options)
     of = replace(SETS[options.set], data=options.data, splits=options.splits)
     of = replace(of, weights=options.weights or of.weights)
     if not of.weights:
@@ -61,7 +62,7 @@ def main() -> None:
     cells, test = open_cells(of, of.train), open_cells(of, of.test)
     of_block = blocks(cells)
     pool = [p for block in of_block for p in block]
-    core = core_rows(cells, pool)
+    core = core_rows(cells, pool, of.core)
     prepare(work, cells.at(core), of, options.ways)
     edits = read_edits(work, cells.at(core), options.ways)
     world, tested = opened(work, cells, core, edits, test, options)
@@ -86,6 +87,18 @@ def main() -> None:
         forest(report, options.plot)
     print(markdown(report))
     print(json.dumps(report["claims"], indent=1))
+
+
+def same(path: Path, options: Any) -> None:
+    """Write down what the folder was made with; who goes on with another command is told."""
+    named = ("set", "data", "splits", "weights", "model", "steps", "encoder_steps", "bag_size")
+    mine = {name: getattr(options, name) for name in named} | {"core": SETS[options.set].core}
+    mine = json.loads(json.dumps(mine))
+    if not path.exists():
+        written(path, mine)
+    theirs = json.loads(path.read_text())
+    if other := [name for name in mine if theirs.get(name) != mine[name]]:
+        raise SystemExit(f"{path.parent} was made with another {other[0]} ({theirs.get(other[0])}): name a new folder.")
 
 
 def opened(work: Path, cells: Cells, core: np.ndarray, edits: dict[str, Edits], test: Cells, options: Any) -> Any:

@@ -11,7 +11,7 @@ from mil_study_data import Cells, Edits
 from cfdiff.engine import seed_of
 from cfdiff.mil.data import permuted
 from cfdiff.mil.series import BagSet, Series, class_of
-from cfdiff.mil.swaps import Donors, swap_series
+from cfdiff.mil.swaps import Donors, like_edits, swap_series
 
 SHARES = (0.01, 0.02, 0.05, 0.10)
 """At most so many positives are left in a bag: the four tasks of the class."""
@@ -60,17 +60,23 @@ def drawn_rows(
 ) -> np.ndarray:
     """Rows (size,) of a bag of a patient with at most `share` positives, one at least where there is any.
 
-    Share 0 takes all out, `FOUND` leaves all in. Cells of the core come first; they come twice where there are too few.
+    Share 0 takes all out, `FOUND` leaves all in. Cells of the core come first; others come twice where there are too
+    few, so that no edited cell stands beside its unedited copy.
     """
     of_class = [np.flatnonzero((cells.patients == patient) & (cells.labels == k)) for k in (0, 1)]
     if share == FOUND:
-        rows = rng.permutation(np.concatenate(of_class))
-        return np.resize(rows[np.argsort([i not in core for i in rows.tolist()], kind="stable")], size)
+        return _filled(rng.permutation(np.concatenate(of_class)), size, core)
     order = [rng.permutation(rows) for rows in of_class]
-    order = [rows[np.argsort([i not in core for i in rows.tolist()], kind="stable")] for rows in order]
     positives = min(len(order[1]), max(1, int(share * size + 1e-9))) if share else 0
-    negatives = np.resize(order[0], size - positives)
-    return np.concatenate([order[1][:positives], negatives])
+    return np.concatenate([_filled(order[1], positives, core), _filled(order[0], size - positives, core)])
+
+
+def _filled(rows: np.ndarray, size: int, core: set[int]) -> np.ndarray:
+    """(size,) of some rows, those of the core first and once."""
+    there = np.array([row in core for row in rows.tolist()], bool)
+    others = rows[~there] if (~there).any() else rows
+    more = size - len(rows)
+    return np.concatenate([rows[there], rows[~there], np.resize(others, max(0, more))])[:size].astype(np.int64)
 
 
 def real_bags(
@@ -98,20 +104,34 @@ class Arm:
     """An arm: what it sees beside real bags, with which losses of mixtures, and whose instance labels it is told.
 
     With `pooled` only instance labels are learned, and the bag's answer is a pool of the instances' own.
-    `needs` are the ways of editing (`World.edits`) that it takes its instances from.
+    `needs` are the ways of editing (`World.edits`) that it takes its instances from. As a control each version is told
+    the labels of another one of its bag (`permute` "versions"), or each bag those of another bag ("bags").
     """
 
     build: Build
     losses: tuple[str, ...] = ("label",)
     taught: str = ""
-    permute: bool = False
+    permute: str = ""
     pooled: bool = False
     needs: tuple[str, ...] = ()
 
     def mixes(self, world: World, real: list[Series], seed: int) -> tuple[list[Series], np.ndarray]:
         """See `Build`; in versions of one shape."""
         series, more = self.build(world, real, seed)
-        return [permuted(one, seed) for one in series] if self.permute else series, more
+        if self.permute:
+            series = dealt(series, seed) if self.permute == "bags" else [permuted(one, seed) for one in series]
+        return series, more
+
+
+def dealt(series: list[Series], seed: int) -> list[Series]:
+    """Every bag with the labels of another one that has as many versions."""
+    found = list(series)
+    for length in {len(one) for one in series}:
+        places = [i for i, one in enumerate(series) if len(one) == length]
+        order = np.random.default_rng(seed_of(seed, f"deal/{length}")).permutation(places)
+        for i, j in zip(order.tolist(), np.roll(order, 1).tolist(), strict=True):
+            found[i] = replace(series[i], labels=series[j].labels, classes=series[j].classes)
+    return found
 
 
 def _none(world: World) -> np.ndarray:
@@ -146,10 +166,22 @@ def augmented(world: World, real: list[Series], seed: int) -> tuple[list[Series]
 
 
 def swapped(world: World, real: list[Series], seed: int) -> tuple[list[Series], np.ndarray]:
-    """Real instances of other training patients in place of a bag's own, as HIPPO does, in the numbers of the edits."""
+    """Real instances of other training patients in place of a bag's own, as HIPPO does, until 0, 1, 2 or 4 are
+    positive."""
     donors = Donors(BagSet("real", world.contents, tuple(real)))
     found = [swap_series(one, donors, (0, 1, 2, 4), seed) for one in real]
     return [one for one in found if one is not None], _none(world)
+
+
+def swapped_like(build: Build) -> Build:
+    """Real instances of other training patients in the very places that an arm of edits flips; nothing else changes."""
+
+    def swap(world: World, real: list[Series], seed: int) -> tuple[list[Series], np.ndarray]:
+        donors = Donors(BagSet("real", world.contents, tuple(real)))
+        found = [like_edits(one, donors, seed) for one in build(world, real, seed)[0]]
+        return [one for one in found if one is not None], _none(world)
+
+    return swap
 
 
 def remixed(world: World, real: list[Series], seed: int) -> tuple[list[Series], np.ndarray]:
@@ -178,7 +210,8 @@ def remixed(world: World, real: list[Series], seed: int) -> tuple[list[Series], 
 def edited(flips: str = "", sham: str = "", spare: str = "") -> Build:
     """Edits of the bag's own core cells: `flips` to the other class, all others of the core as shams (of `spare` too).
 
-    So with shams every version but the first holds as many edited instances, however many of them are positive.
+    So with shams every version but the first holds as many edited instances, however many of them are positive. With
+    nothing to flip each version has shams in another half of the core.
     """
 
     def build(world: World, real: list[Series], seed: int) -> tuple[list[Series], np.ndarray]:
@@ -191,12 +224,12 @@ def edited(flips: str = "", sham: str = "", spare: str = "") -> Build:
             of_class = [[i for i in mine.tolist() if one.labels[0][i] == k] for k in (0, 1)]
             able = [[i for i in of_class[k] if (int(one.rows[0][i]), 1 - k) in up] for k in (0, 1)]
             lower = [able[1]] if able[1] else []
-            plans = [[], *lower, *(able[0][:n] for n in (1, 2, 4))] if flips else [mine[:n] for n in (4, 4, 4)]
+            plans = [*([[]] if still else []), *lower, *(able[0][:n] for n in (1, 2, 4))] if flips else [[]] * VERSIONS
             for flip in plans:
                 row, label = one.rows[0].copy(), one.labels[0].copy()
-                for i in mine.tolist():
+                for i in mine.tolist() if flips else rng.permutation(mine)[: -(-len(mine) // 2)].tolist():
                     goal = (int(one.rows[0][i]), int(one.labels[0][i]))
-                    if flips and i in flip:
+                    if i in flip:
                         row[i], label[i] = up[goal[0], 1 - goal[1]], 1 - goal[1]
                     elif goal in still:
                         row[i] = still[goal]
@@ -215,13 +248,23 @@ ARMS: dict[str, Arm] = {
     "instance labels of the guide": Arm(again, taught="guide"),
     "instance classifier of the guide's labels, pooled": Arm(again, taught="guide", pooled=True),
     "swap of real instances": Arm(swapped, MIXED),
+    "swap where instance mode edits": Arm(swapped_like(edited("instance", "sham")), MIXED, needs=("instance",)),
+    "swap where joint mode edits": Arm(swapped_like(edited("joint", "joint-sham")), MIXED, needs=("joint",)),
     "feature mixing (ReMix)": Arm(remixed),
     "unguided diffusion": Arm(edited(sham="unguided"), KEPT, needs=("unguided",)),
     "sham only": Arm(edited(sham="sham"), KEPT, needs=("sham",)),
     "instance mode + sham": Arm(edited("instance", "sham"), MIXED, needs=("instance",)),
     "joint mode + sham": Arm(edited("joint", "joint-sham", "sham"), MIXED, needs=("joint",)),
-    "instance mode + sham, permuted": Arm(edited("instance", "sham"), MIXED, permute=True, needs=("instance",)),
-    "joint mode + sham, permuted": Arm(edited("joint", "joint-sham", "sham"), MIXED, permute=True, needs=("joint",)),
+    "instance mode + sham, permuted": Arm(edited("instance", "sham"), MIXED, permute="versions", needs=("instance",)),
+    "joint mode + sham, permuted": Arm(
+        edited("joint", "joint-sham", "sham"), MIXED, permute="versions", needs=("joint",)
+    ),
+    "instance mode + sham, labels of other bags": Arm(
+        edited("instance", "sham"), MIXED, permute="bags", needs=("instance",)
+    ),
+    "joint mode + sham, labels of other bags": Arm(
+        edited("joint", "joint-sham", "sham"), MIXED, permute="bags", needs=("joint",)
+    ),
     "instance mode, no sham": Arm(edited("instance"), MIXED, needs=("instance",)),
     "joint mode, no sham": Arm(edited("joint"), MIXED, needs=("joint",)),
 }
@@ -231,6 +274,8 @@ RIVALS = (
     "instance labels of the guide",
     "instance classifier of the guide's labels, pooled",
     "swap of real instances",
+    "swap where instance mode edits",
+    "swap where joint mode edits",
     "sham only",
 )
 """Translation helps where both TRANSLATED arms are above the best of these."""

@@ -21,8 +21,6 @@ from cfdiff.translate.settings import TranslateSettings
 
 FOLDS, BLOCK, HEALTHY = 5, 10, 3
 """Blocks of training patients, patients in each, and healthy ones of them."""
-NEGATIVES, POSITIVES = 4, 1
-"""Cells of a training patient that are edited, at most. They limit the study: an hour of a busy core gave no more."""
 JOINT_MIX = "0.75"
 
 
@@ -34,6 +32,7 @@ class Set:
         key: array of the patient. classes: names of negative and positive.
         train: split of the patients to train on (the guide's); test: of others, whom neither guide nor judge saw.
         weights: bundled name or folder. splits: table of splits, where the data has none.
+        core: negatives and positives of a training patient that are edited, at most.
     """
 
     data: str
@@ -42,6 +41,7 @@ class Set:
     train: str
     test: str
     weights: str
+    core: tuple[int, int]
     splits: str | None = None
 
     @property
@@ -106,11 +106,11 @@ def training_patients(of_block: list[list[str]], fold: int, n: int) -> list[str]
     return [p for k in range(n // BLOCK) for p in of_block[(fold + 1 + k) % FOLDS]]
 
 
-def core_rows(cells: Cells, patients: list[str]) -> np.ndarray:
-    """The rows to edit: `NEGATIVES` and up to `POSITIVES` of each patient, by hash of the id."""
+def core_rows(cells: Cells, patients: list[str], most_of: tuple[int, int]) -> np.ndarray:
+    """The rows to edit: so many negatives and positives of each patient at most, by hash of the id."""
     rows: list[int] = []
     for patient in patients:
-        for label, most in ((0, NEGATIVES), (1, POSITIVES)):
+        for label, most in enumerate(most_of):
             there = np.flatnonzero((cells.patients == patient) & (cells.labels == label)).tolist()
             rows += sorted(there, key=lambda i: hashlib.sha256(f"core/{cells.ids[i]}".encode()).digest())[:most]
     return np.array(sorted(rows))
@@ -136,7 +136,7 @@ def prepare(work: Path, core: Cells, of: Set, ways: Sequence[str]) -> None:
         "instance": {"mode": "instance", "mix": "0,1", "untouched": "sham", "on_fail": "retry"},
         "joint": {"mode": "joint", "mix": JOINT_MIX, "untouched": "sham", "on_fail": "keep"},
     }
-    noise = {"scale": 0, "anchored": False, "inversion": "noise", "trim": 0, "retries": 0}
+    noise = {"scale": 0, "anchored": False, "inversion": "noise", "trim": 0, "retries": 0, "edit": "anchored"}
     for way in ways:
         if way in runs and not (work / f"{way}.h5").exists():
             bag(resolve(BagSettings, None, {**told, **runs[way], "out": work / f"{way}.h5"}))

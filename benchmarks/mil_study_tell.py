@@ -23,8 +23,8 @@ STEPS, BATCH, PARTS = 80, 64, 2
 def tell(cells: Cells, core: np.ndarray, edits: dict[str, Edits], of_block: list[list[str]]) -> dict[str, Any]:
     """Question -> AUROC of "was made by the diffusion model", with its interval over patients.
 
-    An edit to positive is asked against real positives of the same patients, else the parasite itself would tell; a
-    sham or an unguided image against its own source.
+    Edits to positive are asked against real positives of the same patients, as many of each, else the parasite or the
+    stain would tell; a sham or an unguided image against its own source.
     """
     found = {}
     for name, one in edits.items():
@@ -34,8 +34,15 @@ def tell(cells: Cells, core: np.ndarray, edits: dict[str, Edits], of_block: list
         who = cells.patients[source]
         if flips:
             rng = np.random.default_rng(seed_of(0, f"tell/{name}"))
-            there = np.flatnonzero((cells.labels == 1) & np.isin(cells.patients, [p for b in of_block for p in b]))
-            real = np.sort(rng.choice(there, min(len(there), 2 * len(rows)), replace=False))
+            kept, chosen = [], []
+            for patient in sorted({p for b in of_block for p in b}):
+                mine = np.flatnonzero(who == patient)
+                there = np.flatnonzero((cells.labels == 1) & (cells.patients == patient))
+                n = min(len(mine), len(there))
+                kept.append(rng.permutation(mine)[:n])
+                chosen.append(rng.permutation(there)[:n])
+            rows, who = rows[np.concatenate(kept)], who[np.concatenate(kept)]
+            real = np.concatenate(chosen)
         else:
             real = np.unique(source)
         images = np.concatenate([one.images[rows], cells.images[real]])

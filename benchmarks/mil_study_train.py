@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cfdiff.engine import seed_of
 from cfdiff.mil.batches import BagBatches
+from cfdiff.mil.series import Series
 from cfdiff.mil.settings import DEFAULT_WEIGHTS
 from cfdiff.mil.targets import Labelled, Target
 from cfdiff.models.bag_network import BagAnswer, BagConfig, BagNetwork
@@ -45,13 +46,25 @@ class Pooled(nn.Module):
 
     def __init__(self, net: BagNetwork, head: nn.Module, fraction: bool) -> None:
         super().__init__()
-        self.embed, self.head, self.fraction = net.embed, head, fraction
+        self.embed, self.head, self.fraction, self.shift = net.embed, head, fraction, 0.0
 
     def answer(self, embedding: Tensor) -> BagAnswer:
         """As `BagNetwork.answer`."""
         logits = self.head(embedding)[..., 0]
-        score = torch.logit(logits.sigmoid().mean(1), 1e-4) if self.fraction else logits.logsumexp(1)
+        score = torch.logit((logits + self.shift).sigmoid().mean(1), 1e-4) if self.fraction else logits.logsumexp(1)
         return BagAnswer(score, logits.softmax(1), embedding)
+
+    @torch.no_grad()
+    def calibrated(self, contents: Tensor, real: list[Series]) -> Pooled:
+        """Itself, with the shift of all logits at which the mean answer to the training bags is their mean fraction:
+        its classes were learned half and half, and instances are not."""
+        logits = self.head(self.embed(contents[np.stack([one.rows[0] for one in real])]))[..., 0]
+        mean = float(np.mean([(one.labels[0] == 1).mean() for one in real]))
+        low, high = -20.0, 20.0
+        for _ in range(50):
+            self.shift = (low + high) / 2
+            low, high = (low, self.shift) if (logits + self.shift).sigmoid().mean() > mean else (self.shift, high)
+        return self
 
 
 def trained(world: World, arm: Arm, patients: list[str], target: str, seed: int, budget: Budget) -> BagNetwork | Pooled:
@@ -86,7 +99,10 @@ def trained(world: World, arm: Arm, patients: list[str], target: str, seed: int,
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    return Pooled(net.eval(), head, told.counts) if arm.pooled else net.eval()
+    if not arm.pooled:
+        return net.eval()
+    pooled = Pooled(net.eval(), head, told.counts)
+    return pooled.calibrated(contents, real) if told.counts else pooled
 
 
 def instance_loss(head: nn.Module, answers: list[BagAnswer], told: list[Labelled], look: bool) -> Tensor:
