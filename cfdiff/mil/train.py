@@ -12,7 +12,7 @@ from cfdiff.engine import seed_of
 from cfdiff.errors import UserError
 from cfdiff.metrics.bag_scores import bag_auroc, balanced_accuracy, log_loss, tau
 from cfdiff.mil.answers import as_input, encoded, say
-from cfdiff.mil.batches import BagBatches
+from cfdiff.mil.batches import BagBatches, turned_by_place
 from cfdiff.mil.data import BagData, open_bag_data
 from cfdiff.mil.measure import Scores
 from cfdiff.mil.series import BagSet
@@ -23,7 +23,6 @@ from cfdiff.models.checkpoint import Card, load_model
 from cfdiff.models.classifier import Classifier, ClassifierConfig
 from cfdiff.progress import Progress
 from cfdiff.registry import BAG_TARGETS, MIXTURE_LOSSES
-from cfdiff.train.batches import Draws, augment
 from cfdiff.train.loop import Trainer
 from cfdiff.train.result import TrainResult
 
@@ -75,8 +74,7 @@ def train_on(s: MilTrainSettings, data: BagData, net: BagNetwork, progress: Prog
         batch = batches.read(step, part)
         x = as_input(data.real.contents[batch.rows]).to(trainer.device)
         if x.ndim == 4:
-            draws = Draws(seed_of(s.seed, f"augment/{step}/{part}"), len(x), slice(None), trainer.device)
-            x = augment(x, draws, s.augment)
+            x = turned_by_place(x, batch, s.augment, s.seed, step)
         bags = [bag.to(trainer.device) for bag in batch.bags]
         told = [Labelled(o.labels.to(trainer.device), o.classes.to(trainer.device)) for o in batch.told]
         answers = net(x, bags, [one.classes for one in told] if target.own else None)
