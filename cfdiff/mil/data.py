@@ -17,7 +17,7 @@ from cfdiff.engine import seed_of
 from cfdiff.errors import UserError
 from cfdiff.mil.folders import is_bag_folder
 from cfdiff.mil.series import BagSet, Series
-from cfdiff.mil.settings import MilTrainSettings
+from cfdiff.mil.settings import WORDS, MilTrainSettings
 from cfdiff.mil.sources import is_sweep, open_mixes, open_real
 from cfdiff.mil.swaps import Donors, swap_counts, swap_series
 from cfdiff.mil.targets import Target
@@ -29,7 +29,6 @@ IMAGES_A_BAG = 32
 HELD_SHARE = 0.1
 SWAP_DRAWS = 2
 """How often the stand-ins of a bag are drawn."""
-WORDS = ("swap", "none")
 
 
 @dataclass(frozen=True)
@@ -212,20 +211,20 @@ def _kind(s: MilTrainSettings, real: BagSet) -> tuple[str, list[Path]]:
     known = all(one.known for one in real.series)
     if s.mixtures is None:
         return ("swap" if known else "none"), []
-    if len(s.mixtures) == 1 and s.mixtures[0] in WORDS:
-        if s.mixtures[0] == "swap" and not known:
+    word = str(s.mixtures[0])
+    if word in WORDS:
+        if word == "swap" and not known:
             raise UserError(
                 f"--mixtures swap exchanges instances of known label, which {real.name} does not say: use "
                 "--mixtures none."
             )
-        return s.mixtures[0], []
-    paths = [Path(one) for one in s.mixtures]
-    if missing := [path for path in paths if not path.exists()]:
+        return word, []
+    if missing := [path for path in s.mixtures if not path.exists()]:
         raise UserError(
             f"--mixtures {str(missing[0])!r} does not exist: give a file of cfdiff bag --sweep, a folder of its "
             f"--export, or {' or '.join(WORDS)}."
         )
-    return "files", paths
+    return "files", list(s.mixtures)
 
 
 def _of_training(mixes: BagSet, real: BagSet, validation: BagSet) -> BagSet:

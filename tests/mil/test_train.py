@@ -67,7 +67,7 @@ def test_exact_translation_teaches_what_labels_of_as_many_bags_do_not_and_permut
 
 
 def test_a_training_that_was_stopped_ends_as_one_that_was_not(mil_toy: Any, tmp_path: Path) -> None:
-    s = {"mixtures": (str(mil_toy.mixes),), "steps": 8, "eval_every": 4, "half": False}
+    s = {"mixtures": (mil_toy.mixes,), "steps": 8, "eval_every": 4, "half": False}
     whole = trained(mil_toy.train, tmp_path / "whole", **s)
 
     class Stopped(Exception):
@@ -105,7 +105,7 @@ def test_the_card_says_of_what_it_learned(mil_toy: Any) -> None:
 def test_every_target_model_and_loss_trains(
     mil_toy: Any, tmp_path: Path, target: str, model: str, losses: str, figure: str
 ) -> None:
-    told = {"target": target, "model": model, "losses": losses, "mixtures": (str(mil_toy.mixes),), "steps": 4}
+    told = {"target": target, "model": model, "losses": losses, "mixtures": (mil_toy.mixes,), "steps": 4}
     found = trained(mil_toy.train, tmp_path / "m", **told)
     assert np.isfinite(found.figures()[figure]) and np.isfinite(found.loss)
 
@@ -153,7 +153,7 @@ def test_bags_of_one_class_and_mixes_of_other_patients_or_widths_are_refused(mil
 
 
 def test_mixes_of_validation_patients_are_left_out(mil_toy: Any, tmp_path: Path) -> None:
-    data = open_bag_data(quick(mil_toy.train, tmp_path / "m", mixtures=(str(mil_toy.mixes),)))
+    data = open_bag_data(quick(mil_toy.train, tmp_path / "m", mixtures=(mil_toy.mixes,)))
     held = set(data.validation.groups)
     assert held and not held & set(data.mixes.groups) and not held & set(data.real.groups)
     assert len(data.mixes.series) == len(data.real.series)
