@@ -74,6 +74,7 @@ class BagData:
             "val_split": self.val_split,
             "mixtures": self.mixtures,
             "mixture_models": dict(self.mixes.models),
+            "encoder": self.real.encoder or self.mixes.encoder,
             "bags": len(self.real.series),
             "images": sum(one.size for one in self.real.series),
             "classes": list(self.real.names),
@@ -104,10 +105,12 @@ def open_bag_data(s: MilTrainSettings) -> BagData:
         mixes = _of_training(open_mixes(paths, whole), real, validation)
         joined = whole.joined(mixes)
         real, validation = replace(real, contents=joined.contents), replace(validation, contents=joined.contents)
-        mixes = replace(joined, series=joined.series[len(whole.series) :], name=mixes.name).cut(size, s.seed)
+        mixes = replace(joined, series=joined.series[len(whole.series) :], name=mixes.name, models=mixes.models)
+        mixes = mixes.cut(size, s.seed)
     real = real.cut(size, s.seed)
     if kind != "files":
         mixes = _swapped(real, s.seed) if kind == "swap" else replace(real, series=())
+        mixes = replace(mixes, models=())  # those of the real bags, if any, made no mix
     validation = _limited(validation.cut(size, s.seed), s.val_limit, s.seed)
     mixes = replace(mixes, series=tuple(one for one in mixes.series if len(one) > 1))
     if s.permute:

@@ -18,6 +18,7 @@ class MilEvaluation:
         target: what the model says of a bag.
         bags, positive, groups: bags, positive ones, patients.
         figures: name -> figure, with 95 % intervals over patients.
+        notes: sentences on what was left out.
     """
 
     model: str
@@ -28,6 +29,7 @@ class MilEvaluation:
     positive: int
     groups: int
     figures: dict[str, Measured]
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -52,6 +54,7 @@ class MilExplanation:
         dose: figures of the answer over the mix, under edits and under exchanged real instances.
         curve: way -> mix -> mean answer, sigmoid(score), over the bags.
         pictures: files that were drawn.
+        notes: sentences on what was left out, or could not be measured.
     """
 
     model: str
@@ -65,6 +68,7 @@ class MilExplanation:
     dose: dict[str, Measured]
     curve: dict[str, dict[str, float]]
     pictures: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """What `--json` prints."""

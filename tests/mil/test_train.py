@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-import importlib.util
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from mil_toy import export, toy_bags, translated
+from mil_toy import export, quick, toy_bags, translated
 
 from cfdiff.errors import UserError
 from cfdiff.metrics.bag_scores import bag_auroc
@@ -22,19 +19,6 @@ from cfdiff.models.checkpoint import load_model, read_card
 from cfdiff.train.result import TrainResult
 
 pytest.importorskip("torchmil")
-
-
-def _conftest() -> ModuleType:
-    path = Path(__file__).parent / "conftest.py"
-    spec = importlib.util.spec_from_file_location("mil_conftest", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["mil_conftest"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-quick = _conftest().quick
 
 
 def trained(*given: Any, **changes: Any) -> TrainResult:
