@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from cfdiff.errors import UserError
-from cfdiff.figures.mil import attention_before_after, dose_curves
+from cfdiff.figures.mil import Curve, attention_before_after, dose_curves
 from cfdiff.metrics.bag_scores import instance_auprc
 from cfdiff.mil.answers import Said, embeddings, say
-from cfdiff.mil.dose import Doses
+from cfdiff.mil.dose import Doses, mean_curve
 from cfdiff.mil.evaluate import write_json
 from cfdiff.mil.measure import Measured
 from cfdiff.mil.opened import Opened, check_fits, open_model
@@ -26,8 +26,8 @@ from cfdiff.progress import Progress, silent
 from cfdiff.registry import ATTRIBUTIONS
 from cfdiff.store.output import own_folder
 
-FEW = 0.25
-"""The picture of the attention shows the version nearest below this fraction of edited instances."""
+SHOWN = 0.25
+"""The picture of the attention shows the version nearest to this fraction of edited instances."""
 
 
 def mil_explain(s: MilExplainSettings, progress: Progress | None = None) -> MilExplanation:
@@ -175,7 +175,14 @@ def _draw(folder: Path, bags: BagSet, doses: Doses, fraction: bool) -> tuple[Pat
     drawn = []
     if doses.edited or doses.swapped:
         ways = {"edited": doses.edited, "real instances exchanged": doses.swapped}
-        curves = {name: [(one.bag.mixes, one.probability) for one in said] for name, said in ways.items() if len(said)}
+        curves = {
+            name: Curve(
+                [(one.bag.mixes, one.probability) for one in said],
+                [(point.mix, point.answer) for point in mean_curve(said)],
+            )
+            for name, said in ways.items()
+            if len(said)
+        }
         out = folder / "dose-response.png"
         drawn.append(dose_curves(curves, positive=bags.names[1], diagonal=fraction, out=out))
     shown = _example(doses.edited or doses.swapped)
@@ -193,12 +200,12 @@ def _draw(folder: Path, bags: BagSet, doses: Doses, fraction: bool) -> tuple[Pat
 
 
 def _example(said: list[Said] | Any) -> tuple[Said, int] | None:
-    """The bag of the fewest positives in which some became positive, at the version nearest below `FEW` of it."""
+    """The bag of the fewest positives in which some became positive, at the version nearest to `SHOWN` of it."""
     best: tuple[tuple[float, float], Said, int] | None = None
     for one in said:
         became = ((one.bag.labels == 1) & (one.bag.labels[0] != 1)).mean(1)
         for v in np.flatnonzero(became > 0).tolist():
-            rank = (float(one.bag.mixes[0]), abs(FEW - float(became[v])))
+            rank = (float(one.bag.mixes[0]), abs(SHOWN - float(became[v])))
             if best is None or rank < best[0]:
                 best = (rank, one, v)
     return None if best is None else best[1:]

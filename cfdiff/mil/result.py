@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cfdiff.mil.dose import Point
 from cfdiff.mil.measure import Measured
 
 
@@ -52,7 +53,7 @@ class MilExplanation:
         bags: real bags; edited: bags that were edited.
         where: figures of the attributions, against the instance labels.
         dose: figures of the answer over the mix, under edits and under exchanged real instances.
-        curve: way -> mix -> mean answer, sigmoid(score), over the bags.
+        curve: way -> points of the mean answer, sigmoid(score), over the mix.
         pictures: files that were drawn.
         notes: sentences on what was left out, or could not be measured.
     """
@@ -66,7 +67,7 @@ class MilExplanation:
     edited: int
     where: dict[str, Measured]
     dose: dict[str, Measured]
-    curve: dict[str, dict[str, float]]
+    curve: dict[str, list[Point]]
     pictures: tuple[Path, ...]
     notes: tuple[str, ...] = ()
 

@@ -64,7 +64,9 @@ def test_explain_measures_draws_and_writes_and_exchanges_real_instances_beside_t
     found = mil_explain(s)
     assert set(found.where) == {"attention", "gradient", "removal", "chance"} and found.edited == 16
     assert {"edited_tau", "swapped_tau", "agreement", "gap", "attention_before"} <= set(found.dose)
-    assert found.curve.keys() == {"edited", "swapped"} and "1.0" in found.curve["edited"]
+    assert found.curve.keys() == {"edited", "swapped"}
+    assert [(point.positives, point.mix) for point in found.curve["edited"][:2]] == [(0, 0.0), (1, 1 / 16)]
+    assert found.curve["edited"][-1].mix == 1
     for path in found.pictures:
         with Image.open(path) as image:
             assert image.size[0] > 500
@@ -161,6 +163,19 @@ def test_a_sweep_of_bags_that_hold_several_patients_is_refused(make_bags: Any, t
     assert mil_explain(MilExplainSettings(**s, data=data("whole.npz", whole))).edited == 12
 
 
+def test_none_one_and_two_positives_of_a_large_bag_are_points_of_their_own() -> None:
+    """74 of 161 versions at "0.0" held one positive, and the point said neither what none nor what one gives."""
+    counts, n = [0, 1, 2, 3, 5, 40], 40
+    labels = np.stack([(np.arange(n) < k).astype(np.int8) for k in counts])
+    bag = Series("a", "a", np.zeros((6, n), np.int64), labels, np.array([0, 1, 1, 1, 1, 1], np.int8))
+    score = np.array([-4.0, -3.0, -2.0, 0.0, 0.0, 9.0])
+    curve = mean_curve([Said(bag, score, np.full((6, n), 1 / n))] * 2)
+    assert [point.positives for point in curve] == [0, 1, 2, None, None]
+    assert [point.mix for point in curve] == pytest.approx([0, 0.025, 0.05, 0.1, 1])
+    assert [point.versions for point in curve] == [2, 2, 2, 4, 2]
+    assert [point.answer for point in curve[:4]] == pytest.approx([1 / (1 + np.exp(-x)) for x in (-4, -3, -2, 0)])
+
+
 def test_attributions_of_a_mean_of_instances_are_known() -> None:
     """score = w . mean(h) + b: the gradient times the input is w . h_i / n, and so is the removal, up to the rest."""
     torch.manual_seed(0)
@@ -180,6 +195,12 @@ def test_curves_and_shares_of_attention_are_means() -> None:
     bag = Series("a", "a", np.zeros((3, 4), np.int64), labels, np.array([0, 1, 1], np.int8))
     attention = np.array([[0.1, 0.3, 0.3, 0.3], [0.7, 0.1, 0.1, 0.1], [0.4, 0.4, 0.1, 0.1]])
     said = Said(bag, np.array([0.0, np.log(3), 50.0]), attention)
-    assert mean_curve([said]) == pytest.approx({"0.0": 0.5, "0.2": 0.75, "0.5": 1.0})
+    curve = mean_curve([said])
+    assert [(point.positives, point.mix, point.versions) for point in curve] == [
+        (0, 0, 1),
+        (None, 0.25, 1),
+        (None, 0.5, 1),
+    ]
+    assert [point.answer for point in curve] == pytest.approx([0.5, 0.75, 1.0])
     before, after = attention_of_edits(said)
     assert before == pytest.approx(4 * (0.1 + 0.1 + 0.3) / 3) and after == pytest.approx(4 * (0.7 + 0.4 + 0.4) / 3)
