@@ -15,13 +15,14 @@ from cfdiff.data.open import open_told
 from cfdiff.data.splitting import SPELLINGS, TRAIN, VAL
 from cfdiff.engine import seed_of
 from cfdiff.errors import UserError
+from cfdiff.mil.asked import check_encoder_options, check_mixtures, weights_of
 from cfdiff.mil.folders import is_bag_folder
 from cfdiff.mil.series import BagSet, Series
 from cfdiff.mil.settings import WORDS, MilTrainSettings
 from cfdiff.mil.sources import is_sweep, open_mixes, open_real
 from cfdiff.mil.swaps import Donors, swap_counts, swap_series
 from cfdiff.mil.targets import Target
-from cfdiff.registry import BAG_TARGETS, MIXTURE_LOSSES
+from cfdiff.registry import BAG_TARGETS
 from cfdiff.remote import is_url
 
 IMAGES_A_BAG = 32
@@ -97,6 +98,7 @@ def open_bag_data(s: MilTrainSettings) -> BagData:
     split, val_split = _splits(s)
     needed = None if split is None else [*split.split("+"), *([] if val_split is None else val_split.split("+"))]
     whole = open_real(s, s.labels, needed)
+    check_encoder_options(s, whole)
     size = s.bag_size or (IMAGES_A_BAG if whole.images else None)
     real, validation, words = _divide(whole, split, val_split)
     _check_classes(real, validation, target)
@@ -153,8 +155,8 @@ def _check(s: MilTrainSettings, data: BagData, target: Target) -> None:
             f"The loss distance asks the answer to move as the mix does, which --target {s.target} does not: leave it "
             "out, or use --target fraction."
         )
-    if wrong := sorted(set(s.weights) - set(MIXTURE_LOSSES)):
-        raise UserError(f"--weights names the loss {wrong[0]!r}: the known ones are {', '.join(MIXTURE_LOSSES)}.")
+    check_mixtures(s, data.mixes, data.mixtures)
+    weights_of(s)
 
 
 def _splits(s: MilTrainSettings) -> tuple[str | None, str | None]:

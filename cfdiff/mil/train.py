@@ -12,11 +12,12 @@ from cfdiff.engine import seed_of
 from cfdiff.errors import UserError
 from cfdiff.metrics.bag_scores import bag_auroc, balanced_accuracy, log_loss, tau
 from cfdiff.mil.answers import as_input, encoded, say
+from cfdiff.mil.asked import silences, weights_of
 from cfdiff.mil.batches import BagBatches, turned_by_place
 from cfdiff.mil.data import BagData, open_bag_data
 from cfdiff.mil.measure import Scores
 from cfdiff.mil.series import BagSet
-from cfdiff.mil.settings import DEFAULT_WEIGHTS, MilTrainSettings
+from cfdiff.mil.settings import MilTrainSettings
 from cfdiff.mil.targets import Labelled, Target
 from cfdiff.models.bag_network import BagConfig, BagNetwork, build_encoder, encoder_width, load_encoder
 from cfdiff.models.checkpoint import Card, load_model
@@ -54,7 +55,8 @@ def train_on(s: MilTrainSettings, data: BagData, net: BagNetwork, progress: Prog
         trainer.average.net.load_state_dict(inside.state_dict())
     _standardise(inside, data)
     trainer.average.net.load_state_dict(inside.state_dict())
-    trainer.console.print(_words(data), highlight=False, markup=False, soft_wrap=True)
+    for sentence in (_words(data), *silences(s, data.mixes, inside)):
+        trainer.console.print(sentence, highlight=False, markup=False, soft_wrap=True)
     batches = BagBatches(
         data.real.series,
         data.mixes.series,
@@ -67,8 +69,7 @@ def train_on(s: MilTrainSettings, data: BagData, net: BagNetwork, progress: Prog
         rank=trainer.accelerator.process_index,
         world=trainer.accelerator.num_processes,
     )
-    weights = {name: s.weights.get(name, DEFAULT_WEIGHTS.get(name, 1.0)) for name in s.losses.split("+")}
-    wanted = {MIXTURE_LOSSES[name]: weight for name, weight in weights.items() if weight}
+    wanted = {MIXTURE_LOSSES[name]: weight for name, weight in weights_of(s).items()}
 
     def loss(net: nn.Module, step: int, part: int) -> Tensor:
         batch = batches.read(step, part)

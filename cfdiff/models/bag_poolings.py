@@ -19,7 +19,11 @@ class Pooling(nn.Module):
 
     Every parameter that learns takes part in the score and in the own loss: among several processes each waits for the
     gradient of every one. What a model holds and does not use, it freezes.
+
+    `apart` says that the attention on an instance, up to the sum over the bag, hangs on that instance alone.
     """
+
+    apart = False
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -37,6 +41,8 @@ class Pooling(nn.Module):
 
 class AbMil(Pooling):
     """torchmil.models.ABMIL (Ilse et al. 2018)."""
+
+    apart = True
 
     def __init__(self, width: int, **kwargs: Any) -> None:
         super().__init__(_built("ABMIL", in_shape=(width,), **kwargs))
@@ -102,6 +108,7 @@ class MeanPooling(_Linear):
     """torchmil.nn.MeanPool: every instance has the same share."""
 
     pool = "MeanPool"
+    apart = True
 
     def shares(self, embedding: Tensor) -> Tensor:
         """See `_Linear`."""
