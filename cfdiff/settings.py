@@ -144,6 +144,12 @@ PLACES = {
 """Settings that say where, not what: they are not part of a result, which holds hashes instead of paths."""
 
 
+def changed(s: Settings, name: str) -> bool:
+    """Whether the caller gave that setting another value than its default: what does nothing is then worth a word."""
+    field = type(s).model_fields[name]
+    return name in s.model_fields_set and getattr(s, name) != field.get_default(call_default_factory=True)
+
+
 def resolve(model: type[S], config: Path | None, given: dict[str, Any]) -> S:
     """Defaults, then the recipe, then the TOML file, then what the command line or the caller gives.
 

@@ -7,10 +7,12 @@ So the translation is exact, and the best score of an instance is its first numb
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cfdiff.mil.series import BagSet, Series, class_of
+from cfdiff.mil.settings import MilTrainSettings
 from cfdiff.store.bag_layouts import FeatureBag, square, write_npz, write_table
 
 D, N, SHIFT = 24, 16, 4.0
@@ -74,3 +76,9 @@ def export(bags: BagSet, folder: Path) -> Path:
             written.append(bag)
     write_table(folder, written)
     return folder
+
+
+def quick(data: Path, out: Path, **changes: Any) -> MilTrainSettings:
+    """Settings of a short training on toy bags."""
+    few: dict[str, Any] = {"steps": 40, "eval_every": 40, "width": 16, "lr": 5e-3, "device": "cpu", "threads": 1}
+    return MilTrainSettings(**{"data": str(data), "out": out, **few, **changes})

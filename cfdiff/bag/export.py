@@ -10,14 +10,25 @@ import torch
 
 from cfdiff.bag.settings import BagSettings
 from cfdiff.bag.setup import Setup
+from cfdiff.data.raw import file_sha256
 from cfdiff.data.values import to_model
-from cfdiff.edit.roles import load_role, model_paths, pick_device
+from cfdiff.edit.roles import Cast, load_role, model_paths, pick_device
 from cfdiff.errors import UserError
 from cfdiff.figures.bags import file_names
 from cfdiff.files import atomic, guarded, try_writing
 from cfdiff.models.checkpoint import Model
-from cfdiff.models.features import Extract, judge_features, timm_features
-from cfdiff.store.bag_layouts import FeatureBag, clear, square, write_clam, write_npz, write_table, write_torchmil
+from cfdiff.models.features import Extract, judge_features, timm_features, timm_weights
+from cfdiff.store.bag_layouts import (
+    FeatureBag,
+    Origin,
+    clear,
+    square,
+    write_clam,
+    write_npz,
+    write_origin,
+    write_table,
+    write_torchmil,
+)
 from cfdiff.store.bags import Bags, open_bags
 from cfdiff.workers.crew import Elsewhere, crew
 
@@ -26,11 +37,19 @@ _BATCH = 128
 
 @dataclasses.dataclass(frozen=True)
 class Exporter:
-    """An export that can be made: its layout, its folder, and the features (in this process)."""
+    """An export that can be made.
+
+    Attributes:
+        kind, folder: the layout, and where.
+        extract: the features, in this process. encoder: whose they are: name and sha256 of the weights.
+        group_of: id -> group of every instance; empty for data without groups.
+    """
 
     kind: str
     folder: Path
     extract: Extract
+    encoder: str
+    group_of: dict[str, str]
 
 
 def check_export(s: BagSettings, setup: Setup) -> Exporter | None:
@@ -50,7 +69,18 @@ def check_export(s: BagSettings, setup: Setup) -> Exporter | None:
         raise UserError(f"--export cannot write into {folder} ({error.strerror}): name another folder.") from error
     if folder.is_dir() and any(folder.iterdir()) and not s.force:
         raise UserError(f"--export would write into {folder}, which is not empty: name another, or use --force.")
-    return Exporter(kind, folder, _extract(s, setup.source.shape[2], setup.cast.judge, setup.cast.device))
+    extract = _extract(s, setup.source.shape[2], setup.cast.judge, setup.cast.device)
+    groups = setup.source.groups
+    pairs = () if groups is None else zip(setup.source.ids.astype(str), groups.astype(str), strict=True)
+    return Exporter(kind, folder, extract, _encoder(s, setup.cast), {str(i): str(group) for i, group in pairs})
+
+
+def _encoder(s: BagSettings, cast: Cast) -> str:
+    if s.features is None:
+        return f"judge {cast.hashes['judge']}"
+    file = timm_weights(s.features, s.feature_weights)
+    assert file is not None, "asked before"
+    return f"{s.features} {file_sha256(file)}"
 
 
 def _extract(s: BagSettings, channels: int, judge: Model | None, device: torch.device) -> Extract:
@@ -103,7 +133,7 @@ def _export(s: BagSettings, result: Path, exporter: Exporter) -> list[FeatureBag
     clear(folder, kind)
     with open_bags(result) as bags:
         before, after = _features(s, bags, result, exporter.extract)
-        names, cases = file_names(bags), bags.read("bag/name")
+        names, cases = file_names(bags), [_case(bags, b, exporter.group_of) for b in range(len(bags.read("bag/name")))]
         pixels = bags.images("source", np.array([0])).shape[1:3]
         written = []
         for j, name in enumerate(names):
@@ -115,12 +145,13 @@ def _export(s: BagSettings, result: Path, exporter: Exporter) -> list[FeatureBag
             places = bags.places(j)
             bag = FeatureBag(
                 name=name,
-                case=str(cases[bags.read("mix/bag")[j]]),
+                case=cases[int(bags.read("mix/bag", j))],
                 features=features.astype(np.float32),
                 grid=square(len(edit)) if places is None else places.grid,
                 corners=None if places is None else places.corners,
                 labels=bags.read("row/label", rows),
                 edited=bags.read("row/edited", rows),
+                sham=bags.read("row/sham", rows),
                 requested=float(bags.read("mix/requested", j)),
             )
             if kind == "clam":
@@ -131,8 +162,20 @@ def _export(s: BagSettings, result: Path, exporter: Exporter) -> list[FeatureBag
             else:
                 write_npz(folder, bag)
             written.append(dataclasses.replace(bag, features=features[:0]))  # the table needs no features
+        write_origin(folder, Origin(bags.attrs["models"], exporter.encoder))
     write_table(folder, written)
     return written
+
+
+def _case(bags: Bags, b: int, group_of: dict[str, str]) -> str:
+    """The patient of a bag, also of a drawn one; its name where it holds instances of several, or nothing says whose.
+
+    Tools split by case, so a draw must not hide that its instances are of a patient who is elsewhere too.
+    """
+    start, stop = bags.read("bag/offset", slice(b, b + 2)).tolist()
+    of = {group_of.get(str(i)) for i in bags.read("instance/id", slice(start, stop))}
+    only = of.pop() if len(of) == 1 else None
+    return str(bags.read("bag/name", slice(b, b + 1))[0]) if only is None else only
 
 
 def _write_pt(folder: Path, bag: FeatureBag) -> None:

@@ -1,4 +1,4 @@
-"""Which mixes: --mix and --sweep as numbers, or as a distribution that is drawn for each bag."""
+"""Which mixes: --mix and --sweep as fractions, --counts as positives, or a distribution that is drawn for each bag."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cfdiff.engine import seed_of
+from cfdiff.engine import seed_of, wanted_count
 from cfdiff.errors import UserError
 
 _MOST = 10_001  # points of a sweep: more is a slip of the pen
@@ -15,10 +15,11 @@ _MOST = 10_001  # points of a sweep: more is a slip of the pen
 
 @dataclass(frozen=True)
 class Mixes:
-    """The mixes of every bag: a list, or Beta(a, b)."""
+    """The mixes of every bag: a list, Beta(a, b), and numbers of positives."""
 
     values: tuple[float, ...] = ()
     beta: tuple[float, float] | None = None
+    counts: tuple[int, ...] = ()
 
     def of(self, bag: str, seed: int) -> list[float]:
         """The mixes of one bag; a drawn one depends on the seed and the bag's name alone."""
@@ -26,15 +27,40 @@ class Mixes:
             return list(self.values)
         return [float(np.random.default_rng(seed_of(seed, f"mix/{bag}")).beta(*self.beta))]
 
+    def within(self, bag: str, size: int, seed: int) -> list[float]:
+        """The mixes of a bag of `size` instances, from the lowest on where there are counts.
 
-def parse_mixes(mix: str, sweep: str | None) -> Mixes:
-    """`0.3`, `0.1,0.3,0.5` or `beta:2,5`; a sweep `start:stop:step` takes the place of the mix.
+        A count is the fraction k / size, but where another mix comes to as many positives.
+
+        Raises:
+            UserError: the bag has fewer instances than a count.
+        """
+        found = self.of(bag, seed)
+        if not self.counts:
+            return found
+        if max(self.counts) > size:
+            raise UserError(
+                f"Bag {bag!r} has {size} instances, fewer than {max(self.counts)} of --counts: lower them or leave the "
+                "bag out."
+            )
+        there = {wanted_count(size, mix) for mix in found}
+        return sorted([*found, *(k / size for k in self.counts if k not in there)])
+
+
+def parse_mixes(mix: str, sweep: str | None, counts: str | None = None) -> Mixes:
+    """`0.3`, `0.1,0.3,0.5` or `beta:2,5`; a sweep `start:stop:step` or counts `1,2` take the place of the mix.
+
+    Counts stand beside a sweep.
 
     Raises:
-        UserError: not a number, outside [0, 1], an empty list, or a distribution or sweep that does not exist.
+        UserError: not a number, outside [0, 1], an empty list, a distribution or sweep that does not exist, or counts
+            that are no whole numbers.
     """
+    numbers = () if counts is None else _counts(counts)
     if sweep is not None:
-        return Mixes(_sweep(sweep))
+        return Mixes(_sweep(sweep), counts=numbers)
+    if counts is not None:
+        return Mixes(counts=numbers)
     if mix.startswith("beta:"):
         a_b = [_number(part, "--mix") for part in mix.removeprefix("beta:").split(",")]
         if len(a_b) != 2 or min(a_b) <= 0:
@@ -44,6 +70,15 @@ def parse_mixes(mix: str, sweep: str | None) -> Mixes:
     if len(set(values)) != len(values):
         raise UserError(f"--mix {mix!r} names a mix twice: name each once.")
     return Mixes(tuple(values))
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise UserError(f"--counts {text!r} is no list of whole numbers: give numbers of positives, such as 1,2,4.")
+    if len(set(map(int, parts))) != len(parts):
+        raise UserError(f"--counts {text!r} names a number twice: name each once.")
+    return tuple(map(int, parts))
 
 
 def _sweep(text: str) -> tuple[float, ...]:

@@ -16,6 +16,7 @@ import numpy as np
 from cfdiff.data.source import Source
 from cfdiff.engine import seed_of, wanted_count
 from cfdiff.errors import UserError
+from cfdiff.store.bags import draw_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +91,7 @@ def make_bags(source: Source, size: int | None, most: int | None, replacement: b
     if replacement:
         by_id = np.argsort(source.ids)
         rngs = (np.random.default_rng(seed_of(seed, f"bag/{b}")) for b in range(most or max(1, len(source) // size)))
-        return [_bag(f"draw-{b:04d}", source, by_id[rng.integers(0, len(source), size)]) for b, rng in enumerate(rngs)]
+        return [_bag(draw_name(b), source, by_id[rng.integers(0, len(source), size)]) for b, rng in enumerate(rngs)]
     if size > len(source):
         raise UserError(
             f"A bag of {size} cannot be drawn from the {len(source)} instances of {source.name}: "
@@ -102,7 +103,7 @@ def make_bags(source: Source, size: int | None, most: int | None, replacement: b
         if b % a_round == 0:
             deck = np.argsort([seed_of(seed, f"deal/{b // a_round}/{i}") for i in source.ids], kind="stable")
         start = b % a_round * size
-        bags.append(_bag(f"draw-{b:04d}", source, deck[start : start + size]))
+        bags.append(_bag(draw_name(b), source, deck[start : start + size]))
     return bags
 
 

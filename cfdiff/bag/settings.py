@@ -31,6 +31,11 @@ class BagSettings(ShardSettings, EditSettings, TileSettings, DataSettings):
     replacement: bool = Field(False, description="Draw with replacement: an instance may be in a bag more than once.")
     mix: str = Field("0.3", description="Fraction of positives: 0.3, a list 0.1,0.3,0.5, or beta:a,b drawn per bag.")
     sweep: str | None = Field(None, description="Mixes start:stop:step, in place of --mix; 0:1:0.1 for example.")
+    counts: str | None = Field(
+        None,
+        description="Numbers of positives, as 1,2,4: mixes beside those of --sweep, else in place of --mix. One or two "
+        "in a large bag are what a fraction seldom comes to.",
+    )
     mode: Literal["instance", "joint"] = Field(
         "instance", description="Translate chosen instances, or guide the whole bag to the exact count."
     )

@@ -58,7 +58,7 @@ def set_up(s: BagSettings, out: Path | None = None) -> Setup:
     Raises:
         UserError: any of them cannot be used as asked, or a mix cannot be reached.
     """
-    mixes = parse_mixes(s.mix, s.sweep)
+    mixes = parse_mixes(s.mix, s.sweep, s.counts)
     _check_options(s)
     source = _open(s)
     bags = make_bags(source, s.bag_size, s.bags, s.replacement, s.seed)
@@ -75,7 +75,9 @@ def set_up(s: BagSettings, out: Path | None = None) -> Setup:
     labels, label_from = _labels(s, source, cast)
     instances = Instances(labels, _preferences(s, source, cast, labels, listed), _noisy(s), frozen, strata)
     goals = [
-        make_goal(b, bag, mix, instances, s.seed) for b, bag in enumerate(bags) for mix in mixes.of(bag.name, s.seed)
+        make_goal(b, bag, mix, instances, s.seed)
+        for b, bag in enumerate(bags)
+        for mix in mixes.within(bag.name, len(bag), s.seed)
     ]
     seen = None if out is None else Seen(source, parts_dir(out))
     settings = {
@@ -146,6 +148,8 @@ def _judges_classes(s: BagSettings) -> tuple[str, str] | None:
 
 
 def _check_options(s: BagSettings) -> None:
+    if s.counts is not None and s.sweep is None and "mix" in s.model_fields_set:
+        raise UserError("--counts takes the place of --mix: give one of the two, or --counts beside a --sweep.")
     if s.mode == "joint":
         if s.select != "uniform" or s.stratify is not None:
             raise UserError(

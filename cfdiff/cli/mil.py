@@ -47,7 +47,7 @@ def evaluate(settings: MilEvaluateSettings) -> None:
     if settings.json_:
         print(json.dumps(found.as_json()))
     else:
-        tables.show(_table(found.title, found.figures.values()))
+        tables.show(_table(found.title, found.figures.values()), *found.notes)
 
 
 @command(MilExplainSettings, TASKS["mil_explain"].summary, names={"json_": "--json"})
@@ -59,10 +59,9 @@ def explain(settings: MilExplainSettings) -> None:
     if settings.json_:
         print(json.dumps(found.as_json()))
     else:
-        tables.show(
-            _table(found.title, [*found.where.values(), *found.dose.values()]),
-            "pictures: " + ", ".join(str(path) for path in found.pictures),
-        )
+        pictures = ", ".join(str(path) for path in found.pictures)
+        shown = (f"pictures: {pictures}",) if pictures else ()
+        tables.show(_table(found.title, [*found.where.values(), *found.dose.values()]), *found.notes, *shown)
 
 
 app.command("train")(train)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,26 +22,33 @@ _MOST = 100
 """Instances that a picture shows: those of the highest attention."""
 
 
-def dose_curves(
-    curves: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]], *, positive: str, diagonal: bool, out: Path
-) -> Path:
-    """Way -> mixes (V,) and answers (V,) in [0, 1] of each bag: a thin line a bag, a thick one the mean over bags.
+class Curve(NamedTuple):
+    """Answers over the mix, all in [0, 1].
 
-    `diagonal` is drawn for a model that says the fraction itself. The mean is over the versions to the nearest tenth.
+    Attributes:
+        bags: mixes (V,) and answers (V,) of each bag.
+        mean: mix and answer of each point of the mean over bags.
     """
-    figure = Figure(figsize=(7.0, 3.4), dpi=200, layout="constrained")
+
+    bags: Sequence[tuple[np.ndarray, np.ndarray]]
+    mean: Sequence[tuple[float, float]]
+
+
+def dose_curves(curves: Mapping[str, Curve], *, positive: str, diagonal: bool, out: Path) -> Path:
+    """A panel a way: a thin line a bag, a thick one the mean over bags.
+
+    `diagonal` is drawn for a model that says the fraction itself.
+    """
+    figure = Figure(figsize=(3.5 * len(curves), 3.4), dpi=200, layout="constrained")
     FigureCanvasAgg(figure)
     axes = np.atleast_1d(figure.subplots(1, len(curves), sharex=True, sharey=True))
-    for ax, (name, bags), colour in zip(axes, curves.items(), _WAYS, strict=False):
+    for ax, (name, (bags, mean)), colour in zip(axes, curves.items(), _WAYS, strict=False):
         if diagonal:
             ax.plot([0, 1], [0, 1], color="0.7", lw=0.8, ls="--")
         for mix, answer in bags:
             order = np.argsort(mix, kind="stable")
             ax.plot(mix[order], answer[order], "-", color=colour, lw=0.6, alpha=0.25)
-        mixes, answers = (np.concatenate([bag[k] for bag in bags]) for k in (0, 1))
-        tenth = np.rint(10 * mixes).astype(int)
-        points = np.unique(tenth)
-        ax.plot(points / 10, [answers[tenth == k].mean() for k in points], "o-", color=colour, lw=1.8, ms=3.5)
+        ax.plot(*np.transpose(mean), "o-", color=colour, lw=1.8, ms=3.5)
         ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
         ax.set_title(f"{name} ({len(bags)} bags)", fontsize=8)
         ax.set_xlabel(f"fraction {positive}", fontsize=8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from cfdiff.engine import seed_of
 from cfdiff.mil.series import Series
 from cfdiff.mil.targets import Labelled
+from cfdiff.train.batches import Draws, symmetries, turned
 
 FEW = (1, 2)
 """Positives in a low mix."""
@@ -23,13 +25,15 @@ class BagBatch:
     """One pass's share of a batch.
 
     Attributes:
-        rows: (R,) int64 places in the contents, each once.
+        rows: (R,) int64 places in the contents, once for each place of each bag that shows them.
+        places: (R, 2) int64, the number of that bag in the whole batch of the step, and the place in it.
         bags: (V, n) int64 places in `rows`, a tensor a bag: first the real ones, then those at several mixes.
         told: what is known of each.
         real: how many are real.
     """
 
     rows: np.ndarray
+    places: np.ndarray
     bags: list[Tensor]
     told: list[Labelled]
     real: int
@@ -70,17 +74,20 @@ class BagBatches:
         shares = zip(self.pools, self.shares, strict=True)
         chosen = np.concatenate([self._take(f"real{p}", pool, step * n, n) for p, (pool, n) in enumerate(shares)])
         bags = [self.real[i].version([0]) for i in chosen[mine].tolist()]
+        numbers = list(range(self.size))[mine]
         real = len(bags)
         if self.mixes:
             places = self._take("mix", np.arange(len(self.mixes)), step * self.size, self.size)
             bags += [self._drawn(self.mixes[i], step, k) for k, i in list(enumerate(places.tolist()))[mine]]
-        rows, back = np.unique(np.concatenate([one.rows.ravel() for one in bags]), return_inverse=True)
+            numbers += [self.size + k for k in numbers]
+        shown = np.concatenate([_shown(one, number) for one, number in zip(bags, numbers, strict=True)])
+        once, back = np.unique(shown, axis=0, return_inverse=True)
         cuts = np.cumsum([one.rows.size for one in bags])[:-1]
         placed = [
             torch.from_numpy(part.reshape(one.rows.shape))
             for part, one in zip(np.split(back.reshape(-1), cuts), bags, strict=True)
         ]
-        return BagBatch(rows, placed, [labelled(one) for one in bags], real)
+        return BagBatch(once[:, 2], once[:, :2], placed, [labelled(one) for one in bags], real)
 
     def _drawn(self, one: Series, step: int, k: int) -> Series:
         rng = np.random.default_rng(seed_of(self.seed, f"versions/{step}/{k}"))
@@ -98,6 +105,32 @@ class BagBatches:
 
     def _shuffle(self, name: str, n: int, epoch: int) -> np.ndarray:
         return np.random.default_rng(seed_of(self.seed, f"{name}/{epoch}")).permutation(n)
+
+
+def _shown(one: Series, number: int) -> np.ndarray:
+    """(V n, 3) int64: the bag's number, the place in it, and what stands there, of every version."""
+    place = np.broadcast_to(np.arange(one.size), one.rows.shape)
+    return np.stack([np.full_like(one.rows, number), place, one.rows], axis=-1).reshape(-1, 3)
+
+
+def turned_by_place(
+    images: Tensor, batch: BagBatch, kind: Literal["none", "flip", "dihedral"], seed: int, step: int
+) -> Tensor:
+    """Images (R, C, H, W) of a batch after random symmetries: one for each place of a bag, whatever stands there.
+
+    An image and its edit, its sham or its stand-in are compared, so what differs must be the edit and not the turn.
+    The draws hang on the bag's number in the whole batch, and so not on --accumulate or the number of processes.
+    """
+    if kind == "none":
+        return images
+    height, width = images.shape[-2:]
+    coins = images.new_empty(len(images), 3, dtype=torch.bool)
+    for number in np.unique(batch.places[:, 0]).tolist():
+        here = np.flatnonzero(batch.places[:, 0] == number)
+        place = torch.from_numpy(batch.places[here, 1]).to(images.device)
+        draws = Draws(seed_of(seed, f"augment/{step}/{number}"), int(place.max()) + 1, slice(None), images.device)
+        coins[torch.from_numpy(here).to(images.device)] = symmetries(draws, kind, height == width)[place]
+    return turned(images, coins)
 
 
 def labelled(one: Series) -> Labelled:

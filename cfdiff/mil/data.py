@@ -15,13 +15,14 @@ from cfdiff.data.open import open_told
 from cfdiff.data.splitting import SPELLINGS, TRAIN, VAL
 from cfdiff.engine import seed_of
 from cfdiff.errors import UserError
+from cfdiff.mil.asked import check_encoder_options, check_mixtures, weights_of
 from cfdiff.mil.folders import is_bag_folder
 from cfdiff.mil.series import BagSet, Series
-from cfdiff.mil.settings import MilTrainSettings
+from cfdiff.mil.settings import WORDS, MilTrainSettings
 from cfdiff.mil.sources import is_sweep, open_mixes, open_real
 from cfdiff.mil.swaps import Donors, swap_counts, swap_series
 from cfdiff.mil.targets import Target
-from cfdiff.registry import BAG_TARGETS, MIXTURE_LOSSES
+from cfdiff.registry import BAG_TARGETS
 from cfdiff.remote import is_url
 
 IMAGES_A_BAG = 32
@@ -29,7 +30,6 @@ IMAGES_A_BAG = 32
 HELD_SHARE = 0.1
 SWAP_DRAWS = 2
 """How often the stand-ins of a bag are drawn."""
-WORDS = ("swap", "none")
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class BagData:
             "val_split": self.val_split,
             "mixtures": self.mixtures,
             "mixture_models": dict(self.mixes.models),
+            "encoder": self.real.encoder or self.mixes.encoder,
             "bags": len(self.real.series),
             "images": sum(one.size for one in self.real.series),
             "classes": list(self.real.names),
@@ -97,6 +98,7 @@ def open_bag_data(s: MilTrainSettings) -> BagData:
     split, val_split = _splits(s)
     needed = None if split is None else [*split.split("+"), *([] if val_split is None else val_split.split("+"))]
     whole = open_real(s, s.labels, needed)
+    check_encoder_options(s, whole)
     size = s.bag_size or (IMAGES_A_BAG if whole.images else None)
     real, validation, words = _divide(whole, split, val_split)
     _check_classes(real, validation, target)
@@ -105,10 +107,12 @@ def open_bag_data(s: MilTrainSettings) -> BagData:
         mixes = _of_training(open_mixes(paths, whole), real, validation)
         joined = whole.joined(mixes)
         real, validation = replace(real, contents=joined.contents), replace(validation, contents=joined.contents)
-        mixes = replace(joined, series=joined.series[len(whole.series) :], name=mixes.name).cut(size, s.seed)
+        mixes = replace(joined, series=joined.series[len(whole.series) :], name=mixes.name, models=mixes.models)
+        mixes = mixes.cut(size, s.seed)
     real = real.cut(size, s.seed)
     if kind != "files":
         mixes = _swapped(real, s.seed) if kind == "swap" else replace(real, series=())
+        mixes = replace(mixes, models=())  # those of the real bags, if any, made no mix
     validation = _limited(validation.cut(size, s.seed), s.val_limit, s.seed)
     mixes = replace(mixes, series=tuple(one for one in mixes.series if len(one) > 1))
     if s.permute:
@@ -151,8 +155,8 @@ def _check(s: MilTrainSettings, data: BagData, target: Target) -> None:
             f"The loss distance asks the answer to move as the mix does, which --target {s.target} does not: leave it "
             "out, or use --target fraction."
         )
-    if wrong := sorted(set(s.weights) - set(MIXTURE_LOSSES)):
-        raise UserError(f"--weights names the loss {wrong[0]!r}: the known ones are {', '.join(MIXTURE_LOSSES)}.")
+    check_mixtures(s, data.mixes, data.mixtures)
+    weights_of(s)
 
 
 def _splits(s: MilTrainSettings) -> tuple[str | None, str | None]:
@@ -212,20 +216,20 @@ def _kind(s: MilTrainSettings, real: BagSet) -> tuple[str, list[Path]]:
     known = all(one.known for one in real.series)
     if s.mixtures is None:
         return ("swap" if known else "none"), []
-    if len(s.mixtures) == 1 and s.mixtures[0] in WORDS:
-        if s.mixtures[0] == "swap" and not known:
+    word = str(s.mixtures[0])
+    if word in WORDS:
+        if word == "swap" and not known:
             raise UserError(
                 f"--mixtures swap exchanges instances of known label, which {real.name} does not say: use "
                 "--mixtures none."
             )
-        return s.mixtures[0], []
-    paths = [Path(one) for one in s.mixtures]
-    if missing := [path for path in paths if not path.exists()]:
+        return word, []
+    if missing := [path for path in s.mixtures if not path.exists()]:
         raise UserError(
             f"--mixtures {str(missing[0])!r} does not exist: give a file of cfdiff bag --sweep, a folder of its "
             f"--export, or {' or '.join(WORDS)}."
         )
-    return "files", paths
+    return "files", list(s.mixtures)
 
 
 def _of_training(mixes: BagSet, real: BagSet, validation: BagSet) -> BagSet:

@@ -9,10 +9,27 @@ import numpy as np
 
 from cfdiff.metrics.bag_scores import tau
 from cfdiff.mil.answers import Said
+from cfdiff.mil.batches import FEW
 from cfdiff.mil.measure import Measured
 
 STEP = 0.1
-"""Mixes within this are one point of a mean curve."""
+"""Mixes to the nearest multiple of this are one point of a mean curve."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """The mean answer to versions of bags whose mixes are alike.
+
+    Attributes:
+        positives: of each, where that makes the point; None where the nearest tenth of the mix does.
+        mix, answer: means over the versions, in [0, 1].
+        versions: how many.
+    """
+
+    positives: int | None
+    mix: float
+    answer: float
+    versions: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,18 +68,30 @@ class Doses:
                 found[f"attention_{when}"] = Measured.mean(label, shares[:, column], groups, (0, np.inf))
         return found
 
-    def curve(self) -> dict[str, dict[str, float]]:
-        """Way -> mix, to a tenth -> mean answer over bags and versions."""
+    def curve(self) -> dict[str, list[Point]]:
+        """Way -> points of the mean over bags and versions, from the lowest mix on."""
         ways = {"edited": self.edited, "swapped": self.swapped}
         return {name: mean_curve(said) for name, said in ways.items() if said}
 
 
-def mean_curve(said: Sequence[Said]) -> dict[str, float]:
-    """Mix, rounded to `STEP` -> mean sigmoid(score)."""
-    mixes = np.concatenate([one.bag.mixes for one in said])
-    answers = np.concatenate([one.probability for one in said])
-    point = np.rint(mixes / STEP).astype(int)
-    return {f"{k * STEP:.1f}": float(answers[point == k].mean()) for k in np.unique(point).tolist()}
+def mean_curve(said: Sequence[Said]) -> list[Point]:
+    """Mean sigmoid(score) at no positive, at one and two in bags of which they are less than a tenth, else to a tenth.
+
+    None at all and one in a large bag are what a bag model must tell apart, and would be one point by their tenth.
+    """
+    mixes, answers, positives = (
+        np.concatenate([getattr(one, name) if name == "probability" else getattr(one.bag, name) for one in said])
+        for name in ("mixes", "probability", "positives")
+    )
+    alone = (positives == 0) | (np.isin(positives, FEW) & (mixes < STEP))
+    tenth = np.maximum(1, np.rint(mixes / STEP).astype(int))
+    points = []
+    for counted, kinds in ((True, positives), (False, tenth)):
+        for k in np.unique(kinds[alone == counted]).tolist():
+            here = (alone == counted) & (kinds == k)
+            means = float(mixes[here].mean()), float(answers[here].mean())
+            points.append(Point(int(k) if counted else None, *means, int(here.sum())))
+    return sorted(points, key=lambda point: point.mix)
 
 
 def attention_of_edits(one: Said) -> tuple[float, float]:

@@ -39,6 +39,7 @@ def mil_evaluate(s: MilEvaluateSettings, progress: Progress | None = None) -> Mi
         int(scores.positive.sum()),
         len(set(scores.groups.tolist())),
         figures(scores, opened.target),
+        opened.notes,
     )
     if s.out is not None:
         write_json(s.out, found.as_json())

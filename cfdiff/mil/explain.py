@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from cfdiff.errors import UserError
-from cfdiff.figures.mil import attention_before_after, dose_curves
+from cfdiff.figures.mil import Curve, attention_before_after, dose_curves
 from cfdiff.metrics.bag_scores import instance_auprc
 from cfdiff.mil.answers import Said, embeddings, say
-from cfdiff.mil.dose import Doses
+from cfdiff.mil.dose import Doses, mean_curve
 from cfdiff.mil.evaluate import write_json
 from cfdiff.mil.measure import Measured
 from cfdiff.mil.opened import Opened, check_fits, open_model
@@ -25,8 +26,8 @@ from cfdiff.progress import Progress, silent
 from cfdiff.registry import ATTRIBUTIONS
 from cfdiff.store.output import own_folder
 
-FEW = 0.25
-"""The picture of the attention shows the version nearest below this fraction of edited instances."""
+SHOWN = 0.25
+"""The picture of the attention shows the version nearest to this fraction of edited instances."""
 
 
 def mil_explain(s: MilExplainSettings, progress: Progress | None = None) -> MilExplanation:
@@ -40,7 +41,12 @@ def mil_explain(s: MilExplainSettings, progress: Progress | None = None) -> MilE
     advance = progress or silent
     opened = open_model(s)
     real = opened.bags
-    edited = None if s.sweep is None else _edited(s, opened)
+    edited, notes = (None, ()) if s.sweep is None else _edited(s, opened)
+    if edited is None and not any(one.known for one in real.series):
+        raise UserError(
+            f"{real.name} does not say which instances are positive, so there is nothing to hold the attention against "
+            "and nothing to exchange: give bags with labels of instances (torchmil, npz), or a --sweep."
+        )
     own_folder(s.out)
     where = _where(opened, s.attribution.split("+"), advance)
     together = real if edited is None else real.joined(edited)
@@ -58,13 +64,30 @@ def mil_explain(s: MilExplainSettings, progress: Progress | None = None) -> MilE
         doses.figures(),
         doses.curve(),
         pictures,
+        (*opened.notes, *notes, *_silences(real, where, doses)),
     )
     write_json(s.out / "explain.json", found.as_json())
     return found
 
 
-def _edited(s: MilExplainSettings, opened: Opened) -> BagSet:
-    """The bags of the sweep that are of patients asked about, in parts as the model's bags are."""
+def _silences(real: BagSet, where: dict[str, Measured], doses: Doses) -> Iterator[str]:
+    """Why some of it is not there."""
+    if not where["chance"].n:
+        yield (
+            f"No bag of {real.name} is known to hold both classes, so the attributions are held against nothing."
+            if any(one.known for one in real.series)
+            else f"{real.name} does not say which instances are positive: the attributions are held against nothing."
+        )
+    if not doses.swapped:
+        yield f"{real.name} has no instances of both classes in two groups, so none was exchanged."
+
+
+def _edited(s: MilExplainSettings, opened: Opened) -> tuple[BagSet, tuple[str, ...]]:
+    """The bags of the sweep that are of patients asked about, in parts as the model's bags are, and what was left out.
+
+    Raises:
+        UserError: none is, one is of several patients, or the sweep is of other models or instances.
+    """
     mixes = open_mixes(s.sweep or (), opened.bags)
     check_fits(opened.model, mixes)
     learned: dict[str, Any] = opened.model.card.data.get("mixture_models") or {}
@@ -73,21 +96,37 @@ def _edited(s: MilExplainSettings, opened: Opened) -> BagSet:
             f"{mixes.name} was edited by other models than the mixtures that {opened.model.name} learned from: make it "
             "with the same --weights, or say --other-models."
         )
-    told: dict[str, Any] = opened.model.card.training["settings"]
-    groups, of_id = set(opened.bags.groups), opened.bags.group_of_ids
-
-    def group(one: Series) -> str:
-        return of_id.get(str(one.ids[0]), one.group) if one.ids is not None else one.group
-
-    kept = tuple(replace(one, group=group(one)) for one in mixes.series if group(one) in groups)
+    settings: dict[str, Any] = opened.model.card.training["settings"]
+    groups = set(opened.bags.groups)
+    told = [replace(one, group=_patient(one, opened.patients, mixes.name)) for one in mixes.series]
+    kept = tuple(one for one in told if one.group in groups)
     if not kept:
         raise UserError(
             f"{mixes.name} holds no bag of the patients of {opened.bags.name} {opened.split}: make it of the same data "
             "and split."
         )
-    size = s.bag_size or told.get("bag_size") or (max(one.size for one in opened.bags.series))
+    left = len(told) - len(kept)
+    notes = [f"{left} of {len(told)} bags of {mixes.name} are of patients that are not asked about, and left out."]
+    size = s.bag_size or settings.get("bag_size") or (max(one.size for one in opened.bags.series))
     parts = replace(mixes, series=kept).cut(size, s.seed)
-    return replace(parts, series=parts.series[: s.limit])
+    if s.limit is not None and len(parts.series) > s.limit:
+        notes.append(f"{len(parts.series) - s.limit} of {len(parts.series)} edited bags are left out by --limit.")
+    return replace(parts, series=parts.series[: s.limit]), tuple(notes if left else notes[1:])
+
+
+def _patient(one: Series, patients: dict[str, str], name: str) -> str:
+    """Whose instances they are: by their ids, of features by the case.
+
+    Raises:
+        UserError: of several patients, as drawn bags may be: one may be learned from, and intervals are over patients.
+    """
+    of = {one.group} if one.ids is None else {patients.get(i, one.group) for i in one.ids.tolist()}
+    if len(of) > 1:
+        raise UserError(
+            f"The bag {one.name} of {name} holds instances of {len(of)} patients, and figures and intervals are of "
+            "patients: make the sweep without --bag-size."
+        )
+    return of.pop()
 
 
 def _where(opened: Opened, names: list[str], advance: Progress) -> dict[str, Measured]:
@@ -136,7 +175,14 @@ def _draw(folder: Path, bags: BagSet, doses: Doses, fraction: bool) -> tuple[Pat
     drawn = []
     if doses.edited or doses.swapped:
         ways = {"edited": doses.edited, "real instances exchanged": doses.swapped}
-        curves = {name: [(one.bag.mixes, one.probability) for one in said] for name, said in ways.items() if len(said)}
+        curves = {
+            name: Curve(
+                [(one.bag.mixes, one.probability) for one in said],
+                [(point.mix, point.answer) for point in mean_curve(said)],
+            )
+            for name, said in ways.items()
+            if len(said)
+        }
         out = folder / "dose-response.png"
         drawn.append(dose_curves(curves, positive=bags.names[1], diagonal=fraction, out=out))
     shown = _example(doses.edited or doses.swapped)
@@ -154,12 +200,12 @@ def _draw(folder: Path, bags: BagSet, doses: Doses, fraction: bool) -> tuple[Pat
 
 
 def _example(said: list[Said] | Any) -> tuple[Said, int] | None:
-    """The bag of the fewest positives in which some became positive, at the version nearest below `FEW` of it."""
+    """The bag of the fewest positives in which some became positive, at the version nearest to `SHOWN` of it."""
     best: tuple[tuple[float, float], Said, int] | None = None
     for one in said:
         became = ((one.bag.labels == 1) & (one.bag.labels[0] != 1)).mean(1)
         for v in np.flatnonzero(became > 0).tolist():
-            rank = (float(one.bag.mixes[0]), abs(FEW - float(became[v])))
+            rank = (float(one.bag.mixes[0]), abs(SHOWN - float(became[v])))
             if best is None or rank < best[0]:
                 best = (rank, one, v)
     return None if best is None else best[1:]

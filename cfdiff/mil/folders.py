@@ -5,7 +5,7 @@ What a folder does not hold itself stands in a table beside it, `dataset.csv`, o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,9 +16,9 @@ from cfdiff.data.names import fold
 from cfdiff.data.readers.table import read_columns
 from cfdiff.data.source import OTHER
 from cfdiff.errors import UserError
-from cfdiff.mil.series import UNKNOWN, BagSet, Series, class_of
+from cfdiff.mil.series import UNKNOWN, BagSet, Series, class_of, named_models
 from cfdiff.registry import BAG_FOLDERS
-from cfdiff.store.bag_layouts import read_h5
+from cfdiff.store.bag_layouts import read_h5, read_origin
 
 TABLE = "dataset.csv"
 NAME = ("slide_id", "bag", "slide", "wsi", "name", "filename")
@@ -40,12 +40,14 @@ class Found:
         features: (n, D) float32.
         labels: (n,) int8 of the instances; None where the folder does not say.
         label: class of the bag, 0 or 1; None where the folder does not say.
+        edited: whether an instance was edited, or is a sham; None where the folder does not say.
     """
 
     name: str
     features: np.ndarray
     labels: np.ndarray | None = None
     label: int | None = None
+    edited: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,12 @@ class Layout:
 
 @dataclass(frozen=True)
 class Row:
-    """What a table says of a bag; "" where it says nothing."""
+    """What a table says of a bag; "" where it says nothing, and None of `edited`."""
 
     case: str
     label: str
     split: str
+    edited: bool | None = None
 
 
 def is_bag_folder(path: Path) -> bool:
@@ -71,7 +74,7 @@ def is_bag_folder(path: Path) -> bool:
 
 
 def read_folder(path: Path, table: Path | None, negative: str | None, positive: str | None) -> BagSet:
-    """Every bag of a folder for itself; those of one case are of one group.
+    """Every bag of a folder for itself; those of one case are of one group, and `real` where none was edited.
 
     Raises:
         UserError: a bag cannot be read, has no class, or features of another width than the first.
@@ -106,14 +109,15 @@ def read_folder(path: Path, table: Path | None, negative: str | None, positive: 
             raise UserError(f"The bag {one.name} of {path.name} has {n} instances and {len(labels)} labels: mend it.")
         row = (rows or {}).get(one.name, Row("", "", ""))
         places = np.arange(start, start + n)[None]
-        series.append(
-            Series(one.name, row.case or one.name, places, labels[None], np.array([label], np.int8), split=row.split)
-        )
+        real = not (row.edited or one.edited)
+        told = labels[None], np.array([label], np.int8)
+        series.append(Series(one.name, row.case or one.name, places, *told, real, row.split))
         start += n
     contents = np.concatenate([one.features for one in found])
     if not np.isfinite(contents).all():
         raise UserError(f"{path.name} has features that are NaN or infinite: make them again.")
-    return BagSet(path.name, contents, tuple(series), names)
+    origin = read_origin(path)
+    return BagSet(path.name, contents, tuple(series), names, named_models(origin.models), origin.encoder)
 
 
 def as_mixes(bags: BagSet) -> BagSet:
@@ -184,11 +188,25 @@ def _table(path: Path, required: bool) -> dict[str, Row] | None:
     kinds = (case, label, "split" if "split" in table else None)
     values = [[""] * len(names) if key is None else table[key].tolist() for key in kinds]
     rows: dict[str, Row] = {}
-    for bag, *said in zip(map(_stem, names), *values, strict=True):
-        row = Row(*("" if fold(word) in NOTHING else word for word in said))
+    for bag, edited, *said in zip(map(_stem, names), _edited(table, case, names), *values, strict=True):
+        known = ["" if fold(word) in NOTHING else word for word in said]
+        row = Row(known[0], known[1], known[2], edited)
         if rows.setdefault(bag, row) != row:
             raise UserError(f"{path.name} names the bag {bag!r} twice, and not alike: leave one row for each bag.")
     return rows
+
+
+def _edited(table: Mapping[str, np.ndarray], case: str | None, names: list[str]) -> list[bool | None]:
+    """Whether an instance of each bag was edited, by a table of `cfdiff bag --export`; None where it does not say.
+
+    Before it had the column, of a case with several mixes all but one had to be edited, and which is not said.
+    """
+    if "requested" not in table:
+        return [None] * len(names)
+    if "edited" in table:
+        return [word not in ("0", "") for word in table["edited"].tolist()]
+    cases = names if case is None else table[case].tolist()
+    return [True if cases.count(one) > 1 else None for one in cases]
 
 
 def _stem(name: str) -> str:
@@ -299,7 +317,9 @@ def _read_npz(folder: Path) -> list[Found]:
                     _whole(file["labels"], path, "labels of instances").astype(np.int8) if "labels" in file else None
                 )
                 label = _class(file["label"], path) if "label" in file else None
-                found.append(Found(path.stem, _features(file["features"], path), labels, label))
+                marks = [bool(file[key].any()) for key in ("edited", "sham") if key in file and "requested" in file]
+                edited = any(marks) if marks else None
+                found.append(Found(path.stem, _features(file["features"], path), labels, label, edited))
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise UserError(f"{path.name} is no bag: a .npz with the array features is needed.") from error
     return found

@@ -13,7 +13,7 @@ from cfdiff.edit.roles import pick_device
 from cfdiff.engine import seed_of
 from cfdiff.errors import UserError
 from cfdiff.mil.data import IMAGES_A_BAG, limited
-from cfdiff.mil.series import BagSet, shape_words
+from cfdiff.mil.series import BagSet, check_encoder, shape_words
 from cfdiff.mil.settings import MilReadSettings
 from cfdiff.mil.sources import open_real
 from cfdiff.models.bag_network import BagNetwork
@@ -22,13 +22,22 @@ from cfdiff.models.checkpoint import Model, load_model
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """The model, where it is, its real bags, and the split that these are of."""
+    """A bag model and what it is asked about.
+
+    Attributes:
+        model, net, device: the model, and where it is.
+        bags: the real bags, of the split `split`.
+        patients: the patient of each instance of the whole data that has an id, whatever its split.
+        notes: sentences on what was left out.
+    """
 
     model: Model
     net: BagNetwork
     device: torch.device
     bags: BagSet
     split: str
+    patients: dict[str, str]
+    notes: tuple[str, ...] = ()
 
     @property
     def target(self) -> str:
@@ -55,6 +64,7 @@ def open_model(s: MilReadSettings) -> Opened:
     told: dict[str, Any] = model.card.training["settings"]
     whole = open_real(s, s.labels, None)
     check_fits(model, whole)
+    patients, notes = whole.group_of_ids, list[str]()
     split = s.split or next((k for k in SPELLINGS[TEST] if k in {one.split for one in whole.series}), None)
     if split is not None:
         known = sorted({one.split for one in whole.series})
@@ -70,13 +80,18 @@ def open_model(s: MilReadSettings) -> Opened:
                 f"The model learned from every patient of {whole.name}: choose another --split, or measure on known "
                 "ones with --known-groups."
             )
+        if left := len(whole.series) - len(strange.series):
+            notes.append(
+                f"{left} of {len(whole.series)} bags are of patients that the model learned from, and left out "
+                "(--known-groups lets them in)."
+            )
         whole = strange
     bags = limited(whole.cut(size, s.seed), s.limit, lambda one: seed_of(s.seed, f"limit/{one.name}"))
-    return Opened(model, net.eval(), device, bags, split or "all")
+    return Opened(model, net.eval(), device, bags, split or "all", patients, tuple(notes))
 
 
 def check_fits(model: Model, bags: BagSet) -> None:
-    """Raise UserError where the instances are not such as the model takes, or the classes are called otherwise."""
+    """Raise UserError where the instances are not such as the model takes, or features of another encoder."""
     image = model.card.image
     config: Any = model.net.config
     wanted = f"{config.features} numbers" if image is None else f"{'x'.join(map(str, image))}"
@@ -89,6 +104,7 @@ def check_fits(model: Model, bags: BagSet) -> None:
             f"The model {model.name} takes {kind} of {wanted} an instance, but {bags.name} has "
             f"{shape_words(bags.contents)}: give data as it learned from."
         )
+    check_encoder(str(model.card.data.get("encoder") or ""), f"the model {model.name}", bags.encoder, bags.name)
 
 
 def thinned(bags: BagSet, most: float, seed: int) -> BagSet:

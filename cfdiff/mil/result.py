@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cfdiff.mil.dose import Point
 from cfdiff.mil.measure import Measured
 
 
@@ -18,6 +19,7 @@ class MilEvaluation:
         target: what the model says of a bag.
         bags, positive, groups: bags, positive ones, patients.
         figures: name -> figure, with 95 % intervals over patients.
+        notes: sentences on what was left out.
     """
 
     model: str
@@ -28,6 +30,7 @@ class MilEvaluation:
     positive: int
     groups: int
     figures: dict[str, Measured]
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -50,8 +53,9 @@ class MilExplanation:
         bags: real bags; edited: bags that were edited.
         where: figures of the attributions, against the instance labels.
         dose: figures of the answer over the mix, under edits and under exchanged real instances.
-        curve: way -> mix -> mean answer, sigmoid(score), over the bags.
+        curve: way -> points of the mean answer, sigmoid(score), over the mix.
         pictures: files that were drawn.
+        notes: sentences on what was left out, or could not be measured.
     """
 
     model: str
@@ -63,8 +67,9 @@ class MilExplanation:
     edited: int
     where: dict[str, Measured]
     dose: dict[str, Measured]
-    curve: dict[str, dict[str, float]]
+    curve: dict[str, list[Point]]
     pictures: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """What `--json` prints."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -88,7 +90,8 @@ class BagSet:
         contents: (P, D) float32 features, or (P, H, W, C) images as stored.
         series: the bags.
         names: of the negative and the positive class.
-        models: role -> sha256 of what edited them; empty for data.
+        models: role -> sha256 of what edited them, as `named_models` writes it; empty for data, or where none is told.
+        encoder: what made the features; "" for images, or where none is told.
     """
 
     name: str
@@ -96,6 +99,7 @@ class BagSet:
     series: tuple[Series, ...]
     names: tuple[str, str] = ("negative", "positive")
     models: tuple[tuple[str, str], ...] = ()
+    encoder: str = ""
 
     @property
     def images(self) -> bool:
@@ -154,7 +158,13 @@ class BagSet:
         moved = tuple(replace(one, rows=one.rows + len(self.contents)) for one in other.series)
         contents = np.concatenate([self.contents, other.contents])
         models = tuple(sorted({*self.models, *other.models}))
-        return replace(self, contents=contents, series=self.series + moved, models=models)
+        encoder = self.encoder or other.encoder
+        return replace(self, contents=contents, series=self.series + moved, models=models, encoder=encoder)
+
+
+def named_models(models: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Role -> what a file says of the hashes of its models, in a form that compares."""
+    return tuple(sorted((role, json.dumps(value)) for role, value in models.items()))
 
 
 def class_of(labels: np.ndarray) -> np.ndarray:
@@ -174,6 +184,22 @@ def check_contents(first: BagSet, second: BagSet) -> None:
         raise UserError(
             f"{second.name} has {what} of {shape_words(second.contents)}, but {first.name} of "
             f"{shape_words(first.contents)}: make both with the same model, or from the same data."
+        )
+    check_encoder(first.encoder, first.name, second.encoder, second.name)
+
+
+def check_encoder(first: str, one: str, second: str, other: str) -> None:
+    """Raise UserError where the features of two sets of bags are of other encoders: their numbers mean other things.
+
+    Args:
+        first, second: the encoders, "" for unknown. one, other: what a message calls the sets.
+    """
+    if first and second and first != second:
+        names = [told.split()[0] for told in (second, first)]
+        how = f"other weights of {names[0]}" if names[0] == names[1] else " and ".join(names)
+        raise UserError(
+            f"The features of {other} are of another encoder than those of {one} ({how}): export both with the same "
+            "--features or judge."
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from cfdiff.registry import ATTRIBUTIONS, BAG_MODELS, BAG_TARGETS, MIXTURE_LOSSES, OneOf
 from cfdiff.settings import DATA, MODEL, OPTIMISATION, OUTPUT, RUN, DataSettings, Settings
@@ -16,6 +16,17 @@ BAGS = "Bundled name or images with groups, a folder of features (torchmil, CLAM
 MODEL_FILE = Path("runs") / "mil-malaria-cells" / "model.safetensors"
 DEFAULT_WEIGHTS = {"label": 1.0, "rank": 0.5, "distance": 1.0, "attention": 0.1, "embedding": 0.1, "direction": 0.1}
 """What a loss of mixtures counts beside that of the real bags, which counts 1."""
+
+
+WORDS = ("swap", "none")
+"""The words of --mixtures, which are no files."""
+
+
+def _files(one: Any) -> list[Any]:
+    """One file, or several with commas between; a comma may also stand in a name."""
+    if not isinstance(one, str | Path) or Path(one).exists():
+        return [one]
+    return [part.strip() for part in str(one).split(",")]
 
 
 class BagFields(Settings):
@@ -60,10 +71,12 @@ class MilTrainSettings(TrainSettings, BagFields):
         json_schema_extra=MODEL,
     )
     frozen: bool = Field(False, description="The encoder does not learn.", json_schema_extra=MODEL)
-    mixtures: tuple[str, ...] | None = Field(
+    mixtures: tuple[Path, ...] | None = Field(
         None,
-        description="The same bags at several mixes: files of cfdiff bag --sweep, folders of its --export; swap: real "
-        "instances exchanged between bags; or none [default: swap where instance labels are known].",
+        min_length=1,
+        description="The same bags at several mixes: file of cfdiff bag --sweep or folder of its --export, given again "
+        "for more (or with commas between); swap: real instances exchanged between bags; or none [default: swap where "
+        "instance labels are known].",
         json_schema_extra=MIXTURES,
     )
     losses: Annotated[str, OneOf(MIXTURE_LOSSES, join=True)] = Field(
@@ -110,6 +123,21 @@ class MilTrainSettings(TrainSettings, BagFields):
     out: Path | None = Field(
         None, description="Folder for the model, log and state [default: runs/mil-DATA].", json_schema_extra=OUTPUT
     )
+
+    @field_validator("mixtures", mode="before")
+    @classmethod
+    def _each_file(cls, given: Any) -> Any:
+        """A config file, or a caller in Python, may name one as a string; each may be a list with commas between."""
+        if given is None:
+            return None
+        return tuple(part for one in (given if isinstance(given, list | tuple) else (given,)) for part in _files(one))
+
+    @field_validator("mixtures")
+    @classmethod
+    def _word_alone(cls, given: tuple[Path, ...] | None) -> tuple[Path, ...] | None:
+        if given is not None and len(given) > 1 and (words := [str(one) for one in given if str(one) in WORDS]):
+            raise ValueError(f"{words[0]} stands alone, so no file or other word can stand beside it")
+        return given
 
 
 class MilReadSettings(DataSettings, BagFields):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,30 +12,54 @@ from cfdiff.data.open import open_told
 from cfdiff.data.source import Source
 from cfdiff.errors import UserError
 from cfdiff.mil.folders import as_mixes, is_bag_folder, read_folder
-from cfdiff.mil.series import BagSet, Series, class_of
+from cfdiff.mil.series import BagSet, Series, class_of, named_models
 from cfdiff.remote import is_url
 from cfdiff.settings import DataSettings
-from cfdiff.store.bags import Bags, open_bags
+from cfdiff.store.bags import Bags, is_draw, open_bags
 
 
 def open_real(s: DataSettings, labels: Path | None, splits: Sequence[str] | None) -> BagSet:
     """The bags of --data as they were found; `splits` are those that are needed, None is all.
 
     Raises:
-        UserError: the data cannot be read, a bag has no class, or nothing says which instances belong together.
+        UserError: the data cannot be read, a bag has no class, nothing says which instances belong together or whose
+            they are, or bags were edited.
     """
     path = Path(s.data)
     if not is_url(s.data) and is_bag_folder(path):
-        return read_folder(path, labels, s.negative, s.positive)
+        return _as_found(_of_groups(read_folder(path, labels, s.negative, s.positive)))
     if labels is not None:
         raise UserError("--labels is the table of a folder of features: leave it out for images.")
     if not is_url(s.data) and is_sweep(path):
-        sweep = read_sweep(path)
+        sweep = _of_groups(read_sweep(path))
         return BagSet(sweep.name, sweep.contents, tuple(o.version([0]) for o in sweep.series), sweep.names)
     source = open_told(s)
     if splits is not None and source.splits is not None:
         source = source.narrow("+".join(splits))
     return of_source(source)
+
+
+def _of_groups(bags: BagSet) -> BagSet:
+    """The same; UserError where bags are draws: their instances may be of patients who are in other bags too."""
+    draws = [one.name for one in bags.series if is_draw(one.group)]
+    if draws:
+        raise UserError(
+            f"{bags.name} holds drawn bags ({len(draws)} of {len(bags.series)}, such as {draws[0]}), whose instances "
+            "may be of several patients, and no patient may be both learned from and measured on: make it with cfdiff "
+            "bag without --bag-size, or name the patient of each bag of a folder in the column case_id of its table."
+        )
+    return bags
+
+
+def _as_found(bags: BagSet) -> BagSet:
+    """The same; UserError where instances were edited: what is learned and measured as real must be so."""
+    edited = [one.name for one in bags.series if not one.real]
+    if edited:
+        raise UserError(
+            f"{bags.name} holds edited bags ({len(edited)} of {len(bags.series)}, such as {edited[0]}), and --data is "
+            "of bags as they were found: give it as --mixtures (train) or --sweep (explain), and the real bags here."
+        )
+    return bags
 
 
 def of_source(source: Source) -> BagSet:
@@ -87,8 +111,7 @@ def read_sweep(path: Path) -> BagSet:
         names = tuple(bags.settings.get("classes", ("negative", "positive")))
         series = tuple(_series(bags, b, sources) for b in range(len(bags.read("bag/name"))))
         models = dict(bags.attrs.get("models", {}))
-    told = tuple(sorted((role, json.dumps(value)) for role, value in models.items()))
-    return BagSet(path.name, contents, series, (names[0], names[1]), told)
+    return BagSet(path.name, contents, series, (names[0], names[1]), named_models(models))
 
 
 def _series(bags: Bags, b: int, sources: int) -> Series:
@@ -115,13 +138,13 @@ def open_mixes(paths: Sequence[Path], real: BagSet) -> BagSet:
     """Bags at several mixes: bag files of `cfdiff bag --sweep`, or folders of their --export.
 
     Raises:
-        UserError: there is none, its instances are of another kind or size than those of `real`, or two were made by
-            other models.
+        UserError: there is none, its instances are of another kind, size or encoder than those of `real`, nothing says
+            whose they are, or two were made by other models.
     """
     found: BagSet | None = None
     for path in paths:
         if is_bag_folder(path):
-            one = as_mixes(read_folder(path, None, None, None))
+            one = as_mixes(_of_groups(read_folder(path, None, None, None)))
         elif is_sweep(path):
             one = read_sweep(path)
         else:
@@ -129,8 +152,8 @@ def open_mixes(paths: Sequence[Path], real: BagSet) -> BagSet:
                 f"{path.name} holds no bags at several mixes: give a file of cfdiff bag --sweep or the folder of its "
                 "--export."
             )
-        empty = BagSet(real.name, real.contents[:0], ())
-        if found is not None and found.models != one.models:
+        empty = replace(real, contents=real.contents[:0], series=())
+        if found is not None and found.models and one.models and found.models != one.models:
             raise UserError(
                 f"{one.name} and {found.name} were edited by other models, so their edits are not of one kind: make "
                 "both with the same --weights."

@@ -49,6 +49,7 @@ class Target:
         several: whether it needs bags at two mixes at least.
         own: whether the loss is the model's own, of torchmil.
         graded: whether sigmoid(score) moves as the fraction of positives does.
+        same: the loss of mixtures that is the same formula as `loss` of a bag's mixes; "" for none.
     """
 
     loss: Callable[[Answers, Told], Tensor]
@@ -56,6 +57,7 @@ class Target:
     several: bool = False
     own: bool = False
     graded: bool = False
+    same: str = ""
 
 
 def _label(answers: Answers, told: Told) -> Tensor:
@@ -76,4 +78,4 @@ def _order(answers: Answers, told: Told) -> Tensor:
 
 LABEL = Target(_label, own=True)
 FRACTION = Target(_fraction, counts=True, graded=True)
-ORDER = Target(_order, counts=True, several=True, graded=True)
+ORDER = Target(_order, counts=True, several=True, graded=True, same="rank")

@@ -12,18 +12,18 @@ from cfdiff.engine import seed_of
 from cfdiff.errors import UserError
 from cfdiff.metrics.bag_scores import bag_auroc, balanced_accuracy, log_loss, tau
 from cfdiff.mil.answers import as_input, encoded, say
-from cfdiff.mil.batches import BagBatches
+from cfdiff.mil.asked import silences, weights_of
+from cfdiff.mil.batches import BagBatches, turned_by_place
 from cfdiff.mil.data import BagData, open_bag_data
 from cfdiff.mil.measure import Scores
 from cfdiff.mil.series import BagSet
-from cfdiff.mil.settings import DEFAULT_WEIGHTS, MilTrainSettings
+from cfdiff.mil.settings import MilTrainSettings
 from cfdiff.mil.targets import Labelled, Target
 from cfdiff.models.bag_network import BagConfig, BagNetwork, build_encoder, encoder_width, load_encoder
 from cfdiff.models.checkpoint import Card, load_model
 from cfdiff.models.classifier import Classifier, ClassifierConfig
 from cfdiff.progress import Progress
 from cfdiff.registry import BAG_TARGETS, MIXTURE_LOSSES
-from cfdiff.train.batches import Draws, augment
 from cfdiff.train.loop import Trainer
 from cfdiff.train.result import TrainResult
 
@@ -55,7 +55,8 @@ def train_on(s: MilTrainSettings, data: BagData, net: BagNetwork, progress: Prog
         trainer.average.net.load_state_dict(inside.state_dict())
     _standardise(inside, data)
     trainer.average.net.load_state_dict(inside.state_dict())
-    trainer.console.print(_words(data), highlight=False, markup=False, soft_wrap=True)
+    for sentence in (_words(data), *silences(s, data.mixes, inside)):
+        trainer.console.print(sentence, highlight=False, markup=False, soft_wrap=True)
     batches = BagBatches(
         data.real.series,
         data.mixes.series,
@@ -68,15 +69,13 @@ def train_on(s: MilTrainSettings, data: BagData, net: BagNetwork, progress: Prog
         rank=trainer.accelerator.process_index,
         world=trainer.accelerator.num_processes,
     )
-    weights = {name: s.weights.get(name, DEFAULT_WEIGHTS.get(name, 1.0)) for name in s.losses.split("+")}
-    wanted = {MIXTURE_LOSSES[name]: weight for name, weight in weights.items() if weight}
+    wanted = {MIXTURE_LOSSES[name]: weight for name, weight in weights_of(s).items()}
 
     def loss(net: nn.Module, step: int, part: int) -> Tensor:
         batch = batches.read(step, part)
         x = as_input(data.real.contents[batch.rows]).to(trainer.device)
         if x.ndim == 4:
-            draws = Draws(seed_of(s.seed, f"augment/{step}/{part}"), len(x), slice(None), trainer.device)
-            x = augment(x, draws, s.augment)
+            x = turned_by_place(x, batch, s.augment, s.seed, step)
         bags = [bag.to(trainer.device) for bag in batch.bags]
         told = [Labelled(o.labels.to(trainer.device), o.classes.to(trainer.device)) for o in batch.told]
         answers = net(x, bags, [one.classes for one in told] if target.own else None)

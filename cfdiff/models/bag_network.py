@@ -14,6 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
+from cfdiff.errors import UserError, first_line
 from cfdiff.models.bag_poolings import Pooling
 from cfdiff.models.classifier import Classifier, ClassifierConfig, build_classifier
 from cfdiff.registry import BAG_MODELS, OneOf
@@ -64,7 +65,7 @@ class BagNetwork(nn.Module):
         self.register_buffer("scale", torch.ones(config.features))
         layers: list[nn.Module] = [nn.Linear(config.features, config.width), nn.ReLU()]
         self.embedding = nn.Sequential(*layers, *([nn.Dropout(config.dropout)] if config.dropout else []))
-        self.pooling: Pooling = BAG_MODELS[config.model](config.width, **config.kwargs)
+        self.pooling: Pooling = _pooling(config)
         if config.frozen and self.encoder is not None:
             self.encoder.requires_grad_(False)
 
@@ -126,6 +127,15 @@ class BagNetwork(nn.Module):
             for b, (score, attention, inside) in zip(members, cuts, strict=True):
                 answers[b] = BagAnswer(score, attention, inside, found.own_loss)
         return [answers[b] for b in range(len(bags))]
+
+
+def _pooling(config: BagConfig) -> Pooling:
+    try:
+        return BAG_MODELS[config.model](config.width, **config.kwargs)
+    except TypeError as error:  # an argument that its class does not take, or that is given by the width already
+        raise UserError(
+            f"The bag model {config.model} cannot be built with these --kwargs: {first_line(error)}; leave that out."
+        ) from error
 
 
 def build_encoder(config: ClassifierConfig) -> tuple[Classifier, int]:

@@ -15,7 +15,15 @@ from cfdiff.errors import UserError, first_line
 
 
 class Pooling(nn.Module):
-    """Embeddings (V, n, d) of V bags of n instances -> score (V,), a logit, and attention (V, n), of sum 1."""
+    """Embeddings (V, n, d) of V bags of n instances -> score (V,), a logit, and attention (V, n), of sum 1.
+
+    Every parameter that learns takes part in the score and in the own loss: among several processes each waits for the
+    gradient of every one. What a model holds and does not use, it freezes.
+
+    `apart` says that the attention on an instance, up to the sum over the bag, hangs on that instance alone.
+    """
+
+    apart = False
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -34,6 +42,8 @@ class Pooling(nn.Module):
 class AbMil(Pooling):
     """torchmil.models.ABMIL (Ilse et al. 2018)."""
 
+    apart = True
+
     def __init__(self, width: int, **kwargs: Any) -> None:
         super().__init__(_built("ABMIL", in_shape=(width,), **kwargs))
 
@@ -49,6 +59,9 @@ class TransMil(Pooling):
     def __init__(self, width: int, **kwargs: Any) -> None:
         sizes = {"att_dim": width, "n_heads": 4, "n_landmarks": max(8, width // 2)}
         super().__init__(_built("TransMIL", in_shape=(width,), **(sizes | kwargs)))
+        for layer in self.net.modules():
+            if getattr(layer, "use_mlp", True) is False:
+                layer.norm2.requires_grad_(False)  # it stands before an MLP that is not there (see `Pooling`)
 
     def forward(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
         """See `Pooling`."""
@@ -95,6 +108,7 @@ class MeanPooling(_Linear):
     """torchmil.nn.MeanPool: every instance has the same share."""
 
     pool = "MeanPool"
+    apart = True
 
     def shares(self, embedding: Tensor) -> Tensor:
         """See `_Linear`."""

@@ -100,7 +100,7 @@ def timm_features(name: str, weights: Path | None, channels: int, device: torch.
         raise UserError(f"--features takes images of 1 or 3 channels, not {channels}: leave it out to use the judge.")
     if name not in (timm.list_pretrained() if "." in name else timm.list_models()) or not is_plain_name(name):
         raise UserError(f"timm knows no model {name!r} for --features: timm.list_models() lists the known ones.")
-    kept = None if weights is not None else _downloaded(timm.get_pretrained_cfg(name))
+    kept = None if weights is not None else timm_weights(name, None)
     if weights is None and kept is None:
         raise UserError(f"The weights of {name!r} are not on this machine, and cfdiff fetches none: {ADVICE}.")
     options: dict[str, Any] = (
@@ -123,6 +123,13 @@ def timm_features(name: str, weights: Path | None, channels: int, device: torch.
         return net((x - mean) / std).float()
 
     return extract
+
+
+def timm_weights(name: str, weights: Path | None) -> Path | None:
+    """The file of weights that `timm_features` takes: the one given, or what timm has fetched before."""
+    import timm
+
+    return weights if weights is not None else _downloaded(timm.get_pretrained_cfg(name))
 
 
 def _downloaded(told: Any) -> Path | None:

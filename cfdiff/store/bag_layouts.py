@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +21,21 @@ LAYOUTS = {
     "npz": ("{}.npz",),
 }
 """The files of a bag in each layout."""
+ORIGIN = "export.json"
+"""What made the bags of a folder, beside its table."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What made the bags of an export; all empty where nothing says it.
+
+    Attributes:
+        models: role -> sha256 of what edited, as the bag file has it.
+        encoder: of the features: name and sha256 of its weights.
+    """
+
+    models: dict[str, Any] = field(default_factory=dict)
+    encoder: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,14 +44,15 @@ class FeatureBag:
 
     Attributes:
         name: of its files.
-        case: patient, slide or draw that it was made from.
+        case: patient or slide that it was made from; the name of the draw where it may hold several.
         features: (n, D) float32.
         grid: (n, 2) int32, column and row in the slide, in sides of an image. What has no place in a slide has one on a
             square sheet, which only tells instances apart.
         labels: (n,) int8 instance labels after the edit; the bag is positive if one of them is.
-        edited: (n,) bool.
+        edited: (n,) bool, its class was changed.
         requested: the mix asked for.
         corners: (n, 2) int64, x and y of the upper left corners in pixels of the slide; None where there is no slide.
+        sham: (n,) bool, edited to its own class; None where none is.
     """
 
     name: str
@@ -45,6 +63,12 @@ class FeatureBag:
     edited: np.ndarray
     requested: float
     corners: np.ndarray | None = None
+    sham: np.ndarray | None = None
+
+    @property
+    def shams(self) -> np.ndarray:
+        """(n,) bool: edited to its own class."""
+        return np.zeros(len(self.edited), bool) if self.sham is None else self.sham
 
     @property
     def label(self) -> int:
@@ -99,19 +123,46 @@ def write_npz(folder: Path, bag: FeatureBag) -> None:
             coords=bag.grid.astype(np.int32),
             labels=bag.labels,
             edited=bag.edited,
+            sham=bag.shams,
             label=np.int64(bag.label),
             requested=np.float64(bag.requested),
         )
 
 
 def write_table(folder: Path, bags: Sequence[FeatureBag]) -> None:
-    """`dataset.csv` in the columns that CLAM reads (case_id, slide_id, label), and the mix of each bag."""
+    """`dataset.csv` in the columns that CLAM reads (case_id, slide_id, label), the mix of each bag, and how many of its
+    instances were edited, shams among them: none is a bag as it was found."""
     with atomic(folder / "dataset.csv") as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["case_id", "slide_id", "label", "requested", "positives", "instances"])
+        writer.writerow(["case_id", "slide_id", "label", "requested", "positives", "instances", "edited"])
         for bag in bags:
-            positives = int((bag.labels == 1).sum())
-            writer.writerow([bag.case, bag.name, bag.label, f"{bag.requested:.10g}", positives, len(bag.labels)])
+            positives, edited = int((bag.labels == 1).sum()), int((bag.edited | bag.shams).sum())
+            told = (f"{bag.requested:.10g}", positives, len(bag.labels), edited)
+            writer.writerow([bag.case, bag.name, bag.label, *told])
+
+
+def write_origin(folder: Path, origin: Origin) -> None:
+    """`export.json`: what made the bags of the folder."""
+    with atomic(folder / ORIGIN) as scratch:
+        scratch.write_text(json.dumps(asdict(origin), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def read_origin(folder: Path) -> Origin:
+    """What made the bags of a folder, as `write_origin` wrote it; of other people's folders nothing is known.
+
+    Raises:
+        UserError: there is such a file, and it cannot be read.
+    """
+    path = folder / ORIGIN
+    if not path.is_file():
+        return Origin()
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return Origin(dict(told["models"]), str(told["encoder"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{ORIGIN} in {folder.name} does not say what made the bags there: export them again, or remove it."
+        ) from error
 
 
 def clear(folder: Path, kind: str) -> None:
@@ -129,6 +180,7 @@ def clear(folder: Path, kind: str) -> None:
             path = folder / place.format(name)
             if path.parent.resolve().is_relative_to(folder.resolve()):
                 path.unlink(missing_ok=True)
+    (folder / ORIGIN).unlink(missing_ok=True)
     table.unlink()
 
 

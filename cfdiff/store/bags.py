@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,16 @@ ImageStream = tuple[tuple[int, ...], np.dtype, Iterable[np.ndarray]]
 def sha256_of(image: np.ndarray) -> str:
     """sha256 (hex) of an image's pixels, C order."""
     return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
+
+
+def draw_name(b: int) -> str:
+    """What the b-th drawn bag is called, from 0."""
+    return f"draw-{b:04d}"
+
+
+def is_draw(name: str) -> bool:
+    """Whether it is what a drawn bag is called: such a name is no group, and a draw may hold instances of several."""
+    return re.fullmatch(r"draw-\d{4,}", name) is not None
 
 
 class BagParts(RunParts):

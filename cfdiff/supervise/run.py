@@ -10,15 +10,17 @@ from torch import Tensor, nn
 
 from cfdiff.data.source import Source, require_both_classes
 from cfdiff.data.values import to_model
+from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import Card
 from cfdiff.models.classifier import ClassifierConfig, build_classifier, load_pretrained
 from cfdiff.progress import Progress
 from cfdiff.registry import INVARIANCES
+from cfdiff.settings import changed
 from cfdiff.supervise.contrast import Contrast, PairBatch, share_of
 from cfdiff.supervise.measure import measure, open_test
 from cfdiff.supervise.pairs import Pairs, read_pairs
 from cfdiff.supervise.result import SuperviseResult, write_result
-from cfdiff.supervise.settings import SuperviseSettings
+from cfdiff.supervise.settings import NONE, OF_MAPS, OF_PAIRS, SuperviseSettings
 from cfdiff.train.batches import Batch, augment
 from cfdiff.train.classifier import ClassifierValidation
 from cfdiff.train.data import Also, Named, open_training_data
@@ -33,6 +35,7 @@ def supervise(s: SuperviseSettings, progress: Progress | None = None) -> Supervi
     Raises:
         UserError: data, pairs, network or folder cannot be used as asked.
     """
+    _check(s)
     data = open_training_data(s)
     require_both_classes(data.train)
     require_both_classes(data.validation)
@@ -58,6 +61,16 @@ def supervise(s: SuperviseSettings, progress: Progress | None = None) -> Supervi
     if trainer.accelerator.is_main_process:
         write_result(result)
     return result
+
+
+def _check(s: SuperviseSettings) -> None:
+    """Raise UserError where something is asked of pairs, or of what lies outside their maps, and nothing does that."""
+    if s.plain and (wrong := [name for name in OF_PAIRS if changed(s, name)]):
+        option = wrong[0].replace("_", "-")
+        raise UserError(f"--{option} is of pairs, and --pairs none trains without: name a run's file, or leave it out.")
+    if s.invariance == NONE and (wrong := [name for name in OF_MAPS if changed(s, name)]):
+        option = wrong[0].replace("_", "-")
+        raise UserError(f"--{option} is of --invariance gradient or features, and none is asked for: leave it out.")
 
 
 def _config(s: SuperviseSettings, train: Source) -> ClassifierConfig:

@@ -13,7 +13,11 @@ from cfdiff.train.settings import NetworkSettings
 
 PAIRS: dict[str, Any] = {"panel": "Pairs"}
 NONE = "none"
-"""The word of --pairs for plain training."""
+"""The word of --pairs for plain training, and of --invariance."""
+OF_MAPS = ("invariance_weight", "map_share", "map_grow")
+"""Settings that are of an invariance outside the difference maps alone."""
+OF_PAIRS = ("pairs_share", "pairs_weight", "accept", "rejected", "invariance", *OF_MAPS)
+"""Settings that are of pairs alone."""
 
 
 class SuperviseSettings(NetworkSettings):

@@ -15,7 +15,10 @@ from cfdiff.bag.export import check_export, export_bags
 from cfdiff.bag.run import bag
 from cfdiff.bag.settings import BagSettings
 from cfdiff.bag.setup import Setup, set_up
+from cfdiff.data.open import open_source
+from cfdiff.data.raw import file_sha256
 from cfdiff.errors import UserError
+from cfdiff.store.bag_layouts import read_origin
 from cfdiff.store.bags import open_bags
 
 ProcessedMILDataset = pytest.importorskip("torchmil.datasets").ProcessedMILDataset
@@ -76,6 +79,7 @@ def test_the_clam_layout_has_features_and_coords_at_the_root_and_a_table(made: A
         "requested": "0.67",
         "positives": "4",
         "instances": "6",
+        "edited": "1",
     }
 
 
@@ -132,6 +136,46 @@ def test_what_cannot_be_exported_is_said_in_one_sentence(made: Any, tmp_path: Pa
         s = made[1].s.model_copy(update={"export": ("npz", tmp_path / "new"), **changes})
         with pytest.raises(UserError, match=words):
             check_export(s, made[1])
+
+
+def test_the_export_says_what_made_it_and_which_bags_were_edited(toy: Any, made: Any, tmp_path: Path) -> None:
+    net = timm.create_model("test_vit", pretrained=False, num_classes=0)
+    save_file(net.state_dict(), tmp_path / "w.safetensors")
+    by_judge = read_origin(exported(made, tmp_path / "judge", "npz"))
+    by_vit = read_origin(
+        exported(made, tmp_path / "vit", "clam", features="test_vit", feature_weights=tmp_path / "w.safetensors")
+    )
+    with open_bags(made[0]) as bags:
+        assert by_judge.models == by_vit.models == bags.attrs["models"] and by_judge.models
+        assert by_judge.encoder == f"judge {bags.attrs['models']['judge']}"
+        edited = [int(bags[j].edited.sum()) for j in range(len(bags))]
+    assert by_vit.encoder == f"test_vit {file_sha256(tmp_path / 'w.safetensors')}"
+    assert [int(row["edited"]) for row in table(tmp_path / "judge")] == edited and max(edited) > 0
+    s = settings(toy, tmp_path / "sham.h5", mix="0.5", untouched="sham")
+    bag(s)
+    folder = exported((tmp_path / "sham.h5", set_up(s)), tmp_path / "sham", "npz")
+    assert {row["edited"] for row in table(folder)} == {"6"}, "a sham was edited as well"
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "dataset.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_drawn_bag_is_of_its_patient_where_it_has_one_and_else_of_none(toy: Any, tmp_path: Path) -> None:
+    """Its case was the number of the draw, so that a tool that splits by case had one patient on both sides."""
+    s = settings(toy, tmp_path / "drawn.h5", mix="0.5", bag_size=2, bags=24)
+    bag(s)
+    folder = exported((tmp_path / "drawn.h5", set_up(s)), tmp_path / "drawn", "npz")
+    with open_bags(tmp_path / "drawn.h5") as bags:
+        ids = [bags[j].ids for j in range(len(bags))]
+    group = dict(
+        zip(*(getattr(open_source(toy.data), key).astype(str).tolist() for key in ("ids", "groups")), strict=True)
+    )
+    expected = [{group[i] for i in one} for one in ids]
+    assert {len(one) for one in expected} == {1, 2}
+    for b, (row, of) in enumerate(zip(table(folder), expected, strict=True)):
+        assert row["case_id"] == (of.pop() if len(of) == 1 else f"draw-{b:04d}")
 
 
 def test_tiles_keep_their_places_in_the_slide(toy: Any, tmp_path: Path) -> None:

@@ -364,11 +364,23 @@ def test_strata_share_the_edits_and_frozen_and_listed_ids_are_kept_to(toy: Any, 
     assert setup.settings["select"] == {"ids": [ids[2], ids[0]]}
 
 
+def test_a_sweep_with_counts_has_a_goal_for_each(toy: Any) -> None:
+    asked = {"bags": 2, "counts": "1,2"}
+    s = settings(toy).model_dump(exclude_unset=True)
+    s.pop("mix", None)
+    beside, alone = (set_up(BagSettings(**s, **asked, **more)) for more in ({"sweep": "0:1:0.5"}, {}))
+    assert [goal.wanted for goal in beside.goals] == [0, 1, 2, 3, 6] * 2
+    assert [goal.wanted for goal in alone.goals] == [1, 2] * 2
+    assert beside.settings["counts"] == "1,2"
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"mix": "1.5"}, "outside"),
         ({"mix": "x"}, "not a number"),
+        ({"mix": "0.5", "counts": "1"}, "takes the place of --mix"),
+        ({"counts": "7"}, "has 6 instances, fewer than 7 of --counts"),
         ({"bag_size": 100}, "cannot be drawn"),
         ({"group_key": "slide"}, "no column 'slide'"),
         ({"stratify": "slide"}, "no column 'slide'"),

@@ -2,12 +2,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from mil_toy import export, toy_bags, translated
+from mil_toy import export, quick, toy_bags, translated
 
-from cfdiff.mil.settings import MilTrainSettings
 from cfdiff.mil.train import mil_train
 
 
@@ -20,12 +18,6 @@ class MilToy:
     test: Path
     sweep: Path
     model: Path
-
-
-def quick(data: Path, out: Path, **changes: Any) -> MilTrainSettings:
-    """Settings of a short training on toy bags."""
-    few: dict[str, Any] = {"steps": 40, "eval_every": 40, "width": 16, "lr": 5e-3, "device": "cpu", "threads": 1}
-    return MilTrainSettings(**{"data": str(data), "out": out, **few, **changes})
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,19 @@ from mil_toy import export, toy_bags, translated
 
 from cfdiff.errors import UserError
 from cfdiff.mil.folders import as_mixes, is_bag_folder, read_folder
-from cfdiff.mil.series import BagSet
-from cfdiff.mil.sources import of_source, open_mixes, read_sweep
-from cfdiff.store.bag_layouts import FeatureBag, square, write_clam, write_npz, write_table, write_torchmil
+from cfdiff.mil.series import BagSet, named_models
+from cfdiff.mil.settings import MilTrainSettings
+from cfdiff.mil.sources import of_source, open_mixes, open_real, read_sweep
+from cfdiff.store.bag_layouts import (
+    FeatureBag,
+    Origin,
+    square,
+    write_clam,
+    write_npz,
+    write_origin,
+    write_table,
+    write_torchmil,
+)
 from cfdiff.store.bags import open_bags
 
 
@@ -211,6 +221,62 @@ def test_sweeps_of_other_models_or_other_instances_are_refused(make_bags: Any, t
         open_mixes([path], toy_bags(2, 0))
     with pytest.raises(UserError, match="holds no bags at several mixes"):
         open_mixes([tmp_path / "nothing.h5"], real)
+
+
+def asked(folder: Path) -> BagSet:
+    return open_real(MilTrainSettings(data=str(folder)), None, None)
+
+
+@pytest.mark.parametrize("layout", ["npz", "torchmil", "old"])
+def test_bags_that_were_edited_are_no_real_ones(tmp_path: Path, layout: str) -> None:
+    """A sweep's export was taken as 30 real bags, one a mix, learned from and measured on."""
+    folder = export(translated(toy_bags(4, 0), 0), tmp_path / "npz")
+    if layout != "npz":
+        found = read(folder)
+        (tmp_path / layout).mkdir()
+        for one in found.series:
+            write_torchmil(
+                tmp_path / layout,
+                FeatureBag(one.name, "", found.contents[one.rows[0]], square(16), one.labels[0], one.labels[0] > 9, 0),
+            )
+        rows = [line.split(",") for line in (folder / "dataset.csv").read_text().split()]
+        kept = [row[:-1] if layout == "old" else row for row in rows]
+        (tmp_path / layout / "dataset.csv").write_text("\n".join(map(",".join, kept)))
+    with pytest.raises(UserError, match=rf"{layout} holds edited bags .*: give it as --mixtures"):
+        asked(tmp_path / layout)
+    assert len(as_mixes(read(tmp_path / layout)).series) == 4
+    assert all(one.real for one in asked(export(toy_bags(4, 0), tmp_path / "real")).series)
+
+
+def test_drawn_bags_are_refused_for_they_may_share_patients(make_bags: Any, tmp_path: Path) -> None:
+    drawn = toy_bags(4, 0)
+    drawn = replace(drawn, series=tuple(replace(o, group=f"draw-{i:04d}") for i, o in enumerate(drawn.series)))
+    folder, mixes = export(drawn, tmp_path / "drawn"), export(translated(drawn, 0), tmp_path / "mixes")
+    for path in (folder, make_bags(name="draw-{:04d}".format)):
+        with pytest.raises(UserError, match="holds drawn bags .* without --bag-size"):
+            asked(path)
+    with pytest.raises(UserError, match="mixes holds drawn bags"):
+        open_mixes([mixes], toy_bags(4, 0))
+
+
+def test_an_export_of_other_models_or_another_encoder_is_refused_and_an_unknown_one_is_not(tmp_path: Path) -> None:
+    made, real = translated(toy_bags(4, 0), 0), toy_bags(4, 0)
+    one, two, untold = (export(made, tmp_path / name) for name in ("one", "two", "untold"))
+    write_origin(one, Origin({"diffusion": "a"}, "judge 1"))
+    write_origin(two, Origin({"diffusion": "b"}, "judge 1"))
+    with pytest.raises(UserError, match="two and one were edited by other models"):
+        open_mixes([one, two], real)
+    assert open_mixes([one], real).models == named_models({"diffusion": "a"})
+    assert len(open_mixes([one, untold], real).series) == 8
+    write_origin(two, Origin({"diffusion": "a"}, "judge 2"))
+    with pytest.raises(UserError, match="features of two are of another encoder than those of"):
+        open_mixes([one, two], replace(real, encoder="judge 1"))
+    write_origin(two, Origin({"diffusion": "a"}, "vit 2"))
+    with pytest.raises(UserError, match=r"another encoder than those of toy \(vit and judge"):
+        open_mixes([two], replace(real, encoder="judge 1"))
+    (two / "export.json").write_text("[]")
+    with pytest.raises(UserError, match=r"export\.json in two does not say"):
+        open_mixes([two], real)
 
 
 def test_images_without_groups_are_no_bags(toy: Any) -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 from mil_toy import toy_bags, translated
 
-from cfdiff.mil.batches import BagBatches
 from cfdiff.mil.data import permuted
 from cfdiff.mil.swaps import Donors, like_edits, swap_counts, swap_series
 
@@ -40,32 +39,3 @@ def test_permuted_labels_are_of_the_same_mixes_and_say_nothing() -> None:
     other = permuted(one, 0)
     assert sorted(other.positives) == sorted(one.positives) and not np.array_equal(other.labels, one.labels)
     assert np.array_equal(other.classes, (other.positives > 0).astype(np.int8))
-
-
-def test_batches_are_a_function_of_seed_and_step_and_low_mixes_are_drawn_more_often() -> None:
-    mixes = translated(toy_bags(6, 0), 0)
-    real = toy_bags(6, 0).series
-
-    def batches(low: float) -> BagBatches:
-        return BagBatches(real, mixes.series, size=4, versions=3, low=low, balance=True, seed=0)
-
-    first, again = batches(4).read(7), batches(4).read(7)
-    assert np.array_equal(first.rows, again.rows)
-    assert all(bool((a == b).all()) for a, b in zip(first.bags, again.bags, strict=True))
-    assert sum(int(one.classes[0]) for one in first.told[: first.real]) == 2
-    assert all(len(one.classes) == 3 for one in first.told[first.real :])
-
-    def share(low: float) -> float:
-        drawn = [one.positives[1:] for step in range(40) for one in batches(low).read(step).told[4:]]
-        return float(np.mean([np.isin(p.numpy(), (1, 2)).mean() for p in drawn]))
-
-    assert share(8) > share(1) + 0.1
-
-
-def test_accumulation_cuts_a_batch_and_loses_none_of_it() -> None:
-    mixes, real = translated(toy_bags(6, 0), 0), toy_bags(6, 0).series
-    told = {"size": 4, "versions": 3, "low": 2.0, "balance": True, "seed": 0}
-    whole = BagBatches(real, mixes.series, **told).read(3)  # type: ignore[arg-type]
-    halves = [BagBatches(real, mixes.series, accumulate=2, **told).read(3, part) for part in (0, 1)]  # type: ignore[arg-type]
-    assert {int(r) for half in halves for r in half.rows} == {int(r) for r in whole.rows}
-    assert [half.real for half in halves] == [2, 2]

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-import importlib.util
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from mil_toy import export, toy_bags, translated
+from mil_toy import export, quick, toy_bags, translated
 
 from cfdiff.errors import UserError
 from cfdiff.metrics.bag_scores import bag_auroc
@@ -22,19 +19,6 @@ from cfdiff.models.checkpoint import load_model, read_card
 from cfdiff.train.result import TrainResult
 
 pytest.importorskip("torchmil")
-
-
-def _conftest() -> ModuleType:
-    path = Path(__file__).parent / "conftest.py"
-    spec = importlib.util.spec_from_file_location("mil_conftest", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["mil_conftest"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-quick = _conftest().quick
 
 
 def trained(*given: Any, **changes: Any) -> TrainResult:
@@ -67,7 +51,7 @@ def test_exact_translation_teaches_what_labels_of_as_many_bags_do_not_and_permut
 
 
 def test_a_training_that_was_stopped_ends_as_one_that_was_not(mil_toy: Any, tmp_path: Path) -> None:
-    s = {"mixtures": (str(mil_toy.mixes),), "steps": 8, "eval_every": 4, "half": False}
+    s = {"mixtures": (mil_toy.mixes,), "steps": 8, "eval_every": 4, "half": False}
     whole = trained(mil_toy.train, tmp_path / "whole", **s)
 
     class Stopped(Exception):
@@ -105,7 +89,7 @@ def test_the_card_says_of_what_it_learned(mil_toy: Any) -> None:
 def test_every_target_model_and_loss_trains(
     mil_toy: Any, tmp_path: Path, target: str, model: str, losses: str, figure: str
 ) -> None:
-    told = {"target": target, "model": model, "losses": losses, "mixtures": (str(mil_toy.mixes),), "steps": 4}
+    told = {"target": target, "model": model, "losses": losses, "mixtures": (mil_toy.mixes,), "steps": 4}
     found = trained(mil_toy.train, tmp_path / "m", **told)
     assert np.isfinite(found.figures()[figure]) and np.isfinite(found.loss)
 
@@ -153,7 +137,7 @@ def test_bags_of_one_class_and_mixes_of_other_patients_or_widths_are_refused(mil
 
 
 def test_mixes_of_validation_patients_are_left_out(mil_toy: Any, tmp_path: Path) -> None:
-    data = open_bag_data(quick(mil_toy.train, tmp_path / "m", mixtures=(str(mil_toy.mixes),)))
+    data = open_bag_data(quick(mil_toy.train, tmp_path / "m", mixtures=(mil_toy.mixes,)))
     held = set(data.validation.groups)
     assert held and not held & set(data.mixes.groups) and not held & set(data.real.groups)
     assert len(data.mixes.series) == len(data.real.series)

@@ -48,6 +48,19 @@ def test_models_and_losses_are_torchmils_own(model: str, theirs: str) -> None:
     assert torch.allclose(found.score, predicted[0] if isinstance(predicted, tuple) else predicted, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("model", "kwargs"), [*((name, {}) for name in BAG_MODELS), ("transmil", {"use_mlp": 1}), ("abmil", {"gated": 1})]
+)
+@pytest.mark.parametrize("what", ["score", "own_loss"])
+def test_score_and_own_loss_each_reach_all_that_learns(model: str, kwargs: dict[str, Any], what: str) -> None:
+    """Two processes wait for the gradient of every parameter: one that nothing reaches ended in a traceback."""
+    net = network(model, kwargs=kwargs)
+    answer = net(torch.randn(12, 5), [torch.arange(12).reshape(2, 6)], [torch.tensor([0, 1])])[0]
+    getattr(answer, what).sum().backward()
+    lacking = [name for name, p in net.named_parameters() if p.requires_grad and p.grad is None]
+    assert not lacking
+
+
 def test_the_loss_gives_both_classes_the_same_weight() -> None:
     net, h = network("abmil"), torch.randn(4, 6, 16)
     mixed = net.answer(h, torch.tensor([0, 1, 1, 1])).own_loss
@@ -71,6 +84,9 @@ def test_a_frozen_encoder_neither_learns_nor_moves_its_batch_norm() -> None:
 def test_arguments_that_no_model_takes_are_refused_in_a_sentence() -> None:
     with pytest.raises(UserError, match="cannot build ABMIL"):
         network("abmil", kwargs={"depth": 3})
+    for model, kwargs in (("mean", {"x": 1}), ("max", {"x": 1}), ("abmil", {"width": 3}), ("dsmil", {"in_shape": 3})):
+        with pytest.raises(UserError, match=f"bag model {model} cannot be built with these --kwargs"):
+            network(model, kwargs=kwargs)
     with pytest.raises(UserError, match="is a network, not a number"):
         network("abmil", kwargs={"feat_ext": 3})
     with pytest.raises(ValueError, match="no bag model 'clam'"):

@@ -143,11 +143,19 @@ def test_a_pair_is_turned_and_shifted_alike(quick: Make, make_pairs: Make) -> No
         ({"test_split": "train"}, "is in the split 'train' and among those that are trained on"),
         ({"test_split": "later"}, "later"),
         ({"batch_size": 4, "pairs_share": 0.01}, "take a larger --batch-size"),
+        ({"invariance_weight": 2.0}, "--invariance-weight is of --invariance gradient or features"),
+        ({"map_grow": 7}, "--map-grow is of --invariance"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_sentence(quick: Make, make_pairs: Make, changes: Any, said: str) -> None:
     with pytest.raises(UserError, match=said):
         supervise(quick(make_pairs(np.arange(4)), **changes))
+
+
+@pytest.mark.parametrize("changes", [{"pairs_weight": 5.0}, {"invariance": "gradient"}, {"rejected": "source"}])
+def test_what_is_asked_of_pairs_is_refused_where_there_are_none(quick: Make, changes: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=f"--{next(iter(changes)).replace('_', '-')} is of pairs, and --pairs none"):
+        supervise(quick("none", **changes))
 
 
 def test_none_stands_alone(quick: Make) -> None:
