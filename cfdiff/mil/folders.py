@@ -5,6 +5,7 @@ What a folder does not hold itself stands in a table beside it, `dataset.csv`, o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -206,7 +207,8 @@ def _edited(table: Mapping[str, np.ndarray], case: str | None, names: list[str])
     if "edited" in table:
         return [word not in ("0", "") for word in table["edited"].tolist()]
     cases = names if case is None else table[case].tolist()
-    return [True if cases.count(one) > 1 else None for one in cases]
+    times = Counter(cases)
+    return [True if times[one] > 1 else None for one in cases]
 
 
 def _stem(name: str) -> str:

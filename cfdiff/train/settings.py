@@ -86,7 +86,10 @@ class DiffusionSettings(TrainSettings):
     space: Annotated[str, OneOf(SPACES)] = Field("pixel", description="Where it runs.", json_schema_extra=MODEL)
     autoencoder: Path | None = Field(None, description=AUTOENCODER, json_schema_extra=MODEL)
     parametrisation: Literal["eps", "x0", "v"] = Field(
-        "eps", description="What the network predicts.", json_schema_extra=MODEL
+        "v",
+        description="What the network predicts; the loss is that of the noise for all. v carries the noise past the "
+        "network, which a small one of patches does badly: a tint and a raster stay (docs/training.md).",
+        json_schema_extra=MODEL,
     )
     condition: Literal["none", "class", "attributes", "text"] = Field(
         "none",
