@@ -9,6 +9,8 @@ from cfdiff.engine import NoiseSchedule, make_tau
 
 STRENGTH_STEP, DEPTH_STEP = 1.5, 1.5
 """Each rung of the ladder is this much stronger, and each of the last two this much deeper."""
+MASS_STEP = 1.75
+"""Each draw of the regenerating edit is in a place that holds so much more of the saliency."""
 DEEPEST = 0.85
 """No rung goes deeper by itself. Beyond, x0_hat is the network's error times 1 / sqrt(ab): 4 times at 0.85 of a cosine
 schedule, 6 at 0.9, thousands at 1. Edits from there were noise of full contrast, which verifiers took for a class."""
@@ -22,6 +24,7 @@ class Rung:
         confidence: the checker's, at which the closed loop stops; None for that of the settings.
         draw: number of the noise that is drawn anew, where a way of editing draws any.
         share: of the pixels that it may change, before they are dilated, where it looks for the place itself.
+        mass: in place of the share, that of the saliency which these pixels are to hold.
     """
 
     scale: float
@@ -30,6 +33,7 @@ class Rung:
     confidence: float | None = None
     draw: int = 0
     share: float = 1.0
+    mass: float | None = None
 
 
 DOUBT_STEP = 0.25
@@ -74,7 +78,7 @@ def redraws(s: EditSettings, verified: bool = False) -> list[Rung]:
     The first draw is what the settings say; what it does not convince by, luck, strength or place must.
     """
     if s.scale == 0:
-        return [Rung(0.0, s.redraw_ratio, s.redraw_depth, share=s.redraw_share)]
+        return [Rung(0.0, s.redraw_ratio, s.redraw_depth, share=s.redraw_share, mass=s.redraw_mass)]
     return [
         Rung(
             s.scale * STRENGTH_STEP**k,
@@ -83,6 +87,7 @@ def redraws(s: EditSettings, verified: bool = False) -> list[Rung]:
             1 - (1 - s.target) * DOUBT_STEP**k if verified else None,
             draw=k,
             share=min(1.0, s.redraw_share * STRENGTH_STEP**k),
+            mass=None if s.redraw_mass is None else min(1.0, s.redraw_mass * MASS_STEP**k),
         )
         for k in range(s.redraws)
     ]

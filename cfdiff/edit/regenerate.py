@@ -15,7 +15,7 @@ from cfdiff.edit.settings import EditSettings
 from cfdiff.edit.strategy import Attempt, Batch, Counter
 from cfdiff.engine import NoiseSchedule, NoiseSource, make_tau
 from cfdiff.engine.regenerate import regenerate
-from cfdiff.engine.saliency import clean_saliency, joined, noisy_saliency, place
+from cfdiff.engine.saliency import clean_saliency, joined, noisy_saliency, place, place_holding
 from cfdiff.registry import GUIDES
 
 LOOKS = (0.1, 0.2, 0.3, 0.5)
@@ -49,7 +49,11 @@ class Regenerate:
             return Attempt(batch.z[here], count.guided, count.cost(0), torch.zeros_like(batch.x[here, :1]))
         if self.saliency is None:
             self.saliency = find(editor, batch)[:, 0]
-        pixels = place(self.saliency[here, None], rung.share, s.redraw_grow)
+        seen = self.saliency[here, None]
+        if rung.mass is None:
+            pixels = place(seen, rung.share, s.redraw_grow)
+        else:
+            pixels = place_holding(seen, rung.mass, s.redraw_grow)
         inside = cast.space.mask(pixels) if mask is None else mask
         names = [batch.ids[i] for i in rows.tolist()]
         target = batch.target[here]

@@ -191,6 +191,14 @@ class EditSettings(Settings):
         json_schema_extra=REGENERATE,
         description="Share of pixels that are the place, before growing.",
     )
+    redraw_mass: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        json_schema_extra=REGENERATE,
+        description="In place of --redraw-share: the place is the fewest pixels that hold this share of all that "
+        "points to a place, 1.75 x more each draw; so a small lesion gets a small place and a large one a large.",
+    )
     redraw_grow: PositiveInt = Field(
         5, le=1023, json_schema_extra=REGENERATE, description="Side of the square that the place is dilated by, odd."
     )
@@ -201,7 +209,7 @@ class EditSettings(Settings):
         3,
         le=100,
         json_schema_extra=REGENERATE,
-        description="Draws at most, each from other noise, 1.5 x stronger and in 1.5 x as many pixels.",
+        description="Draws at most, each from other noise, 1.5 x stronger and in a larger place.",
     )
     batch_size: PositiveInt | Literal["auto"] = Field(
         "auto",

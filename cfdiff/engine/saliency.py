@@ -53,6 +53,19 @@ def place(saliency: Tensor, share: float, grow: int) -> Tensor:
     return F.max_pool2d((saliency >= threshold).float(), grow, 1, grow // 2)
 
 
+def place_holding(saliency: Tensor, mass: float, grow: int) -> Tensor:
+    """(B, 1, H, W) float, 1 in the fewest pixels that hold `mass` of an image's saliency (0 to 1), dilated like `place`.
+
+    Where a small defect has all of it the place is small, and where it is spread the place is large. All pixels of an
+    image without any.
+    """
+    values = saliency.flatten(1).double().sort(1, descending=True).values
+    above = values.cumsum(1) - values
+    count = (above < mass * values.sum(1, keepdim=True)).sum(1, keepdim=True)
+    threshold = values.gather(1, (count - 1).clamp_min(0)).view(-1, 1, 1, 1)
+    return F.max_pool2d((saliency >= threshold).float(), grow, 1, grow // 2)
+
+
 def _to_one(size: Tensor) -> Tensor:
     highest = size.flatten(1).amax(1).view(-1, 1, 1, 1)
     return size / highest.clamp_min(torch.finfo(size.dtype).tiny)

@@ -25,6 +25,7 @@ Tunable = Literal[
     "accept",
     "retries",
     "redraw_share",
+    "redraw_mass",
     "redraw_depth",
     "redraw_ratio",
 ]

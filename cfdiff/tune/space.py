@@ -163,6 +163,11 @@ def _redraw_depth(s: TuneSettings, cast: Cast) -> BaseDistribution:
     return FloatDistribution(lowest, max(REDRAW_DEPTH[1], s.redraw_depth))
 
 
+def _share(s: TuneSettings, cast: Cast) -> BaseDistribution | None:
+    """None where the place is told by what it holds."""
+    return _fraction("redraw_share", 0.01, 0.2, log=True)(s, cast) if s.redraw_mass is None else None
+
+
 def _of_redrawing(of: Callable[..., BaseDistribution | None]) -> Callable[..., BaseDistribution | None]:
     """A range of the regenerating edit, where that is given or searched."""
 
@@ -193,7 +198,8 @@ RANGES: dict[str, Range] = {
     "target": Range(_confidence("target")),
     "accept": Range(_confidence("accept")),
     "retries": Range(lambda s, cast: IntDistribution(0, max(6, s.retries)), _along_the_path),
-    "redraw_share": Range(_of_redrawing(_fraction("redraw_share", 0.01, 0.2, log=True)), _drawn_anew),
+    "redraw_share": Range(_of_redrawing(_share), lambda s: _drawn_anew(s) and s.redraw_mass is None),
+    "redraw_mass": Range(_of_redrawing(_fraction("redraw_mass", 0.05, 0.6, log=True)), _drawn_anew),
     "redraw_depth": Range(_of_redrawing(_redraw_depth), _drawn_anew),
     "redraw_ratio": Range(_of_redrawing(_fraction("redraw_ratio", 0.1, 2.0, log=True)), _drawn_anew),
 }

@@ -11,9 +11,13 @@ import torch
 from exact import ExactChecker, model
 from torch import Tensor
 
+from cfdiff.data.values import to_model
 from cfdiff.edit.editor import Editor
 from cfdiff.edit.ladder import redraws
+from cfdiff.edit.regenerate import Regenerate
 from cfdiff.edit.roles import Cast
+from cfdiff.edit.strategy import Batch
+from cfdiff.engine.saliency import place_holding
 from cfdiff.errors import UserError
 from cfdiff.translate.run import translate
 
@@ -69,6 +73,25 @@ def test_draws_are_from_other_noise_stronger_and_in_more_of_the_image(edit_setti
     assert [rung.share for rung in rungs] == pytest.approx([0.2, 0.3, 0.45])
     assert rungs[0].ratio is not None and rungs[2].ratio == pytest.approx(2.25 * rungs[0].ratio)
     assert len(redraws(edit_settings(**QUICK, scale=0))) == 1
+
+
+def test_a_place_may_be_told_by_what_it_holds_and_each_draw_holds_more(
+    exact_cast: Cast, exact_images: Images, edit_settings: Settings
+) -> None:
+    s = edit_settings(**{**QUICK, "redraw_grow": 1}, redraw_mass=0.3, redraws=3)
+    assert [rung.mass for rung in redraws(s)] == pytest.approx([0.3, 0.525, 0.91875])
+    assert [rung.mass for rung in redraws(edit_settings(**QUICK))] == [None] * 3
+    images = exact_images(2)
+    x = to_model(images)
+    batch = Batch(images, x, x, x, names(2), torch.tensor([1, 1]))
+    way = Regenerate(Editor(exact_cast, s), batch)
+    masks = [way.attempt(np.arange(2), rung).mask for rung in way.rungs]
+    assert way.saliency is not None
+    for mask, rung in zip(masks, way.rungs, strict=True):
+        assert mask is not None and rung.mass is not None
+        held = (way.saliency * mask[:, 0]).sum((1, 2)) / way.saliency.sum((1, 2))
+        assert (held >= rung.mass - 1e-6).all()
+        assert torch.equal(mask, place_holding(way.saliency[:, None], rung.mass, 1))
 
 
 def test_auto_keeps_the_smaller_accepted_change_of_both_ways(

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cfdiff.engine import NoiseSchedule, NoiseSource
-from cfdiff.engine.saliency import clean_saliency, joined, noisy_saliency, place
+from cfdiff.engine.saliency import clean_saliency, joined, noisy_saliency, place, place_holding
 
 SCHEDULE = NoiseSchedule.cosine(100)
 TARGET = torch.tensor([1, 0])
@@ -52,3 +52,23 @@ def test_the_place_holds_the_share_asked_for_and_grows_with_both(share: float, g
     least = int(share * 120)
     assert all(least <= n <= least + 2 for n in bare.sum((1, 2, 3)).tolist())
     assert (place(found, min(1.0, 2 * share), grow) >= grown).all()
+
+
+@given(st.floats(0.01, 1), st.sampled_from([1, 3, 5]))
+def test_the_place_that_holds_a_mass_is_the_smallest_that_does(mass: float, grow: int) -> None:
+    found = torch.rand(2, 1, 12, 10, generator=torch.Generator().manual_seed(1)).double()
+    bare = place_holding(found, mass, 1)
+    for image, inside in zip(found, bare.bool(), strict=True):
+        held = image[inside]
+        assert held.sum() >= mass * image.sum() * (1 - 1e-9)
+        assert held.sum() - held.min() < mass * image.sum()
+        assert inside.all() or held.min() > image[~inside].max()
+    assert (place_holding(found, mass, grow) >= bare).all()
+
+
+def test_a_small_defect_has_a_small_place_and_a_large_one_a_large() -> None:
+    small, large = torch.zeros(2, 1, 1, 12, 10)
+    small[..., 3:5, 3:5], large[..., 1:9, 1:9] = 1, 1
+    both = torch.cat([small, large]) + 1e-4
+    assert place_holding(both, 0.6, 1).sum((1, 2, 3)).tolist() == [4, 64]
+    assert place_holding(torch.zeros(1, 1, 12, 10), 0.3, 1).all()

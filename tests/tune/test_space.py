@@ -101,6 +101,8 @@ def test_settings_of_the_drawing_are_searched_where_anything_may_be_drawn(exact_
     assert set(space(TuneSettings(tune=("steps", *redraw)), exact_cast)) == {"steps"}
     assert set(space(TuneSettings(tune=("edit", *redraw)), exact_cast)) == {"edit", *redraw}
     assert set(space(TuneSettings(tune=redraw, edit="auto"), exact_cast)) == set(redraw)
+    by_mass = space(TuneSettings(tune=(*redraw, "redraw_mass"), edit="auto", redraw_mass=0.2), exact_cast)
+    assert set(by_mass) == {"redraw_mass", "redraw_depth", "redraw_ratio"}, "the share does nothing beside it"
     with pytest.raises(UserError, match="nothing to search: .* no choice for redraw_share, redraw_depth, redraw_ratio"):
         space(TuneSettings(tune=redraw), exact_cast)
 
