@@ -54,7 +54,7 @@ def place(saliency: Tensor, share: float, grow: int) -> Tensor:
 
 
 def place_holding(saliency: Tensor, mass: float, grow: int) -> Tensor:
-    """(B, 1, H, W) float, 1 in the fewest pixels that hold `mass` of an image's saliency (0 to 1), dilated like `place`.
+    """(B, 1, H, W) float, 1 in the fewest pixels that hold `mass` of an image's saliency (0 to 1), dilated as that is.
 
     Where a small defect has all of it the place is small, and where it is spread the place is large. All pixels of an
     image without any.
