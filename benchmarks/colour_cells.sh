@@ -16,5 +16,5 @@ cfdiff train-classifier $common --clean --arch regnetx_002 --split train-judge -
 cfdiff train-autoencoder $common --split train-guide --features "$out/verifier/model.safetensors" --judge "$out/judge/model.safetensors" --latent 8 --steps 600 --eval-every 150 --out "$out/autoencoder"
 cfdiff train-classifier $common $latent $small --steps 700 --eval-every 350 --out "$out/guide"
 cfdiff train-classifier $common $latent $small --clean --steps 500 --eval-every 250 --out "$out/checker"
-cfdiff train-diffusion $common $latent --augment flip --condition class --width 32 --mult 1,2,4 --attention 4 --patch 1 --batch-size 16 --ema 0.998 --split train-guide --max-minutes 48 --eval-every 700 --out "$out/diffusion"
+cfdiff train-diffusion $common $latent --parametrisation eps --augment flip --condition class --width 32 --mult 1,2,4 --attention 4 --patch 1 --batch-size 16 --ema 0.998 --split train-guide --max-minutes 48 --eval-every 700 --out "$out/diffusion"
 cfdiff train-control --control outline --data $data --val-split val --split train-guide --augment flip --threads 1 --batch-size 16 --lr 1e-3 --steps 20000 --max-minutes 40 --diffusion "$out/diffusion/model.safetensors" --out "$out/control"

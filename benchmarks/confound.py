@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from rows import same
 
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source, random_subset
@@ -84,11 +85,16 @@ def main() -> None:
     torch.set_num_threads(1)
     begun, work = time.monotonic(), options.work
     work.mkdir(parents=True, exist_ok=True)
+    same(
+        work / "settings.json",
+        {name: getattr(options, name) for name in ("steps", "pairs", "directions", "diffusion_steps")},
+    )
     for name, share in (("confounded", GOES_WITH), ("independent", 0.5)):
         write_data(work / f"{name}.npz", share)
-    write_again(options)
     arms = [arm for arm in ARMS if not options.only or any(part in arm.name for part in options.only)]
     rows = []
+    if any(arm.data in ("again", "balanced") for arm in arms):
+        write_again(options)
     for arm in arms:
         right = [trained(options, arm, seed) for seed in options.seeds]
         rows.append(figures(arm, np.stack(right), rows, test_images()))

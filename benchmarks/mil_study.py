@@ -38,6 +38,7 @@ from mil_study_features import TURNS, features, fitted_encoder
 from mil_study_table import Study, forest, markdown, power
 from mil_study_tell import tell
 from mil_study_train import Budget, asked, line, test_bags, trained
+from rows import same
 
 from cfdiff.engine import seed_of
 from cfdiff.files import atomic
@@ -54,7 +55,9 @@ def main() -> None:
     torch.set_num_threads(1)
     work = options.work
     work.mkdir(parents=True, exist_ok=True)
-    same(work / "settings.json", options)
+    named = ("set", "data", "splits", "weights", "model", "steps", "encoder_steps", "bag_size")
+    asked_for = {name: getattr(options, name) for name in named} | {"core": list(SETS[options.set].core)}
+    same(work / "settings.json", asked_for)
     of = replace(SETS[options.set], data=options.data, splits=options.splits)
     of = replace(of, weights=options.weights or of.weights)
     if not of.weights:
@@ -87,18 +90,6 @@ def main() -> None:
         forest(report, options.plot)
     print(markdown(report))
     print(json.dumps(report["claims"], indent=1))
-
-
-def same(path: Path, options: Any) -> None:
-    """Write down what the folder was made with; who goes on with another command is told."""
-    named = ("set", "data", "splits", "weights", "model", "steps", "encoder_steps", "bag_size")
-    mine = {name: getattr(options, name) for name in named} | {"core": SETS[options.set].core}
-    mine = json.loads(json.dumps(mine))
-    if not path.exists():
-        written(path, mine)
-    theirs = json.loads(path.read_text())
-    if other := [name for name in mine if theirs.get(name) != mine[name]]:
-        raise SystemExit(f"{path.parent} was made with another {other[0]} ({theirs.get(other[0])}): name a new folder.")
 
 
 def opened(work: Path, cells: Cells, core: np.ndarray, edits: dict[str, Edits], test: Cells, options: Any) -> Any:

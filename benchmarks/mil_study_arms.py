@@ -75,6 +75,8 @@ def _filled(rows: np.ndarray, size: int, core: set[int]) -> np.ndarray:
     """(size,) of some rows, those of the core first and once."""
     there = np.array([row in core for row in rows.tolist()], bool)
     others = rows[~there] if (~there).any() else rows
+    if size and not len(rows):
+        raise ValueError("a bag is to hold cells of a class that its patient has not")
     more = size - len(rows)
     return np.concatenate([rows[there], rows[~there], np.resize(others, max(0, more))])[:size].astype(np.int64)
 
@@ -105,7 +107,7 @@ class Arm:
 
     With `pooled` only instance labels are learned, and the bag's answer is a pool of the instances' own.
     `needs` are the ways of editing (`World.edits`) that it takes its instances from. As a control each version is told
-    the labels of another one of its bag (`permute` "versions"), or each bag those of another bag ("bags").
+    the labels of another one of its bag (`permute` "versions"), or those of any version of any bag ("all").
     """
 
     build: Build
@@ -119,19 +121,22 @@ class Arm:
         """See `Build`; in versions of one shape."""
         series, more = self.build(world, real, seed)
         if self.permute:
-            series = dealt(series, seed) if self.permute == "bags" else [permuted(one, seed) for one in series]
+            series = dealt(series, seed) if self.permute == "all" else [permuted(one, seed) for one in series]
         return series, more
 
 
 def dealt(series: list[Series], seed: int) -> list[Series]:
-    """Every bag with the labels of another one that has as many versions."""
-    found = list(series)
-    for length in {len(one) for one in series}:
-        places = [i for i, one in enumerate(series) if len(one) == length]
-        order = np.random.default_rng(seed_of(seed, f"deal/{length}")).permutation(places)
-        for i, j in zip(order.tolist(), np.roll(order, 1).tolist(), strict=True):
-            found[i] = replace(series[i], labels=series[j].labels, classes=series[j].classes)
-    return found
+    """Every version with the labels of some version of some bag, in another order of the instances: what a label says
+    is right no more often than by chance, and so is which of two versions holds more positives."""
+    rng = np.random.default_rng(seed_of(seed, "deal"))
+    labels, classes = (np.concatenate([getattr(one, name) for one in series]) for name in ("labels", "classes"))
+    order = rng.permutation(len(labels))
+    labels, classes = rng.permuted(labels[order], axis=1), classes[order]
+    ends = np.cumsum([len(one) for one in series])
+    return [
+        replace(one, labels=labels[end - len(one) : end], classes=classes[end - len(one) : end])
+        for one, end in zip(series, ends.tolist(), strict=True)
+    ]
 
 
 def _none(world: World) -> np.ndarray:
@@ -259,11 +264,11 @@ ARMS: dict[str, Arm] = {
     "joint mode + sham, permuted": Arm(
         edited("joint", "joint-sham", "sham"), MIXED, permute="versions", needs=("joint",)
     ),
-    "instance mode + sham, labels of other bags": Arm(
-        edited("instance", "sham"), MIXED, permute="bags", needs=("instance",)
+    "instance mode + sham, labels at random": Arm(
+        edited("instance", "sham"), MIXED, permute="all", needs=("instance",)
     ),
-    "joint mode + sham, labels of other bags": Arm(
-        edited("joint", "joint-sham", "sham"), MIXED, permute="bags", needs=("joint",)
+    "joint mode + sham, labels at random": Arm(
+        edited("joint", "joint-sham", "sham"), MIXED, permute="all", needs=("joint",)
     ),
     "instance mode, no sham": Arm(edited("instance"), MIXED, needs=("instance",)),
     "joint mode, no sham": Arm(edited("joint"), MIXED, needs=("joint",)),

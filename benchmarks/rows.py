@@ -44,3 +44,20 @@ class Rows:
 
     def _name(self, row: Mapping[str, Any]) -> list[Any]:
         return [row.get(key) for key in self.key]
+
+
+def same(path: Path, told: Mapping[str, Any]) -> None:
+    """Write down in a folder of its own what a benchmark's work is made with, for whoever goes on with it.
+
+    Raises:
+        SystemExit: it was made with other settings, or does not say with which.
+    """
+    mine = json.loads(json.dumps(told, default=str))
+    others = [one.name for one in path.parent.iterdir() if one != path]
+    if not path.exists():
+        if others:
+            raise SystemExit(f"{path.parent} does not say what its files were made with: name a new folder.")
+        path.write_text(json.dumps(mine, indent=1) + "\n")
+    theirs = json.loads(path.read_text())
+    if other := [name for name in {**mine, **theirs} if theirs.get(name) != mine.get(name)]:
+        raise SystemExit(f"{path.parent} was made with another {other[0]} ({theirs.get(other[0])}): name a new folder.")

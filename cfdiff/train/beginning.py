@@ -40,6 +40,15 @@ class Beginning:
         return {**card, "groups": groups, "began_from": self.model.sha256}
 
 
+def as_decided(s: DiffusionSettings, model: Model) -> DiffusionSettings:
+    """The settings of a training that begins from a model: schedule and parametrisation, where they were not asked for,
+    are the model's."""
+    schedule = model.card.schedule or {}
+    known = {"parametrisation": model.card.parametrisation, "schedule": schedule.get("name"), "T": schedule.get("T")}
+    update = {key: value for key, value in known.items() if value is not None and key not in s.model_fields_set}
+    return as_stored(s.model_copy(update=update), model)
+
+
 def as_stored(s: S, model: Model) -> S:
     """The settings of a training that begins from a model: its weights are saved as those of the model's file are,
     where nothing else is said."""

@@ -17,7 +17,7 @@ from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.unet import UNet, UNetConfig
 from cfdiff.progress import Progress
 from cfdiff.train.batches import Draws, draw_levels, drop_told
-from cfdiff.train.beginning import as_stored, beginning
+from cfdiff.train.beginning import as_decided, beginning
 from cfdiff.train.data import open_training_data
 from cfdiff.train.distil import DistilledValidation, distillation
 from cfdiff.train.loop import Trainer
@@ -32,7 +32,7 @@ def train_diffusion(s: DiffusionSettings, progress: Progress | None = None) -> T
     """Train (or continue) and write the model to `s.out`; `progress` hears of it in the place of the terminal."""
     data = open_training_data(s)
     model = None if s.init is None else load_own_diffusion(s.init, "--init")
-    s = s if model is None else as_stored(s, model)
+    s = s if model is None else as_decided(s, model)
     told = telling(s, data)
     space = open_space(s.space, s.autoencoder)
     facts = space_facts(s.space, space, data.train.shape)

@@ -87,8 +87,8 @@ class DiffusionSettings(TrainSettings):
     autoencoder: Path | None = Field(None, description=AUTOENCODER, json_schema_extra=MODEL)
     parametrisation: Literal["eps", "x0", "v"] = Field(
         "v",
-        description="What the network predicts; the loss is that of the noise for all. v carries the noise past the "
-        "network, which a small one of patches does badly: a tint and a raster stay (docs/training.md).",
+        description="What the network predicts; the loss is that of the noise for all. With v the noise goes past the "
+        "network, which a small one carries badly (docs/training.md).",
         json_schema_extra=MODEL,
     )
     condition: Literal["none", "class", "attributes", "text"] = Field(

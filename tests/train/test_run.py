@@ -218,3 +218,20 @@ def test_a_guide_takes_the_noise_schedule_of_somebody_elses_model(data: Path, tm
         and max(map(int, model.card.training["validation"]["val_accuracy_by_level"])) == 21
     )
     assert json.loads((tmp_path / "out" / "settings.json").read_text())["schedule_of"] == "theirs.safetensors"
+
+
+def test_what_a_network_predicts_is_v_unless_asked_and_what_it_predicted_where_it_begins_from_another(
+    data: Path, tmp_path: Path
+) -> None:
+    quick = {"width": 8, "mult": (1,), "attention": (), "steps": 2, "batch_size": 8, "threads": 1, "data": str(data)}
+    assert (
+        load_diffusion(train_diffusion(DiffusionSettings(**quick, out=tmp_path / "v")).model).card.parametrisation
+        == "v"
+    )
+    old = train_diffusion(DiffusionSettings(**quick, out=tmp_path / "eps", T=50, parametrisation="eps")).model
+    further = tmp_path / "further"
+    told = {key: value for key, value in quick.items() if key not in ("width", "mult", "attention")}
+    card = load_diffusion(train_diffusion(DiffusionSettings(**told, out=further, init=old)).model).card
+    said = json.loads((further / "settings.json").read_text())
+    assert card.parametrisation == said["parametrisation"] == "eps" and card.schedule is not None
+    assert card.schedule["T"] == said["T"] == 50
