@@ -6,6 +6,7 @@ So the translation is exact, and the best score of an instance is its first numb
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ def export(bags: BagSet, folder: Path) -> Path:
             edited = one.labels[v] != one.labels[0]
             x = bags.contents[one.rows[v]]
             bag = FeatureBag(name, one.group, x, square(one.size), one.labels[v], edited, float(one.mixes[v]))
+            bag = replace(bag, mix_of=one.name)
             write_npz(folder, bag)
             written.append(bag)
     write_table(folder, written)

@@ -14,7 +14,7 @@ from cfdiff.data.raw import file_sha256
 from cfdiff.data.values import to_model
 from cfdiff.edit.roles import Cast, load_role, model_paths, pick_device
 from cfdiff.errors import UserError
-from cfdiff.figures.bags import file_names
+from cfdiff.figures.bags import bag_names, file_names
 from cfdiff.files import atomic, guarded, try_writing
 from cfdiff.models.checkpoint import Model
 from cfdiff.models.features import Extract, judge_features, timm_features, timm_weights
@@ -133,7 +133,8 @@ def _export(s: BagSettings, result: Path, exporter: Exporter) -> list[FeatureBag
     clear(folder, kind)
     with open_bags(result) as bags:
         before, after = _features(s, bags, result, exporter.extract)
-        names, cases = file_names(bags), [_case(bags, b, exporter.group_of) for b in range(len(bags.read("bag/name")))]
+        names, whole = file_names(bags), bag_names(bags)
+        cases = [_case(bags, b, exporter.group_of) for b in range(len(whole))]
         pixels = bags.images("source", np.array([0])).shape[1:3]
         written = []
         for j, name in enumerate(names):
@@ -142,10 +143,10 @@ def _export(s: BagSettings, result: Path, exporter: Exporter) -> list[FeatureBag
             features = before[bags.read("instance/source")[instance]]
             if len(after):
                 features = np.where(edit[:, None] >= 0, after[edit], features)
-            places = bags.places(j)
+            places, b = bags.places(j), int(bags.read("mix/bag", j))
             bag = FeatureBag(
                 name=name,
-                case=cases[int(bags.read("mix/bag", j))],
+                case=cases[b],
                 features=features.astype(np.float32),
                 grid=square(len(edit)) if places is None else places.grid,
                 corners=None if places is None else places.corners,
@@ -153,6 +154,7 @@ def _export(s: BagSettings, result: Path, exporter: Exporter) -> list[FeatureBag
                 edited=bags.read("row/edited", rows),
                 sham=bags.read("row/sham", rows),
                 requested=float(bags.read("mix/requested", j)),
+                mix_of=whole[b],
             )
             if kind == "clam":
                 write_clam(folder, bag, pixels)

@@ -31,12 +31,16 @@ def contact_sheets(bags: Bags, classes: tuple[str, ...], folder: Path) -> list[P
 
 def file_names(bags: Bags) -> list[str]:
     """A file name without ending for each bag and mix, unique and safe on any system."""
-    groups, of = bags.read("bag/name"), bags.read("mix/bag")
-    clean = [_cut(re.sub(r"[^\w.-]+", "_", name)) for name in groups.tolist()]
-    twice = len({name.lower() for name in clean}) < len(clean)
-    clean = [f"{i:04d}_{name}" for i, name in enumerate(clean)] if twice else clean
+    clean, of = bag_names(bags), bags.read("mix/bag")
     requested = bags.read("mix/requested").tolist()
     return [f"{clean[b]}_mix-{mix:.10g}" for b, mix in zip(of.tolist(), requested, strict=True)]
+
+
+def bag_names(bags: Bags) -> list[str]:
+    """What the names of a bag's files begin with, for each bag: unique and safe on any system."""
+    clean = [_cut(re.sub(r"[^\w.-]+", "_", name)) for name in bags.read("bag/name").tolist()]
+    twice = len({name.lower() for name in clean}) < len(clean)
+    return [f"{i:04d}_{name}" for i, name in enumerate(clean)] if twice else clean
 
 
 def _cut(name: str) -> str:

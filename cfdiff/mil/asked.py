@@ -42,6 +42,12 @@ def weights_of(s: MilTrainSettings) -> dict[str, float]:
     for name in s.weights:
         if name not in MIXTURE_LOSSES:
             raise UserError(f"--weights names the loss {name!r}: the known ones are {', '.join(MIXTURE_LOSSES)}.")
+        twin = {"label": target.same, target.same: "label"}.get(name)
+        if name not in names and twin in names:
+            raise UserError(
+                f"--weights names the loss {name!r}, which of --target {s.target} is the same as {twin}, and that is "
+                f"asked for: give the weight to {twin}."
+            )
         if name not in names:
             raise UserError(f"--weights names the loss {name!r}, which is not asked for: add it to --losses.")
     found = {name: s.weights.get(name, DEFAULT_WEIGHTS.get(name, 1.0)) for name in names}

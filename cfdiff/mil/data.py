@@ -15,6 +15,7 @@ from cfdiff.data.open import open_told
 from cfdiff.data.splitting import SPELLINGS, TRAIN, VAL
 from cfdiff.engine import seed_of
 from cfdiff.errors import UserError
+from cfdiff.files import is_there
 from cfdiff.mil.asked import check_encoder_options, check_mixtures, weights_of
 from cfdiff.mil.folders import is_bag_folder
 from cfdiff.mil.series import BagSet, Series
@@ -224,10 +225,10 @@ def _kind(s: MilTrainSettings, real: BagSet) -> tuple[str, list[Path]]:
                 "--mixtures none."
             )
         return word, []
-    if missing := [path for path in s.mixtures if not path.exists()]:
+    if missing := [path for path in s.mixtures if not is_there(path)]:
         raise UserError(
-            f"--mixtures {str(missing[0])!r} does not exist: give a file of cfdiff bag --sweep, a folder of its "
-            f"--export, or {' or '.join(WORDS)}."
+            f"--mixtures {str(missing[0])!r} does not exist, or cannot be looked at: give a file of cfdiff bag "
+            f"--sweep, a folder of its --export, or {' or '.join(WORDS)}."
         )
     return "files", list(s.mixtures)
 

@@ -79,10 +79,9 @@ def mean_curve(said: Sequence[Said]) -> list[Point]:
 
     None at all and one in a large bag are what a bag model must tell apart, and would be one point by their tenth.
     """
-    mixes, answers, positives = (
-        np.concatenate([getattr(one, name) if name == "probability" else getattr(one.bag, name) for one in said])
-        for name in ("mixes", "probability", "positives")
-    )
+    mixes = np.concatenate([one.bag.mixes for one in said])
+    answers = np.concatenate([one.probability for one in said])
+    positives = np.concatenate([one.bag.positives for one in said])
     alone = (positives == 0) | (np.isin(positives, FEW) & (mixes < STEP))
     tenth = np.maximum(1, np.rint(mixes / STEP).astype(int))
     points = []

@@ -106,12 +106,15 @@ def _edited(s: MilExplainSettings, opened: Opened) -> tuple[BagSet, tuple[str, .
             "and split."
         )
     left = len(told) - len(kept)
-    notes = [f"{left} of {len(told)} bags of {mixes.name} are of patients that are not asked about, and left out."]
+    notes = []
+    if left:
+        others = f"{left} of {len(told)} bags of {mixes.name}"
+        notes.append(f"{others} are of patients that are not asked about, and left out.")
     size = s.bag_size or settings.get("bag_size") or (max(one.size for one in opened.bags.series))
     parts = replace(mixes, series=kept).cut(size, s.seed)
     if s.limit is not None and len(parts.series) > s.limit:
         notes.append(f"{len(parts.series) - s.limit} of {len(parts.series)} edited bags are left out by --limit.")
-    return replace(parts, series=parts.series[: s.limit]), tuple(notes if left else notes[1:])
+    return replace(parts, series=parts.series[: s.limit]), tuple(notes)
 
 
 def _patient(one: Series, patients: dict[str, str], name: str) -> str:

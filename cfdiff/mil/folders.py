@@ -6,7 +6,7 @@ What a folder does not hold itself stands in a table beside it, `dataset.csv`, o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from cfdiff.data.names import fold
 from cfdiff.data.readers.table import read_columns
 from cfdiff.data.source import OTHER
 from cfdiff.errors import UserError
+from cfdiff.files import is_there
 from cfdiff.mil.series import UNKNOWN, BagSet, Series, class_of, named_models
 from cfdiff.registry import BAG_FOLDERS
 from cfdiff.store.bag_layouts import read_h5, read_origin
@@ -67,11 +68,13 @@ class Row:
     label: str
     split: str
     edited: bool | None = None
+    mix_of: str = ""
+    requested: str = ""
 
 
 def is_bag_folder(path: Path) -> bool:
     """Whether it is a folder of bags in one of the layouts."""
-    return path.is_dir() and any(BAG_FOLDERS[name].recognises(path) for name in BAG_FOLDERS)
+    return is_there(path) and path.is_dir() and any(BAG_FOLDERS[name].recognises(path) for name in BAG_FOLDERS)
 
 
 def read_folder(path: Path, table: Path | None, negative: str | None, positive: str | None) -> BagSet:
@@ -112,7 +115,10 @@ def read_folder(path: Path, table: Path | None, negative: str | None, positive: 
         places = np.arange(start, start + n)[None]
         real = not (row.edited or one.edited)
         told = labels[None], np.array([label], np.int8)
-        series.append(Series(one.name, row.case or one.name, places, *told, real, row.split))
+        whose = row.case or one.name
+        series.append(
+            Series(one.name, whose, places, *told, real, row.split, mix_of=row.mix_of, requested=row.requested)
+        )
         start += n
     contents = np.concatenate([one.features for one in found])
     if not np.isfinite(contents).all():
@@ -122,28 +128,49 @@ def read_folder(path: Path, table: Path | None, negative: str | None, positive: 
 
 
 def as_mixes(bags: BagSet) -> BagSet:
-    """Bags of one case and one size as one bag at several mixes, lowest first, as `cfdiff bag --export` wrote them.
+    """The mixes of each bag as one bag in versions, lowest first, as `cfdiff bag --export` wrote them.
+
+    Which are of one bag the column mix_of says; where it is not, those of one case and one size are.
 
     Raises:
-        UserError: instance labels are missing, or no case has two mixes.
+        UserError: instance labels are missing, no bag has two mixes, or what would be one bag is of several cases, or
+            at one mix twice.
     """
-    cases: dict[tuple[str, int], list[Series]] = {}
+    wholes: dict[tuple[str, str, int], list[Series]] = {}
     for one in bags.series:
         if not one.known:
             raise UserError(
                 f"{bags.name} does not say which instances are positive, so its mixes are not known: export it as "
                 "torchmil or npz."
             )
-        cases.setdefault((one.group, one.size), []).append(one)
+        wholes.setdefault((one.mix_of, "" if one.mix_of else one.group, one.size), []).append(one)
     series = []
-    for (case, _), versions in cases.items():
+    for (mix_of, _, _), versions in wholes.items():
+        case = versions[0].group
+        _check_one_bag(bags.name, mix_of, versions)
         rows = np.concatenate([one.rows for one in versions])
         labels = np.concatenate([one.labels for one in versions])
         order = np.argsort((labels == 1).sum(1), kind="stable")
-        series.append(Series(case, case, rows[order], labels[order], class_of(labels[order]), real=False))
+        series.append(Series(mix_of or case, case, rows[order], labels[order], class_of(labels[order]), real=False))
     if all(len(one) < 2 for one in series):
         raise UserError(f"{bags.name} has each bag at one mix only: make it with cfdiff bag --sweep and --export.")
     return replace(bags, series=tuple(series))
+
+
+def _check_one_bag(where: str, mix_of: str, versions: Sequence[Series]) -> None:
+    """Raise UserError where bags cannot be mixes of one: every loss between them would compare other instances."""
+    cases = sorted({one.group for one in versions})
+    if len(cases) > 1:
+        raise UserError(
+            f"{TABLE} of {where} says that mixes of the bag {mix_of} are of several cases ({', '.join(cases)}): "
+            "correct case_id or mix_of there."
+        )
+    twice = next((mix for mix, n in Counter(one.requested for one in versions).items() if mix and n > 1), None)
+    if not mix_of and twice is not None:
+        raise UserError(
+            f"{where} holds several bags of the case {cases[0]} at the mix {twice}, and which mixes are of one bag is "
+            f"not said: export them again, or name the bag of each in the column mix_of of its {TABLE}."
+        )
 
 
 def _classes(
@@ -186,12 +213,12 @@ def _table(path: Path, required: bool) -> dict[str, Row] | None:
     if name is None or (required and label is None):
         raise UserError(f"{path.name} needs the columns slide_id and label: it has {', '.join(table) or 'none'}.")
     names = table[name].tolist()
-    kinds = (case, label, "split" if "split" in table else None)
+    kinds = (case, label, *(key if key in table else None for key in ("split", "mix_of", "requested")))
     values = [[""] * len(names) if key is None else table[key].tolist() for key in kinds]
     rows: dict[str, Row] = {}
     for bag, edited, *said in zip(map(_stem, names), _edited(table, case, names), *values, strict=True):
         known = ["" if fold(word) in NOTHING else word for word in said]
-        row = Row(known[0], known[1], known[2], edited)
+        row = Row(known[0], known[1], known[2], edited, known[3], known[4])
         if rows.setdefault(bag, row) != row:
             raise UserError(f"{path.name} names the bag {bag!r} twice, and not alike: leave one row for each bag.")
     return rows

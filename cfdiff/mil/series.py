@@ -31,6 +31,8 @@ class Series:
         real: whether the first version is the bag as it was found.
         split: as the data calls it; "" for none.
         ids: (n,) str of the instances in their source; None where bags are features.
+        mix_of: the bag of which a table of `cfdiff bag --export` says that it is a mix; "" where none does.
+        requested: the mix that such a table says was asked for; "" where none does.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Series:
     real: bool = True
     split: str = ""
     ids: np.ndarray | None = None
+    mix_of: str = ""
+    requested: str = ""
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
+from cfdiff.files import is_there
 from cfdiff.registry import ATTRIBUTIONS, BAG_MODELS, BAG_TARGETS, MIXTURE_LOSSES, OneOf
 from cfdiff.settings import DATA, MODEL, OPTIMISATION, OUTPUT, RUN, DataSettings, Settings
 from cfdiff.train.settings import TrainSettings
@@ -20,13 +21,25 @@ DEFAULT_WEIGHTS = {"label": 1.0, "rank": 0.5, "distance": 1.0, "attention": 0.1,
 
 WORDS = ("swap", "none")
 """The words of --mixtures, which are no files."""
+NAMELESS = ("", ".")
+"""What may be an empty name: as a path, it is the folder that one is in."""
 
 
 def _files(one: Any) -> list[Any]:
-    """One file, or several with commas between; a comma may also stand in a name."""
-    if not isinstance(one, str | Path) or Path(one).exists():
+    """One file, or several with commas between; a comma may also stand in a name.
+
+    Raises:
+        ValueError: a name is empty, as of a variable of the shell that is not set, or it is ".", as which the command
+            line passes an empty one.
+    """
+    if not isinstance(one, str | Path):
         return [one]
-    return [part.strip() for part in str(one).split(",")]
+    if str(one).strip() not in NAMELESS and is_there(Path(one)):
+        return [one]
+    parts = [part.strip() for part in str(one).split(",")]
+    if any(part in NAMELESS for part in parts):
+        raise ValueError(f"{str(one)!r} holds an empty name or '.': name each file or folder, with one comma between")
+    return parts
 
 
 class BagFields(Settings):

@@ -11,6 +11,7 @@ import numpy as np
 from cfdiff.data.open import open_told
 from cfdiff.data.source import Source
 from cfdiff.errors import UserError
+from cfdiff.files import is_there
 from cfdiff.mil.folders import as_mixes, is_bag_folder, read_folder
 from cfdiff.mil.series import BagSet, Series, class_of, named_models
 from cfdiff.remote import is_url
@@ -46,7 +47,8 @@ def _of_groups(bags: BagSet) -> BagSet:
         raise UserError(
             f"{bags.name} holds drawn bags ({len(draws)} of {len(bags.series)}, such as {draws[0]}), whose instances "
             "may be of several patients, and no patient may be both learned from and measured on: make it with cfdiff "
-            "bag without --bag-size, or name the patient of each bag of a folder in the column case_id of its table."
+            "bag without --bag-size, or, where each bag of a folder is of one patient, name that in the column case_id "
+            "of its table (and in mix_of the bag that a mix is of)."
         )
     return bags
 
@@ -87,7 +89,7 @@ def of_source(source: Source) -> BagSet:
 
 def is_sweep(path: Path) -> bool:
     """Whether it is a finished bag file."""
-    if path.suffix not in (".h5", ".hdf5") or not path.is_file():
+    if path.suffix not in (".h5", ".hdf5") or not (is_there(path) and path.is_file()):
         return False
     try:
         with open_bags(path):

@@ -45,6 +45,7 @@ class FeatureBag:
     Attributes:
         name: of its files.
         case: patient or slide that it was made from; the name of the draw where it may hold several.
+        mix_of: the bag of which it is a mix, the same for all its mixes and for no others; "" where nothing says it.
         features: (n, D) float32.
         grid: (n, 2) int32, column and row in the slide, in sides of an image. What has no place in a slide has one on a
             square sheet, which only tells instances apart.
@@ -64,6 +65,7 @@ class FeatureBag:
     requested: float
     corners: np.ndarray | None = None
     sham: np.ndarray | None = None
+    mix_of: str = ""
 
     @property
     def shams(self) -> np.ndarray:
@@ -130,15 +132,15 @@ def write_npz(folder: Path, bag: FeatureBag) -> None:
 
 
 def write_table(folder: Path, bags: Sequence[FeatureBag]) -> None:
-    """`dataset.csv` in the columns that CLAM reads (case_id, slide_id, label), the mix of each bag, and how many of its
-    instances were edited, shams among them: none is a bag as it was found."""
+    """`dataset.csv` in the columns that CLAM reads (case_id, slide_id, label), which bag each is a mix of and at which
+    mix, and how many of its instances were edited, shams among them: none is a bag as it was found."""
     with atomic(folder / "dataset.csv") as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["case_id", "slide_id", "label", "requested", "positives", "instances", "edited"])
+        writer.writerow(["case_id", "slide_id", "label", "mix_of", "requested", "positives", "instances", "edited"])
         for bag in bags:
             positives, edited = int((bag.labels == 1).sum()), int((bag.edited | bag.shams).sum())
             told = (f"{bag.requested:.10g}", positives, len(bag.labels), edited)
-            writer.writerow([bag.case, bag.name, bag.label, *told])
+            writer.writerow([bag.case, bag.name, bag.label, bag.mix_of, *told])
 
 
 def write_origin(folder: Path, origin: Origin) -> None:

@@ -76,6 +76,7 @@ def test_the_clam_layout_has_features_and_coords_at_the_root_and_a_table(made: A
         "case_id": "P1",
         "slide_id": "P1_mix-0.67",
         "label": "1",
+        "mix_of": "P1",
         "requested": "0.67",
         "positives": "4",
         "instances": "6",
@@ -176,6 +177,7 @@ def test_a_drawn_bag_is_of_its_patient_where_it_has_one_and_else_of_none(toy: An
     assert {len(one) for one in expected} == {1, 2}
     for b, (row, of) in enumerate(zip(table(folder), expected, strict=True)):
         assert row["case_id"] == (of.pop() if len(of) == 1 else f"draw-{b:04d}")
+        assert row["mix_of"] == f"draw-{b:04d}", "several draws of a patient are no mixes of one bag"
 
 
 def test_tiles_keep_their_places_in_the_slide(toy: Any, tmp_path: Path) -> None:

@@ -67,6 +67,8 @@ def test_a_mistake_is_one_sentence_with_exit_code_2(
     data = export(toy_bags(4, 0), tmp_path / "bags")
     for words, said in (
         (["train", "--data", str(data), "--mixtures", "nowhere.h5"], "does not exist"),
+        (["train", "--data", str(data), "--mixtures", "bags,"], "'bags,' holds an empty name"),
+        (["train", "--data", str(data), "--mixtures", ""], "'.' holds an empty name"),
         (["train", "--data", str(data), "--losses", "rank+magic"], "no loss of mixtures 'magic'"),
         (["evaluate"], "make one with cfdiff mil train"),
     ):

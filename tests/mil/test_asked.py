@@ -87,6 +87,24 @@ def test_the_order_of_mixes_counts_once() -> None:
         weights_of(MilTrainSettings(target="order", losses="label+rank"))
 
 
+@pytest.mark.parametrize(("name", "asked", "twin"), [("rank", "label+direction", "label"), ("label", "rank", "rank")])
+def test_a_weight_of_the_order_names_the_loss_that_counts_it(name: str, asked: str, twin: str) -> None:
+    """It said to add rank to --losses, and there that label and rank are the same."""
+    told: dict[str, Any] = {"target": "order", "weights": {name: 2.0}}
+    with pytest.raises(UserError, match=f"{name!r}.* the same as {twin}.*: give the weight to {twin}"):
+        weights_of(MilTrainSettings(**told, losses=asked))
+    assert weights_of(MilTrainSettings(target="order", losses=asked, weights={twin: 2.0}))[twin] == 2.0
+    with pytest.raises(UserError, match="give the weight to label"):
+        weights_of(MilTrainSettings(target="order", weights={"rank": 2.0}))
+
+
+@pytest.mark.parametrize("given", ["", " ", "x.h5,", "x.h5,,y.h5", ("x.h5", ""), Path("")])
+def test_an_empty_name_of_mixtures_is_refused(given: Any) -> None:
+    """It became the folder that one is in."""
+    with pytest.raises(ValueError, match="holds an empty name"):
+        MilTrainSettings(mixtures=given)
+
+
 def said(model: str, mixes: Any, **changes: Any) -> str:
     net = BagNetwork(BagConfig(model=model, features=24, width=8))
     return " ".join(silences(MilTrainSettings(**changes), mixes, net))

@@ -195,6 +195,57 @@ def test_an_export_of_a_sweep_is_one_bag_at_several_mixes_lowest_first(tmp_path:
         as_mixes(read(export(toy_bags(3, 0), tmp_path / "single")))
 
 
+def two_bags_of_one_patient(folder: Path, told: bool) -> tuple[list[np.ndarray], Path]:
+    """The features of two drawn bags, and the folder of both at three mixes."""
+    features, written = [np.full((4, 3), d, np.float32) for d in range(2)], []
+    folder.mkdir()
+    for d, base in enumerate(features):
+        for k in (4, 0, 2):
+            labels = (np.arange(4) < k).astype(np.int8)
+            bag = FeatureBag(f"d{d}_mix-{k / 4}", "P1", base, square(4), labels, labels == 1, k / 4)
+            written.append(replace(bag, mix_of=f"d{d}" if told else ""))
+            write_npz(folder, written[-1])
+    write_table(folder, written)
+    return features, folder
+
+
+def test_the_mixes_of_one_bag_are_told_from_those_of_another_of_its_patient(tmp_path: Path) -> None:
+    """Two drawn bags of one patient became one bag at six mixes, and losses compared other cells."""
+    features, folder = two_bags_of_one_patient(tmp_path / "told", True)
+    found = open_mixes([folder], BagSet("real", np.ones((1, 3), np.float32), ()))
+    assert [(one.name, one.group, one.positives.tolist()) for one in found.series] == [
+        ("d0", "P1", [0, 2, 4]),
+        ("d1", "P1", [0, 2, 4]),
+    ]
+    for one, expected in zip(found.series, features, strict=True):
+        assert all(np.array_equal(found.contents[rows], expected) for rows in one.rows)
+    with (folder / "dataset.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    retold(folder, [*rows[:-1], {**rows[-1], "case_id": "P2"}])
+    with pytest.raises(UserError, match=r"mixes of the bag d1 are of several cases \(P1, P2\)"):
+        as_mixes(read(folder))
+
+
+def test_a_folder_that_does_not_tell_two_bags_of_one_patient_apart_is_refused(tmp_path: Path) -> None:
+    folder = two_bags_of_one_patient(tmp_path / "untold", False)[1]
+    with pytest.raises(UserError, match=r"several bags of the case P1 at the mix 0, .* column mix_of of its dataset"):
+        as_mixes(read(folder))
+    with (folder / "dataset.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    retold(folder, [{**row, "mix_of": row["slide_id"].split("_")[0]} for row in rows])
+    assert len(as_mixes(read(folder)).series) == 2
+    retold(folder, [{key: row[key] for key in row if key != "mix_of"} for row in rows[:3]])
+    assert [len(one) for one in as_mixes(read(folder)).series] == [3]
+
+
+def test_a_folder_whose_name_cannot_be_looked_at_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 300)
+    with pytest.raises(UserError, match="There is no data at"):
+        asked(long)
+    with pytest.raises(UserError, match="holds no bags at several mixes"):
+        open_mixes([long.with_suffix(".h5")], toy_bags(2, 0))
+
+
 def test_a_bag_file_gives_each_bag_as_found_and_at_its_mixes(make_bags: Any) -> None:
     path = make_bags()
     found = read_sweep(path)
@@ -223,6 +274,14 @@ def test_sweeps_of_other_models_or_other_instances_are_refused(make_bags: Any, t
         open_mixes([tmp_path / "nothing.h5"], real)
 
 
+def retold(folder: Path, rows: list[dict[str, str]]) -> None:
+    """The table of a folder, written anew."""
+    with (folder / "dataset.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def asked(folder: Path) -> BagSet:
     return open_real(MilTrainSettings(data=str(folder)), None, None)
 
@@ -239,9 +298,14 @@ def test_bags_that_were_edited_are_no_real_ones(tmp_path: Path, layout: str) -> 
                 tmp_path / layout,
                 FeatureBag(one.name, "", found.contents[one.rows[0]], square(16), one.labels[0], one.labels[0] > 9, 0),
             )
-        rows = [line.split(",") for line in (folder / "dataset.csv").read_text().split()]
-        kept = [row[:-1] if layout == "old" else row for row in rows]
-        (tmp_path / layout / "dataset.csv").write_text("\n".join(map(",".join, kept)))
+        with (folder / "dataset.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        if layout == "old":
+            rows = [
+                {"case_id": row["case_id"], "slide_id": row["slide_id"], "label": row["label"], "requested": str(i)}
+                for i, row in enumerate(rows)
+            ]
+        retold(tmp_path / layout, rows)
     with pytest.raises(UserError, match=rf"{layout} holds edited bags .*: give it as --mixtures"):
         asked(tmp_path / layout)
     assert len(as_mixes(read(tmp_path / layout)).series) == 4

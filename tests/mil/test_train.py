@@ -111,6 +111,7 @@ def test_images_of_patients_are_bags_whose_encoder_learns_or_not(toy: Any, tmp_p
     ("changes", "words"),
     [
         ({"mixtures": ("nowhere.h5",)}, "does not exist"),
+        ({"mixtures": "x" * 300}, "does not exist, or cannot be looked at"),
         ({"target": "order", "mixtures": ("none",)}, "compares mixes of a bag"),
         ({"losses": "distance"}, "asks the answer to move"),
         ({"weights": {"rnk": 1.0}}, "names the loss 'rnk'"),
