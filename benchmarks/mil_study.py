@@ -63,6 +63,7 @@ def main() -> None:
     if not of.weights:
         raise SystemExit(f"--set {options.set} has no bundled models: name those that cfdiff fit made with --weights.")
     cells, test = open_cells(of, of.train), open_cells(of, of.test)
+    test = test.at(np.flatnonzero(np.isin(test.patients, [p for p in test.names if test.can_be_thinned(p)])))
     of_block = blocks(cells)
     pool = [p for block in of_block for p in block]
     core = core_rows(cells, pool, of.core)
@@ -133,7 +134,7 @@ def run(options: Any, path: Path, world: World, of_block: list[list[str]], teste
         for n in options.patients:
             for target in options.targets:
                 for fold in range(FOLDS):
-                    patients = training_patients(of_block, fold, n)
+                    patients = [p for p in training_patients(of_block, fold, n) if world.cells.can_be_thinned(p)]
                     for name, arm in ARMS.items():
                         asked_for = not options.arms or any(part in name for part in options.arms)
                         if (

@@ -68,6 +68,10 @@ class Cells:
         """Patients, in an order that depends on their names alone."""
         return sorted(set(self.patients.tolist()), key=lambda p: hashlib.sha256(f"mil-study/{p}".encode()).digest())
 
+    def can_be_thinned(self, patient: str) -> bool:
+        """Whether a patient has a negative cell: without, no bag with few positives can be drawn."""
+        return bool((self.labels[self.patients == patient] == 0).any())
+
     def infected(self, patient: str) -> bool:
         """Whether a patient has a positive cell."""
         return bool((self.labels[self.patients == patient] == 1).any())
