@@ -76,6 +76,8 @@ ARMS = (
     Arm("the same, rejected ones kept (drawn)", pairs="drawn-taught", settings={"rejected": "source"}),
     Arm("unconfounded images", data="independent"),
 )
+DRAWN = {"drawn": "confounded", "drawn-taught": "taught"}
+"""Pairs whose denoiser knows the mark, and the pairs whose other models they share."""
 CONFOUNDED = "plain, augmented"
 """The arm whose first model is the confounded one that edits."""
 
@@ -204,8 +206,7 @@ def edited(options: argparse.Namespace, name: str) -> dict[str, Any]:
         "confounded": {"checker": [mine], "guides": "clean"},
         "taught": {"checker": [mine], "guides": "clean", "verifier": folder / "judge.safetensors"},
     }  # fmt: skip
-    who = name.removeprefix("drawn-") if name != "drawn" else "confounded"
-    diffusion = drawing(options) if name.startswith("drawn") else folder / "diffusion.safetensors"
+    diffusion = drawing(options) if name in DRAWN else folder / "diffusion.safetensors"
     found: dict[str, Any] = {}
     for start in options.directions:
         out = options.work / f"{name}-{start}.h5"
@@ -213,7 +214,7 @@ def edited(options: argparse.Namespace, name: str) -> dict[str, Any]:
             "data": str(options.work / "confounded.npz"), "group_key": "patient", "negative": "uninfected",
             "positive": "parasitized", "split": "train", "from": start, "limit": options.pairs, "out": out,
             "diffusion": diffusion, "solver": "dpm++", "steps": 8, "retries": 0, "threads": 1,
-            "device": "cpu", **models[who],
+            "device": "cpu", **models[DRAWN.get(name, name)],
         }  # fmt: skip
         if not out.exists():
             translate(resolve(TranslateSettings, None, values))

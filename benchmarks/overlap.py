@@ -18,26 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scale import batch
 
 from cfdiff.store.parts import RunParts
 from cfdiff.version import __version__
 from cfdiff.workers.crew import Elsewhere
 from cfdiff.workers.here import Here
-
-
-def arrays(n: int, side: int) -> dict[str, np.ndarray]:
-    """A part: noise, and the noise less a corner."""
-    source = np.random.default_rng(0).integers(0, 256, (n, side, side, 3), dtype=np.uint8)
-    after = source.copy()
-    after[:, : side // 4, : side // 4] //= 2
-    return {
-        "id": np.array([str(i) for i in range(n)]),
-        "label": np.zeros(n, np.int8),
-        "target": np.ones(n, np.int8),
-        "source": source,
-        "counterfactual": after,
-        "difference": ((after.astype(np.float32) - source) / 255).astype(np.float16),
-    }
 
 
 @dataclass(frozen=True)
@@ -52,13 +38,11 @@ class Part:
     """Work on a part: convolutions for `seconds` on one thread, then what `pack` does; at once, or `InTwo`."""
 
     def __init__(self, seconds: float, pack: Callable[[int], None]) -> None:
-        self.seconds, self.pack = seconds, pack
+        self.pack, self.times = pack, 20
         self.image, self.kernel = torch.zeros(8, 64, 48, 48), torch.zeros(64, 64, 3, 3)
-        self.times = 1
         began = time.perf_counter()
-        for _ in range(20):
-            torch.nn.functional.conv2d(self.image, self.kernel, padding=1)
-        self.times = max(1, round(20 * seconds / (time.perf_counter() - began)))
+        self.edit()
+        self.times = max(1, round(self.times * seconds / (time.perf_counter() - began)))
 
     def edit(self) -> None:
         """The same convolutions each time, however long they take beside other work."""
@@ -98,7 +82,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    made, n = arrays(options.images, options.side), options.images * options.parts
+    made, n = batch(0, options.images, options.side, channels=3), options.images * options.parts
     pieces = [k * options.images for k in range(options.parts)]
     with (
         tempfile.TemporaryDirectory() as folder,

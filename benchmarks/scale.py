@@ -30,10 +30,10 @@ from cfdiff.version import __version__
 ATTRS = {"seed": 0, "models": {}, "direction": "negative -> positive"}
 
 
-def batch(start: int, stop: int, side: int = 32) -> dict[str, np.ndarray]:
+def batch(start: int, stop: int, side: int = 32, channels: int = 1) -> dict[str, np.ndarray]:
     """Noisy images, so that they are as hard to pack as real ones, and edits that differ in a corner."""
     rng = np.random.default_rng(start)
-    source = rng.integers(0, 256, (stop - start, side, side, 1), dtype=np.uint8)
+    source = rng.integers(0, 256, (stop - start, side, side, channels), dtype=np.uint8)
     after = source.copy()
     after[:, :8, :8] //= 2
     return {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -148,6 +148,11 @@ def changed(s: Settings, name: str) -> bool:
     """Whether the caller gave that setting another value than its default: what does nothing is then worth a word."""
     field = type(s).model_fields[name]
     return name in s.model_fields_set and getattr(s, name) != field.get_default(call_default_factory=True)
+
+
+def first_changed(s: Settings, names: Iterable[str]) -> str | None:
+    """The first of some settings that is `changed`, as an option of the command line; None where none is."""
+    return next((f"--{name.replace('_', '-')}" for name in names if changed(s, name)), None)
 
 
 def resolve(model: type[S], config: Path | None, given: dict[str, Any]) -> S:

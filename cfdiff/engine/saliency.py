@@ -49,12 +49,11 @@ def joined(maps: Sequence[Tensor], blur: int = 5) -> Tensor:
 
 def place(saliency: Tensor, share: float, grow: int) -> Tensor:
     """(B, 1, H, W) float, 1 in the `share` of highest pixels, dilated by a square of side `grow` (odd), else 0."""
-    threshold = saliency.flatten(1).quantile(1 - share, dim=1).view(-1, 1, 1, 1)
-    return F.max_pool2d((saliency >= threshold).float(), grow, 1, grow // 2)
+    return _from(saliency, saliency.flatten(1).quantile(1 - share, dim=1), grow)
 
 
 def place_holding(saliency: Tensor, mass: float, grow: int) -> Tensor:
-    """(B, 1, H, W) float, 1 in the fewest pixels that hold `mass` of an image's saliency (0 to 1), dilated as that is.
+    """(B, 1, H, W) float, 1 in the fewest pixels that hold `mass` of an image's saliency (0 to 1), dilated as `place`.
 
     Where a small defect has all of it the place is small, and where it is spread the place is large. All pixels of an
     image without any.
@@ -62,8 +61,12 @@ def place_holding(saliency: Tensor, mass: float, grow: int) -> Tensor:
     values = saliency.flatten(1).double().sort(1, descending=True).values
     above = values.cumsum(1) - values
     count = (above < mass * values.sum(1, keepdim=True)).sum(1, keepdim=True)
-    threshold = values.gather(1, (count - 1).clamp_min(0)).view(-1, 1, 1, 1)
-    return F.max_pool2d((saliency >= threshold).float(), grow, 1, grow // 2)
+    return _from(saliency, values.gather(1, (count - 1).clamp_min(0)), grow)
+
+
+def _from(saliency: Tensor, threshold: Tensor, grow: int) -> Tensor:
+    """1 where the saliency is a threshold of each image (B,) at least, dilated by a square of side `grow` (odd)."""
+    return F.max_pool2d((saliency >= threshold.view(-1, 1, 1, 1)).float(), grow, 1, grow // 2)
 
 
 def _to_one(size: Tensor) -> Tensor:

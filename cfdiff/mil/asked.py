@@ -13,7 +13,7 @@ from cfdiff.mil.settings import DEFAULT_WEIGHTS, MilTrainSettings
 from cfdiff.mil.targets import Target
 from cfdiff.models.bag_network import BagNetwork
 from cfdiff.registry import BAG_TARGETS, MIXTURE_LOSSES
-from cfdiff.settings import changed
+from cfdiff.settings import changed, first_changed
 
 OF_MIXTURES = ("losses", "weights", "versions", "low", "permute")
 """Settings that are of mixtures alone."""
@@ -58,9 +58,9 @@ def check_mixtures(s: MilTrainSettings, mixes: BagSet, mixtures: str) -> None:
     """Raise UserError where something is asked of mixtures, and there are none; `mixtures` is where they come from."""
     if mixes.series:
         return
-    if wrong := [name for name in OF_MIXTURES if changed(s, name)]:
+    if option := first_changed(s, OF_MIXTURES):
         raise UserError(
-            f"--{wrong[0]} is of mixtures, and this training has none ({mixtures}): name some with --mixtures, or "
+            f"{option} is of mixtures, and this training has none ({mixtures}): name some with --mixtures, or "
             "leave it out."
         )
 
@@ -69,18 +69,16 @@ def check_encoder_options(s: MilTrainSettings, bags: BagSet) -> None:
     """Raise UserError where something is asked of an encoder that instances do not pass, or that is made already."""
     turns = ("augment",) if changed(s, "augment") and s.augment != "none" else ()
     if not bags.images:
-        if wrong := [*(name for name in OF_ENCODERS if changed(s, name)), *turns]:
-            option = wrong[0].replace("_", "-")
-            raise UserError(f"--{option} is of an encoder of images, but {bags.name} holds features: leave it out.")
+        if option := first_changed(s, [*OF_ENCODERS, *turns]):
+            raise UserError(f"{option} is of an encoder of images, but {bags.name} holds features: leave it out.")
         return
     if s.frozen and s.encoder is None:
         raise UserError(
             "--frozen keeps the encoder as it is, and without --encoder its weights are random: name a classifier with "
             "--encoder, or let it learn."
         )
-    if s.encoder is not None and (wrong := [name for name in OF_NEW_ONES if changed(s, name)]):
-        option = wrong[0].replace("_", "-")
-        raise UserError(f"--{option} shapes a new encoder, and that of --encoder has its shape: leave one of them out.")
+    if s.encoder is not None and (option := first_changed(s, OF_NEW_ONES)):
+        raise UserError(f"{option} shapes a new encoder, and that of --encoder has its shape: leave one of them out.")
     if s.frozen and turns:
         raise UserError("--augment turns images, and with --frozen each is encoded once, as it is: leave it out.")
 

@@ -15,7 +15,7 @@ from cfdiff.models.checkpoint import Card
 from cfdiff.models.classifier import ClassifierConfig, build_classifier, load_pretrained
 from cfdiff.progress import Progress
 from cfdiff.registry import INVARIANCES
-from cfdiff.settings import changed
+from cfdiff.settings import first_changed
 from cfdiff.supervise.contrast import Contrast, PairBatch, share_of
 from cfdiff.supervise.measure import measure, open_test
 from cfdiff.supervise.pairs import Pairs, read_pairs
@@ -65,12 +65,10 @@ def supervise(s: SuperviseSettings, progress: Progress | None = None) -> Supervi
 
 def _check(s: SuperviseSettings) -> None:
     """Raise UserError where something is asked of pairs, or of what lies outside their maps, and nothing does that."""
-    if s.plain and (wrong := [name for name in OF_PAIRS if changed(s, name)]):
-        option = wrong[0].replace("_", "-")
-        raise UserError(f"--{option} is of pairs, and --pairs none trains without: name a run's file, or leave it out.")
-    if s.invariance == NONE and (wrong := [name for name in OF_MAPS if changed(s, name)]):
-        option = wrong[0].replace("_", "-")
-        raise UserError(f"--{option} is of --invariance gradient or features, and none is asked for: leave it out.")
+    if s.plain and (option := first_changed(s, OF_PAIRS)):
+        raise UserError(f"{option} is of pairs, and --pairs none trains without: name a run's file, or leave it out.")
+    if s.invariance == NONE and (option := first_changed(s, OF_MAPS)):
+        raise UserError(f"{option} is of --invariance gradient or features, and none is asked for: leave it out.")
 
 
 def _config(s: SuperviseSettings, train: Source) -> ClassifierConfig:

@@ -18,8 +18,8 @@ from cfdiff.train.validate import DiffusionValidation, fixed
 
 
 class Distillation:
-    """A teacher, and how long the steps of its student are. A file of it is one like any other: it
-    predicts what its teacher does.
+    """A teacher, and how long the steps of its student are. A file of it is one like any
+    other: it predicts what its teacher does.
 
     Attributes:
         span: levels of a step: T / --distil.
