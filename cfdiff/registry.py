@@ -189,13 +189,13 @@ ATTRIBUTIONS = Registry(  # (models.bag_network.BagNetwork, embeddings (n, d)) -
         "removal": "cfdiff.mil.attribution:removal",
     },
 )
-BAG_FOLDERS = Registry(  # mil.folders.Layout: `recognises(folder)` and `read(folder)`
+BAG_FOLDERS = Registry(  # mil.layouts.Layout: `recognises(folder)` and `read(folder)`
     "layout of bags",
     {
-        "torchmil": "cfdiff.mil.folders:TORCHMIL",
-        "clam": "cfdiff.mil.folders:CLAM",
-        "trident": "cfdiff.mil.folders:TRIDENT",
-        "npz": "cfdiff.mil.folders:NPZ",
+        "torchmil": "cfdiff.mil.layouts:TORCHMIL",
+        "clam": "cfdiff.mil.layouts:CLAM",
+        "trident": "cfdiff.mil.layouts:TRIDENT",
+        "npz": "cfdiff.mil.layouts:NPZ",
     },
 )
 CLIPS = (
