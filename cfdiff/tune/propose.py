@@ -9,7 +9,7 @@ import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from cfdiff.tune.trial import Goal, Trial, Value, Values, shortfalls
+from cfdiff.tune.trial import Goal, Trial, Value, Values
 
 STARTUP = 10
 """Trials before the model of the good and the bad ones speaks, the known ones among them (optuna's default)."""
@@ -36,7 +36,7 @@ def _told(trial: Trial, ranges: dict[str, BaseDistribution], goal: Goal) -> Froz
         params=trial.values,
         distributions=ranges,
         intermediate_values={trial.images: trial.price},
-        constraints=shortfalls(trial.flip(goal.margin), trial.calls, goal),
+        constraints=trial.shortfalls(goal),
     )
 
 

@@ -14,7 +14,7 @@ GOAL = Goal(flip=0.9, margin=0.75, max_calls=None)
 def outcome(n: int, hits: int, change: float = 0.01, calls: int = 30) -> Outcome:
     """`hits` of n flip; the change of the images differs a little."""
     wobble = 1 + 0.05 * np.cos(np.arange(n))
-    return Outcome(tuple((change * wobble).tolist()), (0.9,) * hits + (0.6,) * (n - hits), (calls,) * n)
+    return Outcome(tuple((change * wobble).tolist()), (0.9,) * hits + (0.4,) * (n - hits), (calls,) * n)
 
 
 def trial(number: int, n: int, hits: int, change: float, calls: int = 30, state: State = "complete") -> Trial:
@@ -23,7 +23,7 @@ def trial(number: int, n: int, hits: int, change: float, calls: int = 30, state:
 
 def test_the_worse_direction_counts_in_each_figure() -> None:
     both = Trial(0, {}, "complete", {"negative": outcome(20, 20, 0.02, 10), "positive": outcome(20, 15, 0.01, 50)})
-    assert both.flip(0.75) == 0.75 and both.flip(0.5) == 1.0
+    assert both.flip(0.75) == 0.75 and both.flip(0.3) == 1.0
     assert both.change == pytest.approx(np.mean(both.outcome["negative"].change)) and both.calls == 50
 
 
@@ -42,6 +42,23 @@ def test_where_no_trial_reaches_the_goal_the_nearest_is_chosen() -> None:
     trials = [trial(0, 20, 10, 0.001), trial(1, 20, 16, 0.03), trial(2, 20, 16, 0.02)]
     best = leader(trials, Goal(1.0, 0.75, None))
     assert best.number == 2 and missed(best, Goal(1.0, 0.75, None)) == pytest.approx(0.2)
+
+
+def test_where_none_flips_by_the_margin_those_that_flip_at_all_count() -> None:
+    def flipping(number: int, accepting: tuple[float, ...], change: float) -> Trial:
+        return Trial(number, {}, "complete", {"positive": Outcome((change,) * 4, accepting, (30,) * 4)})
+
+    timid = flipping(0, (0.4, 0.4, 0.4, 0.4), 0.01)
+    bold = flipping(1, (0.6, 0.6, 0.6, 0.4), 0.02)
+    sure = flipping(2, (0.8, 0.8, 0.8, 0.4), 0.03)
+    assert leader([timid, bold], GOAL) is bold and choose([timid, bold], GOAL) is bold
+    assert leader([timid, bold, sure], GOAL) is sure
+    assert missed(timid, GOAL) == pytest.approx(0.9) and missed(bold, GOAL) == pytest.approx((0.9 + 0.15) / 2)
+    all_at_all = flipping(3, (0.9, 0.9, 0.9, 0.6), 0.001)
+    assert missed(all_at_all, GOAL) > 0, "by the margin the goal is not reached"
+    some = {"positive": Outcome((0.01,) * 16, (0.4,) * 16, (30,) * 16)}
+    of_many = Trial(1, {}, "complete", {"positive": Outcome((0.02,) * 16, (0.6,) * 16, (30,) * 16)})
+    assert give_up(some, GOAL, of_many) == "infeasible", "what flips none cannot come near to what flips all"
 
 
 def test_the_start_stands_unless_a_trial_is_better_by_more_than_chance() -> None:
