@@ -14,7 +14,6 @@ by their cost: that of one which reuses is measured here, beside a whole one. In
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -26,6 +25,7 @@ from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
+from rows import Rows
 from torch import Tensor
 
 from cfdiff.edit.editor import Editor
@@ -142,7 +142,7 @@ def run(name: str, start: str, options: argparse.Namespace) -> dict[str, Any]:
     return {"variant": name, "from": start, "whole": reuse.whole, "reusing": reuse.part, **summary.as_json()}
 
 
-def table(rows: list[dict[str, Any]], weight: float) -> list[str]:
+def table(rows: list[dict[str, Any]]) -> list[str]:
     """Markdown, a row a variant, both directions."""
     lines = ["| reused | to positive: judge, change, cost in calls | to negative | n |", "|---|---|---|---|"]
     for name in VARIANTS:
@@ -152,7 +152,7 @@ def table(rows: list[dict[str, Any]], weight: float) -> list[str]:
             if row is None:
                 continue
             low, high = row["flipped_judge_95"]
-            calls = (row["whole"] + weight * row["reusing"]) / row["images"]
+            calls = (row["whole"] + row["cost"] * row["reusing"]) / row["images"]
             cells.append(
                 f"{row['flipped_judge']:.1%} ({low:.0%}-{high:.0%}), {row['mean_abs_difference']:.4f}, {calls:.1f}"
             )
@@ -164,15 +164,13 @@ def table(rows: list[dict[str, Any]], weight: float) -> list[str]:
 
 def main() -> None:
     options = _parser().parse_args()
-    weight, rows = cost(options.threads), []
+    told = {"benchmark": "reuse", "cfdiff": __version__, "split": options.split, "seed": options.seed}
+    told["limit"] = options.limit
+    rows, weight = Rows(options.json, told, ["variant", "from"]), cost(options.threads)
     for name in options.only or VARIANTS:
         for start in STARTS:
-            rows.append(run(name, start, options))
-            print(table(rows, weight)[-1], rows[-1]["whole"], rows[-1]["reusing"], flush=True)
-            if options.json:
-                report = {"benchmark": "reuse", "cfdiff": __version__, "split": options.split, "seed": options.seed}
-                options.json.write_text(json.dumps({**report, "cost": weight, "rows": rows}, indent=1) + "\n")
-    print(f"a call that reuses costs {weight:.2f} of a whole one", *table(rows, weight), sep="\n")
+            rows.put({**run(name, start, options), "cost": weight})
+    print(*table(rows.rows), sep="\n")
 
 
 def _parser() -> argparse.ArgumentParser:
