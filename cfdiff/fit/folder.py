@@ -11,6 +11,7 @@ from typing import Any
 
 from cfdiff.errors import UserError
 from cfdiff.files import atomic, parse_json
+from cfdiff.fit.plan import Precision
 from cfdiff.store.output import own_folder
 from cfdiff.store.owner import held
 
@@ -23,7 +24,8 @@ class State:
 
     Attributes:
         of: what the fit depends on: data (fingerprint, name), seed and so on; another one is another fit.
-        width, augment: what was found out of machine and data at first, kept so that a stopped fit goes on alike.
+        width, augment, precision: what was found out of machine and data at first, kept so that a stopped fit goes on
+            alike.
         used: seconds of each stage so far.
         done: stages that ended.
         space: where the diffusion model runs.
@@ -35,6 +37,7 @@ class State:
     used: dict[str, float] = field(default_factory=dict)
     done: tuple[str, ...] = ()
     space: str = "pixel"
+    precision: Precision = "no"
 
     def with_time(self, stage: str, seconds: float) -> State:
         """The stage took so many seconds in all."""
@@ -85,8 +88,8 @@ class FitFolder:
             return None
         try:
             told = parse_json(path.read_text())
-            space = told.get("space", "pixel")
-            state = State(told["of"], told["width"], told["augment"], told["used"], tuple(told["done"]), space)
+            later = {key: told[key] for key in ("space", "precision") if key in told}  # not in a fit of before
+            state = State(told["of"], told["width"], told["augment"], told["used"], tuple(told["done"]), **later)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged: give another --out, or --force to start anew.") from error
         if state.of == of:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from cfdiff.roles import nth
 
 SECOND = nth("verifier", 1)
+Precision = Literal["no", "bf16"]
+"""Autocast of the networks while they train."""
 TRAININGS = ("diffusion", "guide", "checker", "verifier", SECOND, "judge")
 SHARES: Mapping[str, float] = {
     "diffusion": 0.43,

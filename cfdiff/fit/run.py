@@ -24,7 +24,7 @@ from cfdiff.edit.roles import pick_device
 from cfdiff.files import atomic
 from cfdiff.fit.folder import FitFolder, State
 from cfdiff.fit.look import look
-from cfdiff.fit.pace import fitting_width, images_a_second
+from cfdiff.fit.pace import fitting_network, images_a_second
 from cfdiff.fit.plan import SECOND, Clock, shares_of, trainings
 from cfdiff.fit.result import FitResult
 from cfdiff.fit.settings import FitSettings
@@ -66,16 +66,19 @@ def fit(s: FitSettings, progress: Progress = silent) -> FitResult:
         state = folder.read(of, s.force) or _begin(s, of, source, device, space)
         write_splits(source, plan.splits, folder.splits)
         folder.write(state)
-        pace = images_a_second(seen_by_diffusion(state.space, source.shape), state.width, device)
+        seen = seen_by_diffusion(state.space, source.shape)
+        pace = images_a_second(seen, state.width, device, state.precision)
         work = Fit(s, folder, replace(source, splits=plan.splits), state, pace)
         return _Runner(work, (*notes, *plan.notes), progress).run()
 
 
 def _begin(s: FitSettings, of: dict[str, Any], source: Source, device: torch.device, space: str) -> State:
     """What is found out of machine and data before anything is trained."""
-    width = fitting_width(seen_by_diffusion(space, source.shape), s.minutes * shares_of(space)["diffusion"], device)
+    minutes = s.minutes * shares_of(space)["diffusion"]
+    width, precision = fitting_network(seen_by_diffusion(space, source.shape), minutes, device)
     some = random_subset(source, LOOKED_AT, s.seed)
-    return State(of, width, fitting_augment(unit(some.read(np.arange(len(some))))), space=space)
+    augment = fitting_augment(unit(some.read(np.arange(len(some)))))
+    return State(of, width, augment, space=space, precision=precision)
 
 
 class _Runner:

@@ -114,10 +114,11 @@ def train(fit: Fit, role: str, minutes: float, progress: Progress) -> TrainResul
         "max_minutes": minutes,
         "seed": fit.s.seed + SEEDS[role],
     }
-    if role == "autoencoder":
+    if role == "autoencoder":  # in float32: what bfloat16 loses, every image that it decodes would lose
         if (fit.folder.path / "diffusion" / "model.safetensors").exists():  # whose latents must stay what they are
             return TrainResult.of(file)
         return train_autoencoder(AutoencoderSettings(**common, **autoencoder_of(fit.source.shape)), progress)
+    common["precision"] = fit.state.precision
     if role == "diffusion":
         batch = fitting_batch(fit.pace * 60 * minutes)
         wide: dict[str, Any] = {"width": fit.state.width, "condition": "class", "batch_size": batch, **latent}

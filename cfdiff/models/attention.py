@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -27,7 +28,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, c, height, width = x.shape
         qkv = self.qkv(self.norm(x)).flatten(2).view(b, 3, self.heads, c // self.heads, -1).transpose(-1, -2)
-        h = F.scaled_dot_product_attention(*qkv.unbind(1))
+        h = attend(*qkv.unbind(1))
         return x + self.out(h.transpose(-1, -2).reshape(b, c, height, width))
 
 
@@ -48,8 +49,16 @@ class CrossAttention(nn.Module):
         positions = self.norm(x).flatten(2).transpose(1, 2)
         k, v = self.kv(self.norm_tokens(tokens)).chunk(2, dim=2)
         parts = (part.view(b, -1, self.heads, c // self.heads).transpose(1, 2) for part in (self.q(positions), k, v))
-        h = F.scaled_dot_product_attention(*parts).transpose(1, 2).reshape(b, height * width, c)
+        h = attend(*parts).transpose(1, 2).reshape(b, height * width, c)
         return x + self.out(h).transpose(1, 2).reshape(b, c, height, width)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention by SDPA; in float32 on a CPU, where its gradient in bfloat16 takes nearly twice as long."""
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v)
+    with torch.autocast("cpu", enabled=False):
+        return F.scaled_dot_product_attention(q.float(), k.float(), v.float())
 
 
 def heads_of(channels: int, head_width: int) -> int:
@@ -58,9 +67,16 @@ def heads_of(channels: int, head_width: int) -> int:
     return next(n for n in range(wanted, 0, -1) if channels % n == 0)
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
+class GroupNorm(nn.GroupNorm):
+    """In float32, as autocast has it on a GPU; on a CPU its bfloat16 takes up what convolutions gain by it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.float())
+
+
+def group_norm(channels: int) -> GroupNorm:
     """In at most 32 groups."""
-    return nn.GroupNorm(math.gcd(32, channels), channels)
+    return GroupNorm(math.gcd(32, channels), channels)
 
 
 def zeroed(module: Any) -> Any:

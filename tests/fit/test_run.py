@@ -19,6 +19,7 @@ from cfdiff.fit.result import FitResult
 from cfdiff.fit.run import fit
 from cfdiff.fit.settings import FitSettings
 from cfdiff.fit.stages import able, fitting_batch
+from cfdiff.models.checkpoint import read_card
 from cfdiff.roles import file_hashes
 from cfdiff.settings import resolve
 from cfdiff.train.result import TrainResult
@@ -72,7 +73,10 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
 def test_a_killed_fit_goes_on_where_it_was(done: Done) -> None:
     for role, model in done.first.items():
         assert (done.out / role / "model.safetensors").read_bytes() == model, "that training had had its time"
-    used = json.loads((done.out / "fit.json").read_text())["used"]
+    state = json.loads((done.out / "fit.json").read_text())
+    for role in set(TRAININGS) - {SECOND}:
+        assert read_card(done.out / role / "model.safetensors").training["settings"]["precision"] == state["precision"]
+    used = state["used"]
     assert set(used) == {*TRAININGS, "doctor", "tune", "show"} and all(seconds > 0 for seconds in used.values())
     assert done.result.minutes == pytest.approx(sum(used.values()) / 60)
     assert any("min left in all" in what and what.startswith("judge (6 of 9)") for what in done.told)

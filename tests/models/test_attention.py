@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cfdiff.errors import UserError
-from cfdiff.models.attention import CrossAttention
+from cfdiff.models.attention import CrossAttention, attend, group_norm
 from cfdiff.models.unet import UNet, UNetConfig
 
 SHAPE = UNetConfig(size=(8, 8), width=8, mult=(1, 2), attention=(1, 2), head_width=4)
@@ -60,3 +60,14 @@ def test_a_network_is_told_what_it_knows() -> None:
         UNet(SHAPE.model_copy(update={"tokens": 6}))(x, t)
     with pytest.raises(UserError, match="--attention"):
         UNet(SHAPE.model_copy(update={"tokens": 6, "attention": ()}))
+
+
+def test_norm_and_attention_are_float32_under_a_cpus_autocast() -> None:
+    x = torch.randn(2, 8, 4, 4).bfloat16()
+    q, k, v = torch.randn(3, 2, 1, 16, 4).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        normed, read = group_norm(8)(x), attend(q, k, v)
+    assert normed.dtype == read.dtype == torch.float32
+    torch.testing.assert_close(normed, nn.GroupNorm(8, 8)(x.float()))
+    share = (q.float() @ k.float().mT / 2).softmax(-1)
+    torch.testing.assert_close(read, share @ v.float(), atol=1e-5, rtol=1e-4)
