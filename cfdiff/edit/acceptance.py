@@ -30,8 +30,10 @@ class Acceptance:
         return self.cast.accepting is not None
 
     def asked(self, saved: np.ndarray, ids: Sequence[str], target: int) -> tuple[np.ndarray, np.ndarray]:
-        """What who accepts says of saved images: p (n, 2), and of the target, smoothed if the settings say so, (n,).
+        """What who accepts says of saved images: p (n, 2), and how sure of the target that makes, (n,).
 
+        Smoothed, if the settings say so, it must be as sure as unsmoothed: the smaller of both counts. The mean alone
+        would let the guide, which steered and is sure of what it did, outvote a verifier that is not convinced.
         A verifier alone can be fooled by what is no image any more, with which the checker was never content: where
         the checker gives the target less than 1/2, both say of it no more than that.
         """
@@ -39,7 +41,9 @@ class Acceptance:
         assert cast.accepting is not None
         x = to_model(saved).to(cast.device)
         p = probabilities(cast.accepting, x).numpy()
-        hit = (p if not self.s.smooth else self._smoothed(saved, p, ids))[:, target]
+        hit = p[:, target]
+        if self.s.smooth:
+            hit = np.minimum(hit, self._smoothed(saved, p, ids)[:, target])
         if cast.seconding is None:
             return p, hit
         steered = probabilities(cast.seconding, x).numpy()[:, target]

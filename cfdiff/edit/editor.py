@@ -35,6 +35,10 @@ from cfdiff.engine import (
 from cfdiff.engine.joint import chunked
 from cfdiff.registry import EDITS, GUIDES, SOLVERS
 
+EARLY_BELOW = 0.3
+"""The depth from which on a walk may end early. From .6, circuit boards kept grey ghosts of defects that were gone, and
+radiographs a raster (docs/engine.md)."""
+
 
 class Editor:
     """Edits images with one cast and one set of settings; holds no state between batches."""
@@ -98,7 +102,7 @@ class Editor:
 
     def early(self, batch: Batch, rows: np.ndarray) -> Early | None:
         """Images `rows` (n,) of a batch end their walk where they would be accepted as they stand, if the settings say
-        so and somebody accepts."""
+        so, somebody accepts and they are near enough to being images."""
         if not (self.s.early and self.acceptance.there):
             return None
 
@@ -112,7 +116,7 @@ class Editor:
             accepted = finite & (self.acceptance.asked(saved, names, target)[1] >= self.acceptance.least)
             return torch.from_numpy(accepted).to(z.device)
 
-        return Early(self.acceptance.least, enough)
+        return Early(self.acceptance.least, enough, self.cast.schedule.level_of(EARLY_BELOW))
 
     def guidance(self, target: Tensor, rung: Rung, guides: Sequence[Guide]) -> Guidance | None:
         """Towards target (n,) int64 at a rung, in the closed loop if the settings say so; None without guidance."""

@@ -116,7 +116,8 @@ class EditSettings(Settings):
     smooth: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (),
         json_schema_extra=GUIDANCE,
-        description="Accept by the mean with the guide's log-probabilities at these depths too, as 0.1,0.2,0.3.",
+        description="Accept only what convinces in the mean with the guide's log-probabilities at these depths too, as "
+        "0.1,0.2,0.3.",
     )
     realism: NonNegativeFloat = Field(
         4.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -55,10 +56,13 @@ class Early:
     Attributes:
         least: in (0, 1].
         enough: (rows (m,) int64 of the batch, their counterfactuals (m, C, H, W)) -> (m,) bool, which will do.
+        highest: the highest level at which it may end. Deep in the noise x0_hat is the mean of many images, and what is
+            made of it keeps a ghost of what was to go, whoever it convinces.
     """
 
     least: float
     enough: Callable[[Tensor, Tensor], Tensor]
+    highest: float = math.inf
 
 
 @torch.no_grad()
@@ -165,7 +169,8 @@ def decode(
         eps = predicted(x, i)
         x0_hat = x0_from_eps(schedule, x, a, eps)
         guided = steered(x, a, eps, x0_hat)
-        if early is not None and guided.sure is not None and b > 0:  # the last step costs no more calls
+        # The last step costs no more calls.
+        if early is not None and guided.sure is not None and early.highest >= a and b > 0:
             rows = (walking & (guided.sure >= early.least)).nonzero()[:, 0]
             if len(rows):
                 x0 = outcome(i, x0_hat, rows)

@@ -173,7 +173,7 @@ def tune(fit: Fit, guide: TrainResult, minutes: float, progress: Progress) -> Tu
     few = fit.fewest(fit.split(VAL))
     depth = fitting_depth(guide.val_accuracy_by_level or {}, DiffusionSettings.model_fields["T"].default)
     # The cheap way first: what time there is must be enough for a look at more than a handful of images.
-    start: dict[str, Any] = {**CHEAP, "guides": "both" if able(guide) else "clean", "redraw_mass": MASS}
+    start: dict[str, Any] = {**CHEAP, "guides": "both" if able(guide) else "clean", "redraw_mass": MASS, "early": False}
     if depth:
         start |= {"depth": depth, "smooth": fitting_smooth(depth)}
     settings = TuneSettings(

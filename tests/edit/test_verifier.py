@@ -75,7 +75,8 @@ def test_a_walk_ends_early_only_where_the_verifier_would_accept(
 
     def edited(verifier: torch.nn.Module | None, early: bool) -> Edits:
         cast = exact_cast if verifier is None else replace(exact_cast, verifier=model(verifier, "clean-classifier"))
-        return Editor(cast, edit_settings(retries=0, depth=1.0, early=early, trim=0)).edit(images, names(4), 1)
+        s = edit_settings(retries=0, depth=1.0, steps=12, early=early, trim=0)
+        return Editor(cast, s).edit(images, names(4), 1)
 
     whole, never = edited(Never(), early=False), edited(Never(), early=True)
     assert np.array_equal(whole.counterfactual, never.counterfactual), "it accepts nothing, so nothing ends early"
@@ -132,6 +133,21 @@ def test_smoothing_asks_the_guide_of_what_would_be_saved(
     assert np.array_equal(smoothed, editor.acceptance._smoothed(images, p, names(5))), "the same noise again"
     # The exact guide of clean-looking positives is surer than the weak checker at low noise.
     assert smoothed[:, 1].mean() > 0.5
+
+
+def test_smoothed_it_must_be_as_sure_as_it_is_unsmoothed(
+    exact_cast: Cast, exact_images: Images, edit_settings: Settings
+) -> None:
+    """The guide, which steered, is sure of positives: it may not outvote a verifier that is not."""
+    images = exact_images(5, label=1)
+    for verifier in (Always(), Never(), Weaker()):
+        cast = replace(exact_cast, verifier=model(verifier, "clean-classifier"), checker=None)
+        alone, smooth = (Editor(cast, edit_settings(smooth=depths)).acceptance for depths in ((), (0.1, 0.3)))
+        p, sure = smooth.asked(images, names(5), 1)
+        assert np.array_equal(p, alone.asked(images, names(5), 1)[0])
+        mean = smooth._smoothed(images, p, names(5))[:, 1]
+        assert np.array_equal(sure, np.minimum(p[:, 1], mean))
+    assert (mean > p[:, 1]).any(), "what is not convinced alone would have been outvoted"
 
 
 def test_several_checkers_are_one_whose_log_probabilities_are_their_mean(exact_cast: Cast) -> None:

@@ -154,6 +154,9 @@ def test_a_sample_ends_early_with_what_would_come_of_no_more_guidance(mixture, s
     torch.testing.assert_close(offered[1][0], (x0 + steps[1].x0_hat - e)[3])
     assert torch.equal(path(Early(0.6, enough)), whole), "the checker gives .5, so nobody is asked"
     assert len(at) == 5
+    at.clear()
+    path(Early(0.4, enough, tau[2]))
+    assert at == [[0, 1, 2, 3]], "above its highest level nobody is asked"
 
 
 def test_what_ends_early_keeps_to_its_mask(mixture) -> None:
