@@ -36,8 +36,8 @@ from cfdiff.engine.joint import chunked
 from cfdiff.registry import EDITS, GUIDES, SOLVERS
 
 EARLY_BELOW = 0.3
-"""The depth from which on a walk may end early. From .6, circuit boards kept grey ghosts of defects that were gone, and
-radiographs a raster (docs/engine.md)."""
+"""The greatest depth at which a walk may end early. Where it might at any, circuit boards kept grey ghosts of defects
+that were gone, and radiographs a raster (docs/quality.md, "What accepts")."""
 
 
 class Editor:

@@ -116,8 +116,8 @@ class EditSettings(Settings):
     smooth: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (),
         json_schema_extra=GUIDANCE,
-        description="Accept only what convinces in the mean with the guide's log-probabilities at these depths too, as "
-        "0.1,0.2,0.3.",
+        description="Accept only what convinces who accepts alone, and in the mean of its log-probabilities with the "
+        "guide's at these depths too, as 0.1,0.2,0.3.",
     )
     realism: NonNegativeFloat = Field(
         4.0,
@@ -131,7 +131,7 @@ class EditSettings(Settings):
     early: bool = Field(
         True,
         json_schema_extra=GUIDANCE,
-        description="End the walk of an image as soon as it would be accepted as it stands.",
+        description="End the walk of an image as soon as it would be accepted as it stands, at depths up to .3.",
     )
     retries: NonNegativeInt = Field(
         4,

@@ -64,7 +64,9 @@ def fitting_network(shape: tuple[int, int, int], minutes: float, device: torch.d
 
 
 def _quickest(shape: tuple[int, int, int], width: int, device: torch.device) -> tuple[float, Precision]:
-    """The pace, and in which precision."""
+    """The pace, and in which precision; bfloat16 only where it can be timed and trained in."""
     whole = images_a_second(shape, width, device)
+    if device.type not in ("cpu", "cuda"):
+        return whole, "no"
     half = images_a_second(shape, width, device, "bf16")
     return (half, "bf16") if half > QUICKER * whole else (whole, "no")

@@ -55,8 +55,9 @@ class Outcome:
 
     Attributes:
         change: mean |difference| of the saved image, in [0, 1] units.
-        accepting: how sure who accepts is of the target class of the saved image, as `Editor.asked`: the verifier (the
-            checker where there is none), smoothed where the settings say so, unless the checker disagrees.
+        accepting: how sure who accepts is of the target class of the saved image, as `Acceptance.asked`: the verifier
+            (the checker where there is none), alone and smoothed where the settings say so, unless the checker
+            disagrees.
         calls: calls of the diffusion network.
         checker: the checker's probability where the verifier decides; else empty.
         groups: of whom (a patient, a slide) each image is; empty where the data does not say.
