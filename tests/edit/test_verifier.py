@@ -73,9 +73,9 @@ def test_a_walk_ends_early_only_where_the_verifier_would_accept(
 ) -> None:
     images = exact_images(4)
 
-    def edited(verifier: torch.nn.Module | None, early: bool) -> Edits:
+    def edited(verifier: torch.nn.Module | None, early: bool, steps: int = 12) -> Edits:
         cast = exact_cast if verifier is None else replace(exact_cast, verifier=model(verifier, "clean-classifier"))
-        s = edit_settings(retries=0, depth=1.0, steps=12, early=early, trim=0)
+        s = edit_settings(retries=0, depth=1.0, steps=steps, early=early, trim=0)
         return Editor(cast, s).edit(images, names(4), 1)
 
     whole, never = edited(Never(), early=False), edited(Never(), early=True)
@@ -85,6 +85,8 @@ def test_a_walk_ends_early_only_where_the_verifier_would_accept(
     assert (sooner.network_calls < whole.network_calls).all()
     assert sooner.accepting is not None and (sooner.accepting[:, 1] >= 0.9).all()
     assert (mean_change(images, sooner.counterfactual) > 0).all()
+    deep, whole = edited(None, early=True, steps=6), edited(None, early=False, steps=6)
+    assert (deep.network_calls == whole.network_calls).all(), "no level but the last is up to .3"
 
 
 def test_a_verifier_that_is_fooled_accepts_nothing_against_the_checker(
