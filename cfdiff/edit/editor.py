@@ -35,7 +35,7 @@ from cfdiff.engine import (
 from cfdiff.engine.joint import chunked
 from cfdiff.registry import EDITS, GUIDES, SOLVERS
 
-EARLY_BELOW = 0.3
+EARLY_DEPTH = 0.3
 """The greatest depth at which a walk may end early. Where it might at any, circuit boards kept grey ghosts of defects
 that were gone, and radiographs a raster (docs/quality.md, "What accepts")."""
 
@@ -116,7 +116,7 @@ class Editor:
             accepted = finite & (self.acceptance.asked(saved, names, target)[1] >= self.acceptance.least)
             return torch.from_numpy(accepted).to(z.device)
 
-        return Early(self.acceptance.least, enough, self.cast.schedule.level_of(EARLY_BELOW))
+        return Early(self.acceptance.least, enough, self.cast.schedule.level_of(EARLY_DEPTH))
 
     def guidance(self, target: Tensor, rung: Rung, guides: Sequence[Guide]) -> Guidance | None:
         """Towards target (n,) int64 at a rung, in the closed loop if the settings say so; None without guidance."""

@@ -170,7 +170,7 @@ def decode(
         x0_hat = x0_from_eps(schedule, x, a, eps)
         guided = steered(x, a, eps, x0_hat)
         # The last step costs no more calls.
-        if early is not None and guided.sure is not None and early.highest >= a and b > 0:
+        if early is not None and guided.sure is not None and a <= early.highest and b > 0:
             rows = (walking & (guided.sure >= early.least)).nonzero()[:, 0]
             if len(rows):
                 x0 = outcome(i, x0_hat, rows)

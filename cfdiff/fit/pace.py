@@ -6,6 +6,7 @@ import time
 
 import torch
 
+from cfdiff.edit.roles import DTYPES
 from cfdiff.engine.loss import l_simple
 from cfdiff.engine.schedule import NoiseSchedule
 from cfdiff.errors import UserError
@@ -14,7 +15,6 @@ from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.unet import UNet, UNetConfig
 from cfdiff.train.diffusion import default_mult
 
-DTYPES = {"no": None, "bf16": torch.bfloat16}
 WIDTHS = {64: 60_000, 48: 24_000, 32: 0}
 """Channels of the first resolution -> images that must be seen in the time; below, the narrower network learns more."""
 LEAST = 1500
