@@ -31,7 +31,7 @@ from cfdiff.data.source import random_subset
 from cfdiff.data.values import to_model
 from cfdiff.engine import NoiseSource
 from cfdiff.engine.loss import l_simple
-from cfdiff.fit.stages import able
+from cfdiff.fit.tuning import able
 from cfdiff.metrics.intervals import mean_interval
 from cfdiff.models.checkpoint import load_model
 from cfdiff.train.result import TrainResult

@@ -98,7 +98,7 @@ def measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
             {
                 "set": name,
                 "minutes": fitted.minutes,
-                "recipe": fitted.recipe,
+                "recipe": fitted.recipe[start],
                 "validation": fitted.accuracy,
                 **summary.as_json(),
                 **_figures(measured),

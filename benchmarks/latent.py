@@ -159,7 +159,7 @@ def editing(data: Path, folder: Path, space: str, options: Mapping[str, Any]) ->
 
 def guides(weights: Path) -> str:
     """Both, or the checker alone where the guide never came above chance, as after a few seconds of training."""
-    from cfdiff.fit.stages import able
+    from cfdiff.fit.tuning import able
     from cfdiff.train.result import TrainResult
 
     return "both" if able(TrainResult.of(weights / "guide" / "model.safetensors")) else "clean"

@@ -61,6 +61,11 @@ class Settings(BaseModel):
         """
         return None
 
+    @classmethod
+    def over(cls, lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of two places that say some, where the upper one has the last word."""
+        return {**lower, **upper}
+
     @field_validator("*")
     @classmethod
     def _known_name(cls, value: Any, info: ValidationInfo) -> Any:
@@ -163,10 +168,10 @@ def resolve(model: type[S], config: Path | None, given: dict[str, Any]) -> S:
     """
     stored = {} if config is None else read_toml(config, f"config file {config.name!r}")
     names = {field.alias: name for name, field in model.model_fields.items() if field.alias}  # "from" -> "from_"
-    said = {names.get(key, key): value for part in (stored, given) for key, value in part.items()}
+    said = model.over(*({names.get(key, key): value for key, value in part.items()} for part in (stored, given)))
     said = {name: _word(model, name, value) for name, value in said.items()}
     recipe = model.recipe(said) or Recipe("", {})
-    values = {name: _word(model, name, value) for name, value in recipe.values.items()} | said
+    values = model.over({name: _word(model, name, value) for name, value in recipe.values.items()}, said)
     try:
         return model(**values)
     except ValidationError as error:

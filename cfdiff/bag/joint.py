@@ -192,6 +192,8 @@ class JointEditor(Editor):
             The edits, and the class z (n,) that each instance ended in: the checker's where it was edited, else its
             label. z sums to k, unless the checker would not flip enough of them.
         """
+        if (own := self.towards(int(k > labels.sum()))) is not self:
+            return own.edit_bag(images, ids, labels, frozen, k)
         n, checker, free = len(images), self.cast.checker, np.flatnonzero(~frozen)
         assert checker is not None, "joint mode counts by the checker"
         source_p = self._check(images)

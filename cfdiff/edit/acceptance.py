@@ -11,6 +11,7 @@ from cfdiff.data.values import to_model
 from cfdiff.edit.roles import Cast, probabilities
 from cfdiff.edit.settings import EditSettings
 from cfdiff.engine import NoiseSource, q_sample
+from cfdiff.engine.symmetry import views
 
 
 class Acceptance:
@@ -32,6 +33,8 @@ class Acceptance:
     def asked(self, saved: np.ndarray, ids: Sequence[str], target: int) -> tuple[np.ndarray, np.ndarray]:
         """What who accepts says of saved images: p (n, 2), and how sure of the target that makes, (n,).
 
+        With `views`, the least sure of the mirror images counts: what is a lesion is one either way round, and what
+        only fools a network seldom is.
         Smoothed, if the settings say so, it must be as sure as unsmoothed: the smaller of both counts. The mean alone
         would let the guide, which steered and is sure of what it did, outvote a verifier that is not convinced.
         A verifier alone can be fooled by what is no image any more, with which the checker was never content: where
@@ -42,6 +45,8 @@ class Acceptance:
         x = to_model(saved).to(cast.device)
         p = probabilities(cast.accepting, x).numpy()
         hit = p[:, target]
+        for view in views(x, self.s.views)[1:]:
+            hit = np.minimum(hit, probabilities(cast.accepting, view).numpy()[:, target])
         if self.s.smooth:
             hit = np.minimum(hit, self._smoothed(saved, p, ids)[:, target])
         if cast.seconding is None:

@@ -135,6 +135,7 @@ def found(s: EditSettings, cast: Cast, work: Work, measure: Measure | None = Non
 def bytes_an_image(s: EditSettings, cast: Cast, work: Work, measure: Measure) -> int:
     """What one image, or tile, more in a batch takes on the device."""
     few, more = TRIED
+    s = s.for_target(work.target)
     images, masks = _some(s, work, more)
     # One step of the path takes what each of them takes; no checker ends it, so that every image is guided.
     short = {"steps": 1, "encode_per_step": 1, "retries": 0, "trim": 0.0, "closed_loop": False, "early": False}

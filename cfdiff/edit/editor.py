@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -53,6 +54,12 @@ class Editor:
         self.tau(s.depth)  # an impossible depth or step count is said before any computation
         for way in self.ways:
             EDITS[way].check(cast.schedule, s)
+        for target in (0, 1) if s.towards else ():
+            self.towards(target)  # what they cannot be is said as early
+
+    def towards(self, target: int) -> Self:
+        """The editor to the class `target`: another where its settings are otherwise."""
+        return type(self)(self.cast, self.s.for_target(target)) if self.s.towards else self
 
     @property
     def looks(self) -> bool:
@@ -194,6 +201,8 @@ class Editor:
         Args:
             masks: (B, H, W) bool, where the images may change, for the setting mask "data".
         """
+        if (own := self.towards(target)) is not self:
+            return own.edit(images, ids, target, masks)
         n, device, space = len(images), self.cast.device, self.cast.space
         best = Edits.none(images, self.acceptance.there, self.ways)
         x = to_model(images).to(device)

@@ -1,4 +1,7 @@
-"""The recipe of a weights folder, `edit.toml`: the settings of an edit that were found for its models."""
+"""The recipe of a weights folder: the settings of an edit that were found for its models.
+
+`edit.toml` holds for all edits; what `edit-to-negative.toml` and `edit-to-positive.toml` say, for those to one class.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from cfdiff.remote import shown
 from cfdiff.settings import Recipe, read_toml
 
 NAME = "edit.toml"
+TOWARDS = {"negative": "edit-to-negative.toml", "positive": "edit-to-positive.toml"}
+NAMES = (NAME, *TOWARDS.values())
 
 
 def weights_name(weights: str | None, data: str | None) -> str | None:
@@ -44,6 +49,21 @@ def fitted_splits(folder: Path, data: str | None) -> Path | None:
         return None
     path = folder / "splits.csv"
     return path if data is not None and fitted in (Path(data).name, shown(data)) and path.is_file() else None
+
+
+def read_recipes(path: Path, known: Collection[str]) -> Recipe:
+    """The settings in the recipe at `path` and in those of one class beside it, as far as they are there.
+
+    Raises:
+        UserError: as `read_recipe`.
+    """
+    found = read_recipe(path, known) if path.is_file() else Recipe("", {})
+    beside = {target: path.with_name(name) for target, name in TOWARDS.items()}
+    tables = {target: read_recipe(own, known) for target, own in beside.items() if own.is_file()}
+    if not tables:
+        return found
+    where = " and ".join(recipe.where for recipe in (found, *tables.values()) if recipe.where)
+    return Recipe(where, {**found.values, "towards": {target: table.values for target, table in tables.items()}})
 
 
 def read_recipe(path: Path, known: Collection[str]) -> Recipe:

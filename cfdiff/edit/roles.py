@@ -169,7 +169,8 @@ def load_cast(s: EditSettings, data: str, source: Kind, tiles: Tiles | None = No
         UserError: a model is missing or unreadable, or does not fit the images, the schedule or the classes.
     """
     cast = load_models(s, data, source, tiles=tiles)
-    _check_needs(cast, s)
+    for own in s.either:
+        _check_needs(cast, own)
     return cast
 
 
@@ -283,12 +284,12 @@ def at_home(diffusion: Model | None, guide: Model | None) -> bool:
 
 
 def _asks_guide(s: EditSettings) -> bool:
-    return bool(s.smooth) or _asks(s, "guide")
+    return any(own.smooth for own in s.either) or _asks(s, "guide")
 
 
 def _asks(s: EditSettings, role: str) -> bool:
     """Whether a guide of the settings is made of the model of a role."""
-    return any(GUIDES[name].role == role for name in s.guide_names)
+    return any(GUIDES[name].role == role for own in s.either for name in own.guide_names)
 
 
 def _check_apart(cast: Cast) -> None:

@@ -5,11 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+)
 
-from cfdiff.edit.recipe import fitted_splits, read_recipe, recipe_of
+from cfdiff.edit.recipe import fitted_splits, read_recipes, recipe_of
 from cfdiff.models.given import ModelFile, check_given
 from cfdiff.registry import CONTROLS, EDITS, GUIDES, SOLVERS, OneOf
 from cfdiff.settings import GUIDANCE, MODEL, PATH, PLACES, REGENERATE, RUN, Recipe, Settings
@@ -119,6 +127,12 @@ class EditSettings(Settings):
         description="Accept only what convinces who accepts alone, and in the mean of its log-probabilities with the "
         "guide's at these depths too, as 0.1,0.2,0.3.",
     )
+    views: Literal["none", "flip", "dihedral"] = Field(
+        "none",
+        json_schema_extra=GUIDANCE,
+        description="Accept only what convinces who accepts in every mirror image too: left and right (flip), or all "
+        "eight symmetries of a square (dihedral), for images that look right in each.",
+    )
     realism: NonNegativeFloat = Field(
         4.0,
         json_schema_extra=GUIDANCE,
@@ -212,6 +226,11 @@ class EditSettings(Settings):
         json_schema_extra=REGENERATE,
         description="Draws at most, each from other noise, 1.5 x stronger and in a larger place.",
     )
+    towards: dict[Literal["negative", "positive"], dict[str, Any]] = Field(
+        {},
+        json_schema_extra=GUIDANCE,
+        description='What is otherwise in edits to one class, {"positive": {"steps": 8}}: recipes hold it.',
+    )
     batch_size: PositiveInt | Literal["auto"] = Field(
         "auto",
         json_schema_extra=RUN,
@@ -253,13 +272,48 @@ class EditSettings(Settings):
         """One word for no clamp: the ladder then strengthens the scale, and JSON knows no infinity."""
         return None if ratio == math.inf else ratio
 
+    @field_validator("towards")
+    @classmethod
+    def _possible(cls, tables: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Each value as its setting holds it."""
+        for table in tables.values():
+            if wrong := sorted(set(table) - TOWARDS_SETTINGS):
+                raise ValueError(f"no setting {wrong[0]!r} may differ by the class that is asked for")
+        return {target: _checked(table) for target, table in tables.items()}
+
+    def for_target(self, target: int) -> Self:
+        """The settings of edits to the class `target` (0 negative, 1 positive), which differ by it no more."""
+        if not self.towards:
+            return self
+        own = self.towards.get("positive" if target else "negative", {})
+        return super().model_copy(update={**own, "towards": {}})
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's; what is changed is so in edits to either class."""
+        told = self.over({"towards": self.towards}, update or {}) if self.towards else update
+        return super().model_copy(update=told, deep=deep)
+
+    @property
+    def either(self) -> list[Self]:
+        """The settings of edits to each class; one where they are the same."""
+        return [self.for_target(target) for target in (0, 1)] if self.towards else [self]
+
+    @classmethod
+    def over(cls, lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+        """What the upper settings say, they say of edits to either class."""
+        tables = lower.get("towards")
+        if isinstance(tables, dict) and "towards" not in upper:
+            less = {target: _without(table, upper) for target, table in tables.items()}
+            lower = {**lower, "towards": {target: table for target, table in less.items() if table}}
+        return {**lower, **upper}
+
     @classmethod
     def recipe(cls, given: Mapping[str, Any]) -> Recipe | None:
-        """`edit.toml` of the weights that `given` leads to, and the splits that they were fitted with."""
+        """The recipe of the weights that `given` leads to, and the splits that they were fitted with."""
         path = cls.recipe_path(given)
         if path is None:
             return None
-        found = read_recipe(path, RECIPE_SETTINGS) if path.is_file() else Recipe("", {})
+        found = read_recipes(path, RECIPE_SETTINGS)
         splits = fitted_splits(path.parent, _asked(cls, given, "data")) if "splits" in cls.model_fields else None
         # Who holds no lines, as a bag, edits without.
         values = {name: value for name, value in found.values.items() if name in cls.model_fields}
@@ -328,6 +382,8 @@ class HeldSettings(EditSettings):
 
 RECIPE_SETTINGS = frozenset(HeldSettings.model_fields) - PLACES - {"seed", "batch_size", "precision", "compile"}
 """What may stand in a recipe: how an image is edited, not where anything lies, nor on what it runs."""
+TOWARDS_SETTINGS = RECIPE_SETTINGS - {"towards", "mask", "control"}
+"""What may be otherwise in edits to one class; what masks are read for is not."""
 
 
 def _asked(model: type[Settings], given: Mapping[str, Any], name: str) -> str | None:
@@ -335,3 +391,18 @@ def _asked(model: type[Settings], given: Mapping[str, Any], name: str) -> str | 
     field = model.model_fields.get(name)
     value = given.get(name, None if field is None else field.default)
     return value if isinstance(value, str) else None
+
+
+def _checked(table: dict[str, Any]) -> dict[str, Any]:
+    """Settings of an edit as their fields hold them; ValueError for one that is not possible."""
+    try:
+        valid = EditSettings(**table)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{first['loc'][0]} = {first['input']!r}, {first['msg'].lower()}") from error
+    return {name: getattr(valid, name) for name in table}
+
+
+def _without(table: Any, names: Mapping[str, Any]) -> Any:
+    """A table without some names; what is no table, as it is, and is said where it is validated."""
+    return {name: value for name, value in table.items() if name not in names} if isinstance(table, dict) else table

@@ -90,6 +90,8 @@ class TiledEditor:
         An image is accepted by what is said of its tiles together. Its calls are those of all its tiles; ratio, depth,
         retries and way of editing are those of the tile that was tried most often.
         """
+        if (own := self.editor.towards(target)) is not self.editor:
+            return TiledEditor(own, self.tiles, self.every).edit(images, ids, target, masks)
         grid = self.tiles.grid(*images.shape[1:3])
         if len(grid) == 1:
             return self.editor.edit(images, ids, target, masks)

@@ -14,13 +14,13 @@ class FitResult:
     """A finished fit; `print(result)` shows its card.
 
     Attributes:
-        out: the folder: models, splits.csv, edit.toml, results, pictures, pages, card.
+        out: the folder: models, splits.csv, recipes, results, pictures, pages, card.
         data, images, groups: what was fitted; groups None where the data does not say any.
         minutes: that it took, over all its parts.
         accuracy: role -> validation accuracy of its classifier; of the guide, on clean images.
-        recipe: the settings of edit.toml.
-        reached: whether the recipe reaches the wanted share of accepted edits on the tuning images.
-        directions: "negative" and "positive", the class started from -> the summary of the edits of test images.
+        recipe: "negative" and "positive", the class started from -> the settings that were found for its edits.
+        reached: the same -> whether they reach the wanted share of accepted edits on the tuning images.
+        directions: the same -> the summary of the edits of test images.
         moved: the same -> how far the edits went to the target class by KID, None where that was not measured.
         reconstruction: figures of the autoencoder, where diffusion runs in its latents.
         notes: sentences about data and splits; warnings: what doctor, tune and this card warn of.
@@ -32,8 +32,8 @@ class FitResult:
     groups: int | None
     minutes: float
     accuracy: dict[str, float | None]
-    recipe: dict[str, Any]
-    reached: bool
+    recipe: dict[str, dict[str, Any]]
+    reached: dict[str, bool]
     directions: dict[str, TranslateSummary]
     moved: dict[str, float | None]
     notes: tuple[str, ...]
@@ -72,14 +72,16 @@ class FitResult:
             ]
             found.append(" | ".join([f"| {s.direction.replace('->', 'to')}", str(s.images), *cells]) + " |")
         known = ", ".join(f"{role} {value:.1%}" for role, value in self.accuracy.items() if value is not None)
-        found += ["", f"Accuracy on validation images: {known}.", f"Recipe (edit.toml): {self.recipe}."]
+        found += ["", f"Accuracy on validation images: {known}."]
+        for name, recipe in self.recipe.items():
+            values = ", ".join(f"{setting} = {value}" for setting, value in recipe.items())
+            short = "" if self.reached[name] else ", the nearest to the goal, which they do not reach"
+            found.append(f"Settings of edits from {name}: {values}{short}.")
         if self.reconstruction is not None and "psnr" in self.reconstruction:
             psnr, ssim = (self.reconstruction[name] for name in ("psnr", "ssim"))
             found.append(
                 f"Diffusion runs in latents; the autoencoder draws validation images at {psnr:.1f} dB, SSIM {ssim:.3f}."
             )
-        if not self.reached:
-            found.append("The recipe is the nearest to the goal, and does not reach it.")
         for title, sentences in (("What to know", self.warnings), ("About the data", self.notes)):
             found += ["", f"## {title}", "", *(f"- {sentence}" for sentence in sentences)] if sentences else []
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,8 +29,9 @@ from cfdiff.fit.plan import SECOND, Clock, shares_of, trainings
 from cfdiff.fit.result import FitResult
 from cfdiff.fit.settings import FitSettings
 from cfdiff.fit.space import fitting_space, seen_by_diffusion
-from cfdiff.fit.stages import Fit, check, has_second, moved, show, train, tune
+from cfdiff.fit.stages import Fit, check, has_second, moved, show, train
 from cfdiff.fit.symmetry import fitting_augment
+from cfdiff.fit.tuning import tune
 from cfdiff.models.autoencoder import need_diffusers
 from cfdiff.progress import Progress, silent
 from cfdiff.roles import CLASSIFIERS
@@ -143,13 +144,16 @@ class _Runner:
         self,
         trained: dict[str, TrainResult],
         checked: Report,
-        found: TuneResult,
+        found: Mapping[str, TuneResult],
         shown: dict[str, TranslateSummary],
         went: dict[str, float | None],
     ) -> FitResult:
         fit = self.fit
         warnings = [f"{line.name}: {line.figure}. {line.advice}" for line in checked.lines if line.status == "fail"]
-        warnings += [*found.warnings, *(w for summary in shown.values() for w in _doubts(summary))]
+        warnings += [
+            *dict.fromkeys(w for one in found.values() for w in one.warnings),
+            *(w for summary in shown.values() for w in _doubts(summary)),
+        ]
         return FitResult(
             out=fit.folder.path,
             data=fit.source.name,
@@ -160,8 +164,8 @@ class _Runner:
                 role: model.val_accuracy for role, model in trained.items() if role.partition("-")[0] in CLASSIFIERS
             },
             reconstruction=None if "autoencoder" not in trained else trained["autoencoder"].figures(),
-            recipe=dict(found.chosen),
-            reached=found.reached,
+            recipe={name: dict(one.chosen) for name, one in found.items()},
+            reached={name: one.reached for name, one in found.items()},
             directions=shown,
             moved=went,
             notes=self.notes,

@@ -12,7 +12,6 @@ import numpy as np
 from cfdiff.data.source import Source
 from cfdiff.data.splitting import JUDGE, SPELLINGS, TEST, TRAIN, VAL, VERIFIER
 from cfdiff.doctor.lines import Report
-from cfdiff.edit.levels import fitting_depth, fitting_smooth, reach
 from cfdiff.fit.folder import FitFolder, State
 from cfdiff.fit.plan import SECOND
 from cfdiff.fit.settings import FitSettings
@@ -21,7 +20,6 @@ from cfdiff.progress import Progress
 from cfdiff.roles import STEERING
 from cfdiff.train.result import TrainResult
 from cfdiff.translate.summary import TranslateSummary
-from cfdiff.tune.result import TuneResult
 
 FEW_STEPS = 2000
 """Steps under which a smaller batch teaches a diffusion model more than a larger one."""
@@ -139,11 +137,6 @@ def fitting_batch(images: float) -> int:
     return next((batch for batch in BATCHES if images / batch >= FEW_STEPS), BATCHES[-1])
 
 
-MASS = 0.2
-"""Of the saliency, in the first place that is drawn anew: 2 % of the pixels of circuit boards, whose defects are small,
-and 6 % of road tiles with potholes of a quarter of the tile; no share of pixels suits both."""
-
-
 def has_second(fit: Fit, first: TrainResult) -> bool:
     """Whether a second verifier is trained, or was: else its time goes to the first, which needs it."""
     there = (fit.folder.path / SECOND / "model.safetensors").exists()
@@ -158,43 +151,6 @@ def check(fit: Fit, progress: Progress) -> Report:
     return doctor(
         DoctorSettings(**fit.data, **fit.machine, weights=str(fit.folder.path), split=fit.split(VAL)), progress
     )
-
-
-def tune(fit: Fit, guide: TrainResult, minutes: float, progress: Progress) -> TuneResult:
-    """Search the recipe on validation images by the verifier, within so many minutes.
-
-    A guide that is at chance at every noise level cannot steer: then the search begins with the checker alone.
-    """
-    from cfdiff.train.settings import DiffusionSettings
-    from cfdiff.tune.run import tune as search
-    from cfdiff.tune.settings import TuneSettings
-    from cfdiff.tune.space import CHEAP
-
-    few = fit.fewest(fit.split(VAL))
-    depth = fitting_depth(guide.val_accuracy_by_level or {}, DiffusionSettings.model_fields["T"].default)
-    # The cheap way first: what time there is must be enough for a look at more than a handful of images.
-    start: dict[str, Any] = {**CHEAP, "guides": "both" if able(guide) else "clean", "redraw_mass": MASS, "early": False}
-    if depth:
-        start |= {"depth": depth, "smooth": fitting_smooth(depth)}
-    settings = TuneSettings(
-        **fit.data,
-        **fit.machine,
-        weights=str(fit.folder.path),
-        split=fit.split(VAL),
-        images=max(1, min(32, few // 2)),
-        flip=fit.s.flip,
-        **start,
-        max_minutes=minutes,
-        out=fit.folder.recipe,
-        seed=fit.s.seed,
-        force=True,
-    )
-    return search(settings, progress)
-
-
-def able(guide: TrainResult) -> bool:
-    """Whether the guide was better than chance at any noise level in its last validation; where none was, it may be."""
-    return reach(guide.val_accuracy_by_level or {}) != 0
 
 
 def show(fit: Fit, seconds: float, progress: Progress) -> Mapping[str, TranslateSummary]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
-Augment = Literal["none", "flip", "dihedral"]
+from cfdiff.engine.symmetry import Symmetry
+
 DIFFERENT = 0.05
 """Energy of (mean image - its mirror image) over the variance of a pixel between images, above which the two ways
 round are not alike. Cells, tiles and textures stay below .02; a chest X-ray on its head is at 1 and more."""
@@ -14,7 +13,7 @@ GRAIN = 1.25
 """Ratio of the energies of vertical and horizontal differences above which quarter turns are not alike."""
 
 
-def fitting_augment(images: np.ndarray) -> Augment:
+def fitting_augment(images: np.ndarray) -> Symmetry:
     """For images (N, H, W, C) in [0, 1]: "dihedral" where all eight symmetries of a square are alike, "flip" where left
     and right are, else "none". N should be a few hundred: the mean image's own noise is 1/N of the variance."""
     mean = images.mean(0, dtype=np.float64)

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from cfdiff.engine import seed_of
+from cfdiff.engine.symmetry import turned
 from cfdiff.mil.series import Series
 from cfdiff.mil.targets import Labelled
-from cfdiff.train.batches import Draws, symmetries, turned
+from cfdiff.train.batches import Draws, symmetries
 
 FEW = (1, 2)
 """Positives in a low mix."""

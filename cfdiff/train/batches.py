@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 from cfdiff.data.source import Source
 from cfdiff.data.values import to_model
 from cfdiff.engine.noise import seed_of
+from cfdiff.engine.symmetry import Symmetry, axes, turned
 
 CACHE_BYTES = 2 << 30
 """Sources up to this size are kept in memory; larger ones are read batch by batch."""
@@ -133,9 +133,7 @@ class Batches:
         return np.random.default_rng([self.seed, pool, epoch]).permutation(self.pools[pool])
 
 
-def augment(
-    x: Tensor, draws: Draws, kind: Literal["none", "flip", "dihedral"], shift: int = 0, gain: float = 0.0
-) -> Tensor:
+def augment(x: Tensor, draws: Draws, kind: Symmetry, shift: int = 0, gain: float = 0.0) -> Tensor:
     """Random flips, shifts and brightness of images (b, C, H, W) in [-1, 1].
 
     Args:
@@ -157,20 +155,11 @@ def augment(
     return x
 
 
-def symmetries(draws: Draws, kind: Literal["none", "flip", "dihedral"], square: bool) -> Tensor:
+def symmetries(draws: Draws, kind: Symmetry, square: bool) -> Tensor:
     """(b, 3) bool: whether each image is mirrored left and right, up and down, and transposed; see `augment`."""
-    may = {"none": (False, False, False), "flip": (True, False, False), "dihedral": (True, True, square)}[kind]
     if kind == "none":  # draws nothing
         return torch.zeros(len(range(draws.size)[draws.rows]), 3, dtype=torch.bool, device=draws.device)
-    return (draws.uniform(3) < 0.5) & torch.tensor(may, device=draws.device)
-
-
-def turned(x: Tensor, coins: Tensor) -> Tensor:
-    """Images (b, C, H, W) after the `symmetries` (b, 3)."""
-    coins = coins[:, :, None, None, None]
-    x = torch.where(coins[:, 0], x.flip(-1), x)
-    x = torch.where(coins[:, 1], x.flip(-2), x)
-    return torch.where(coins[:, 2], x.transpose(-1, -2), x) if coins[:, 2].any() else x
+    return (draws.uniform(3) < 0.5) & torch.tensor(axes(kind, square), device=draws.device)
 
 
 def drop_told(draws: Draws, told: Tensor, share: float) -> Tensor:

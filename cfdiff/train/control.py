@@ -15,6 +15,7 @@ from cfdiff.data.outlines import control_images
 from cfdiff.data.source import Source
 from cfdiff.data.values import to_model
 from cfdiff.engine.loss import l_simple
+from cfdiff.engine.symmetry import turned
 from cfdiff.errors import UserError
 from cfdiff.models.bundled import WEIGHTS, role_file, weights_folder
 from cfdiff.models.checkpoint import Card, Model, load_own_diffusion
@@ -23,7 +24,7 @@ from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.space import encoded
 from cfdiff.progress import Progress
 from cfdiff.remote import shown
-from cfdiff.train.batches import draw_levels, symmetries, turned
+from cfdiff.train.batches import draw_levels, symmetries
 from cfdiff.train.beginning import as_stored
 from cfdiff.train.data import Also, Named, open_training_data
 from cfdiff.train.loop import Trainer

@@ -7,22 +7,22 @@ drawn, and kept. Brightness (--gain) and shifts never come twice, so with them e
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cfdiff.data.source import Source
+from cfdiff.engine.symmetry import Symmetry, turned
 from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import read_card
 from cfdiff.models.space import Space
 from cfdiff.registry import SPACES
-from cfdiff.train.batches import Batch, augment, symmetries, turned
+from cfdiff.train.batches import Batch, augment, symmetries
 from cfdiff.train.loop import Trainer
 
 KEPT_BYTES = 2 << 30
 """Encodings up to this size are kept in memory; what is beyond is encoded again."""
-Augment = Literal["none", "flip", "dihedral"]
 
 
 def open_space(name: str, file: Path | None) -> Space:
@@ -66,7 +66,7 @@ def settle_in(space: Space, trainer: Trainer) -> None:
 class Encodings:
     """z of the batches of a training, augmented in pixels before they are encoded."""
 
-    def __init__(self, space: Space, source: Source, kind: Augment, shift: int = 0, gain: float = 0.0) -> None:
+    def __init__(self, space: Space, source: Source, kind: Symmetry, shift: int = 0, gain: float = 0.0) -> None:
         self.space, self.kind, self.shift, self.gain = space, kind, shift, gain
         height, width, channels = source.shape
         self.square = height == width

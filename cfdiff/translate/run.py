@@ -51,6 +51,7 @@ def translate(s: TranslateSettings, progress: Progress | None = None) -> Transla
     """
     remote = RemoteParts.at(s.remote)
     source, target, real = select_images(s)
+    s = s.for_target(target)
     out = s.out or _default_out(source, target)
     if is_there(Path(s.data)) and out.exists() and out.samefile(s.data):
         raise UserError(f"--out {out} is the file that the images come from: choose another --out.")

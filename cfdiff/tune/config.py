@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,10 +20,9 @@ def write_config(out: Path, s: TuneSettings, result: TuneResult) -> None:
     Settings that were not tuned are in it only where they are not the defaults, because the tuned ones hold with them.
     """
     lines = [f"# {line}" for line in _origin(s, result)]
-    lines += [f"{key} = {_toml(value)}" for key, value in result.chosen.items()]
+    lines += as_toml(result.chosen)
     if result.held:
-        held = (f"{key} = {_toml(value)}" for key, value in result.held.items())
-        lines += ["", "# Not tuned, but given to the search:", *held]
+        lines += ["", "# Not tuned, but given to the search:", *as_toml(result.held)]
     with atomic(out) as scratch:
         scratch.write_text("\n".join(lines) + "\n")
 
@@ -45,9 +45,9 @@ def started_from(s: TuneSettings) -> Literal["default", "recipe", "given"]:
     return "given" if changed(s) else "default"
 
 
-def _toml(value: Any) -> str:
-    """No limit is None in a settings object, for JSON knows no infinity, and TOML no None."""
-    return "inf" if value is None else json.dumps(value)
+def as_toml(values: Mapping[str, Any]) -> list[str]:
+    """A line for each setting. No limit is None in a settings object, for JSON knows no infinity, and TOML no None."""
+    return [f"{key} = {'inf' if value is None else json.dumps(value)}" for key, value in values.items()]
 
 
 def _origin(s: TuneSettings, result: TuneResult) -> list[str]:

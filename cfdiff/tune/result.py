@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cfdiff.edit.recipe import NAME
+from cfdiff.edit.recipe import NAMES
 from cfdiff.tune.trial import Goal, Values
 
 Between = tuple[float, float]
@@ -141,7 +141,7 @@ class TuneResult:
     @property
     def is_recipe(self) -> bool:
         """Whether the config is where the models beside it have their recipe."""
-        return self.config.name == NAME
+        return self.config.name in NAMES
 
     def of(self, images: Literal["tuning", "held-out"], settings: Which) -> dict[str, Measured]:
         """Direction -> what these settings do to these images."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, field_validator
 
 from cfdiff.edit.settings import USUAL_BATCH, EditSettings
-from cfdiff.settings import DATA, GUIDANCE, OUTPUT, PLACES, RUN, DataSettings
+from cfdiff.settings import DATA, GUIDANCE, OUTPUT, PLACES, RUN, DataSettings, Recipe
 
 SEARCH: dict[str, Any] = {"panel": "Search"}
 Tunable = Literal[
@@ -97,7 +98,8 @@ class TuneSettings(EditSettings, DataSettings):
     out: Path | None = Field(
         None,
         json_schema_extra=OUTPUT,
-        description="Config to write, or the recipe of a weights folder (DIR/edit.toml) [default: runs/tuned.toml].",
+        description="Config to write, or the recipe of a weights folder: DIR/edit.toml, or with --from one class "
+        "DIR/edit-to-positive.toml or DIR/edit-to-negative.toml [default: runs/tuned.toml].",
     )
     plot: Path | None = Field(
         None,
@@ -110,6 +112,19 @@ class TuneSettings(EditSettings, DataSettings):
         json_schema_extra=OUTPUT,
         description="Replace an existing config or plot, and the log of another search.",
     )
+
+    @field_validator("towards")
+    @classmethod
+    def _one(cls, tables: dict[str, Any]) -> dict[str, Any]:
+        if tables:
+            raise ValueError("a search tries settings for all of its edits, and --from says which they are")
+        return tables
+
+    @classmethod
+    def recipe(cls, given: Mapping[str, Any]) -> Recipe | None:
+        """The recipe of all edits: what was found for those to one class is what a search may find anew."""
+        found = super().recipe(given)
+        return found and replace(found, values={k: v for k, v in found.values.items() if k != "towards"})
 
     @classmethod
     def recipe_path(cls, given: Mapping[str, Any]) -> Path | None:

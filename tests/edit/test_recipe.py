@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import cfdiff
 from cfdiff.api import TASKS
+from cfdiff.bag.run import bag
 from cfdiff.bag.settings import BagSettings
 from cfdiff.cli.app import app
 from cfdiff.doctor.settings import DoctorSettings
@@ -21,6 +22,7 @@ from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.evaluate.trip import the_way_back
 from cfdiff.settings import PLACES, DataSettings, resolve
 from cfdiff.store import open_result
+from cfdiff.store.bags import open_bags
 from cfdiff.store.runs import open_run
 from cfdiff.translate.run import translate
 from cfdiff.translate.settings import TranslateSettings
@@ -76,6 +78,86 @@ def test_lines_that_a_recipe_holds_are_held_by_translate_and_passed_over_by_who_
     assert resolve(TranslateSettings, None, given).lock == ("outline", None)
     assert resolve(TranslateSettings, None, {**given, "control": "none"}).lock == ("none", None)
     assert resolve(BagSettings, None, given).steps == 8 and resolve(TuneSettings, None, given).lock[0] == "none"
+
+
+@pytest.fixture
+def either(weights: Path) -> Path:
+    """A weights folder with a recipe for all edits and one for those to positive."""
+    (weights / "edit-to-positive.toml").write_text("steps = 9\nguides = 'noisy'\nsmooth = [0.1, 0.2]\nratio = inf\n")
+    return weights
+
+
+def test_a_recipe_of_one_class_stands_above_that_of_all(either: Path) -> None:
+    s = resolve(TranslateSettings, None, {"weights": str(either)})
+    negative, positive = s.for_target(0), s.for_target(1)
+    assert (negative.steps, negative.guides, negative.depth, negative.smooth) == (8, "both", 0.4, ())
+    assert (positive.steps, positive.guides, positive.depth, positive.smooth) == (9, "noisy", 0.4, (0.1, 0.2))
+    assert positive.ratio is None and positive.for_target(0) == positive, "what is settled stays so"
+    assert (s.steps, s.either) == (8, [negative, positive])
+
+
+def test_what_a_caller_says_holds_for_both_classes(either: Path, tmp_path: Path) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text("steps = 5\n[towards.negative]\nsteps = 6\ndepth = 0.2\n")
+    said = resolve(TranslateSettings, None, {"weights": str(either), "steps": 4})
+    assert (said.for_target(1).steps, said.for_target(1).guides) == (4, "noisy")
+    told = resolve(TranslateSettings, config, {"weights": str(either)})
+    assert (told.for_target(0).steps, told.for_target(0).depth, told.for_target(1).steps) == (6, 0.2, 5)
+    over = resolve(TranslateSettings, config, {"weights": str(either), "steps": 4})
+    assert (over.for_target(0).steps, over.for_target(0).depth) == (4, 0.2)
+    changed = resolve(TranslateSettings, None, {"weights": str(either)}).model_copy(update={"guides": "clean"})
+    assert (changed.for_target(1).guides, changed.for_target(1).steps) == ("clean", 9)
+
+
+def test_a_search_begins_with_the_recipe_of_all_edits(either: Path) -> None:
+    assert resolve(TuneSettings, None, {"weights": str(either)}).for_target(1).steps == 8
+    with pytest.raises(UserError, match="towards = .* is not possible: a search tries settings for all of its edits"):
+        resolve(TuneSettings, None, {"towards": {"positive": {"steps": 3}}})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "stepz = 8",
+            "no setting 'stepz' of an edit, which alone may stand in the recipe 'weights/edit-to-positive.toml'",
+        ),
+        ('data = "mine.npz"', "no setting 'data'"),
+        ('mask = "data"', "no setting 'mask' may differ by the class"),
+        ("towards = {negative = {steps = 3}}", "no setting 'towards' may differ by the class"),
+        ("steps = 0", "steps = 0, input should be greater than 0"),
+        ("steps = ", "recipe 'weights/edit-to-positive.toml' is no valid TOML"),
+    ],
+)
+def test_what_is_wrong_in_the_recipe_of_a_class_is_one_sentence(either: Path, text: str, words: str) -> None:
+    (either / "edit-to-positive.toml").write_text(text)
+    with pytest.raises(UserError) as said:
+        resolve(TranslateSettings, None, {"weights": str(either)})
+    told = str(said.value)
+    assert words in told and "edit-to-positive.toml" in told and "\n" not in told
+
+
+def test_each_direction_is_edited_by_its_own_recipe(toy: Any, tmp_path: Path) -> None:
+    """By translate, whose result holds what was used, and by bag."""
+    folder = tmp_path / "weights"
+    shutil.copytree(toy.weights, folder)
+    (folder / "edit.toml").write_text("steps = 4\nretries = 0\ntrim = 0.0\n")
+    (folder / "edit-to-positive.toml").write_text("steps = 3\ndepth = 0.2\n")
+    given = {"data": str(toy.data), "weights": str(folder), "device": "cpu"}
+    found = {}
+    for start in ("negative", "positive"):
+        out = tmp_path / f"{start}.h5"
+        translate(resolve(TranslateSettings, None, {**given, "from": start, "limit": 2, "out": out}))
+        with open_result(out) as r:
+            assert r.settings["towards"] == {}
+            found[start] = (r.settings["steps"], r["guidance/depth"][:].round(3).astype(str).tolist())
+    assert found == {"negative": (3, ["0.2", "0.2"]), "positive": (4, ["0.3", "0.3"])}
+    for mode, mix, depth in (("instance", "1", "0.2"), ("instance", "0", "0.3"), ("joint", "1", "0.2")):
+        out = tmp_path / f"{mode}-{mix}.h5"
+        told = {"mode": mode, "mix": mix, "bag_size": 6, "bags": 1, "on_fail": "keep", "out": out}
+        bag(resolve(BagSettings, None, {**given, **told}))
+        with open_bags(out) as bags:
+            assert set(bags.read("edit/depth").round(3).astype(str).tolist()) == {depth}
 
 
 def test_a_folder_that_is_not_there_is_left_to_those_who_look_for_models() -> None:

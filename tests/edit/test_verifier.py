@@ -51,6 +51,14 @@ class Weaker(ExactChecker):
         return super().forward(x) / 6
 
 
+class Lefty(ExactChecker):
+    """A verifier that looks at the left half alone: white there is a positive."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        white = x[..., : x.shape[-1] // 2].mean((1, 2, 3))
+        return torch.stack([-9 * white, 9 * white], 1)
+
+
 def names(n: int) -> list[str]:
     return [f"i{k}" for k in range(n)]
 
@@ -216,3 +224,19 @@ def test_what_the_verifier_says_is_in_the_file_and_in_the_summary(toy: Any, tmp_
 
 def test_one_checker_may_stand_in_a_config_as_a_word() -> None:
     assert TranslateSettings.model_validate({"checker": "a.safetensors"}).checker == (Path("a.safetensors"),)
+
+
+@pytest.mark.parametrize(
+    ("views", "sure"), [("none", [1, 1, 0, 1]), ("flip", [1, 0, 0, 1]), ("dihedral", [1, 0, 0, 0])]
+)
+def test_the_least_sure_of_the_mirror_images_counts(
+    exact_cast: Cast, exact_images: Images, edit_settings: Settings, views: str, sure: list[int]
+) -> None:
+    """White all over, on the left, on the right, and at the top (more white than black on the left still)."""
+    images = np.zeros_like(exact_images(4))
+    side = images.shape[1]
+    images[0], images[1, :, : side // 2], images[2, :, side // 2 :], images[3, : 3 * side // 4] = 255, 255, 255, 255
+    cast = replace(exact_cast, verifier=model(Lefty(), "clean-classifier"), checker=None)
+    p, hit = Editor(cast, edit_settings(views=views, guides="noisy")).acceptance.asked(images, names(4), 1)
+    assert p[:, 1].round().tolist() == [1, 1, 0, 1], "what is stored is said of the image as it is"
+    assert (hit.round() >= 0.5).tolist() == [bool(k) for k in sure]

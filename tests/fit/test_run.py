@@ -18,7 +18,8 @@ from cfdiff.fit.plan import SECOND, TRAININGS
 from cfdiff.fit.result import FitResult
 from cfdiff.fit.run import fit
 from cfdiff.fit.settings import FitSettings
-from cfdiff.fit.stages import able, fitting_batch
+from cfdiff.fit.stages import fitting_batch
+from cfdiff.fit.tuning import able
 from cfdiff.models.checkpoint import read_card
 from cfdiff.roles import file_hashes
 from cfdiff.settings import resolve
@@ -84,7 +85,7 @@ def test_a_killed_fit_goes_on_where_it_was(done: Done) -> None:
 
 @pytest.mark.slow
 def test_the_folder_holds_all_that_an_edit_takes_and_a_card(done: Done) -> None:
-    for name in ("splits.csv", "edit.toml", "card.json", "card.md"):
+    for name in ("splits.csv", "edit.toml", "edit-to-negative.toml", "edit-to-positive.toml", "card.json", "card.md"):
         assert (done.out / name).is_file()
     for start, end in (("negative", "positive"), ("positive", "negative")):
         for kind in ("h5", "png", "html", "json"):
@@ -93,6 +94,7 @@ def test_the_folder_holds_all_that_an_edit_takes_and_a_card(done: Done) -> None:
     card = json.loads((done.out / "card.json").read_text())
     assert card["images"] == 240 and set(card["directions"]) == {"negative", "positive"}
     assert card["directions"]["negative"]["flipped_verifier"] is not None
+    assert set(card["recipe"]) == set(card["reached"]) == {"negative", "positive"}
     assert str(done.out) not in json.dumps(card)
     assert "its recall on real ones" in (done.out / "card.md").read_text()
 
@@ -122,8 +124,13 @@ def test_translate_takes_the_models_and_the_recipe_from_the_folder(done: Done, t
     values: dict[str, Any] = {"data": str(done.data), "weights": str(done.out), "limit": 2, "device": "cpu"}
     s = resolve(TranslateSettings, None, values | {"out": tmp_path / "r.h5"})
     assert s.splits == done.out / "splits.csv"
-    told = tomllib.loads((done.out / "edit.toml").read_text())
-    assert told["early"] is False and all(getattr(s, name) == value for name, value in told.items())
+    state = json.loads((done.out / "fit.json").read_text())
+    for target, name in enumerate(("edit-to-negative.toml", "edit-to-positive.toml")):
+        text, used = (done.out / name).read_text(), s.for_target(target).model_dump(mode="json")
+        told = tomllib.loads(text)
+        assert told["early"] is False and told.get("views", "none") == state["augment"]
+        assert all(used[setting] == value for setting, value in told.items())
+        assert f"from {('positive', 'negative')[target]!r}" in text, "the images of its own direction were searched on"
     summary = translate(s)
     assert summary.images == 2 and summary.flipped_verifier is not None
     with h5py.File(tmp_path / "r.h5") as file:

@@ -11,12 +11,13 @@ import torch
 
 from cfdiff.data.open import open_source
 from cfdiff.data.values import to_model
+from cfdiff.engine.symmetry import turned
 from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import in_half, load_model, read_card, save_model
 from cfdiff.models.control import Control
 from cfdiff.models.latent import LatentSpace
 from cfdiff.store import open_result
-from cfdiff.train.batches import Batch, turned
+from cfdiff.train.batches import Batch
 from cfdiff.train.control import train_control
 from cfdiff.train.settings import ControlSettings
 from cfdiff.train.spaces import Encodings
