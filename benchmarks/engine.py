@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cfdiff.edit.roles import Cast
+from cfdiff.edit.cast import Cast
 from cfdiff.models.encoded import EncodedClassifier
 from cfdiff.models.ensemble import members
 from cfdiff.roles import ROLES

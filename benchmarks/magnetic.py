@@ -41,8 +41,9 @@ from cfdiff.cli.memory import keep_freed_memory
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source
 from cfdiff.data.values import to_model, unit
+from cfdiff.edit.cast import Cast, probabilities
 from cfdiff.edit.editor import Editor
-from cfdiff.edit.roles import Cast, load_cast, probabilities
+from cfdiff.edit.roles import load_cast
 from cfdiff.metrics import localisation as loc
 from cfdiff.metrics.intervals import mean_interval, share_interval
 from cfdiff.settings import resolve

@@ -23,7 +23,8 @@ from rows import Rows
 
 from cfdiff.data.open import open_source
 from cfdiff.data.values import to_model, to_saved, unit
-from cfdiff.edit.roles import Cast, load_cast, probabilities
+from cfdiff.edit.cast import Cast, probabilities
+from cfdiff.edit.roles import load_cast
 from cfdiff.edit.settings import EditSettings
 from cfdiff.engine import q_sample
 from cfdiff.metrics import minimality

@@ -35,8 +35,9 @@ from peers.table import tables
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source
 from cfdiff.data.values import as_saved, mean_change, to_model, unit
+from cfdiff.edit.cast import Cast, probabilities
 from cfdiff.edit.editor import Editor
-from cfdiff.edit.roles import Cast, load_cast, probabilities
+from cfdiff.edit.roles import load_cast
 from cfdiff.engine import NoiseSource
 from cfdiff.metrics.faithfulness import cout
 from cfdiff.metrics.intervals import mean_interval, share_interval

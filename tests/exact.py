@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cfdiff.edit.roles import Cast
+from cfdiff.edit.cast import Cast
 from cfdiff.engine import NoiseSchedule
 from cfdiff.models.checkpoint import Card, Model
 from cfdiff.translate.settings import TranslateSettings

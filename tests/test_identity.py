@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 import cfdiff
 from cfdiff.data.open import open_source
+from cfdiff.edit.cast import Cast
 from cfdiff.edit.editor import Editor
-from cfdiff.edit.roles import Cast, load_cast
+from cfdiff.edit.roles import load_cast
 from cfdiff.registry import EDITS, SOLVERS
 
 pipelines = pytest.importorskip("pipelines")  # needs diffusers

@@ -9,7 +9,7 @@ import torch
 from exact import ToldDiffusion
 from torch import Tensor, nn
 
-from cfdiff.edit.roles import Cast
+from cfdiff.edit.cast import Cast
 from cfdiff.models.prompted import Prompted
 
 

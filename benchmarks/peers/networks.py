@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cfdiff.edit.roles import Cast
+from cfdiff.edit.cast import Cast
 from cfdiff.engine import NoiseSchedule, x0_from_eps
 from cfdiff.engine.guidance import grad_log_prob
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from cfdiff.data.source import Source
 from cfdiff.data.values import as_saved, mean_change, to_model
+from cfdiff.edit.cast import probabilities
 from cfdiff.edit.editor import Editor
-from cfdiff.edit.roles import probabilities
 from cfdiff.engine import NoiseSource
 from peers.kinds import Peer
 from peers.networks import Networks

@@ -12,7 +12,8 @@ from cfdiff.bag.settings import BagSettings
 from cfdiff.bag.setup import Setup
 from cfdiff.data.raw import file_sha256
 from cfdiff.data.values import to_model
-from cfdiff.edit.roles import Cast, load_role, model_paths, pick_device
+from cfdiff.edit.cast import Cast
+from cfdiff.edit.roles import load_role, model_paths, pick_device
 from cfdiff.errors import UserError
 from cfdiff.figures.bags import bag_names, file_names
 from cfdiff.files import atomic, guarded, try_writing

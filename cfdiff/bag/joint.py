@@ -21,10 +21,10 @@ from cfdiff.bag.plan import Goal
 from cfdiff.bag.settings import BagSettings
 from cfdiff.bag.setup import Plan, Setup
 from cfdiff.data.values import as_saved, to_model
+from cfdiff.edit.cast import probabilities
 from cfdiff.edit.editor import Editor
 from cfdiff.edit.kept import Edits
 from cfdiff.edit.memory import in_halves
-from cfdiff.edit.roles import probabilities
 from cfdiff.edit.verdicts import edit_arrays
 from cfdiff.engine import Guidance
 from cfdiff.engine.joint import count_reached, exact_count, join_paths

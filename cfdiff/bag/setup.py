@@ -16,7 +16,8 @@ from cfdiff.data.open import open_told
 from cfdiff.data.seen import Seen
 from cfdiff.data.source import Source
 from cfdiff.data.values import to_model
-from cfdiff.edit.roles import Cast, load_cast, model_paths, probabilities
+from cfdiff.edit.cast import Cast, probabilities
+from cfdiff.edit.roles import load_cast, model_paths
 from cfdiff.edit.sight import Sight
 from cfdiff.edit.tiling import tiles_of
 from cfdiff.errors import UserError

@@ -17,8 +17,9 @@ from cfdiff.data.source import Source, random_subset
 from cfdiff.data.values import to_model
 from cfdiff.doctor.lines import Line
 from cfdiff.doctor.settings import DoctorSettings
+from cfdiff.edit.cast import Cast
 from cfdiff.edit.ladder import ladder
-from cfdiff.edit.roles import Cast, at_home, load_role, model_paths, pick_device
+from cfdiff.edit.roles import at_home, load_role, model_paths, pick_device
 from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import Model
 from cfdiff.models.ensemble import ensemble

@@ -14,8 +14,9 @@ from cfdiff.doctor.context import Context
 from cfdiff.doctor.data import rounding_step
 from cfdiff.doctor.lines import Line, Status
 from cfdiff.doctor.trials import trial_edits
+from cfdiff.edit.cast import probabilities
 from cfdiff.edit.editor import Editor
-from cfdiff.edit.roles import load_cast, probabilities
+from cfdiff.edit.roles import load_cast
 from cfdiff.engine import Guidance
 from cfdiff.engine.process import x0_from_eps
 

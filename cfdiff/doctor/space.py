@@ -7,7 +7,7 @@ import torch
 from cfdiff.data.values import to_model, to_saved, unit
 from cfdiff.doctor.context import Context
 from cfdiff.doctor.lines import Line
-from cfdiff.edit.roles import probabilities
+from cfdiff.edit.cast import probabilities
 from cfdiff.metrics.fidelity import fidelity
 from cfdiff.roles import WITNESSES
 

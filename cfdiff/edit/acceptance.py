@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from cfdiff.data.values import to_model
-from cfdiff.edit.roles import Cast, probabilities
+from cfdiff.edit.cast import Cast, probabilities
 from cfdiff.edit.settings import EditSettings
 from cfdiff.engine import NoiseSource, q_sample
 from cfdiff.engine.symmetry import views

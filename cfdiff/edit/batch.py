@@ -20,9 +20,9 @@ import torch
 
 from cfdiff.data.limits import in_words
 from cfdiff.data.source import Source
+from cfdiff.edit.cast import Cast
 from cfdiff.edit.editor import Editor
 from cfdiff.edit.memory import free_memory, out_of_memory
-from cfdiff.edit.roles import Cast
 from cfdiff.edit.settings import MOST_AT_ONCE, USUAL_BATCH, EditSettings
 from cfdiff.engine.tiles import Tiles
 from cfdiff.models.compiled import as_they_are

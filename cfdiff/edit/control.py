@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cfdiff.edit.cast import Cast
 from cfdiff.edit.recipe import weights_name
-from cfdiff.edit.roles import Cast
 from cfdiff.edit.settings import EditSettings
 from cfdiff.errors import UserError
 from cfdiff.models.adapters.diffusers_control import load_branch

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from cfdiff.data.values import as_saved, to_model
 from cfdiff.edit.acceptance import Acceptance
+from cfdiff.edit.cast import Cast
 from cfdiff.edit.control import NO_CONTROL, Lock
 from cfdiff.edit.kept import Edits, Kept, Tried
 from cfdiff.edit.ladder import Rung, ladder, tau_of
 from cfdiff.edit.realism import Realism
-from cfdiff.edit.roles import Cast
 from cfdiff.edit.settings import EditSettings
 from cfdiff.edit.strategy import Attempt, Batch, Counter, Strategy
 from cfdiff.edit.trim import changed_region

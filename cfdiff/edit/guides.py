@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cfdiff.edit.roles import Cast
+from cfdiff.edit.cast import Cast
 from cfdiff.edit.settings import EditSettings
 from cfdiff.engine import ClassifierFree, Guide, NoisyGuide, TweedieGuide
 from cfdiff.engine.joint import JointGuide, JointTweedieGuide, Posterior

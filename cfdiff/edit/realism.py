@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cfdiff.data.values import to_model
-from cfdiff.edit.roles import Cast
+from cfdiff.edit.cast import Cast
 from cfdiff.edit.strategy import Batch
 from cfdiff.engine import NoiseSource
 from cfdiff.engine.loss import l_simple

@@ -8,7 +8,7 @@ import numpy as np
 
 from cfdiff.data.source import Source, random_subset
 from cfdiff.data.values import to_model
-from cfdiff.edit.roles import Cast, probabilities
+from cfdiff.edit.cast import Cast, probabilities
 from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import Model
 from cfdiff.roles import ROLES

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from cfdiff.data.source import Source
-from cfdiff.edit.roles import Cast
+from cfdiff.edit.cast import Cast
 from cfdiff.errors import UserError
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cfdiff.edit.cast import Cast
 from cfdiff.edit.guides import GuideKind
-from cfdiff.edit.roles import Cast
 from cfdiff.edit.settings import EditSettings
 from cfdiff.engine import Guide, TweedieGuide
 from cfdiff.errors import UserError

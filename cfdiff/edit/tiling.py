@@ -14,10 +14,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from cfdiff.data.values import to_model
+from cfdiff.edit.cast import Cast, probabilities
 from cfdiff.edit.editor import Editor
 from cfdiff.edit.kept import Edits
 from cfdiff.edit.picture import Picture, blended
-from cfdiff.edit.roles import Cast, probabilities
 from cfdiff.edit.settings import EditSettings
 from cfdiff.edit.tile_settings import TileSettings
 from cfdiff.engine.tiles import Grid, Tiles

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from cfdiff.data.values import to_model, unit
+from cfdiff.edit.cast import Cast, probabilities
 from cfdiff.edit.kept import Edits
-from cfdiff.edit.roles import Cast, probabilities
 from cfdiff.models.checkpoint import Model
 from cfdiff.roles import WITNESSES
 from cfdiff.store.schema import QUARANTINED

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeVar
 
-from cfdiff.edit.roles import Cast, model_paths
+from cfdiff.edit.cast import Cast
+from cfdiff.edit.roles import model_paths
 from cfdiff.edit.settings import EditSettings
 from cfdiff.edit.texts import check_texts, say_the_same
 from cfdiff.models.checkpoint import diffusion_card

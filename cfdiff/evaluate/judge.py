@@ -10,7 +10,7 @@ import torch
 
 from cfdiff.data.match import class_misfit, shape_misfit
 from cfdiff.data.values import to_model
-from cfdiff.edit.roles import probabilities
+from cfdiff.edit.cast import probabilities
 from cfdiff.edit.tiling import tiles_of
 from cfdiff.errors import UserError
 from cfdiff.evaluate.origin import bundled_data, tiling

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cfdiff.data.values import unit
+from cfdiff.edit.cast import Cast
 from cfdiff.edit.control import NO_CONTROL, branch_beside, controlled
-from cfdiff.edit.roles import Cast, load_cast
+from cfdiff.edit.roles import load_cast
 from cfdiff.edit.settings import HeldSettings
 from cfdiff.edit.tiling import ImageEditor, editor_of, tiles_of
 from cfdiff.errors import UserError

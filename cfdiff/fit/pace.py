@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from cfdiff.edit.roles import DTYPES
+from cfdiff.edit.cast import DTYPES
 from cfdiff.engine.loss import l_simple
 from cfdiff.engine.schedule import NoiseSchedule
 from cfdiff.errors import UserError

@@ -11,7 +11,8 @@ from cfdiff.data.bundled import BUNDLED
 from cfdiff.data.match import class_misfit, shape_misfit
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source
-from cfdiff.edit.roles import Cast, check_guides, load_models, load_role, model_paths, pick_device
+from cfdiff.edit.cast import Cast
+from cfdiff.edit.roles import check_guides, load_models, load_role, model_paths, pick_device
 from cfdiff.edit.settings import EditSettings
 from cfdiff.edit.texts import check_said, say_the_same
 from cfdiff.engine import Guidance, Guide

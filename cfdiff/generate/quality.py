@@ -10,7 +10,7 @@ import torch
 
 from cfdiff.data.source import Source, random_subset
 from cfdiff.data.values import to_model
-from cfdiff.edit.roles import Cast
+from cfdiff.edit.cast import Cast
 from cfdiff.generate.plan import split_of
 from cfdiff.generate.settings import GenerateSettings
 from cfdiff.metrics import realism

@@ -10,7 +10,7 @@ from typing import Any
 from numpy import arange
 
 from cfdiff.data.source import class_index
-from cfdiff.edit.roles import Cast
+from cfdiff.edit.cast import Cast
 from cfdiff.errors import UserError
 from cfdiff.figures.panel import FORMATS
 from cfdiff.generate.models import Canvas, Leading, load, load_drawing, open_real

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cfdiff.data.values import as_saved, to_model
-from cfdiff.edit.roles import Cast, probabilities
+from cfdiff.edit.cast import Cast, probabilities
 from cfdiff.edit.strategy import Counter
 from cfdiff.engine import (
     Denoise,

@@ -13,8 +13,8 @@ from cfdiff.data.outlines import require_lines
 from cfdiff.data.seen import Seen
 from cfdiff.data.source import Source, require_masks
 from cfdiff.edit.batch import BatchSize, Work, batch_size
+from cfdiff.edit.cast import Cast
 from cfdiff.edit.recall import recall
-from cfdiff.edit.roles import Cast
 from cfdiff.edit.sight import Sight
 from cfdiff.edit.tiling import ImageEditor, editor_of, tiles_of
 from cfdiff.edit.words import settled

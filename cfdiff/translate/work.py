@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from cfdiff.data.source import Source
+from cfdiff.edit.cast import Cast
 from cfdiff.edit.control import controlled
 from cfdiff.edit.memory import in_halves
-from cfdiff.edit.roles import Cast, load_cast
+from cfdiff.edit.roles import load_cast
 from cfdiff.edit.sight import Sight
 from cfdiff.edit.tiling import ImageEditor, editor_of, tiles_of
 from cfdiff.edit.verdicts import edit_arrays

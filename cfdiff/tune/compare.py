@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
+from cfdiff.edit.cast import Cast
 from cfdiff.edit.editor import Editor
-from cfdiff.edit.roles import Cast
 from cfdiff.metrics.intervals import mean_interval, over, share_interval
 from cfdiff.progress import Progress
 from cfdiff.tune.budget import Budget

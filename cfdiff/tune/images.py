@@ -12,8 +12,8 @@ import numpy as np
 from cfdiff.data.open import open_told
 from cfdiff.data.source import Source, class_index, random_subset
 from cfdiff.data.values import mean_change, to_model
+from cfdiff.edit.cast import Cast, probabilities
 from cfdiff.edit.editor import Editor
-from cfdiff.edit.roles import Cast, probabilities
 from cfdiff.errors import UserError
 from cfdiff.tune.settings import TuneSettings
 from cfdiff.tune.trial import Outcome

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution
 
+from cfdiff.edit.cast import Cast
 from cfdiff.edit.editor import Editor
-from cfdiff.edit.roles import Cast, load_cast
+from cfdiff.edit.roles import load_cast
 from cfdiff.errors import UserError
 from cfdiff.figures.panel import FORMATS
 from cfdiff.figures.tune import trade_off

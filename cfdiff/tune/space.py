@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from cfdiff.edit.roles import Cast
+from cfdiff.edit.cast import Cast
 from cfdiff.edit.settings import EditSettings
 from cfdiff.errors import UserError
 from cfdiff.registry import EDITS, GUIDES, SOLVERS

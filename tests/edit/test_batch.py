@@ -13,8 +13,9 @@ from cfdiff.data.open import open_source
 from cfdiff.data.source import Source
 from cfdiff.edit import batch
 from cfdiff.edit.batch import BatchSize, Work, batch_size, bytes_an_image, found
+from cfdiff.edit.cast import Cast
 from cfdiff.edit.editor import Editor
-from cfdiff.edit.roles import Cast, load_cast
+from cfdiff.edit.roles import load_cast
 from cfdiff.edit.settings import EditSettings
 from cfdiff.engine.tiles import Tiles
 

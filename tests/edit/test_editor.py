@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from cfdiff import registry
 from cfdiff.data.values import mean_change, to_model
+from cfdiff.edit.cast import Cast, probabilities
 from cfdiff.edit.editor import Editor
 from cfdiff.edit.ladder import Rung, ladder
-from cfdiff.edit.roles import Cast, probabilities
 from cfdiff.edit.strategy import Attempt
 from cfdiff.edit.trim import changed_region
 from cfdiff.engine import Early, Trajectory

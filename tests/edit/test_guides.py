@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cfdiff.data.values import to_model
+from cfdiff.edit.cast import Cast
 from cfdiff.edit.editor import Editor
 from cfdiff.edit.guides import CFG, CLEAN, NOISY
 from cfdiff.edit.ladder import ladder
-from cfdiff.edit.roles import Cast
 from cfdiff.engine import Guidance
 from cfdiff.errors import UserError
 from cfdiff.registry import SOLVERS

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from cfdiff.data.values import to_model
+from cfdiff.edit.cast import Cast
 from cfdiff.edit.editor import Editor
 from cfdiff.edit.realism import Realism
-from cfdiff.edit.roles import Cast
 from cfdiff.edit.strategy import Batch
 
 Images = Callable[..., np.ndarray]

@@ -12,10 +12,10 @@ from exact import ExactChecker, model
 from torch import Tensor
 
 from cfdiff.data.values import to_model
+from cfdiff.edit.cast import Cast
 from cfdiff.edit.editor import Editor
 from cfdiff.edit.ladder import redraws
 from cfdiff.edit.regenerate import Regenerate
-from cfdiff.edit.roles import Cast
 from cfdiff.edit.strategy import Batch
 from cfdiff.engine.saliency import place_holding
 from cfdiff.errors import UserError

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from cfdiff.data.open import open_source
-from cfdiff.edit.roles import Cast, load_cast, model_paths, probabilities
+from cfdiff.edit.cast import Cast, probabilities
+from cfdiff.edit.roles import load_cast, model_paths
 from cfdiff.errors import UserError
 from cfdiff.translate.settings import TranslateSettings
 

@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfdiff.data.values import to_model
+from cfdiff.edit.cast import Cast
 from cfdiff.edit.editor import Editor
 from cfdiff.edit.guides import GuideKind
-from cfdiff.edit.roles import Cast, check_guides
+from cfdiff.edit.roles import check_guides
 from cfdiff.edit.texts import CLIP, check_texts
 from cfdiff.engine.process import x0_from_eps
 from cfdiff.errors import UserError

@@ -16,9 +16,9 @@ from torch import Tensor
 from cfdiff.bag.run import bag
 from cfdiff.bag.settings import BagSettings
 from cfdiff.data.values import to_model, unit
+from cfdiff.edit.cast import Cast, probabilities
 from cfdiff.edit.editor import Editor
 from cfdiff.edit.kept import Edits
-from cfdiff.edit.roles import Cast, probabilities
 from cfdiff.edit.tiling import TiledEditor
 from cfdiff.engine.tiles import Tiles
 from cfdiff.errors import UserError

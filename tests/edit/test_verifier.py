@@ -15,10 +15,11 @@ from torch import Tensor
 
 from cfdiff.data.open import open_source
 from cfdiff.data.values import mean_change, to_model
+from cfdiff.edit.cast import Cast, probabilities
 from cfdiff.edit.editor import Editor
 from cfdiff.edit.kept import Edits
 from cfdiff.edit.ladder import ladder
-from cfdiff.edit.roles import Cast, load_cast, probabilities
+from cfdiff.edit.roles import load_cast
 from cfdiff.errors import UserError
 from cfdiff.models.ensemble import ensemble
 from cfdiff.translate.run import translate

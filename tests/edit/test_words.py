@@ -13,8 +13,9 @@ import torch
 from wordy import reading
 
 import cfdiff
+from cfdiff.edit.cast import Cast
 from cfdiff.edit.editor import Editor
-from cfdiff.edit.roles import Cast, _check_needs, check_guides, load_role, model_paths
+from cfdiff.edit.roles import _check_needs, check_guides, load_role, model_paths
 from cfdiff.edit.texts import check_texts
 from cfdiff.edit.words import settled, told_words
 from cfdiff.errors import UserError

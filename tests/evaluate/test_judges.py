@@ -11,7 +11,7 @@ import pytest
 
 from cfdiff.data.open import open_source
 from cfdiff.data.values import to_model, unit
-from cfdiff.edit.roles import probabilities
+from cfdiff.edit.cast import probabilities
 from cfdiff.errors import UserError
 from cfdiff.evaluate.recall import recalls
 from cfdiff.evaluate.run import evaluate

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from cfdiff.data.open import open_source
 from cfdiff.data.values import to_model, unit
-from cfdiff.edit.roles import probabilities
+from cfdiff.edit.cast import probabilities
 from cfdiff.errors import UserError
 from cfdiff.evaluate.judge import find_judges
 from cfdiff.evaluate.masks import fixed_threshold, read_masks

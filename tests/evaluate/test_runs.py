@@ -15,7 +15,7 @@ import pytest
 from cfdiff.bag.run import bag
 from cfdiff.bag.settings import BagSettings
 from cfdiff.data.values import to_model, unit
-from cfdiff.edit.roles import probabilities
+from cfdiff.edit.cast import probabilities
 from cfdiff.errors import UserError
 from cfdiff.evaluate.run import evaluate as measure
 from cfdiff.evaluate.settings import EvaluateSettings

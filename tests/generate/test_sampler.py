@@ -11,7 +11,7 @@ import torch
 from exact import HEIGHT, STD
 from wordy import reading
 
-from cfdiff.edit.roles import Cast
+from cfdiff.edit.cast import Cast
 from cfdiff.engine import decode, x0_from_eps
 from cfdiff.errors import UserError
 from cfdiff.generate.models import Canvas, leading_of, worded

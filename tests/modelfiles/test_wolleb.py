@@ -15,8 +15,8 @@ import torch
 from typer.testing import CliRunner
 
 from cfdiff.cli.app import app
+from cfdiff.edit.cast import Cast
 from cfdiff.edit.editor import Editor
-from cfdiff.edit.roles import Cast
 from cfdiff.edit.settings import EditSettings
 from cfdiff.models.checkpoint import load_diffusion, load_model
 

@@ -19,8 +19,8 @@ from PIL import Image
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source
 from cfdiff.data.values import to_model
+from cfdiff.edit.cast import probabilities
 from cfdiff.edit.editor import Editor
-from cfdiff.edit.roles import probabilities
 from cfdiff.errors import UserError
 from cfdiff.evaluate.run import evaluate
 from cfdiff.evaluate.settings import EvaluateSettings

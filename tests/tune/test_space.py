@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from cfdiff.edit.cast import Cast
 from cfdiff.edit.editor import Editor
-from cfdiff.edit.roles import Cast
 from cfdiff.engine import NoiseSchedule, make_tau
 from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import Card, Model
