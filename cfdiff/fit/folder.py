@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from cfdiff.engine.symmetry import Symmetry
 from cfdiff.errors import UserError
 from cfdiff.files import atomic, parse_json
 from cfdiff.fit.plan import Precision
@@ -33,7 +34,7 @@ class State:
 
     of: dict[str, Any]
     width: int
-    augment: str
+    augment: Symmetry
     used: dict[str, float] = field(default_factory=dict)
     done: tuple[str, ...] = ()
     space: str = "pixel"

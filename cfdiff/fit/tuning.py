@@ -6,26 +6,37 @@ To add a lesion is another task than to take one away: on circuit boards one rec
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from cfdiff.data.open import open_told
+from cfdiff.data.source import random_subset
 from cfdiff.data.splitting import VAL
+from cfdiff.edit.acceptance import Acceptance
 from cfdiff.edit.levels import fitting_depth, fitting_smooth, reach
 from cfdiff.edit.recipe import TOWARDS
+from cfdiff.edit.roles import load_cast
+from cfdiff.engine.symmetry import Symmetry
 from cfdiff.files import atomic
 from cfdiff.fit.plan import LEAST
-from cfdiff.fit.stages import Fit
+from cfdiff.fit.stages import CLASSES, Fit
 from cfdiff.progress import Progress
 from cfdiff.train.result import TrainResult
 from cfdiff.tune.config import as_toml
 from cfdiff.tune.result import TuneResult
+from cfdiff.tune.settings import TuneSettings
 
 MOST = 32
 """Images of a direction that a search tries settings on."""
 FIRST = 1 / 3
 """Share of the time of the search to positive, which goes first: one sign makes a positive, and all must go to make a
 negative, which took up to six times as many network calls an image."""
+ASKED = 64
+"""Real images of a class that who accepts is asked of."""
 MASS = 0.2
 """Of the saliency, in the first place that is drawn anew: 2 % of the pixels of circuit boards, whose defects are small,
 and 6 % of road tiles with potholes of a quarter of the tile; no share of pixels suits both."""
@@ -40,14 +51,12 @@ def tune(fit: Fit, guide: TrainResult, minutes: float, progress: Progress) -> Ma
         "negative" and "positive", the class started from -> what was found.
     """
     from cfdiff.tune.run import tune as search
-    from cfdiff.tune.settings import TuneSettings
 
     began, start = time.monotonic(), beginning(fit, guide)
     with atomic(fit.folder.recipe) as scratch:
         scratch.write_text("\n".join(["# Where cfdiff fit began to search.", *as_toml(start)]) + "\n")
     found: dict[str, TuneResult] = {}
     for name, asked, share in (("negative", "positive", FIRST), ("positive", "negative", 1.0)):
-        left = minutes - (time.monotonic() - began) / 60  # below 0 where one try took longer than all that was given
         settings = TuneSettings(
             **fit.data,
             **fit.machine,
@@ -56,13 +65,38 @@ def tune(fit: Fit, guide: TrainResult, minutes: float, progress: Progress) -> Ma
             images=max(1, min(MOST, fit.fewest(fit.split(VAL)) // 2)),
             flip=fit.s.flip,
             **(start | {"from": name}),
-            max_minutes=max(share * left, LEAST * minutes),
             out=fit.folder.path / TOWARDS[asked],
             seed=fit.s.seed,
             force=True,
         )
-        found[name] = search(settings, progress)
+        views, sure = whom_real_images_convince(settings, fit.state.augment, CLASSES.index(asked))
+        left = minutes - (time.monotonic() - began) / 60  # below 0 where one try took longer than all that was given
+        limits = {"views": views, "accept": sure, "margin": min(sure, settings.margin)}
+        limits["max_minutes"] = max(share * left, LEAST * minutes)
+        found[name] = search(settings.model_copy(update=limits), progress)
     return found
+
+
+def whom_real_images_convince(s: TuneSettings, alike: Symmetry, target: int) -> tuple[Symmetry, float]:
+    """--views and --accept of edits to the class `target`, by what who accepts says of real images of it.
+
+    No more is asked of an edit than half of them fulfil: one that is asked for more climbs the whole ladder in vain.
+    All views that the data is `alike` in are asked for where half of the real images convince in them by the margin.
+
+    Returns:
+        The views, and how sure to be, above 1/2 and at most the setting, to 0.01; of validation images.
+    """
+    source = open_told(s).narrow(s.split)
+    real = random_subset(source.select(np.flatnonzero(source.labels == target)), ASKED, s.seed)
+    cast, half = load_cast(s, s.data, source), 0.0
+    for views in (alike, "none"):
+        asked = Acceptance(cast, s.model_copy(update={"views": views})).asked
+        batches = (np.arange(k, min(k + s.batch, len(real))) for k in range(0, len(real), s.batch))
+        sure = [asked(real.read(rows), real.ids[rows].tolist(), target)[1] for rows in batches]
+        half = math.floor(100 * np.median(np.concatenate(sure))) / 100
+        if half >= s.margin:
+            break
+    return views, min(s.accept, max(0.51, half))
 
 
 def beginning(fit: Fit, guide: TrainResult) -> dict[str, Any]:
@@ -76,7 +110,6 @@ def beginning(fit: Fit, guide: TrainResult) -> dict[str, Any]:
     depth = fitting_depth(guide.val_accuracy_by_level or {}, DiffusionSettings.model_fields["T"].default)
     # The cheap way first: what time there is must be enough for a look at more than a handful of images.
     start: dict[str, Any] = {**CHEAP, "guides": "both" if able(guide) else "clean", "redraw_mass": MASS, "early": False}
-    start["views"] = fit.state.augment
     return start if depth is None else {**start, "depth": depth, "smooth": fitting_smooth(depth)}
 
 
