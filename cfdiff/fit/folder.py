@@ -25,8 +25,8 @@ class State:
 
     Attributes:
         of: what the fit depends on: data (fingerprint, name), seed and so on; another one is another fit.
-        width, augment, precision: what was found out of machine and data at first, kept so that a stopped fit goes on
-            alike.
+        width, batch, augment, precision: what was found out of machine and data at first, kept so that a stopped fit
+            goes on alike, however busy the machine is then.
         used: seconds of each stage so far.
         done: stages that ended.
         space: where the diffusion model runs.
@@ -39,6 +39,7 @@ class State:
     done: tuple[str, ...] = ()
     space: str = "pixel"
     precision: Precision = "no"
+    batch: int = 32
 
     def with_time(self, stage: str, seconds: float) -> State:
         """The stage took so many seconds in all."""
@@ -89,7 +90,8 @@ class FitFolder:
             return None
         try:
             told = parse_json(path.read_text())
-            later = {key: told[key] for key in ("space", "precision") if key in told}  # not in a fit of before
+            later = {key: told[key] for key in ("space", "precision", "batch") if key in told}  # not in a fit of before
+            later = {"batch": self._batch_of_before(), **later}
             state = State(told["of"], told["width"], told["augment"], told["used"], tuple(told["done"]), **later)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged: give another --out, or --force to start anew.") from error
@@ -102,6 +104,11 @@ class FitFolder:
             f"{self.path} holds the fit of something else (its {other} differs): give another --out, or --force to "
             "replace it."
         )
+
+    def _batch_of_before(self) -> int:
+        """What a fit trained with that did not write it down."""
+        path = self.path / "diffusion" / "settings.json"
+        return int(parse_json(path.read_text())["batch_size"]) if path.exists() else State.batch
 
     def write(self, state: State) -> None:
         """Write fit.json."""

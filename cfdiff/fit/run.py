@@ -29,7 +29,7 @@ from cfdiff.fit.plan import SECOND, Clock, shares_of, trainings
 from cfdiff.fit.result import FitResult
 from cfdiff.fit.settings import FitSettings
 from cfdiff.fit.space import fitting_space, seen_by_diffusion
-from cfdiff.fit.stages import Fit, check, has_second, moved, show, train
+from cfdiff.fit.stages import Fit, check, fitting_batch, has_second, moved, show, train
 from cfdiff.fit.symmetry import fitting_augment
 from cfdiff.fit.tuning import tune
 from cfdiff.models.autoencoder import need_diffusers
@@ -67,19 +67,19 @@ def fit(s: FitSettings, progress: Progress = silent) -> FitResult:
         state = folder.read(of, s.force) or _begin(s, of, source, device, space)
         write_splits(source, plan.splits, folder.splits)
         folder.write(state)
-        seen = seen_by_diffusion(state.space, source.shape)
-        pace = images_a_second(seen, state.width, device, state.precision)
-        work = Fit(s, folder, replace(source, splits=plan.splits), state, pace)
+        work = Fit(s, folder, replace(source, splits=plan.splits), state)
         return _Runner(work, (*notes, *plan.notes), progress).run()
 
 
 def _begin(s: FitSettings, of: dict[str, Any], source: Source, device: torch.device, space: str) -> State:
     """What is found out of machine and data before anything is trained."""
     minutes = s.minutes * shares_of(space)["diffusion"]
-    width, precision = fitting_network(seen_by_diffusion(space, source.shape), minutes, device)
+    seen = seen_by_diffusion(space, source.shape)
+    width, precision = fitting_network(seen, minutes, device)
+    batch = fitting_batch(60 * minutes * images_a_second(seen, width, device, precision))
     some = random_subset(source, LOOKED_AT, s.seed)
     augment = fitting_augment(unit(some.read(np.arange(len(some)))))
-    return State(of, width, augment, space=space, precision=precision)
+    return State(of, width, augment, space=space, precision=precision, batch=batch)
 
 
 class _Runner:

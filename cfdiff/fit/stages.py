@@ -51,13 +51,12 @@ CLASSES = ("negative", "positive")
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """What every stage knows: the settings, the folder, the data with its splits, what was found of it, and speed."""
+    """What every stage knows: the settings, the folder, the data with its splits, and what was found of it."""
 
     s: FitSettings
     folder: FitFolder
     source: Source
     state: State
-    pace: float
 
     def split(self, role: str) -> str:
         """How the data calls the split of a role."""
@@ -118,8 +117,7 @@ def train(fit: Fit, role: str, minutes: float, progress: Progress) -> TrainResul
         return train_autoencoder(AutoencoderSettings(**common, **autoencoder_of(fit.source.shape)), progress)
     common["precision"] = fit.state.precision
     if role == "diffusion":
-        batch = fitting_batch(fit.pace * 60 * minutes)
-        wide: dict[str, Any] = {"width": fit.state.width, "condition": "class", "batch_size": batch, **latent}
+        wide: dict[str, Any] = {"width": fit.state.width, "condition": "class", "batch_size": fit.state.batch, **latent}
         return train_diffusion(DiffusionSettings(**common, **wide), progress)
     kind: dict[str, Any] = {"noisy": role == "guide"}
     seen: tuple[int, ...] = fit.source.shape

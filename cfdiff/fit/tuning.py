@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from cfdiff.data.open import open_told
-from cfdiff.data.source import random_subset
 from cfdiff.data.splitting import VAL
 from cfdiff.edit.acceptance import Acceptance
 from cfdiff.edit.levels import fitting_depth, fitting_smooth, reach
@@ -86,9 +85,8 @@ def whom_real_images_convince(s: TuneSettings, alike: Symmetry, target: int) -> 
     Returns:
         The views, and how sure to be, above 1/2 and at most the setting, to 0.01; of validation images.
     """
-    source = open_told(s).narrow(s.split)
-    real = random_subset(source.select(np.flatnonzero(source.labels == target)), ASKED, s.seed)
-    cast, half = load_cast(s, s.data, source), 0.0
+    real = open_told(s).narrow(None if s.split == "all" else s.split, target, ASKED, s.seed)
+    cast, half = load_cast(s, s.data, real), 0.0
     for views in (alike, "none"):
         asked = Acceptance(cast, s.model_copy(update={"views": views})).asked
         batches = (np.arange(k, min(k + s.batch, len(real))) for k in range(0, len(real), s.batch))

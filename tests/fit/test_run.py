@@ -128,7 +128,7 @@ def test_translate_takes_the_models_and_the_recipe_from_the_folder(done: Done, t
     for target, name in enumerate(("edit-to-negative.toml", "edit-to-positive.toml")):
         text, used = (done.out / name).read_text(), s.for_target(target).model_dump(mode="json")
         told = tomllib.loads(text)
-        assert told["early"] is False and told.get("views", "none") == state["augment"]
+        assert told["early"] is False and told.get("views", "none") in (state["augment"], "none")
         assert all(used[setting] == value for setting, value in told.items())
         assert f"from {('positive', 'negative')[target]!r}" in text, "the images of its own direction were searched on"
     summary = translate(s)
@@ -143,9 +143,16 @@ def test_translate_takes_the_models_and_the_recipe_from_the_folder(done: Done, t
 def test_a_damaged_state_is_said_and_force_begins_anew(tmp_path: Path) -> None:
     folder, of = FitFolder(tmp_path), {"data": "d", "seed": 0}
     assert folder.read(of, force=False) is None
-    state = State(of, 32, "flip").with_time("guide", 3.0).ended("guide")
+    state = State(of, 32, "flip", batch=64).with_time("guide", 3.0).ended("guide")
     folder.write(state)
     assert folder.read(of, force=False) == state
+    before = json.loads((tmp_path / "fit.json").read_text())
+    del before["batch"], before["precision"]
+    (tmp_path / "fit.json").write_text(json.dumps(before))
+    (tmp_path / "diffusion").mkdir()
+    (tmp_path / "diffusion" / "settings.json").write_text('{"batch_size": 16}')
+    found = folder.read(of, force=False)
+    assert found is not None and (found.batch, found.precision) == (16, "no"), "as a fit of before trained"
     with pytest.raises(UserError, match="something else .its seed differs"):
         folder.read({"data": "d", "seed": 1}, force=False)
     assert folder.read({"data": "d", "seed": 1}, force=True) is None
