@@ -91,7 +91,7 @@ class Task(Generic[S, R]):
         if isinstance(given, model):
             if config is not None:
                 raise UserError(f"cfdiff.{self.name} takes a settings object or a config file, not both.")
-            values = {name: getattr(given, name) for name in given.model_fields_set} | values
+            values = model.over({name: getattr(given, name) for name in given.model_fields_set}, values)
         elif given is not None:
             if not self.place or not isinstance(given, str | os.PathLike):
                 kind = f"the {self.place} or " if self.place else ""

@@ -216,7 +216,9 @@ def edit_items(setup: Setup, items: Sequence[Item], flip: ImageEditor, sham: Ima
                 pieces.append(edit_arrays(setup.cast, images, ids, labels, target, edits))
                 places.append(here)
     back = np.argsort(np.concatenate(places))
-    return {key: np.concatenate([piece[key] for piece in pieces])[back] for key in pieces[0]}
+    # What the edits to one class alone come with, as a map of where they looked, no bag file holds.
+    shared = [key for key in pieces[0] if key != "saliency"]
+    return {key: np.concatenate([piece[key] for piece in pieces])[back] for key in shared}
 
 
 def root_attributes(setup: Setup) -> dict[str, Any]:

@@ -46,7 +46,8 @@ class BagWriter:
     def __init__(self, setup: Setup, folder: Path) -> None:
         self.setup, self.folder = setup, folder
         self.editor = JointEditor(setup.cast, setup.s)
-        self.editor.kinds()  # a guide that knows no bags is said before any computation
+        for target in (0, 1):
+            self.editor.towards(target).kinds()  # a guide that knows no bags is said before any computation
 
     def __call__(self, number: int) -> None:
         """Write the file of a goal's bag, unless it is there."""

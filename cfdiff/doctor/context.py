@@ -134,7 +134,9 @@ class Context:
     def ready(self) -> set[str]:
         """What there is of: data, images, both classes, each role that fits; "steering", all that guides and checks;
         and "masks", where --mask data needs them."""
-        steering = {GUIDES[name].role for name in self.s.guide_names}
+        steering = {GUIDES[name].role for own in self.s.either for name in own.guide_names}
+        if any(own.smooth for own in self.s.either):
+            steering |= {"guide"}
         if self.s.closed_loop or self.s.retries:
             steering = steering | {"checker"}
         have = set(self.fitting)

@@ -9,6 +9,7 @@ from cfdiff.edit.cast import Cast
 from cfdiff.edit.settings import EditSettings
 from cfdiff.engine import ClassifierFree, Guide, NoisyGuide, TweedieGuide
 from cfdiff.engine.joint import JointGuide, JointTweedieGuide, Posterior
+from cfdiff.engine.symmetry import Symmetry
 from cfdiff.errors import UserError
 from cfdiff.models.calibration import temperature_at
 
@@ -37,7 +38,7 @@ class GuideKind:
 
 
 def _noisy(cast: Cast, s: EditSettings) -> Guide:
-    return NoisyGuide(cast.guide_log_prob, max_level=cast.guide_max_level)
+    return NoisyGuide(cast.guide_log_prob, max_level=cast.guide_max_level, views=_views(cast, s))
 
 
 def _noisy_joint(cast: Cast, s: EditSettings, posterior: Posterior) -> Guide:
@@ -53,7 +54,12 @@ def _noisy_joint(cast: Cast, s: EditSettings, posterior: Posterior) -> Guide:
 
 
 def _clean(cast: Cast, s: EditSettings) -> Guide:
-    return TweedieGuide(cast.schedule, cast.clean_log_prob, exact=s.exact, denoise=cast.denoise)
+    return TweedieGuide(cast.schedule, cast.clean_log_prob, exact=s.exact, denoise=cast.denoise, views=_views(cast, s))
+
+
+def _views(cast: Cast, s: EditSettings) -> Symmetry:
+    """Mirror images in which a guide is asked, one a level; a mirrored latent is not that of the mirrored image."""
+    return s.views if cast.space.discrete else "none"
 
 
 def _clean_joint(cast: Cast, s: EditSettings, posterior: Posterior) -> Guide:

@@ -130,8 +130,8 @@ class EditSettings(Settings):
     views: Literal["none", "flip", "dihedral"] = Field(
         "none",
         json_schema_extra=GUIDANCE,
-        description="Accept only what convinces who accepts in every mirror image too: left and right (flip), or all "
-        "eight symmetries of a square (dihedral), for images that look right in each.",
+        description="Mirror images that are as good as the image: of left and right (flip), or all eight symmetries of "
+        "a square (dihedral). Guides are shown another one at each level, and who accepts must be convinced by all.",
     )
     realism: NonNegativeFloat = Field(
         4.0,
@@ -286,7 +286,7 @@ class EditSettings(Settings):
         if not self.towards:
             return self
         own = self.towards.get("positive" if target else "negative", {})
-        return super().model_copy(update={**own, "towards": {}})
+        return super().model_copy(update={**own, "towards": {}})  # not our own, which would merge the tables
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """As pydantic's; what is changed is so in edits to either class."""
@@ -300,12 +300,15 @@ class EditSettings(Settings):
 
     @classmethod
     def over(cls, lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
-        """What the upper settings say, they say of edits to either class."""
-        tables = lower.get("towards")
-        if isinstance(tables, dict) and "towards" not in upper:
-            less = {target: _without(table, upper) for target, table in tables.items()}
-            lower = {**lower, "towards": {target: table for target, table in less.items() if table}}
-        return {**lower, **upper}
+        """What the upper settings say, they say of edits to either class, but for what they say of one."""
+        below, above = lower.get("towards"), upper.get("towards", {})
+        if not (isinstance(below, dict) and isinstance(above, dict)):
+            return {**lower, **upper}
+        tables = {target: _without(table, upper) for target, table in below.items()}
+        for target, table in above.items():
+            both = isinstance(table, dict) and isinstance(tables.get(target), dict)
+            tables[target] = {**tables[target], **table} if both else table
+        return {**lower, **upper, "towards": {target: table for target, table in tables.items() if table}}
 
     @classmethod
     def recipe(cls, given: Mapping[str, Any]) -> Recipe | None:
@@ -399,7 +402,9 @@ def _checked(table: dict[str, Any]) -> dict[str, Any]:
         valid = EditSettings(**table)
     except ValidationError as error:
         first = error.errors()[0]
-        raise ValueError(f"{first['loc'][0]} = {first['input']!r}, {first['msg'].lower()}") from error
+        own = first["type"] == "value_error"  # said by this program, in its own words
+        why = str(first["ctx"]["error"]) if own else first["msg"].lower()
+        raise ValueError(f"{first['loc'][0]} = {first['input']!r}, {why}") from error
     return {name: getattr(valid, name) for name in table}
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cfdiff.engine.process import Denoise, x0_from_eps
 from cfdiff.engine.schedule import NoiseSchedule
+from cfdiff.engine.symmetry import Symmetry, view_at
 
 NoisyLogProb = Callable[[Tensor, int], Tensor]
 """(x_l (B, C, H, W), level) -> log p(class | x_l), (B, K): the noise-aware classifier."""
@@ -54,14 +55,18 @@ class Guide(Protocol):
 
 @dataclass(frozen=True)
 class NoisyGuide:
-    """A noise-aware classifier on x_l: g = grad_x log p(y* | x_l, l)."""
+    """A noise-aware classifier on x_l: g = grad_x log p(y* | x_l, l).
+
+    With `views` it is shown another mirror image at each level: what only convinces it one way round fades.
+    """
 
     log_prob: NoisyLogProb
     max_level: int | None = None
     joint: bool = False
+    views: Symmetry = "none"
 
     def gradient(self, x: Tensor, level: int, eps: Tensor, x0_hat: Tensor, target: Tensor) -> Tensor:
-        return grad_log_prob(lambda x: self.log_prob(x, level), x, target)
+        return grad_log_prob(lambda x: self.log_prob(view_at(x, self.views, level), level), x, target)
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,7 @@ class TweedieGuide:
     By default the U-Net's part of the chain rule is left out: g = grad_{x0_hat} log p(y* | x0_hat) /
     sqrt(ab_l), no pass back through the network. `exact` takes grad_x log p(y* | x0_hat(x)) through
     `denoise` (DPS: Chung et al. 2023), one more call forth and back; `denoise` must then be differentiable.
+    `views`: as of `NoisyGuide`.
     """
 
     schedule: NoiseSchedule
@@ -79,12 +85,16 @@ class TweedieGuide:
     denoise: Denoise | None = None
     max_level: int | None = None
     joint: bool = False
+    views: Symmetry = "none"
 
     def gradient(self, x: Tensor, level: int, eps: Tensor, x0_hat: Tensor, target: Tensor) -> Tensor:
+        def seen(x0: Tensor) -> Tensor:
+            return self.log_prob_clean(view_at(x0, self.views, level))
+
         if self.exact:
-            return grad_log_prob(lambda x: self.log_prob_clean(self._x0_hat(x, level)), x, target)
+            return grad_log_prob(lambda x: seen(self._x0_hat(x, level)), x, target)
         signal, _ = self.schedule.signal_noise(level, x)
-        return grad_log_prob(self.log_prob_clean, x0_hat, target) / signal
+        return grad_log_prob(seen, x0_hat, target) / signal
 
     def _x0_hat(self, x: Tensor, level: int) -> Tensor:
         assert self.denoise is not None, "the exact gradient passes through the denoiser: TweedieGuide(denoise=...)"

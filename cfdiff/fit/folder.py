@@ -91,7 +91,8 @@ class FitFolder:
         try:
             told = parse_json(path.read_text())
             later = {key: told[key] for key in ("space", "precision", "batch") if key in told}  # not in a fit of before
-            later = {"batch": self._batch_of_before(), **later}
+            if "batch" not in later:
+                later["batch"] = self._batch_of_before()
             state = State(told["of"], told["width"], told["augment"], told["used"], tuple(told["done"]), **later)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged: give another --out, or --force to start anew.") from error

@@ -164,7 +164,7 @@ class _Runner:
                 role: model.val_accuracy for role, model in trained.items() if role.partition("-")[0] in CLASSIFIERS
             },
             reconstruction=None if "autoencoder" not in trained else trained["autoencoder"].figures(),
-            recipe={name: dict(one.chosen) for name, one in found.items()},
+            recipe={name: one.recipe for name, one in found.items()},
             reached={name: one.reached for name, one in found.items()},
             directions=shown,
             moved=went,

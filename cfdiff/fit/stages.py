@@ -152,9 +152,9 @@ def check(fit: Fit, progress: Progress) -> Report:
 
 
 def show(fit: Fit, seconds: float, progress: Progress) -> Mapping[str, TranslateSummary]:
-    """Both directions on test images with the recipe: a result and a picture of each; as many images as time allows.
+    """Both directions on test images with their recipes: a result and a picture of each; as many images as time allows.
 
-    A few images of the first direction tell what one takes.
+    A few images of each direction tell what one takes.
     """
     from cfdiff.settings import resolve
     from cfdiff.translate.run import translate
@@ -169,11 +169,10 @@ def show(fit: Fit, seconds: float, progress: Progress) -> Mapping[str, Translate
 
     probe = fit.folder.path / "probe.h5"
     try:
-        tried = run("negative", LEAST_SHOWN, probe, None)
+        pair = sum(run(start, LEAST_SHOWN, probe, None).seconds_per_image or 1e-3 for start in CLASSES)
     finally:
         probe.unlink(missing_ok=True)
-    each = tried.seconds_per_image or 1e-3
-    limit = int(np.clip(0.8 * seconds / 2 / each, LEAST_SHOWN, SHOWN))
+    limit = int(np.clip(0.8 * seconds / pair - LEAST_SHOWN, LEAST_SHOWN, SHOWN))
     found = {}
     for start in CLASSES:
         out = fit.result(start)

@@ -87,7 +87,7 @@ def whom_real_images_convince(s: TuneSettings, alike: Symmetry, target: int) -> 
     """
     real = open_told(s).narrow(None if s.split == "all" else s.split, target, ASKED, s.seed)
     cast, half = load_cast(s, s.data, real), 0.0
-    for views in (alike, "none"):
+    for views in dict.fromkeys((alike, "none")):
         asked = Acceptance(cast, s.model_copy(update={"views": views})).asked
         batches = (np.arange(k, min(k + s.batch, len(real))) for k in range(0, len(real), s.batch))
         sure = [asked(real.read(rows), real.ids[rows].tolist(), target)[1] for rows in batches]
@@ -103,11 +103,13 @@ def beginning(fit: Fit, guide: TrainResult) -> dict[str, Any]:
     A guide that is at chance at every noise level cannot steer: then they begin with the checker alone.
     """
     from cfdiff.train.settings import DiffusionSettings
-    from cfdiff.tune.space import CHEAP
+    from cfdiff.tune.space import AFTER, CHEAP
 
     depth = fitting_depth(guide.val_accuracy_by_level or {}, DiffusionSettings.model_fields["T"].default)
     # The cheap way first: what time there is must be enough for a look at more than a handful of images.
-    start: dict[str, Any] = {**CHEAP, "guides": "both" if able(guide) else "clean", "redraw_mass": MASS, "early": False}
+    # What the first way does not get accepted is drawn anew: on hard data no setting of the first alone is enough.
+    start: dict[str, Any] = {**CHEAP, "edit": AFTER, "redraw_mass": MASS, "early": False}
+    start["guides"] = "both" if able(guide) else "clean"
     return start if depth is None else {**start, "depth": depth, "smooth": fitting_smooth(depth)}
 
 

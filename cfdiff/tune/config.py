@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from cfdiff.edit.settings import RECIPE_SETTINGS, EditSettings
+from cfdiff.edit.recipe import NAME, TOWARDS, read_recipe
+from cfdiff.edit.settings import RECIPE_SETTINGS, TOWARDS_SETTINGS, EditSettings
+from cfdiff.errors import UserError
 from cfdiff.files import atomic
 from cfdiff.tune.result import Between, TuneResult
 from cfdiff.tune.settings import TuneSettings
@@ -27,14 +29,48 @@ def write_config(out: Path, s: TuneSettings, result: TuneResult) -> None:
         scratch.write_text("\n".join(lines) + "\n")
 
 
-def changed(s: TuneSettings) -> dict[str, Any]:
-    """The settings of an edit that are not the defaults, those that are tuned among them."""
-    fields = EditSettings.model_fields
-    return {
-        key: getattr(s, key)
-        for key, field in fields.items()
-        if key in RECIPE_SETTINGS and getattr(s, key) != field.default
-    }
+def changed(s: TuneSettings, out: Path | None = None) -> dict[str, Any]:
+    """The settings of an edit that are not the defaults, those that are tuned among them; in the recipe `out` of one
+    class also those that are not as `edit.toml` beside it has them."""
+    below = _below(out)
+    names = RECIPE_SETTINGS if below is None else TOWARDS_SETTINGS
+    found = {}
+    for key, field in EditSettings.model_fields.items():
+        value = getattr(s, key)
+        if key in names and (value != field.default or (below is not None and value != getattr(below, key))):
+            found[key] = value
+    return found
+
+
+def check_recipe(out: Path, s: TuneSettings, starts: Collection[str]) -> None:
+    """Raise UserError where `out` is the recipe of one class, and cannot be that of this search.
+
+    `starts` are the classes that the edits start from, "negative" and "positive".
+    """
+    below = _below(out)
+    if below is None:
+        return
+    other = next(start for start in TOWARDS if out.name != TOWARDS[start])
+    if set(starts) != {other}:
+        raise UserError(f"{out.name} is the recipe of edits from {other} alone: search with --from {other}.")
+    for key in sorted(RECIPE_SETTINGS & set(EditSettings.model_fields) - {"towards"}):
+        value = getattr(s, key)
+        unwritable = key not in TOWARDS_SETTINGS or (value is None and not key.endswith("ratio"))
+        if unwritable and value != getattr(below, key):
+            raise UserError(
+                f"{out.name} cannot say {key} = {'nothing' if value is None else value} where edit.toml beside it says "
+                f"{getattr(below, key)}: give that, or write the config elsewhere with --out."
+            )
+
+
+def _below(out: Path | None) -> EditSettings | None:
+    """What holds where the recipe `out` of one class says nothing; None where it is no such recipe."""
+    if out is None or out.name not in TOWARDS.values():
+        return None
+    beside = out.with_name(NAME)
+    known = set(EditSettings.model_fields)
+    values = read_recipe(beside, RECIPE_SETTINGS).values if beside.is_file() else {}
+    return EditSettings(**{name: value for name, value in values.items() if name in known})
 
 
 def started_from(s: TuneSettings) -> Literal["default", "recipe", "given"]:

@@ -16,6 +16,7 @@ from optuna.distributions import BaseDistribution
 
 from cfdiff.edit.cast import Cast
 from cfdiff.edit.editor import Editor
+from cfdiff.edit.recipe import NAME, TOWARDS
 from cfdiff.edit.roles import load_cast
 from cfdiff.errors import UserError
 from cfdiff.figures.panel import FORMATS
@@ -27,7 +28,7 @@ from cfdiff.store.output import make_folder
 from cfdiff.tune.budget import Budget, OutOfTime
 from cfdiff.tune.choice import choose, complete, front, leader
 from cfdiff.tune.compare import on_held_out, on_tuning, warnings
-from cfdiff.tune.config import changed, started_from, write_config
+from cfdiff.tune.config import changed, check_recipe, started_from, write_config
 from cfdiff.tune.images import Halves, edited, open_halves
 from cfdiff.tune.log import TrialLog
 from cfdiff.tune.propose import propose
@@ -59,6 +60,7 @@ def tune(s: TuneSettings, progress: Progress = silent) -> TuneResult:
     if cast.device.type != "cpu":  # a few images take as long as a batch, and the first of all far longer
         rounds = [n for n in rounds if 2 * n >= s.images]
     who = _check_margin(s, cast)
+    check_recipe(out, s, halves.tuning)
     Editor(cast, s)  # an impossible depth or step count is said before any computation
     ranges = space(s, cast)
     log = TrialLog(out, _identity(s, halves, cast))
@@ -87,12 +89,12 @@ def tune(s: TuneSettings, progress: Progress = silent) -> TuneResult:
         start=trials[0].values,
         chosen=best.values,
         trial=best.number,
-        held={name: value for name, value in changed(s).items() if name not in best.values},
+        held={name: value for name, value in changed(s, out).items() if name not in best.values},
         front=tuple(members(trials, goal)),
         held_out_by=halves.apart,
         comparison=tuple(comparison),
         picked=s.pick,
-        warnings=tuple(_warnings(s, halves, ranges, trials, comparison)),
+        warnings=(*_warnings(s, halves, ranges, trials, comparison), *_overruled(out)),
     )
     _plot(plot, result, trials)
     write_config(out, s, result)
@@ -219,6 +221,16 @@ def _warnings(
             "looks better than it is: evaluate a run of it on images of its own."
         )
     return found
+
+
+def _overruled(out: Path) -> list[str]:
+    above = [name for name in TOWARDS.values() if out.name == NAME and out.with_name(name).is_file()]
+    if not above:
+        return []
+    return [
+        f"{' and '.join(above)} beside {NAME} stand above it, so that what was found here holds only where they say "
+        "nothing: search them anew, each with its --from, or remove them."
+    ]
 
 
 def _plot(out: Path, result: TuneResult, trials: Sequence[Trial]) -> None:

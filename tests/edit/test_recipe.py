@@ -103,10 +103,24 @@ def test_what_a_caller_says_holds_for_both_classes(either: Path, tmp_path: Path)
     assert (said.for_target(1).steps, said.for_target(1).guides) == (4, "noisy")
     told = resolve(TranslateSettings, config, {"weights": str(either)})
     assert (told.for_target(0).steps, told.for_target(0).depth, told.for_target(1).steps) == (6, 0.2, 5)
+    assert told.for_target(1).guides == "noisy", "the recipe of the other class stays"
     over = resolve(TranslateSettings, config, {"weights": str(either), "steps": 4})
     assert (over.for_target(0).steps, over.for_target(0).depth) == (4, 0.2)
     changed = resolve(TranslateSettings, None, {"weights": str(either)}).model_copy(update={"guides": "clean"})
     assert (changed.for_target(1).guides, changed.for_target(1).steps) == ("clean", 9)
+    config.write_text("[towards.positive]\nsteps = 6\n")
+    both = resolve(TranslateSettings, config, {"weights": str(either)}).for_target(1)
+    assert (both.steps, both.guides, both.smooth) == (6, "noisy", (0.1, 0.2)), "the rest of its own recipe stays"
+
+
+def test_an_option_beside_a_settings_object_holds_for_both_classes(
+    either: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Any] = []
+    module, _, attribute = TASKS["translate"].run.partition(":")
+    monkeypatch.setattr(importlib.import_module(module), attribute, lambda s, progress: calls.append(s))
+    cfdiff.translate(resolve(TranslateSettings, None, {"weights": str(either)}), steps=4, progress=False)
+    assert [calls[0].for_target(target).steps for target in (0, 1)] == [4, 4]
 
 
 def test_a_search_begins_with_the_recipe_of_all_edits(either: Path) -> None:
@@ -126,6 +140,7 @@ def test_a_search_begins_with_the_recipe_of_all_edits(either: Path) -> None:
         ('mask = "data"', "no setting 'mask' may differ by the class"),
         ("towards = {negative = {steps = 3}}", "no setting 'towards' may differ by the class"),
         ("steps = 0", "steps = 0, input should be greater than 0"),
+        ('edit = "Magic"', "edit = 'Magic', there is no way of editing 'Magic'"),
         ("steps = ", "recipe 'weights/edit-to-positive.toml' is no valid TOML"),
     ],
 )
@@ -152,6 +167,10 @@ def test_each_direction_is_edited_by_its_own_recipe(toy: Any, tmp_path: Path) ->
             assert r.settings["towards"] == {}
             found[start] = (r.settings["steps"], r["guidance/depth"][:].round(3).astype(str).tolist())
     assert found == {"negative": (3, ["0.2", "0.2"]), "positive": (4, ["0.3", "0.3"])}
+    (folder / "edit-to-negative.toml").write_text("edit = 'regenerate'\n")  # which comes with a map, the other has none
+    out = tmp_path / "both.h5"
+    bag(resolve(BagSettings, None, {**given, "sweep": "0:1:0.5", "bag_size": 6, "untouched": "sham", "out": out}))
+    (folder / "edit-to-negative.toml").unlink()
     for mode, mix, depth in (("instance", "1", "0.2"), ("instance", "0", "0.3"), ("joint", "1", "0.2")):
         out = tmp_path / f"{mode}-{mix}.h5"
         told = {"mode": mode, "mix": mix, "bag_size": 6, "bags": 1, "on_fail": "keep", "out": out}

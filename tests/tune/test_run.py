@@ -16,8 +16,9 @@ import pytest
 
 from cfdiff.bag.settings import BagSettings
 from cfdiff.data.values import to_model
-from cfdiff.edit import roles as casts
+from cfdiff.edit import cast as casts
 from cfdiff.edit.editor import Editor
+from cfdiff.edit.roles import load_cast
 from cfdiff.edit.settings import EditSettings
 from cfdiff.errors import UserError
 from cfdiff.metrics.intervals import wilson
@@ -139,7 +140,7 @@ def test_the_config_says_where_it_comes_from_and_names_no_path(found: Any, split
 def test_the_figures_of_the_choice_are_those_of_a_run_with_it(found: Any, toy: Any, tmp_path: Path) -> None:
     s, result = found
     halves = open_halves(s, rounds_of(s.images))
-    cast = casts.load_cast(s, s.data, halves.whole)
+    cast = load_cast(s, s.data, halves.whole)
     part = halves.tuning["negative"]
     edits = Editor(cast, s.model_copy(update=result.chosen)).edit(part.images, part.ids, 1)
     assert rows(result, "tuning")["chosen"].flipped == (edits.accepting[:, 1] >= s.margin).mean()  # type: ignore[index]
@@ -193,6 +194,41 @@ def test_the_judge_is_asked_only_at_the_end_and_on_held_out_images(make: Make, m
     assert asked.count(digests["judge"]) == 2, "once for the start, once for the choice"
     judged = [row.images for row in result.comparison if row.flipped_judge is not None]
     assert judged == ["held-out", "held-out"]
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "beside", "given", "words"),
+    [
+        (
+            "edit-to-positive.toml",
+            "positive",
+            "",
+            {},
+            "is the recipe of edits from negative alone: search with --from neg",
+        ),
+        ("edit-to-positive.toml", "both", "", {}, "is the recipe of edits from negative alone"),
+        ("edit-to-negative.toml", "positive", "", {"mask": "auto"}, "cannot say mask = auto where edit.toml"),
+        ("edit-to-negative.toml", "positive", "settle = 1", {"settle": None}, "cannot say settle = nothing where"),
+    ],
+)
+def test_a_recipe_of_one_class_that_cannot_be_one_is_said_before_the_search(
+    make: Make, tmp_path: Path, name: str, start: str, beside: str, given: dict[str, Any], words: str
+) -> None:
+    (tmp_path / "edit.toml").write_text(beside)
+    with pytest.raises(UserError, match=words):
+        tune(make(out=tmp_path / name, trials=1, from_=start, **given))
+    assert not (tmp_path / name).exists()
+
+
+def test_a_recipe_of_one_class_says_what_the_one_of_all_says_otherwise_and_the_other_warns_of_it(
+    make: Make, tmp_path: Path
+) -> None:
+    (tmp_path / "edit.toml").write_text("trim = 0.0\n")
+    found = tune(make(out=tmp_path / "edit-to-positive.toml", trials=1, trim=0.95, from_="negative"))
+    assert tomllib.loads(found.config.read_text())["trim"] == 0.95 and not found.warnings
+    assert found.is_recipe
+    again = tune(make(out=tmp_path / "edit.toml", trials=1, force=True))
+    assert any("edit-to-positive.toml beside edit.toml stand above it" in words for words in again.warnings)
 
 
 def test_settings_that_cannot_win_are_given_up_early_and_both_directions_share_one_choice(make: Make) -> None:
@@ -396,7 +432,7 @@ def test_the_verifier_decides_where_there_is_one(make: Make, verified: Path) -> 
     s = make(weights=str(verified), trials=2)
     result = tune(s)
     halves = open_halves(s, rounds_of(s.images))
-    cast = casts.load_cast(s, s.data, halves.whole)
+    cast = load_cast(s, s.data, halves.whole)
     part = halves.tuning["negative"]
     edits = Editor(cast, s.model_copy(update=result.chosen)).edit(part.images, part.ids, 1)
     row = rows(result, "tuning")["chosen"]

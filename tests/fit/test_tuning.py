@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cfdiff.edit.acceptance import Acceptance
+from cfdiff.fit.tuning import ASKED, whom_real_images_convince
+from cfdiff.tune.settings import TuneSettings
+
+
+@pytest.mark.parametrize(
+    ("plain", "turned", "expected"),
+    [
+        (0.97, 0.96, ("dihedral", 0.9)),
+        (0.97, 0.809, ("dihedral", 0.8)),
+        (0.97, 0.7, ("none", 0.9)),
+        (0.666, 0.6, ("none", 0.66)),
+        (0.3, 0.1, ("none", 0.51)),
+    ],
+)
+def test_no_more_is_asked_of_an_edit_than_half_of_the_real_images_of_its_class_fulfil(
+    toy: Any, monkeypatch: pytest.MonkeyPatch, plain: float, turned: float, expected: tuple[str, float]
+) -> None:
+    seen: list[str] = []
+
+    def asked(self: Acceptance, saved: np.ndarray, ids: Any, target: int) -> tuple[np.ndarray, np.ndarray]:
+        assert target == 1 and len(saved) == len(ids)
+        seen.extend(ids)
+        sure = np.full(len(saved), turned if self.s.views == "dihedral" else plain)
+        sure[0], sure[-1] = 0.01, 1.0
+        return np.zeros((len(saved), 2)), sure
+
+    monkeypatch.setattr(Acceptance, "asked", asked)
+    s = TuneSettings(data=str(toy.data), weights=str(toy.weights), split="all", device="cpu")
+    assert whom_real_images_convince(s, "dihedral", 1) == expected
+    assert 0 < len(set(seen)) <= ASKED
