@@ -31,7 +31,7 @@ from cfdiff.fit.settings import FitSettings
 from cfdiff.fit.space import fitting_space, seen_by_diffusion
 from cfdiff.fit.stages import Fit, check, fitting_batch, has_second, moved, show, train
 from cfdiff.fit.symmetry import fitting_augment
-from cfdiff.fit.tuning import tune
+from cfdiff.fit.tuning import lowered, tune
 from cfdiff.models.autoencoder import need_diffusers
 from cfdiff.progress import Progress, silent
 from cfdiff.roles import CLASSIFIERS
@@ -152,6 +152,7 @@ class _Runner:
         warnings = [f"{line.name}: {line.figure}. {line.advice}" for line in checked.lines if line.status == "fail"]
         warnings += [
             *dict.fromkeys(w for one in found.values() for w in one.warnings),
+            *lowered(found),
             *(w for summary in shown.values() for w in _doubts(summary)),
         ]
         return FitResult(

@@ -76,6 +76,17 @@ def tune(fit: Fit, guide: TrainResult, minutes: float, progress: Progress) -> Ma
     return found
 
 
+def lowered(found: Mapping[str, TuneResult]) -> list[str]:
+    """A sentence of each direction whose edits are asked for less than the searches' usual margin."""
+    usual = TuneSettings.model_fields["margin"].default
+    return [
+        f"From {name}: the verifier gives the target {one.goal.margin:.2f} or less in half of its real images, so "
+        "no more is asked of an edit, and its word says little: more --minutes, or more images."
+        for name, one in found.items()
+        if one.goal.margin < usual
+    ]
+
+
 def whom_real_images_convince(s: TuneSettings, alike: Symmetry, target: int) -> tuple[Symmetry, float]:
     """--views and --accept of edits to the class `target`, by what who accepts says of real images of it.
 

@@ -12,6 +12,8 @@ from cfdiff.tune.trial import Outcome
 
 SEARCHED = 0.5
 """Share of the time that is for trials other than the start."""
+FEWEST = 12
+"""Images that a trial sees, if there is time for so many at all: on fewer, one image more or less decides."""
 COMPARED = 3
 """Where minutes are given, one in so many images as a trial sees is for the comparison on held-out images: another
 trial finds more than a surer figure of the choice, and whoever gives minutes measures it on test images anyway."""
@@ -80,5 +82,7 @@ class Budget:
         began = self._now()
         yield rounds[0]
         an_image = (self._now() - began) / rounds[0]
-        most = (1 - SEARCHED) * self.left / (3 * an_image) if an_image else math.inf
+        # A third of them again for the start on held-out images, and for the choice.
+        once = self.left / ((1 + 2 / COMPARED) * an_image) if an_image else math.inf
+        most = max((1 - SEARCHED) * once, min(FEWEST, once))
         yield from sorted({int(min(images, most)) for images in rounds[1:] if min(images, most) > rounds[0]})

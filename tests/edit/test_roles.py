@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,14 @@ def test_both_stands_for_two_guides_also_beside_others() -> None:
     assert TranslateSettings(guides="both").guide_names == ["noisy", "clean"]
     assert TranslateSettings(guides="both+cfg").guide_names == ["noisy", "clean", "cfg"]
     assert TranslateSettings(guides="clean+both").guide_names == ["clean", "noisy"]
+
+
+def test_a_model_that_edits_to_one_class_alone_need_is_missed_before_any_edit(toy: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "weights"
+    shutil.copytree(toy.weights, folder)
+    (folder / "guide.safetensors").unlink()
+    settings = TranslateSettings(data=str(toy.data), weights=str(folder), device="cpu", guides="clean")
+    assert load_cast(settings, settings.data, open_source(settings.data)).guide is None
+    either = settings.model_copy(update={"towards": {"negative": {"guides": "both"}}})
+    with pytest.raises(UserError, match="--guides both needs a guide"):
+        load_cast(either, either.data, open_source(either.data))

@@ -340,3 +340,12 @@ def test_what_cannot_be_done_by_tiles_is_one_sentence(
 def test_the_features_of_a_judge_of_tiles_are_not_exported(toy: Any, big: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="name a timm model with --features"):
         bag(bags(toy, big, tmp_path / "bags.h5", export=("npz", tmp_path / "features")))
+
+
+def test_the_tiles_of_each_class_are_edited_by_its_own_settings(exact_cast: Cast, edit_settings: Settings) -> None:
+    images = np.full((1, 20, 20, 1), 100, np.uint8)
+    told = {"positive": {"ratio": 0.7, "smooth": [0.1]}}
+    nobody = replace(exact_cast, checker=None, verifier=None)
+    s = edit_settings(guides="noisy", closed_loop=False, retries=0, towards=told)
+    edits = [TiledEditor(Editor(nobody, s), TILES).edit(images, ["a"], target) for target in (0, 1)]
+    assert [float(e.ratio[0]) for e in edits] == pytest.approx([s.ratio, 0.7])

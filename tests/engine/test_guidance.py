@@ -22,6 +22,7 @@ from cfdiff.engine import (
     q_sample,
     x0_from_eps,
 )
+from cfdiff.engine.symmetry import Symmetry, views
 
 LEVEL = 80
 
@@ -355,3 +356,28 @@ def test_a_guide_that_overflows_for_a_sample_that_has_enough_does_not_touch_it(m
     enough = lambda x0_hat: torch.ones(4, dtype=torch.bool)  # noqa: E731
     done = Guidance(mixture.schedule, [Overflows()], 3.0, 0.5, target, enough=enough, dense=True)
     assert torch.equal(done(x, 40, x, x).eps, x)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_with_views_each_level_shows_another_mirror_image_and_the_gradient_is_that_of_the_image(exact: bool) -> None:
+    """Of log p = sum of the weights times the image: its gradient is the weights, seen from where the image was."""
+    weights = torch.arange(9.0, dtype=torch.float64).view(1, 1, 3, 3)
+    schedule = NoiseSchedule.cosine(100)
+    x, target = torch.zeros(2, 1, 3, 3, dtype=torch.float64), torch.tensor([0, 1])
+
+    def log_prob(x: Tensor, level: int = 0) -> Tensor:
+        p = (x * weights).sum((1, 2, 3))
+        return torch.stack([p, -p], 1)
+
+    def shown(level: int, kind: Symmetry) -> set[tuple[float, ...]]:
+        noisy = NoisyGuide(log_prob, views=kind).gradient(x, level, x, x, target)
+        clean = TweedieGuide(schedule, log_prob, exact=exact, denoise=lambda x, level: 0 * x, views=kind)
+        signal, _ = schedule.signal_noise(level, x)
+        torch.testing.assert_close(clean.gradient(x, level, x, x, target) * signal, noisy)
+        torch.testing.assert_close(noisy[1], -noisy[0])
+        return {tuple(noisy[0].flatten().tolist())}
+
+    plain = set.union(*(shown(level, "none") for level in range(1, 60)))
+    turned = set.union(*(shown(level, "dihedral") for level in range(1, 60)))
+    assert plain == {tuple(weights.flatten().tolist())}
+    assert turned == {tuple(view.flatten().tolist()) for view in views(weights, "dihedral")}

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from cfdiff.edit.acceptance import Acceptance
-from cfdiff.fit.tuning import ASKED, whom_real_images_convince
+from cfdiff.fit.tuning import ASKED, lowered, whom_real_images_convince
 from cfdiff.tune.settings import TuneSettings
 
 
@@ -36,3 +37,12 @@ def test_no_more_is_asked_of_an_edit_than_half_of_the_real_images_of_its_class_f
     s = TuneSettings(data=str(toy.data), weights=str(toy.weights), split="all", device="cpu")
     assert whom_real_images_convince(s, "dihedral", 1) == expected
     assert 0 < len(set(seen)) <= ASKED
+
+
+def test_a_card_says_where_less_than_usual_is_asked_of_edits() -> None:
+    found: Any = {
+        name: SimpleNamespace(goal=SimpleNamespace(margin=margin))
+        for name, margin in (("negative", 0.75), ("positive", 0.6))
+    }
+    (said,) = lowered(found)
+    assert said.startswith("From positive: the verifier gives the target 0.60 or less")
