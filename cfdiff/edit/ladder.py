@@ -11,6 +11,8 @@ STRENGTH_STEP, DEPTH_STEP = 1.5, 1.5
 """Each rung of the ladder is this much stronger, and each of the last two this much deeper."""
 MASS_STEP = 1.75
 """Each draw of the regenerating edit is in a place that holds so much more of the saliency."""
+DRAWS_A_ROUND = 3
+"""Draws that grow, before they begin again."""
 DEEPEST = 0.85
 """No rung goes deeper by itself. Beyond, x0_hat is the network's error times 1 / sqrt(ab): 4 times at 0.85 of a cosine
 schedule, 6 at 0.9, thousands at 1. Edits from there were noise of full contrast, which verifiers took for a class."""
@@ -75,7 +77,8 @@ def tau_of(schedule: NoiseSchedule, s: EditSettings, depth: float) -> list[int]:
 def redraws(s: EditSettings, verified: bool = False) -> list[Rung]:
     """The tries of the regenerating edit: `redraws` of them, each from other noise, stronger and in more of the image.
 
-    The first draw is what the settings say; what it does not convince by, luck, strength or place must.
+    The first draw is what the settings say; what it does not convince by, luck, strength or place must. After
+    `DRAWS_A_ROUND` they begin again, from other noise: what is larger still would be another image.
     """
     if s.scale == 0:
         return [Rung(0.0, s.redraw_ratio, s.redraw_depth, share=s.redraw_share, mass=s.redraw_mass)]
@@ -85,9 +88,9 @@ def redraws(s: EditSettings, verified: bool = False) -> list[Rung]:
             None if s.redraw_ratio is None else s.redraw_ratio * STRENGTH_STEP**k,
             s.redraw_depth,
             1 - (1 - s.target) * DOUBT_STEP**k if verified else None,
-            draw=k,
+            draw=draw,
             share=min(1.0, s.redraw_share * STRENGTH_STEP**k),
             mass=None if s.redraw_mass is None else min(1.0, s.redraw_mass * MASS_STEP**k),
         )
-        for k in range(s.redraws)
+        for draw, k in ((draw, draw % DRAWS_A_ROUND) for draw in range(s.redraws))
     ]

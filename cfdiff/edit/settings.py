@@ -224,7 +224,7 @@ class EditSettings(Settings):
         3,
         le=100,
         json_schema_extra=REGENERATE,
-        description="Draws at most, each from other noise, 1.5 x stronger and in a larger place.",
+        description="Draws at most, each from other noise, 1.5 x stronger, in a larger place; the fourth as the first.",
     )
     towards: dict[Literal["negative", "positive"], dict[str, Any]] = Field(
         {},

@@ -73,6 +73,9 @@ def test_draws_are_from_other_noise_stronger_and_in_more_of_the_image(edit_setti
     assert [rung.share for rung in rungs] == pytest.approx([0.2, 0.3, 0.45])
     assert rungs[0].ratio is not None and rungs[2].ratio == pytest.approx(2.25 * rungs[0].ratio)
     assert len(redraws(edit_settings(**QUICK, scale=0))) == 1
+    again = redraws(edit_settings(**QUICK, redraws=5))
+    assert again[:3] == rungs and [rung.draw for rung in again] == [0, 1, 2, 3, 4]
+    assert [replace(rung, draw=rung.draw - 3) for rung in again[3:]] == rungs[:2], "they begin again, from other noise"
 
 
 def test_a_place_may_be_told_by_what_it_holds_and_each_draw_holds_more(
