@@ -16,6 +16,7 @@ import numpy as np
 from cfdiff.data.open import open_told
 from cfdiff.data.splitting import VAL
 from cfdiff.edit.acceptance import Acceptance
+from cfdiff.edit.ladder import DRAWS_A_ROUND
 from cfdiff.edit.levels import fitting_depth, fitting_smooth, reach
 from cfdiff.edit.recipe import TOWARDS
 from cfdiff.edit.roles import load_cast
@@ -121,6 +122,7 @@ def beginning(fit: Fit, guide: TrainResult) -> dict[str, Any]:
     # What the first way does not get accepted is drawn anew: on hard data no setting of the first alone is enough.
     start: dict[str, Any] = {**CHEAP, "edit": AFTER, "redraw_mass": MASS, "early": False}
     start["guides"] = "both" if able(guide) else "clean"
+    start["redraws"] = 2 * DRAWS_A_ROUND
     return start if depth is None else {**start, "depth": depth, "smooth": fitting_smooth(depth)}
 
 
