@@ -63,7 +63,9 @@ def read_recipes(path: Path, known: Collection[str]) -> Recipe:
     if not tables:
         return found
     where = " and ".join(recipe.where for recipe in (found, *tables.values()) if recipe.where)
-    return Recipe(where, {**found.values, "towards": {target: table.values for target, table in tables.items()}})
+    told = found.values.get("towards", {})
+    of_files = {target: table.values for target, table in tables.items()}
+    return Recipe(where, {**found.values, "towards": {**told, **of_files} if isinstance(told, dict) else told})
 
 
 def read_recipe(path: Path, known: Collection[str]) -> Recipe:

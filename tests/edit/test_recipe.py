@@ -94,6 +94,9 @@ def test_a_recipe_of_one_class_stands_above_that_of_all(either: Path) -> None:
     assert (positive.steps, positive.guides, positive.depth, positive.smooth) == (9, "noisy", 0.4, (0.1, 0.2))
     assert positive.ratio is None and positive.for_target(0) == positive, "what is settled stays so"
     assert (s.steps, s.either) == (8, [negative, positive])
+    (either / "edit.toml").write_text("steps = 8\n[towards.negative]\nsteps = 7\n[towards.positive]\nsteps = 6\n")
+    tables = resolve(TranslateSettings, None, {"weights": str(either)})
+    assert [tables.for_target(target).steps for target in (0, 1)] == [7, 9], "a file of its own stands above a table"
 
 
 def test_what_a_caller_says_holds_for_both_classes(either: Path, tmp_path: Path) -> None:
