@@ -118,7 +118,7 @@ def test_bags_of_images_heed_the_layout(tmp_path: Path) -> None:
 
 def test_a_fit_tells_its_commands_the_layout(tmp_path: Path) -> None:
     s = FitSettings(data="d", layout="group/class", negative="x")
-    fit = Fit(s, FitFolder(tmp_path), None, None, 1.0)  # type: ignore[arg-type]
+    fit = Fit(s, FitFolder(tmp_path), None, None)  # type: ignore[arg-type]
     assert fit.data["layout"] == "group/class" and fit.data["negative"] == "x"
     assert fit.data["splits"] == tmp_path / "splits.csv"
 
