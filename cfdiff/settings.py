@@ -181,13 +181,17 @@ def resolve(model: type[S], config: Path | None, given: dict[str, Any]) -> S:
             raise _unknown(model, name, config if name in stored and name not in given else None) from error
         if first["type"] == "missing":
             raise UserError(f"The setting {name} is missing: {model.model_fields[name].description}") from error
-        own = first["type"] == "value_error"  # said by this program, in its own words
-        why = str(first["ctx"]["error"]) if own else first["msg"].lower()
+        why = reason(first)
         words = [one["ctx"]["expected"] for one in error.errors()[1:] if one["type"] == "literal_error"]
         if words and str(error.errors()[1]["loc"][0]) == name:  # of a number or a word, as 16 or "auto"
             why = f"{why}, or {words[0]}"
         where = f" in the recipe {recipe.where!r}" if name in recipe.values and name not in said else ""
         raise UserError(f"The setting {name} = {first['input']!r}{where} is not possible: {why}.") from error
+
+
+def reason(error: Mapping[str, Any]) -> str:
+    """Why a value is not possible, of one of the errors of a ValidationError; this program's own words as they are."""
+    return str(error["ctx"]["error"]) if error["type"] == "value_error" else error["msg"].lower()
 
 
 def _word(model: type[Settings], name: str, value: Any) -> Any:

@@ -45,8 +45,9 @@ class Acceptance:
         x = to_model(saved).to(cast.device)
         p = probabilities(cast.accepting, x).numpy()
         hit = p[:, target]
-        for view in views(x, self.s.views)[1:]:
-            hit = np.minimum(hit, probabilities(cast.accepting, view).numpy()[:, target])
+        if self.s.views != "none":  # else there is no other, and nothing to copy for it
+            for view in views(x, self.s.views)[1:]:
+                hit = np.minimum(hit, probabilities(cast.accepting, view).numpy()[:, target])
         if self.s.smooth:
             hit = np.minimum(hit, self._smoothed(saved, p, ids)[:, target])
         if cast.seconding is None:

@@ -20,7 +20,7 @@ from pydantic import (
 from cfdiff.edit.recipe import fitted_splits, read_recipes, recipe_of
 from cfdiff.models.given import ModelFile, check_given
 from cfdiff.registry import CONTROLS, EDITS, GUIDES, SOLVERS, OneOf
-from cfdiff.settings import GUIDANCE, MODEL, PATH, PLACES, REGENERATE, RUN, Recipe, Settings
+from cfdiff.settings import GUIDANCE, MODEL, PATH, PLACES, REGENERATE, RUN, Recipe, Settings, reason
 
 USUAL_BATCH = 32
 """Images at once where nothing says how many."""
@@ -402,9 +402,7 @@ def _checked(table: dict[str, Any]) -> dict[str, Any]:
         valid = EditSettings(**table)
     except ValidationError as error:
         first = error.errors()[0]
-        own = first["type"] == "value_error"  # said by this program, in its own words
-        why = str(first["ctx"]["error"]) if own else first["msg"].lower()
-        raise ValueError(f"{first['loc'][0]} = {first['input']!r}, {why}") from error
+        raise ValueError(f"{first['loc'][0]} = {first['input']!r}, {reason(first)}") from error
     return {name: getattr(valid, name) for name in table}
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cfdiff.engine import seed_of
-from cfdiff.engine.symmetry import turned
+from cfdiff.engine.symmetry import Symmetry, turned
 from cfdiff.mil.series import Series
 from cfdiff.mil.targets import Labelled
 from cfdiff.train.batches import Draws, symmetries
@@ -114,9 +113,7 @@ def _shown(one: Series, number: int) -> np.ndarray:
     return np.stack([np.full_like(one.rows, number), place, one.rows], axis=-1).reshape(-1, 3)
 
 
-def turned_by_place(
-    images: Tensor, batch: BagBatch, kind: Literal["none", "flip", "dihedral"], seed: int, step: int
-) -> Tensor:
+def turned_by_place(images: Tensor, batch: BagBatch, kind: Symmetry, seed: int, step: int) -> Tensor:
     """Images (R, C, H, W) of a batch after random symmetries: one for each place of a bag, whatever stands there.
 
     An image and its edit, its sham or its stand-in are compared, so what differs must be the edit and not the turn.
