@@ -1,6 +1,6 @@
 """Are the edits real on data that nobody tuned for? `cfdiff fit` and its recipe on five public sets, untouched by hand.
 
-    python benchmarks/anyone.py ../shared/data --out runs/anyone --minutes 60 --json benchmarks/results/anyone.json
+    python benchmarks/anyone.py ../shared/data --out runs/anyone --minutes 60 --json benchmarks/results/anyone-cpu.json
     python benchmarks/anyone.py ../shared/data --only deeppcb road          some of them; other rows stay as they are
 
 Each set is fitted (`cfdiff fit`, which goes on where it was stopped), then at most --limit test images of each class
@@ -98,6 +98,7 @@ def measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
             {
                 "set": name,
                 "minutes": fitted.minutes,
+                "threads": options.threads,
                 "recipe": fitted.recipe[start],
                 "validation": fitted.accuracy,
                 **summary.as_json(),
@@ -138,6 +139,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
         "calls",
         "moved",
         "minutes",
+        "threads",
     )
     shown = Table(*heads, title="fit on data that nobody tuned for", title_justify="left")
     for row in rows:
@@ -156,6 +158,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
             f"{row['network_calls']:.0f}",
             "-" if moved is None else f"{moved:.2f}",
             f"{row['minutes']:.0f}",
+            str(row["threads"]),
         )
     return shown
 

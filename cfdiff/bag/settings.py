@@ -50,7 +50,7 @@ class BagSettings(ShardSettings, EditSettings, TileSettings, DataSettings):
     freeze: Path | None = Field(None, description="File with ids, one a line, of instances that must not change.")
     on_fail: Literal["replace", "retry", "keep", "error"] = Field(
         "replace",
-        description="An instance that the checker does not see flipped: climb the ladder and take the next instance; "
+        description="An instance that the verifier (else the checker) does not see flipped: climb the ladder and take the next instance; "
         "climb and keep it; keep the first try; or stop.",
     )
     untouched: Literal["copy", "sham"] = Field(

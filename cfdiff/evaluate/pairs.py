@@ -17,7 +17,7 @@ from cfdiff.evaluate.result import PairSection, TwinsOfGroup
 from cfdiff.evaluate.settings import EvaluateSettings
 from cfdiff.metrics.columns import Columns, Entry, Figure, entry_of
 from cfdiff.metrics.intervals import bootstrap_rows, over
-from cfdiff.metrics.pairs import TwinScores, against_twin, error_outside, error_removed, restored_inside
+from cfdiff.metrics.pairs import TwinScores, against_twin, error_inside, error_removed, restored_inside
 from cfdiff.store.runs import Run
 
 QUESTION = "Near the true twin?"
@@ -26,6 +26,8 @@ KIND_KEYS = ("defect", "kind")
 LEAST = 5
 """Images of a kind that get figures of their own; rarer kinds are taken together."""
 OTHERS = "other kinds"
+MASKED = ("restored_inside", "inside_before", "inside_after", "error_best")
+"""Values of an image that need masks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +106,7 @@ def _measure(
 ) -> tuple[TwinScores, dict[str, np.ndarray] | None]:
     """(N,) of everything, NaN without a twin; and what masks add, where the data has them."""
     every = {f.name: np.full(len(run), np.nan) for f in fields(TwinScores)}
-    masked = {name: np.full(len(run), np.nan) for name in ("restored_inside", "error_best")}
+    masked = {name: np.full(len(run), np.nan) for name in MASKED}
     have = np.flatnonzero(found.twin >= 0)
     marked = False
     for start in range(0, len(have), batch):
@@ -118,7 +120,9 @@ def _measure(
             lesion = masks | others  # that of the sound image is empty
             marked = marked or bool(lesion.any())
             masked["restored_inside"][here] = restored_inside(source, cf, twin, lesion)
-            masked["error_best"][here] = error_outside(source, twin, lesion)
+            masked["inside_before"][here] = error_inside(source, twin, lesion)
+            masked["inside_after"][here] = error_inside(cf, twin, lesion)
+            masked["error_best"][here] = error_inside(source, twin, ~lesion)
         done(len(here))
     return TwinScores(**every), masked if marked else None
 
@@ -143,10 +147,11 @@ def _inside(scores: TwinScores, inside: dict[str, np.ndarray], columns: Columns)
     """What masks tell apart: the lesion, and how else two photographs of one place differ."""
     label = "error removed by a perfect edit inside the masks"
     best = _removed(label, scores.error_before, inside["error_best"], columns, None)
+    removed = _removed("error removed, inside the masks", inside["inside_before"], inside["inside_after"], columns)
     restored = columns.mean(
         "pixels of the true difference restored, inside the masks", inside["restored_inside"], "higher", "share", (0, 1)
     )
-    return {"error_removed_best": best, "restored_inside": restored}
+    return {"error_removed_best": best, "error_removed_inside": removed, "restored_inside": restored}
 
 
 def _removed(

@@ -107,7 +107,9 @@ class EvaluateSettings(WorkerSettings):
     repeats: PositiveInt = Field(
         10, json_schema_extra=MEASURE, description="Random draws for FID and KID, halves for sFID."
     )
-    bootstrap: PositiveInt = Field(2000, json_schema_extra=MEASURE, description="Resamples for the intervals.")
+    bootstrap: PositiveInt = Field(
+        2000, json_schema_extra=MEASURE, description="Resamples for intervals that are bootstrapped."
+    )
     out: Path | None = Field(None, json_schema_extra=OUTPUT, description="Write the figures as JSON (.json).")
     save: Path | None = Field(
         None, json_schema_extra=OUTPUT, description="Write the values of every image and the curves as HDF5 (.h5)."

@@ -18,7 +18,9 @@ class FitSettings(DataSettings):
 
     data: str = Field(description="Bundled name, folder per class, .csv, .npz or .h5.", json_schema_extra=DATA)
     out: Path | None = Field(
-        None, json_schema_extra=OUTPUT, description="Folder for models, recipe, pictures and card [default: runs/DATA]."
+        None,
+        json_schema_extra=OUTPUT,
+        description="Folder for models, recipes, pictures and card [default: runs/DATA].",
     )
     minutes: PositiveFloat = Field(60.0, json_schema_extra=RUN, description="Time for all of it.")
     flip: float = Field(

@@ -55,12 +55,13 @@ def restored_inside(source: np.ndarray, cf: np.ndarray, twin: np.ndarray, masks:
     return _share(true & ~changed(cf, twin, CHANGED), true)
 
 
-def error_outside(source: np.ndarray, twin: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """(B,) mean |x - twin| of the image that is the twin inside masks (B, H, W) and the source elsewhere.
+def error_inside(images: np.ndarray, twin: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """(B,) what pixels inside masks (B, H, W) have of mean |x - twin|: a mean over the whole image.
 
-    That is the error of a perfect edit of what the masks mark: the rest is how two photographs of one place differ.
+    Of sources outside what masks mark it is the error that a perfect edit would leave: two photographs of one place
+    differ there too.
     """
-    return mean_abs(np.where(masks[..., None], twin, source), twin)
+    return mean_abs(np.where(masks[..., None], images, twin), twin)
 
 
 def error_removed(before: np.ndarray, after: np.ndarray) -> float:

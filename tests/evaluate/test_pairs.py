@@ -110,6 +110,7 @@ def test_half_a_repair_is_half_of_each_figure_with_intervals_over_boards_and_kin
     assert found["error_removed"].all.value == pytest.approx(0.5)
     assert found["restored"].all.value == found["restored_inside"].all.value == pytest.approx(0.5)
     assert found["twin_dice"].all.value == pytest.approx(2 / 3)
+    assert found["error_removed_inside"].all.value == pytest.approx(0.5)
     assert found["error_removed_best"].all.value == 1 and found["error_removed_best"].better is None
     assert found["error_removed"].all.by == "bootstrap over groups"
     assert found["restored"].all.by == "Student over groups"

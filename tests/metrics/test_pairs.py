@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis.extra.numpy import arrays
 
 from cfdiff.data.values import unit
-from cfdiff.metrics.pairs import against_twin, error_outside, error_removed, restored_inside
+from cfdiff.metrics.pairs import against_twin, error_inside, error_removed, restored_inside
 
 stored = arrays(np.uint8, (2, 4, 5, 1))
 
@@ -67,12 +67,15 @@ def test_error_removed_pools_sums_and_is_negative_where_edits_lead_away() -> Non
     assert error_removed(np.array([0.1]), np.array([0.3])) == pytest.approx(-2)
 
 
-def test_inside_the_masks_counts_what_is_marked_and_outside_is_what_a_perfect_edit_leaves() -> None:
+def test_inside_the_masks_is_what_is_marked_and_outside_is_what_a_perfect_edit_leaves() -> None:
     source, twin = grey(100, (0, 0, 200), (1, 1, 150)), grey(100)
     masks = np.zeros((1, 4, 5), bool)
     masks[0, 0, 0] = True
     cf = grey(100, (0, 0, 100), (1, 1, 150))
     assert restored_inside(source, cf, twin, masks) == 1 and against_twin(source, cf, twin).restored == 0.5
-    assert error_outside(source, twin, masks) == pytest.approx(50 / 255 / 20)
-    assert against_twin(source, cf, twin).error_after == pytest.approx(error_outside(source, twin, masks))
+    assert error_inside(source, twin, masks) == pytest.approx(100 / 255 / 20)
+    assert error_inside(cf, twin, masks) == 0
+    left = error_inside(source, twin, ~masks)
+    assert left == pytest.approx(50 / 255 / 20)
+    assert against_twin(source, cf, twin).error_after == pytest.approx(left)
     assert np.isnan(restored_inside(source, cf, twin, np.zeros_like(masks)))
