@@ -50,8 +50,8 @@ class BagSettings(ShardSettings, EditSettings, TileSettings, DataSettings):
     freeze: Path | None = Field(None, description="File with ids, one a line, of instances that must not change.")
     on_fail: Literal["replace", "retry", "keep", "error"] = Field(
         "replace",
-        description="An instance that the verifier (else the checker) does not see flipped: climb the ladder and take the next instance; "
-        "climb and keep it; keep the first try; or stop.",
+        description="An instance that the verifier (else the checker) does not see flipped: climb the ladder and take "
+        "the next instance; climb and keep it; keep the first try; or stop.",
     )
     untouched: Literal["copy", "sham"] = Field(
         "copy", description="The other instances: byte for byte, or edited to their own class, so as to look edited."

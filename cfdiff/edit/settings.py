@@ -34,8 +34,8 @@ class EditSettings(Settings):
     weights: str | None = Field(
         None,
         json_schema_extra=MODEL,
-        description="Bundled name or folder with the models [default: those of --data]. A recipe beside them (edit.toml) "
-        "stands in place of the defaults of this page; what you say stands above it.",
+        description="Bundled name or folder with the models [default: those of --data]. A recipe beside them "
+        "(edit.toml) stands in place of the defaults of this page; what you say stands above it.",
     )
     diffusion: Path | None = Field(
         None,
@@ -132,7 +132,8 @@ class EditSettings(Settings):
         "none",
         json_schema_extra=GUIDANCE,
         description="Mirror images that are as good as the image: of left and right (flip), or all eight symmetries of "
-        "a square (dihedral). Guides are shown another one at each level (not in latents), and who accepts must be convinced by all.",
+        "a square (dihedral). Guides are shown another one at each level (not in latents), and who accepts must be "
+        "convinced by all.",
     )
     realism: NonNegativeFloat = Field(
         4.0,
