@@ -15,6 +15,7 @@ from cfdiff.bag.settings import BAG_PLACES, BagSettings
 from cfdiff.data.open import open_told
 from cfdiff.data.seen import Seen
 from cfdiff.data.source import Source
+from cfdiff.data.splitting import TEST, own_split
 from cfdiff.data.values import to_model
 from cfdiff.edit.cast import Cast, probabilities
 from cfdiff.edit.roles import load_cast, model_paths
@@ -136,9 +137,7 @@ def prob_of(model: Model, source: Source, rows: np.ndarray, device: Any, batch: 
 def _open(s: BagSettings) -> Source:
     judged = s.others == "judge"
     whole = open_told(s, keep_other=judged, unlabelled=_judges_classes(s) if judged else None)
-    split = s.split
-    if split is None and whole.splits is not None and "test" in whole.splits:
-        split = "test"
+    split = s.split or own_split(whole, TEST)
     return whole.narrow(split)
 
 

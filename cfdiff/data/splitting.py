@@ -6,11 +6,13 @@ depends on the seed and on the names of groups and images only, never on the ord
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from cfdiff.data.distinct import distinct
+from cfdiff.data.names import fold
 from cfdiff.data.placing import place
 from cfdiff.data.source import NEGATIVE, POSITIVE, Source
 from cfdiff.errors import UserError
@@ -20,10 +22,10 @@ SHARES = {TRAIN: 0.5, VERIFIER: 0.12, JUDGE: 0.15, VAL: 0.08, TEST: 0.15}
 """The share of all that each split gets, nearly, as groups stay whole; of a part of all, in proportion."""
 SPELLINGS = {
     TRAIN: ("train", "train-guide", "training"),
-    VAL: ("val", "valid", "validation"),
-    TEST: ("test", "testing"),
+    VAL: ("val", "valid", "validation", "dev"),
+    TEST: ("test", "testing", "holdout"),
 }
-"""How data calls its own splits; the first that is there counts."""
+"""How data calls its own splits, folded; the first that is there counts."""
 LADDER = {
     VERIFIER: "it knows the groups that the guide learned from, so what it accepts is less certain",
     VAL: "validation is on groups that were trained on, so it flatters",
@@ -32,6 +34,14 @@ LADDER = {
 """Who gives up having groups of its own, in this order, where there are too few; and what that costs."""
 FEW = 10
 """With fewer images of a class in a split, what is learned or measured there hangs on single images."""
+LEAST = {VAL: 2}
+"""Images of each class that a split must have, else one: of those of `val` half are tuned on and half compared on."""
+THIN = 0.3
+"""Share of all images in `train` below which that is said."""
+ENOUGH = 20
+"""Images of the rarer class to divide from which `LEAST` is worth groups of its own."""
+DRAWS = 16
+"""Plans that are drawn where the first one has a split of fewer than `FEW` images of a class."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,18 +57,35 @@ class SplitPlan:
     notes: tuple[str, ...]
 
 
+def spelled(role: str, names: Iterable[str]) -> str | None:
+    """What one of these names calls the split of a role, without regard to case; None where none does."""
+    folded = {fold(name): str(name) for name in sorted(names, reverse=True)}
+    return next((folded[word] for word in SPELLINGS.get(role, (role,)) if word in folded), None)
+
+
+def own_split(source: Source, *roles: str) -> str | None:
+    """What a source calls its split of the first of these roles that it has; None where it has none of them."""
+    if source.splits is None:
+        return None
+    names = distinct(source.splits.astype(str))[0].tolist()
+    return next((name for role in roles if (name := spelled(role, names)) is not None), None)
+
+
 def plan_splits(source: Source, seed: int = 0) -> SplitPlan:
     """Divide a source by group, both classes in every split; what its own splits say is kept.
 
     - Without splits of its own, or where none of them is that of a role (folds, sites), all is divided by `SHARES`.
-    - An own train, val, test, train-judge or train-verifier stays. What is missing is cut from the images to train on,
+    - An own train, val, test, train-judge or train-verifier stays, but for one other than the test that lacks a class.
+      What is missing is cut from the images to train on,
       those of no split with them. The judge's part is cut from val instead where val holds the shares of both, 23 % of
       all, or more: then nothing is lost to training, and the guide never learned from those images.
+    - Of several plans the one whose poorest split has most of the rarer class, where that is less than `FEW`.
     - Where groups are too few, splits give up having groups of their own in the order of `LADDER`. Where even the test
       cannot have its own, images are divided instead. Images of one pair stay together where there are enough pairs.
 
     Raises:
-        UserError: a class is missing, or has too few images for so many splits, or none are left to train on.
+        UserError: a class is missing, or has too few images for so many splits, or none are left to train on, or the
+            own test lacks a class.
     """
     for label, name in enumerate(source.classes):
         if not np.any(source.labels == label):
@@ -68,6 +95,7 @@ def plan_splits(source: Source, seed: int = 0) -> SplitPlan:
             )
     own = np.full(len(source), "") if source.splits is None else source.splits.astype(str)
     notes: list[str] = []
+    own = _usable(source, own, notes)
     splits = own.astype(object)
     for pool, shares in _pools(source, own, notes):
         rows = np.flatnonzero(pool)
@@ -76,10 +104,29 @@ def plan_splits(source: Source, seed: int = 0) -> SplitPlan:
     return SplitPlan(splits, (*notes, *_shared_already(source, own), *_poor(source, splits)))
 
 
+def _usable(source: Source, own: np.ndarray, notes: list[str]) -> np.ndarray:
+    """Own splits (N,), without those of a role that they lack a class for: their images are divided with the rest."""
+    there = set(own.tolist()) - {""}
+    for role in (VERIFIER, JUDGE, VAL, TEST):
+        name = spelled(role, there)
+        counts = [int(np.sum((own == name) & (source.labels == label))) for label in (NEGATIVE, POSITIVE)]
+        if name is None or min(counts) >= LEAST.get(role, 1):
+            continue
+        short = f"The split {name} of {source.name} has {min(counts)} images of class"
+        short = f"{short} {source.classes[int(np.argmin(counts))]!r}"
+        if role == TEST:
+            raise UserError(
+                f"{short}, so no figure could be of both directions: give it some, or leave that split out."
+            )
+        notes.append(f"{short}: it is too little, so its images are divided with those to train on.")
+        own = np.where(own == name, "", own)
+    return own
+
+
 def _pools(source: Source, own: np.ndarray, notes: list[str]) -> list[tuple[np.ndarray, dict[str, float]]]:
     """What is to be divided: images (N,) bool, and split -> share; the first split is the one that they are of."""
     there = set(own.tolist()) - {""}
-    name = {role: next((n for n in SPELLINGS.get(role, (role,)) if n in there), None) for role in SHARES}
+    name = {role: spelled(role, there) for role in SHARES}
     kept = [n for n in name.values() if n is not None]
     if not kept:
         if there:
@@ -120,7 +167,8 @@ def _divide(pool: Source, shares: dict[str, float], seed: int, notes: list[str])
             if role != first:
                 sharing.append(role)
                 given_up.append(f"{role} shares groups with {first}, as {pool.name} has too few: {LADDER[role]}.")
-            if (found := _by_group(pool, sharing, shares, seed)) is not None:
+            plans = (_by_group(pool, sharing, shares, seed + (k << 32)) for k in range(DRAWS))
+            if (found := _richest(pool, plans)) is not None:
                 notes += given_up
                 return found
         notes.append(
@@ -128,6 +176,30 @@ def _divide(pool: Source, shares: dict[str, float], seed: int, notes: list[str])
             "groups are not: intervals are too narrow, and the judge's word means less."
         )
     return _by_image(pool, shares, seed)
+
+
+def _richest(pool: Source, plans: Iterable[np.ndarray | None]) -> np.ndarray | None:
+    """Of plans (n,) the first whose poorest split has `FEW` images of each class, else the one where it has most.
+
+    None where one is None, as there are too few groups for any, or where none has `LEAST` in every split although
+    there are images enough.
+    """
+    best, most, needed = None, 0, LEAST[VAL] if _rarer(pool, np.ones(len(pool), bool)) >= ENOUGH else 1
+    for plan in plans:
+        if plan is None:
+            return None
+        counts = {str(name): _rarer(pool, plan == name) for name in np.unique(plan)}
+        val, poorest = spelled(VAL, counts), min(counts.values())
+        if poorest > most and (val is None or counts[val] >= needed):
+            best, most = plan, poorest
+        if most >= FEW:
+            break
+    return best
+
+
+def _rarer(source: Source, where: np.ndarray) -> int:
+    """Images of the rarer class among those where (N,) bool."""
+    return min(int(np.sum(where & (source.labels == label))) for label in (NEGATIVE, POSITIVE))
 
 
 def _by_group(pool: Source, sharing: Sequence[str], shares: dict[str, float], seed: int) -> np.ndarray | None:
@@ -183,16 +255,17 @@ def _shared_already(source: Source, own: np.ndarray) -> list[str]:
 
 
 def _poor(source: Source, splits: np.ndarray) -> list[str]:
-    """Sentences about splits of roles that say little: of few images of a class, or a test of one group."""
-    roles = [role for names in ((SPELLINGS.get(role, (role,))) for role in SHARES) for role in names]
-    thin = []
-    for role in (role for role in roles if np.any(splits == role)):
-        least = min(int(np.sum((splits == role) & (source.labels == label))) for label in (NEGATIVE, POSITIVE))
-        thin += [f"{role} ({least})"] if least < FEW else []
+    """Sentences about splits of roles that say little: of few images, or of a class, or a test of one group."""
+    known = set(splits.tolist()) - {""}
+    name = {role: found for role in SHARES if (found := spelled(role, known)) is not None}
+    fewest = {one: _rarer(source, splits == one) for one in name.values()}
+    thin = [f"{one} ({least})" for one, least in fewest.items() if least < FEW]
     notes = (
         [f"Few images of one class: {_listed(thin)}; what is learned or measured there hangs on them."] if thin else []
     )
-    test = np.isin(splits, SPELLINGS[TEST])
+    if TRAIN in name and (part := float(np.mean(splits == name[TRAIN]))) < THIN:
+        notes.append(f"Only {part:.0%} of the images are left to learn from ({name[TRAIN]}): more groups would help.")
+    test = splits == name.get(TEST)
     if source.groups is not None and len(np.unique(source.groups[test])) == 1:
         notes.append("test is a single group: intervals are over its images, and say nothing of other groups.")
     return notes

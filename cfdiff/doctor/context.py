@@ -14,6 +14,7 @@ from torch import Tensor
 from cfdiff.data.match import Shape
 from cfdiff.data.open import open_told
 from cfdiff.data.source import Source, random_subset
+from cfdiff.data.splitting import TEST, VAL, own_split
 from cfdiff.data.values import to_model
 from cfdiff.doctor.lines import Line
 from cfdiff.doctor.settings import DoctorSettings
@@ -29,8 +30,6 @@ from cfdiff.roles import ROLES, STEERING
 
 T = TypeVar("T")
 
-SPLITS = ("val", "valid", "validation", "test")
-"""Where images come from, the first that the data has: what a model was trained on would flatter it."""
 PATH_IMAGES = 16
 """Images of the checks that walk the noise path, which take tens of network calls an image."""
 GRID = (0.01, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -167,10 +166,8 @@ def open_context(s: DoctorSettings) -> tuple[Context, list[Line]]:
 def open_images(s: DoctorSettings) -> Source:
     """At most `limit` images, as many negatives as positives, negatives first."""
     source = open_told(s).narrow(s.split)
-    if s.split is None and source.splits is not None:
-        known = set(source.splits.tolist())
-        split = next((name for name in SPLITS if name in known), None)
-        source = source if split is None else source.select(np.flatnonzero(source.splits == split))
+    if s.split is None:  # what a model was trained on would flatter it
+        source = source.narrow(own_split(source, VAL, TEST))
     rows = []
     for label in (0, 1):
         mine = np.flatnonzero(source.labels == label)

@@ -48,7 +48,18 @@ def fitted_splits(folder: Path, data: str | None) -> Path | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     path = folder / "splits.csv"
-    return path if data is not None and fitted in (Path(data).name, shown(data)) and path.is_file() else None
+    return path if data is not None and fitted in _names(data) and path.is_file() else None
+
+
+def _names(data: str) -> set[str]:
+    """What data that is named so may be called once it is read (`cfdiff.data.open.read_raw`)."""
+    from cfdiff.data.readers.medmnist import by_name
+
+    try:
+        path = by_name(data) or Path(data)
+    except UserError:  # it is not there, which is said when it is read
+        path = Path(data)
+    return {shown(data), path.name or path.resolve().name}
 
 
 def read_recipes(path: Path, known: Collection[str]) -> Recipe:

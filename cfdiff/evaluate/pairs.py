@@ -60,7 +60,12 @@ def find_twins(s: EvaluateSettings, run: Run) -> Twins | None:
     source = open_beside(s, run, spec, keep_other=True)
     if source.pairs is None and not s.pair:
         return None
-    other = twins(source)
+    try:
+        other = twins(source)
+    except UserError:  # a column of that name which says something else: no matter to who did not ask
+        if s.pair:
+            raise
+        return None
     rows = rows_of(run, source, s.batch_size)
     twin = other[rows]
     twin[source.labels[twin] != run.target] = -1

@@ -6,9 +6,12 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from cfdiff.data.source import Source
+from cfdiff.data.splitting import TEST, own_split
+from cfdiff.edit.recipe import fitted_splits
 from cfdiff.errors import UserError
 from cfdiff.evaluate.origin import bundled_data, open_beside
 from cfdiff.evaluate.settings import EvaluateSettings
+from cfdiff.models.bundled import weights_folder
 from cfdiff.store.runs import Run
 
 
@@ -29,7 +32,8 @@ def open_reference(s: EvaluateSettings, run: Run) -> Reference | None:
     spec = s.reference or s.data or bundled_data(run)
     if spec is None:
         return None
-    whole = open_beside(s, run, spec, splits=s.splits)
+    fitted = None if s.weights is None else fitted_splits(weights_folder(s.weights), spec)
+    whole = open_beside(s, run, spec, splits=s.splits or fitted)
     split = _split(s, run, whole)
     source = whole.narrow(split)
     if source.shape != run.shape:
@@ -45,5 +49,5 @@ def _split(s: EvaluateSettings, run: Run, whole: Source) -> str | None:
     known = set() if whole.splits is None else set(whole.splits.tolist())
     if s.split is not None:
         return None if s.split == "all" and s.split not in known else s.split
-    usual = (run.settings.get("split"), "test")
+    usual = (run.settings.get("split"), own_split(whole, TEST))
     return next((split for split in usual if split is not None and set(split.split("+")) <= known), None)

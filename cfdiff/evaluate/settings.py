@@ -35,7 +35,9 @@ class EvaluateSettings(WorkerSettings):
         description=f"{READING}, ... (docs/clinical.md).",
     )
     splits: Path | None = Field(
-        None, json_schema_extra=DATA, description="CSV id,split of the real images, in place of their own."
+        None,
+        json_schema_extra=DATA,
+        description="CSV id,split of the real images, in place of their own [default: those of the fit in --weights].",
     )
     masks: str | None = Field(
         None,

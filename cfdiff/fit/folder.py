@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -12,7 +13,7 @@ from typing import Any
 from cfdiff.engine.symmetry import Symmetry
 from cfdiff.errors import UserError
 from cfdiff.files import atomic, parse_json
-from cfdiff.fit.plan import Precision
+from cfdiff.fit.plan import Precision, trainings
 from cfdiff.store.output import own_folder
 from cfdiff.store.owner import held
 
@@ -105,6 +106,14 @@ class FitFolder:
             f"{self.path} holds the fit of something else (its {other} differs): give another --out, or --force to "
             "replace it."
         )
+
+    def clear(self) -> None:
+        """Take away what another fit has left: its models, recipes and searches; results are written over."""
+        for role in {role for space in ("pixel", "latent") for role in trainings(space)}:
+            shutil.rmtree(self.path / role, ignore_errors=True)
+        for pattern in ("fit.json", "splits.csv", "edit.toml*", "edit-to-*"):
+            for path in self.path.glob(pattern):
+                path.unlink()
 
     def _batch_of_before(self) -> int:
         """What a fit trained with that did not write it down."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,19 @@ import torch
 
 from cfdiff.data.open import open_told
 from cfdiff.data.source import Source, random_subset
-from cfdiff.data.split_file import write_splits
-from cfdiff.data.splitting import plan_splits
+from cfdiff.data.split_file import read_splits, write_splits
+from cfdiff.data.splitting import LEAST as FEWEST
+from cfdiff.data.splitting import SHARES, plan_splits
 from cfdiff.data.values import unit
 from cfdiff.doctor.lines import Report
 from cfdiff.doctor.path import APART
 from cfdiff.edit.roles import pick_device
+from cfdiff.errors import UserError
 from cfdiff.files import atomic
 from cfdiff.fit.folder import FitFolder, State
-from cfdiff.fit.look import look
+from cfdiff.fit.look import few, look
 from cfdiff.fit.pace import fitting_network, images_a_second
-from cfdiff.fit.plan import SECOND, Clock, shares_of, trainings
+from cfdiff.fit.plan import LEAST, SECOND, Clock, shares_of, trainings
 from cfdiff.fit.result import FitResult
 from cfdiff.fit.settings import FitSettings
 from cfdiff.fit.space import fitting_space, seen_by_diffusion
@@ -39,8 +42,6 @@ from cfdiff.train.result import TrainResult
 from cfdiff.translate.summary import TranslateSummary
 from cfdiff.tune.result import TuneResult
 
-LOOKED_AT = 512
-"""Images of which symmetry is measured."""
 KEEP_SECONDS = 5
 """Between notes of how far a stage is: what a kill costs of the count of time."""
 
@@ -57,17 +58,23 @@ def fit(s: FitSettings, progress: Progress = silent) -> FitResult:
     device = pick_device(s.device)
     source = open_told(s)
     folder = FitFolder(s.out or Path("runs") / Path(source.name).name.partition(".")[0])
+    _refuse_inside(folder.path, Path(s.data))
     space = fitting_space(s.space, source.shape)
-    notes = look(source, space)
+    notes = look(source, space, s.data)
     if space == "latent":
         need_diffusers()
     plan = plan_splits(source, s.seed)
     with folder.owned():
         of = {"data": source.name, "fingerprint": source.fingerprint, "seed": s.seed, "classes": list(source.classes)}
-        state = folder.read(of, s.force) or _begin(s, of, source, device, space)
-        write_splits(source, plan.splits, folder.splits)
-        folder.write(state)
-        work = Fit(s, folder, replace(source, splits=plan.splits), state)
+        there = folder.read(of, s.force)
+        goes_on = there is not None and folder.splits.is_file()  # as it was divided, whatever is planned by now
+        splits = read_splits(folder.splits, source) if goes_on else plan.splits
+        work = Fit(s, folder, replace(source, splits=splits), there or _begin(s, of, source, device, space))
+        _refuse_short(work)
+        if there is None and s.force:
+            folder.clear()
+        write_splits(source, splits, folder.splits)
+        folder.write(work.state)
         return _Runner(work, (*notes, *plan.notes), progress).run()
 
 
@@ -77,9 +84,29 @@ def _begin(s: FitSettings, of: dict[str, Any], source: Source, device: torch.dev
     seen = seen_by_diffusion(space, source.shape)
     width, precision = fitting_network(seen, minutes, device)
     batch = fitting_batch(60 * minutes * images_a_second(seen, width, device, precision))
-    some = random_subset(source, LOOKED_AT, s.seed)
+    some = random_subset(source, few(source), s.seed)
     augment = fitting_augment(unit(some.read(np.arange(len(some)))))
     return State(of, width, augment, space=space, precision=precision, batch=batch)
+
+
+def _refuse_inside(out: Path, data: Path) -> None:
+    """A fit writes pictures, which a folder of images that it lies in would hold as images of its own."""
+    if data.is_dir() and out.resolve().is_relative_to(data.resolve()):
+        raise UserError(
+            f"{out} lies in the folder of images {data}, which would then hold the fit's pictures too: give another "
+            "--out."
+        )
+
+
+def _refuse_short(fit: Fit) -> None:
+    """Before any training, where a split lacks a class: its model, the search or the figures would fail hours later."""
+    for role, (label, name) in product(SHARES, enumerate(fit.source.classes)):
+        n, needed = fit.count(role, label), FEWEST.get(role, 1)
+        if n < needed:
+            raise UserError(
+                f"The split {fit.split(role)} of {fit.source.name} has {n} images of class {name!r}, and a fit needs "
+                f"{needed} there at least: give more of them, or leave the data's own splits out."
+            )
 
 
 class _Runner:
@@ -100,11 +127,18 @@ class _Runner:
         with self._stage("doctor") as (_, tell):
             checked = check(self.fit, tell)
         with self._stage("tune") as (seconds, tell):
-            found = tune(self.fit, trained["guide"], seconds / 60, tell)
+            spent = self.state.used.get("tune", 0.0)  # a search has its trials in a log, and goes on with them
+            found = tune(self.fit, trained["guide"], max(seconds - spent, LEAST * seconds) / 60, tell)
         with self._stage("show") as (seconds, tell):
             shown = show(self.fit, seconds, tell)
-            went = {start: moved(self.fit, start, tell) for start in shown}
-        result = self._result(trained, checked, found, dict(shown), went)
+            went, unmeasured = dict[str, float | None](), list[str]()
+            for start, summary in shown.items():
+                try:
+                    went[start] = moved(self.fit, start, tell)
+                except UserError as error:  # what was edited stands: the card says the rest
+                    went[start] = None
+                    unmeasured.append(f"{summary.direction}: not measured further. {error}")
+        result = self._result(trained, checked, found, dict(shown), went, unmeasured)
         self._write_card(result)
         return result
 
@@ -147,13 +181,16 @@ class _Runner:
         found: Mapping[str, TuneResult],
         shown: dict[str, TranslateSummary],
         went: dict[str, float | None],
+        unmeasured: list[str],
     ) -> FitResult:
         fit = self.fit
-        warnings = [f"{line.name}: {line.figure}. {line.advice}" for line in checked.lines if line.status == "fail"]
+        told = [line for line in checked.lines if line.status == "fail" or (line.name == "confound" and line.advice)]
+        warnings = [f"{line.name}: {line.figure}. {line.advice}" for line in told]
         warnings += [
             *dict.fromkeys(w for one in found.values() for w in one.warnings),
             *lowered(found),
             *(w for summary in shown.values() for w in _doubts(summary)),
+            *unmeasured,
         ]
         return FitResult(
             out=fit.folder.path,

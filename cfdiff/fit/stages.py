@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cfdiff.data.source import Source
-from cfdiff.data.splitting import JUDGE, SPELLINGS, TEST, TRAIN, VAL, VERIFIER
+from cfdiff.data.splitting import JUDGE, TEST, TRAIN, VAL, VERIFIER, own_split
 from cfdiff.doctor.lines import Report
 from cfdiff.fit.folder import FitFolder, State
 from cfdiff.fit.plan import SECOND
@@ -60,14 +60,13 @@ class Fit:
 
     def split(self, role: str) -> str:
         """How the data calls the split of a role."""
-        assert self.source.splits is not None
-        there = set(self.source.splits.tolist())
-        return next(name for name in SPELLINGS.get(role, (role,)) if name in there)
+        name = own_split(self.source, role)
+        assert name is not None
+        return name
 
-    def fewest(self, split: str) -> int:
-        """Images of the rarer class in a split."""
-        labels = self.source.labels[self.source.splits == split]
-        return min(int(np.sum(labels == k)) for k in (0, 1))
+    def count(self, role: str, label: int) -> int:
+        """Images of a class in the split of a role."""
+        return int(np.sum((self.source.splits == self.split(role)) & (self.source.labels == label)))
 
     def result(self, start: str) -> Path:
         """The result of a direction, by the class that it starts from; other files of it have that name too."""
@@ -93,10 +92,11 @@ def train(fit: Fit, role: str, minutes: float, progress: Progress) -> TrainResul
     from cfdiff.train.settings import AutoencoderSettings, ClassifierSettings, DiffusionSettings
 
     train_split, verifier_split = fit.split(TRAIN), fit.split(VERIFIER)
+    alone = min(fit.count(VERIFIER, label) for label in (0, 1)) >= ALONE
     split = {
         "autoencoder": f"{train_split}+{verifier_split}",  # it gives no verdict, so it may know them
         "diffusion": f"{train_split}+{verifier_split}",
-        "verifier": verifier_split if fit.fewest(verifier_split) >= ALONE else f"{train_split}+{verifier_split}",
+        "verifier": verifier_split if alone else f"{train_split}+{verifier_split}",
         "judge": fit.split(JUDGE),
     }.get(role, train_split)
     file = fit.folder.path / "autoencoder" / "model.safetensors"
@@ -142,13 +142,13 @@ def has_second(fit: Fit, first: TrainResult) -> bool:
 
 
 def check(fit: Fit, progress: Progress) -> Report:
-    """What doctor says of the models."""
+    """What doctor says of the models, with edits of the cheap kind that the searches begin with."""
     from cfdiff.doctor.run import doctor
     from cfdiff.doctor.settings import DoctorSettings
+    from cfdiff.tune.space import CHEAP
 
-    return doctor(
-        DoctorSettings(**fit.data, **fit.machine, weights=str(fit.folder.path), split=fit.split(VAL)), progress
-    )
+    settings = {**fit.data, **fit.machine, **CHEAP, "weights": str(fit.folder.path), "split": fit.split(VAL)}
+    return doctor(DoctorSettings(**settings), progress)
 
 
 def show(fit: Fit, seconds: float, progress: Progress) -> Mapping[str, TranslateSummary]:
@@ -204,7 +204,8 @@ def moved(fit: Fit, start: str, progress: Progress) -> float | None:
         ),
         progress,
     )
-    masks: dict[str, Any] = {"data": fit.s.data} if fit.source.mask_reader is not None else {}
+    whose = {"data": fit.s.data, "layout": fit.s.layout, "reading": fit.s.reading}
+    masks: dict[str, Any] = whose if fit.source.mask_reader is not None else {}
     page = run.with_suffix(".html")
     report(ReportSettings(run=run, evaluation=figures, weights=weights, out=page, force=True, **masks))
     figure = next((f for name, f in measured.sections["realistic"].figures.items() if name.startswith("moved")), None)

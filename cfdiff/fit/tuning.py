@@ -62,7 +62,7 @@ def tune(fit: Fit, guide: TrainResult, minutes: float, progress: Progress) -> Ma
             **fit.machine,
             weights=str(fit.folder.path),
             split=fit.split(VAL),
-            images=max(1, min(MOST, fit.fewest(fit.split(VAL)) // 2)),
+            images=max(1, min(MOST, fit.count(VAL, CLASSES.index(name)) // 2)),
             flip=fit.s.flip,
             **(start | {"from": name}),
             out=fit.folder.path / TOWARDS[asked],

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cfdiff.data.source import NEGATIVE, POSITIVE, Source, random_subset
+from cfdiff.data.splitting import TEST, own_split
 from cfdiff.errors import UserError
 from cfdiff.generate.settings import LEAST_OF_A_PATH, GenerateSettings
 from cfdiff.registry import SOLVERS
@@ -95,4 +96,4 @@ def _two_images(s: GenerateSettings, real: Source | None) -> Source:
 
 def split_of(s: GenerateSettings, real: Source) -> str | None:
     """The split of the real images: as the settings say, else test where there is one."""
-    return s.split or ("test" if real.splits is not None and "test" in real.splits else None)
+    return s.split or own_split(real, TEST)

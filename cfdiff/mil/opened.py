@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cfdiff.data.splitting import SPELLINGS, TEST
+from cfdiff.data.splitting import TEST, spelled
 from cfdiff.edit.roles import pick_device
 from cfdiff.engine import seed_of
 from cfdiff.errors import UserError
@@ -65,7 +65,7 @@ def open_model(s: MilReadSettings) -> Opened:
     whole = open_real(s, s.labels, None)
     check_fits(model, whole)
     patients, notes = whole.group_of_ids, list[str]()
-    split = s.split or next((k for k in SPELLINGS[TEST] if k in {one.split for one in whole.series}), None)
+    split = s.split or spelled(TEST, {one.split for one in whole.series if one.split})
     if split is not None:
         known = sorted({one.split for one in whole.series})
         if wrong := [word for word in split.split("+") if word not in known]:

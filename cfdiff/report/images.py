@@ -67,7 +67,8 @@ def image_context(result: Result, s: ReportSettings) -> dict[str, Any]:
 def lesions(s: ReportSettings) -> np.ndarray | None:
     """(N, H, W) bool of the run's images, as evaluate reads them; None where there are none."""
     with open_run(s.run) as run:
-        return read_masks(EvaluateSettings.model_validate({"run": s.run, "data": s.data, "masks": s.masks}), run)
+        told = s.model_dump(include={"run", "data", "layout", "reading", "masks"})
+        return read_masks(EvaluateSettings.model_validate(told), run)
 
 
 def lead(result: Result, rows: Rows, target: str) -> str:

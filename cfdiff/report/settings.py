@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, PositiveInt
 
-from cfdiff.settings import DATA, MODEL, OUTPUT, Settings
+from cfdiff.settings import DATA, MODEL, OUTPUT, READING, Settings
 
 
 class ReportSettings(Settings):
@@ -22,6 +22,10 @@ class ReportSettings(Settings):
         json_schema_extra=DATA,
         description="The run's data, for its masks [default: its bundled name]; of bags, their slides, to be drawn on.",
     )
+    layout: str | None = Field(
+        None, json_schema_extra=DATA, description="What the folders of --data stand for [default: by their names]."
+    )
+    reading: str | None = Field(None, json_schema_extra=DATA, description=f"{READING}, ... (docs/clinical.md).")
     masks: str | None = Field(
         None,
         json_schema_extra=DATA,

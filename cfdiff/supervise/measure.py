@@ -9,7 +9,7 @@ import torch
 
 from cfdiff.data.open import open_told
 from cfdiff.data.source import Source
-from cfdiff.data.splitting import SPELLINGS, TEST
+from cfdiff.data.splitting import TEST, spelled
 from cfdiff.data.values import to_model
 from cfdiff.errors import UserError
 from cfdiff.metrics.intervals import Groups, bootstrap_rows, over, share_interval
@@ -28,7 +28,7 @@ def open_test(s: SuperviseSettings, train: Source) -> Source | None:
     """
     whole = open_told(s)
     known = [] if whole.splits is None else [str(k) for k in np.unique(whole.splits)]
-    split = s.test_split or next((k for k in SPELLINGS[TEST] if k in known), None)
+    split = s.test_split or spelled(TEST, known)
     if split is None:
         return None
     test = whole.narrow(split)

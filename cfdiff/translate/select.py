@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from cfdiff.data.open import open_told
 from cfdiff.data.source import Source, class_index
+from cfdiff.data.splitting import TEST, own_split
 from cfdiff.edit.recall import real_images
 from cfdiff.errors import UserError
 from cfdiff.translate.settings import TranslateSettings
@@ -32,8 +33,6 @@ def select_images(s: TranslateSettings) -> Selected:
         raise UserError(
             f"--from and --to are both {whole.classes[start]!r}: translate goes from one class to the other."
         )
-    split = s.split
-    if split is None and whole.splits is not None and "test" in whole.splits:
-        split = "test"
+    split = s.split or own_split(whole, TEST)
     source = whole.narrow(split, start, s.limit, s.seed)
     return Selected(source, target, real_images(whole.narrow(split), {target}, s.seed, len(source)))

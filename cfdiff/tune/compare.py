@@ -8,6 +8,8 @@ from typing import Literal
 
 import numpy as np
 
+from cfdiff.data.distinct import distinct
+from cfdiff.data.splitting import TEST, spelled
 from cfdiff.edit.cast import Cast
 from cfdiff.edit.editor import Editor
 from cfdiff.metrics.intervals import mean_interval, over, share_interval
@@ -121,7 +123,7 @@ def _against(row: Measured, outcome: Outcome, start: Outcome) -> Measured:
 def warnings(splits: np.ndarray | None, comparison: Sequence[Measured]) -> list[str]:
     """What to know before one uses the choice; `splits` (N,) are those of the images that were asked for."""
     found = []
-    if splits is not None and "test" in splits.astype(str):
+    if splits is not None and spelled(TEST, distinct(splits.astype(str))[0].tolist()) is not None:
         found.append("The settings are fitted to the test split: no figure on its images is an honest one any more.")
     held = {(row.settings, row.from_): row for row in comparison if row.images == "held-out"}
     for (settings, direction), row in held.items():

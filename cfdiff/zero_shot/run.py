@@ -13,6 +13,7 @@ from cfdiff.data.captions import read_captions
 from cfdiff.data.match import class_misfit, shape_misfit
 from cfdiff.data.open import open_told
 from cfdiff.data.source import Source, require_both_classes
+from cfdiff.data.splitting import TEST, own_split
 from cfdiff.data.values import to_model
 from cfdiff.edit.roles import pick_device
 from cfdiff.metrics.intervals import over
@@ -105,9 +106,7 @@ def zero_shot(s: ZeroShotSettings, progress: Progress | None = None) -> ZeroShot
 def _open(s: ZeroShotSettings) -> tuple[Source, str, list[str]]:
     """The images, the split's name, and a caption each; our own are made of all images, as for the training."""
     whole = open_told(s)
-    split = s.split
-    if split is None and whole.splits is not None and "test" in whole.splits:
-        split = "test"
+    split = s.split or own_split(whole, TEST)
     source = whole.narrow(split, limit=s.limit, seed=s.seed)
     if s.captions is not None:
         captions = read_captions(s.captions, source)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cfdiff.data import open_source
 from cfdiff.data.placing import can_fill, place
 from cfdiff.data.source import Source
-from cfdiff.data.splitting import JUDGE, SHARES, TEST, TRAIN, VAL, VERIFIER, plan_splits
+from cfdiff.data.splitting import ENOUGH, JUDGE, SHARES, TEST, TRAIN, VAL, VERIFIER, own_split, plan_splits, spelled
 from cfdiff.errors import UserError
 
 
@@ -74,8 +74,16 @@ def test_every_image_is_in_one_split_with_its_group_and_both_classes_are_in_each
     source = make(labels, groups)
     plan = plan_splits(source, seed)
     assert len(plan.splits) == len(source) and set(plan.splits.tolist()) == set(SHARES)
-    assert all(len(splits) == 1 for splits in crossing(plan.splits, groups).values())
+    shared = {note.split()[0] for note in plan.notes if "shares groups with train" in note}
+    assert all(
+        len(splits - shared - {TRAIN}) + bool(splits & {TRAIN, *shared}) == 1
+        for splits in crossing(plan.splits, groups).values()
+    )
     assert both_classes(source, plan.splits)
+    val = plan.splits == VAL
+    rarer = min(labels.sum(), (1 - labels).sum())
+    assert min(labels[val].sum(), (1 - labels)[val].sum()) >= (2 if rarer >= ENOUGH else 1)
+    assert not shared or rarer >= ENOUGH, "else there are groups enough"
     order = np.arange(len(labels))
     random.shuffle(order)  # type: ignore[attr-defined]
     again = plan_splits(source.select(order), seed)
@@ -160,6 +168,46 @@ def test_images_of_no_split_are_divided_with_those_to_train_on_and_other_splits_
     assert (plan.splits == "unclear").tolist() == (own == "unclear").tolist()
     assert set(plan.splits[own == ""].tolist()) == set(SHARES) - {TEST}
     assert any("unclear" in note and "no role" in note for note in plan.notes)
+
+
+def test_splits_are_known_however_they_are_spelled() -> None:
+    labels, groups = grouped([(5, 5)] * 20)
+    own = np.repeat(["Training"] * 15 + ["Dev"] + ["Holdout"] * 4, 10)
+    source = make(labels, groups, own)
+    splits = plan_splits(source).splits
+    assert (splits == "Holdout").tolist() == (own == "Holdout").tolist()
+    assert set(splits[own == "Training"].tolist()) == {"Training", VERIFIER, JUDGE}
+    assert (own_split(source, TEST), own_split(source, VAL, TEST)) == ("Holdout", "Dev")
+    assert own_split(source, JUDGE) is None and own_split(make(labels), TEST) is None
+    assert spelled(TEST, ["Testing", "test"]) == "test" and spelled(TEST, ["contest"]) is None
+
+
+@pytest.mark.parametrize(("role", "positives"), [(VAL, 0), (VAL, 1), (JUDGE, 0), (VERIFIER, 0)])
+def test_an_own_split_that_lacks_a_class_is_divided_anew_with_a_word(role: str, positives: int) -> None:
+    labels, groups = grouped([(5, 5)] * 20 + [(10, positives)])
+    own = np.repeat([TRAIN] * 16 + [TEST] * 4, 10).tolist() + [role] * (10 + positives)
+    source = make(labels, groups, np.array(own))
+    plan = plan_splits(source)
+    assert both_classes(source, plan.splits)
+    assert min(np.sum((plan.splits == role) & (source.labels == label)) for label in (0, 1)) >= 2
+    said = f"The split {role} of toy has {positives} images of class 'sick'"
+    assert any(note.startswith(said) for note in plan.notes)
+
+
+def test_an_own_test_that_lacks_a_class_is_an_error_as_its_images_are_no_ones_to_learn_from() -> None:
+    labels, groups = grouped([(5, 5)] * 20 + [(10, 0)])
+    own = np.repeat([TRAIN, TEST], [200, 10])
+    with pytest.raises(UserError, match="The split test of toy has 0 images of class .sick.*leave that split out"):
+        plan_splits(make(labels, groups, own))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rare_positives_in_few_groups_are_in_val_more_than_once(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels, groups = grouped([(100, 0)] * 10)
+    labels[rng.choice(len(labels), 40, replace=False)] = 1
+    plan = plan_splits(make(labels, groups), seed)
+    assert labels[plan.splits == VAL].sum() >= 2
 
 
 def test_splits_of_no_role_are_divided_anew_with_a_word() -> None:

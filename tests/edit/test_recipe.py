@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from cfdiff.bag.run import bag
 from cfdiff.bag.settings import BagSettings
 from cfdiff.cli.app import app
 from cfdiff.doctor.settings import DoctorSettings
+from cfdiff.edit.recipe import fitted_splits
 from cfdiff.edit.settings import RECIPE_SETTINGS, EditSettings
 from cfdiff.errors import UserError
 from cfdiff.evaluate.settings import EvaluateSettings
@@ -258,3 +260,24 @@ def test_a_result_holds_what_the_recipe_said_and_the_round_trip_takes_it_from_th
     back = EvaluateSettings(run=tmp_path / "run.h5", weights=str(folder), device="cpu")
     with open_run(tmp_path / "run.h5") as run:
         assert (the_way_back(back, run).s.solver, the_way_back(back, run).s.steps) == ("dpm++", 5)
+
+
+def test_the_splits_of_a_fit_are_of_the_data_that_it_was_made_of_however_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, cells = tmp_path / "fit", tmp_path / "cells"
+    folder.mkdir()
+    cells.mkdir()
+    (folder / "splits.csv").write_text("id,split\n")
+
+    def of(name: str, data: str) -> bool:
+        (folder / "fit.json").write_text(json.dumps({"of": {"data": name}}))
+        return fitted_splits(folder, data) == folder / "splits.csv"
+
+    monkeypatch.chdir(cells)
+    assert of("cells", ".") and of("cells", str(cells)) and of("cells", f"{cells}/") and not of("cells", str(tmp_path))
+    home = tmp_path / "home"
+    (home / ".medmnist").mkdir(parents=True)
+    (home / ".medmnist" / "pathmnist_64.npz").write_text("")
+    monkeypatch.setenv("HOME", str(home))
+    assert of("pathmnist_64.npz", "pathmnist_64") and not of("pathmnist_64.npz", "pathmnist")

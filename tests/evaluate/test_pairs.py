@@ -138,6 +138,15 @@ def test_noise_everywhere_changes_sound_pixels_and_removes_less_than_nothing(mad
     assert found["error_removed"].all.value < 0 and found["sound_changed"].all.value == 1
 
 
+def test_a_column_of_pairs_that_are_none_matters_only_to_who_asks(made: Any, data: Path) -> None:
+    run, arrays = made(half), dict(np.load(data))
+    arrays["pair"][:] = "visit 1"
+    np.savez(data, **arrays)
+    assert "pair" not in measure(run, data).sections
+    with pytest.raises(UserError, match="a pair is one image of each class"):
+        measure(run, data, pair=True)
+
+
 def test_the_values_of_every_image_and_the_table_have_it(made: Any, data: Path, tmp_path: Path) -> None:
     run = made(half)
     measure(run, data, save=tmp_path / "values.h5", out=tmp_path / "e.json")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from cfdiff.data.open import open_source
+from cfdiff.data.split_file import write_splits
 from cfdiff.data.values import to_model, unit
 from cfdiff.edit.cast import probabilities
 from cfdiff.errors import UserError
@@ -270,6 +272,20 @@ def test_the_runs_split_is_asked_of_a_reference_only_where_it_has_it(
         ):
             real = real_images(settings(run.path, reference=str(reference), split=asked), mine)
             assert not isinstance(real, str) and len(real) == expected, (reference.name, asked)
+
+
+def test_data_without_splits_has_those_of_the_fit_whose_weights_are_named(
+    made: Any, settings: Any, toy: Any, tmp_path: Path
+) -> None:
+    weights = tmp_path / "fitted"
+    shutil.copytree(toy.weights, weights)
+    source = open_source(toy.data)
+    write_splits(source, np.array(["test"] * 36 + ["train"] * 12), weights / "splits.csv")
+    (weights / "fit.json").write_text(json.dumps({"of": {"data": toy.data.name}}))
+    with open_run(made(darker_spot)) as run:
+        for folder, expected in ((weights, 18), (toy.weights, 24)):
+            real = real_images(settings(run.path, data=str(toy.data), weights=str(folder)), run)
+            assert not isinstance(real, str) and len(real) == expected
 
 
 def test_too_few_real_images_are_a_reason_and_where_they_were_asked_for_an_error(

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 from cfdiff.data.open import open_source
 from cfdiff.errors import UserError
-from cfdiff.fit.look import look
+from cfdiff.fit.look import few, look
 from cfdiff.fit.pace import fitting_network
 from cfdiff.fit.settings import FitSettings
 from cfdiff.fit.space import fitting_space, scaled_for_classifiers, seen_by_diffusion
@@ -62,11 +64,34 @@ def test_what_misleads_is_named(tmp_path: Path) -> None:
         ({"images": np.zeros((N, 100, 100), np.uint8)}, "100x100.*multiples of 8.*--size 104"),
         ({"images": np.zeros((N, 300, 300), np.uint8)}, "300x300.*multiples of 16.*--size 304"),
         ({"images": np.zeros((N, 18, 18), np.uint8)}, "18x18.*multiples of 4.*--size 20"),
+        ({"images": np.zeros((N, 18, 16), np.uint8)}, "18x16.*multiples of 4.*which cuts the centre square"),
+        ({"images": np.full((N, 16, 16), 4095, np.uint16)}, "brightest pixel of d.npz is at 6.2% .* uint16 .12 bits"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused_with_the_way_out(tmp_path: Path, changes: Any, said: str) -> None:
     with pytest.raises(UserError, match=said):
         noted(tmp_path / "d.npz", **changes)
+
+
+def test_a_column_of_pairs_that_are_none_is_a_word_and_masks_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    pairs = np.array([f"visit {i % 3}" for i in range(N)])
+    assert "Nothing is measured against true twins. The pair" in noted(tmp_path / "p.npz", pair=pairs)
+
+    def broken(rows: np.ndarray) -> np.ndarray:
+        if 100 in rows:
+            raise UserError("The mask of image 100 is a JPEG.")
+        return np.zeros((len(rows), 16, 16), bool)
+
+    source = open_source(written(tmp_path / "m.npz"))
+    with pytest.raises(UserError, match="mask of image 100"):
+        look(replace(source, mask_reader=broken))
+
+
+def test_so_many_images_are_looked_at_as_fit_into_memory() -> None:
+    def of(*shape: int) -> Any:
+        return SimpleNamespace(shape=shape)
+
+    assert few(of(64, 64, 3)) == 512 and few(of(512, 512, 3)) == 85
 
 
 def test_the_space_is_chosen_by_size_or_as_asked() -> None:

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 from conftest import write_npz
+from PIL import Image
 
 from cfdiff.data.open import open_source
 from cfdiff.errors import UserError
@@ -176,3 +177,55 @@ def test_a_guide_at_chance_in_all_noise_does_not_steer(by_level: Any, known: boo
 
 def test_a_batch_is_smaller_where_steps_are_few() -> None:
     assert [fitting_batch(images) for images in (10, 40_000, 70_000, 1e6)] == [16, 16, 32, 64]
+
+
+def test_force_takes_away_what_another_fit_left_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Begun(Exception):
+        """The stages would begin."""
+
+    def stop(self: Any) -> None:
+        raise Begun
+
+    monkeypatch.setattr("cfdiff.fit.run._Runner.run", stop)
+    monkeypatch.setattr("cfdiff.fit.pace.WIDTHS", {8: 0})
+    out = tmp_path / "out"
+    kept = ("notes.txt", "edited.png", "mine/model.safetensors")
+    left = ("diffusion/model.safetensors", "autoencoder/model.safetensors", "edit.toml", "edit-to-positive.toml")
+    for seed, force in ((1, False), (1, True), (2, True)):
+        data = write_npz(tmp_path / f"{seed}.npz", 240, seed=seed)
+        with pytest.raises(Begun):
+            fit(FitSettings(data=str(data), out=out, minutes=60, device="cpu", force=force))
+        if seed == 1:
+            for name in (*kept, *left):
+                (out / name).parent.mkdir(exist_ok=True)
+                (out / name).write_text("1")
+    assert all((out / name).is_file() for name in kept) and not any((out / name).exists() for name in left)
+    assert json.loads((out / "fit.json").read_text())["of"]["data"] == "2.npz" and (out / "splits.csv").is_file()
+    splits = (out / "splits.csv").read_text()
+    other = splits.replace(",train,P0,", ",test,P0,")
+    assert other != splits
+    (out / "splits.csv").write_text(other)
+    with pytest.raises(Begun):
+        fit(FitSettings(data=str(tmp_path / "2.npz"), out=out, device="cpu"))
+    assert (out / "splits.csv").read_text() == other, "a fit goes on as it was divided"
+
+
+def test_what_would_fail_after_hours_is_refused_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cfdiff.fit.pace.WIDTHS", {8: 0})
+    own = np.array(["train"] * 120 + ["train-verifier"] * 40 + ["train-judge"] * 40 + ["val"] * 20 + ["test"] * 20)
+    labels = np.where((own != "train") & (np.arange(240) % 2 == 1), "sick", "healthy")
+    data = write_npz(tmp_path / "few.npz", 240, labels=labels, split=own, patient=None)
+    with pytest.raises(UserError, match="The split train of few.npz has 0 images of class 'sick', and a fit needs 1"):
+        fit(FitSettings(data=str(data), out=tmp_path / "a", device="cpu"))
+    assert not (tmp_path / "a" / "splits.csv").exists()
+    folder = tmp_path / "cells"
+    for label in ("healthy", "sick"):
+        (folder / label).mkdir(parents=True)
+        for i in range(41):
+            pixels = np.random.default_rng(i).integers(0, 256, (16, 16), np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{label}{i}.png")
+    with pytest.raises(UserError, match="lies in the folder of images .*cells"):
+        fit(FitSettings(data=str(folder), out=folder / "fit", device="cpu"))
+    assert not (folder / "fit").exists()

@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from cfdiff.data.open import open_source
 from cfdiff.edit.acceptance import Acceptance
-from cfdiff.fit.tuning import ASKED, lowered, whom_real_images_convince
+from cfdiff.fit.folder import FitFolder, State
+from cfdiff.fit.settings import FitSettings
+from cfdiff.fit.stages import Fit
+from cfdiff.fit.tuning import ASKED, lowered, tune, whom_real_images_convince
+from cfdiff.train.result import TrainResult
 from cfdiff.tune.settings import TuneSettings
 
 
@@ -46,3 +53,21 @@ def test_a_card_says_where_less_than_usual_is_asked_of_edits() -> None:
     }
     (said,) = lowered(found)
     assert said.startswith("From positive: the verifier gives the target 0.60 or less")
+
+
+def test_each_search_has_the_images_of_the_class_that_it_starts_from(
+    toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, int] = {}
+
+    def search(s: TuneSettings, progress: Any) -> Any:
+        asked[s.from_] = s.images
+
+    monkeypatch.setattr("cfdiff.tune.run.tune", search)
+    monkeypatch.setattr("cfdiff.fit.tuning.whom_real_images_convince", lambda *a: ("none", 0.9))
+    source = open_source(toy.data)
+    splits = np.where((source.labels == 1) & (np.arange(len(source)) >= 8), "train", "val")
+    s = FitSettings(data=str(toy.data), out=tmp_path)
+    fit = Fit(s, FitFolder(tmp_path), replace(source, splits=splits), State({}, 8, "none"))
+    tune(fit, TrainResult(Path("m"), 1, 1.0), 1.0, lambda *a: None)
+    assert asked == {"negative": 12, "positive": 2}

@@ -483,6 +483,10 @@ def test_the_test_split_is_the_default_and_a_limit_is_spread_over_the_groups(toy
     assert len(few) == 4 and len(set(few.groups)) == 4  # type: ignore[arg-type]
     train, *_ = workflow.select_images(settings.model_copy(update={"split": "train+test"}))
     assert len(train) == 24
+    arrays["split"] = np.array(["Training", "Testing", "Testing"])[np.arange(48) // 16]
+    np.savez(tmp_path / "split.npz", **arrays)
+    source, *_ = workflow.select_images(settings)
+    assert set(source.splits) == {"Testing"}, "however it is spelled"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("start, to", [("sick", "healthy"), ("positive", None), ("sick", "negative")])
