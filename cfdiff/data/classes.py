@@ -38,6 +38,15 @@ KNOWN_PAIRS = (
     ("good", "defect"),
     ("good", "defective"),
     ("ok", "defect"),
+    ("sound", "defect"),
+    ("normal", "malignant"),
+    ("normal", "cancer"),
+    ("benign", "tumor"),
+    ("benign", "tumour"),
+    ("benign", "cancer"),
+    ("healthy", "tumor"),
+    ("healthy", "tumour"),
+    ("healthy", "cancer"),
 )
 NEGATIVE_WORDS, POSITIVE_WORDS = (frozenset(words) for words in zip(*KNOWN_PAIRS, strict=True))
 
