@@ -130,7 +130,7 @@ class _Runner:
             spent = self.state.used.get("tune", 0.0)  # a search has its trials in a log, and goes on with them
             found = tune(self.fit, trained["guide"], max(seconds - spent, LEAST * seconds) / 60, tell)
         with self._stage("show") as (seconds, tell):
-            shown = show(self.fit, seconds, tell)
+            shown = show(self.fit, found, seconds, tell)
             went, unmeasured = dict[str, float | None](), list[str]()
             for start, summary in shown.items():
                 try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from cfdiff.progress import Progress
 from cfdiff.roles import STEERING
 from cfdiff.train.result import TrainResult
 from cfdiff.translate.summary import TranslateSummary
+from cfdiff.tune.result import TuneResult
 
 FEW_STEPS = 2000
 """Steps under which a smaller batch teaches a diffusion model more than a larger one."""
@@ -151,10 +153,12 @@ def check(fit: Fit, progress: Progress) -> Report:
     return doctor(DoctorSettings(**settings), progress)
 
 
-def show(fit: Fit, seconds: float, progress: Progress) -> Mapping[str, TranslateSummary]:
+def show(
+    fit: Fit, found: Mapping[str, TuneResult], seconds: float, progress: Progress
+) -> Mapping[str, TranslateSummary]:
     """Both directions on test images with their recipes: a result and a picture of each; as many images as time allows.
 
-    A few images of each direction tell what one takes.
+    What one takes the searches know; where they had nothing to try any more, a few images of each direction tell.
     """
     from cfdiff.settings import resolve
     from cfdiff.translate.run import translate
@@ -167,17 +171,21 @@ def show(fit: Fit, seconds: float, progress: Progress) -> Mapping[str, Translate
         assert isinstance(whole, TranslateSummary)  # not a shard of one
         return whole
 
-    probe = fit.folder.path / "probe.h5"
-    try:
-        pair = sum(run(start, LEAST_SHOWN, probe, None).seconds_per_image or 1e-3 for start in CLASSES)
-    finally:
-        probe.unlink(missing_ok=True)
-    limit = int(np.clip(0.8 * seconds / pair - LEAST_SHOWN, LEAST_SHOWN, SHOWN))
-    found = {}
+    def tried(start: str) -> float:
+        probe = fit.folder.path / "probe.h5"
+        try:
+            return run(start, LEAST_SHOWN, probe, None).seconds_per_image or 1e-3
+        finally:
+            probe.unlink(missing_ok=True)
+
+    began = time.monotonic()
+    pair = sum(found[start].seconds_per_image(start) or tried(start) for start in CLASSES)
+    limit = int(np.clip(0.8 * (seconds - (time.monotonic() - began)) / pair, LEAST_SHOWN, SHOWN))
+    shown = {}
     for start in CLASSES:
         out = fit.result(start)
-        found[start] = run(start, limit, out, out.with_suffix(".png"))
-    return found
+        shown[start] = run(start, limit, out, out.with_suffix(".png"))
+    return shown
 
 
 def moved(fit: Fit, start: str, progress: Progress) -> float | None:

@@ -37,6 +37,11 @@ class Budget:
         """Seconds to the end."""
         return self._until - self._now()
 
+    @property
+    def pace(self) -> float | None:
+        """Seconds of an edit for each call of the network; None where none was timed."""
+        return self._seconds / self._calls if self._calls else None
+
     def compared(self, images: int) -> int:
         """Held-out images a direction of the comparison, where a trial sees `images`."""
         return images if math.isinf(self._until) else math.ceil(images / COMPARED)
@@ -50,8 +55,7 @@ class Budget:
         """Whether only what is kept is left."""
         if self._kept is None or math.isinf(self._until):
             return False
-        rate = self._seconds / self._calls if self._calls else 0.0
-        return self.left <= self._kept * rate + self._longest
+        return self.left <= self._kept * (self.pace or 0.0) + self._longest
 
     def timed(self, batches: Iterable[tuple[Outcome, np.ndarray]]) -> Iterator[tuple[Outcome, np.ndarray]]:
         """The same batches, edited while somebody looks at the clock.

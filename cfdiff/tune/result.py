@@ -110,6 +110,7 @@ class TuneResult:
         picked: the member of the front that was asked for in place of the choice of the search; None for that.
         held_out_by: "groups" where no patient (slide, ...) is in both halves, else "images".
         warnings: what to know before one uses the choice.
+        pace: seconds of an edit for each call of the network, as the trials took; None where all were in the log.
     """
 
     config: Path
@@ -132,6 +133,7 @@ class TuneResult:
     comparison: tuple[Measured, ...]
     picked: int | None = None
     warnings: tuple[str, ...] = ()
+    pace: float | None = None
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -146,6 +148,11 @@ class TuneResult:
     def of(self, images: Literal["tuning", "held-out"], settings: Which) -> dict[str, Measured]:
         """Direction -> what these settings do to these images."""
         return {row.from_: row for row in self.comparison if (row.images, row.settings) == (images, settings)}
+
+    def seconds_per_image(self, start: str) -> float | None:
+        """What an edit from that class takes with the chosen settings, nearly; None where none was timed."""
+        calls = self.of("tuning", "chosen")[start].network_calls
+        return None if self.pace is None else self.pace * calls
 
     def as_json(self) -> dict[str, Any]:
         """What `--json` prints: names of files, no folders."""

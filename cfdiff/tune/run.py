@@ -95,6 +95,7 @@ def tune(s: TuneSettings, progress: Progress = silent) -> TuneResult:
         comparison=tuple(comparison),
         picked=s.pick,
         warnings=(*_warnings(s, halves, ranges, trials, comparison), *_overruled(out)),
+        pace=budget.pace,
     )
     _plot(plot, result, trials)
     write_config(out, s, result)

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cfdiff.data.open import open_source
+from cfdiff.fit.folder import FitFolder, State
+from cfdiff.fit.settings import FitSettings
+from cfdiff.fit.stages import LEAST_SHOWN, SHOWN, Fit, show
+from cfdiff.translate.summary import TranslateSummary
+
+
+@pytest.mark.parametrize(
+    ("known", "seconds", "limit", "probed"),
+    [
+        ((2.0, 3.0), 103.0, 16, []),
+        ((2.0, None), 103.0, 16, ["positive"]),
+        ((None, None), 10.0, LEAST_SHOWN, ["negative", "positive"]),
+        ((0.001, 0.001), 1000.0, SHOWN, []),
+    ],
+)
+def test_as_many_test_images_are_shown_as_time_allows_by_the_pace_of_the_searches(
+    toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: Any, seconds: float, limit: int, probed: list[str]
+) -> None:
+    asked: list[tuple[str, int, str]] = []
+
+    def translate(s: Any, progress: Any) -> TranslateSummary:
+        asked.append((s.from_, s.limit, s.out.name))
+        s.out.write_text("")
+        summary = object.__new__(TranslateSummary)
+        object.__setattr__(summary, "seconds_per_image", 3.0)
+        return summary
+
+    monkeypatch.setattr("cfdiff.translate.run.translate", translate)
+    source = open_source(toy.data)
+    fit = Fit(FitSettings(data=str(toy.data)), FitFolder(tmp_path), source, State({}, 8, "none"))
+    monkeypatch.setattr(Fit, "split", lambda self, role: role)
+    found: Any = {
+        start: SimpleNamespace(seconds_per_image=lambda start, one=one: one)
+        for start, one in zip(("negative", "positive"), known, strict=True)
+    }
+    assert set(show(fit, found, seconds, lambda *a: None)) == {"negative", "positive"}
+    assert [(start, n) for start, n, name in asked if name == "probe.h5"] == [(start, LEAST_SHOWN) for start in probed]
+    shown = [("negative", limit, "negative-to-positive.h5"), ("positive", limit, "positive-to-negative.h5")]
+    assert asked[-2:] == shown and not (tmp_path / "probe.h5").exists()
