@@ -1,9 +1,9 @@
 """The picture of the truth: edits of a result beside the photograph of the same place in the class asked for.
 
-    cfdiff fit deeppcb --out runs/boards --minutes 60
-    cfdiff translate --data deeppcb --weights runs/boards --from positive --split test --limit 128 --out boards.h5
-    cfdiff evaluate boards.h5 --pair --data deeppcb --weights runs/boards --out boards.json
-    python benchmarks/twins.py boards.h5 deeppcb docs/images/twins.png
+    python benchmarks/anyone.py ../shared/data --only deeppcb --minutes 60 --threads 2 --out runs/anyone
+    cfdiff evaluate runs/anyone/deeppcb/test-positive.h5 --pair --data ../shared/data/deeppcb_64.npz \\
+        --weights runs/anyone/deeppcb --out boards-pair.json
+    python benchmarks/twins.py runs/anyone/deeppcb/test-positive.h5 ../shared/data/deeppcb_64.npz docs/images/twins.png
 
 Spread evenly over the result, failures as they come: what the judge does not take for the class asked for has a red
 frame.
