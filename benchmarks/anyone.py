@@ -6,6 +6,7 @@
 Each set is fitted (`cfdiff fit`, which goes on where it was stopped), then at most --limit test images of each class
 are translated with the recipe, and evaluated. All samples, images as saved, groups that no model learned from; the
 judge's share stands beside its recall, what it says of real images of the class asked for. Intervals are over groups.
+In the file, rows of other --threads stay.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = json.loads(options.json.read_text())["rows"] if _goes_on(options) else []
     for name in options.only or SETS:
-        rows = [row for row in rows if row["set"] != name] + measure(name, options)
+        others = [row for row in rows if (row["set"], row["threads"]) != (name, options.threads)]
+        rows = others + measure(name, options)
         if options.json:
             report = {"benchmark": "anyone", "minutes": options.minutes, "seed": options.seed, "rows": rows}
             options.json.write_text(json.dumps(report, indent=1) + "\n")

@@ -76,9 +76,9 @@ def plan_splits(source: Source, seed: int = 0) -> SplitPlan:
 
     - Without splits of its own, or where none of them is that of a role (folds, sites), all is divided by `SHARES`.
     - An own train, val, test, train-judge or train-verifier stays, but for one other than the test that lacks a class.
-      What is missing is cut from the images to train on,
-      those of no split with them. The judge's part is cut from val instead where val holds the shares of both, 23 % of
-      all, or more: then nothing is lost to training, and the guide never learned from those images.
+      What is missing is cut from the images to train on, those of no split with them. The judge's part is cut from val
+      instead where val holds the shares of both, 23 % of all, or more, and `FEW` images of each class: then nothing is
+      lost to training, and the guide never learned from those images.
     - Of several plans the one whose poorest split has most of the rarer class, where that is less than `FEW`.
     - Where groups are too few, splits give up having groups of their own in the order of `LADDER`. Where even the test
       cannot have its own, images are divided instead. Images of one pair stay together where there are enough pairs.
@@ -101,7 +101,11 @@ def plan_splits(source: Source, seed: int = 0) -> SplitPlan:
         rows = np.flatnonzero(pool)
         splits[rows] = _divide(source.select(rows), shares, seed, notes)
     splits = splits.astype(str)
-    return SplitPlan(splits, (*notes, *_shared_already(source, own), *_poor(source, splits)))
+    if source.groups is not None and spelled(TRAIN, set(own.tolist())) is None:
+        part = float(np.mean(splits == TRAIN))
+        if part < THIN:
+            notes.append(f"Only {part:.0%} of the images are left to learn from (train): more groups would help.")
+    return SplitPlan(splits, (*notes, *_shared_already(source, own), *poor(source, splits)))
 
 
 def _usable(source: Source, own: np.ndarray, notes: list[str]) -> np.ndarray:
@@ -144,7 +148,8 @@ def _pools(source: Source, own: np.ndarray, notes: list[str]) -> list[tuple[np.n
     missing = {role: SHARES[role] for role in SHARES if name[role] is None and role != TRAIN}
     pools = []
     val, both = own == name[VAL], SHARES[VAL] + SHARES[JUDGE]
-    if JUDGE in missing and val.sum() >= both * len(source) and _enough_groups(source, val, 2):
+    large = val.sum() >= both * len(source) and _rarer(source, val) >= FEW
+    if JUDGE in missing and large and _enough_groups(source, val, 2):
         notes.append(f"{name[VAL]} is large enough: the judge's images are cut from it, and none from training.")
         pools.append((val, {str(name[VAL]): SHARES[VAL], JUDGE: missing.pop(JUDGE)}))
     if missing or (own[pool] == "").any():
@@ -254,8 +259,8 @@ def _shared_already(source: Source, own: np.ndarray) -> list[str]:
     ]
 
 
-def _poor(source: Source, splits: np.ndarray) -> list[str]:
-    """Sentences about splits of roles that say little: of few images, or of a class, or a test of one group."""
+def poor(source: Source, splits: np.ndarray) -> list[str]:
+    """Sentences about splits (N,) of roles that say little: of few images of a class, or a test of one group."""
     known = set(splits.tolist()) - {""}
     name = {role: found for role in SHARES if (found := spelled(role, known)) is not None}
     fewest = {one: _rarer(source, splits == one) for one in name.values()}
@@ -263,8 +268,6 @@ def _poor(source: Source, splits: np.ndarray) -> list[str]:
     notes = (
         [f"Few images of one class: {_listed(thin)}; what is learned or measured there hangs on them."] if thin else []
     )
-    if TRAIN in name and (part := float(np.mean(splits == name[TRAIN]))) < THIN:
-        notes.append(f"Only {part:.0%} of the images are left to learn from ({name[TRAIN]}): more groups would help.")
     test = splits == name.get(TEST)
     if source.groups is not None and len(np.unique(source.groups[test])) == 1:
         notes.append("test is a single group: intervals are over its images, and say nothing of other groups.")

@@ -32,8 +32,13 @@ def open_reference(s: EvaluateSettings, run: Run) -> Reference | None:
     spec = s.reference or s.data or bundled_data(run)
     if spec is None:
         return None
-    fitted = None if s.weights is None else fitted_splits(weights_folder(s.weights), spec)
-    whole = open_beside(s, run, spec, splits=s.splits or fitted)
+    fitted = None if s.weights is None or s.splits else fitted_splits(weights_folder(s.weights), spec)
+    try:
+        whole = open_beside(s, run, spec, splits=s.splits or fitted)
+    except UserError:
+        if fitted is None:
+            raise
+        whole = open_beside(s, run, spec)  # other data of that name
     split = _split(s, run, whole)
     source = whole.narrow(split)
     if source.shape != run.shape:

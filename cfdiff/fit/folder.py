@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from cfdiff.data.raw import file_sha256
 from cfdiff.engine.symmetry import Symmetry
 from cfdiff.errors import UserError
 from cfdiff.files import atomic, parse_json
@@ -18,6 +19,8 @@ from cfdiff.store.output import own_folder
 from cfdiff.store.owner import held
 
 FORMAT = "cfdiff-fit-1"
+WAYS, KINDS = ("negative-to-positive", "positive-to-negative"), ("h5", "png", "html", "json")
+RESULTS = tuple(f"{way}.{kind}" for way in WAYS for kind in KINDS)
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,15 @@ class FitFolder:
     def recipe(self) -> Path:
         return self.path / "edit.toml"
 
+    @property
+    def taken(self) -> bool:
+        """Whether a fit is there, or a diffusion model, which no other fit goes on with."""
+        return (self.path / "fit.json").exists() or (self.path / "diffusion").exists()
+
+    def models(self) -> dict[str, str]:
+        """The file of each model that is there -> its sha256."""
+        return {str(path): file_sha256(path) for path in sorted(self.path.glob("*/model.safetensors"))}
+
     @contextmanager
     def owned(self) -> Iterator[None]:
         """Hold the folder.
@@ -84,7 +96,7 @@ class FitFolder:
         """
         path = self.path / "fit.json"
         if not path.exists():
-            if (self.path / "diffusion").exists() and not force:
+            if self.taken and not force:
                 raise UserError(
                     f"{self.path} holds models that no fit has made: give another --out, or --force to replace them."
                 )
@@ -96,6 +108,8 @@ class FitFolder:
                 later["batch"] = self._batch_of_before()
             state = State(told["of"], told["width"], told["augment"], told["used"], tuple(told["done"]), **later)
         except (OSError, ValueError, KeyError, TypeError) as error:
+            if force:
+                return None
             raise UserError(f"{path} is damaged: give another --out, or --force to start anew.") from error
         if state.of == of:
             return state
@@ -108,10 +122,10 @@ class FitFolder:
         )
 
     def clear(self) -> None:
-        """Take away what another fit has left: its models, recipes and searches; results are written over."""
+        """Take away what another fit has left: its models, recipes, searches, results and card."""
         for role in {role for space in ("pixel", "latent") for role in trainings(space)}:
             shutil.rmtree(self.path / role, ignore_errors=True)
-        for pattern in ("fit.json", "splits.csv", "edit.toml*", "edit-to-*"):
+        for pattern in ("fit.json", "splits.csv", "edit.toml*", "edit-to-*", "card.*", *RESULTS):
             for path in self.path.glob(pattern):
                 path.unlink()
 

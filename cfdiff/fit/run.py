@@ -18,7 +18,7 @@ from cfdiff.data.open import open_told
 from cfdiff.data.source import Source, random_subset
 from cfdiff.data.split_file import read_splits, write_splits
 from cfdiff.data.splitting import LEAST as FEWEST
-from cfdiff.data.splitting import SHARES, plan_splits
+from cfdiff.data.splitting import SHARES, SplitPlan, plan_splits, poor, spelled
 from cfdiff.data.values import unit
 from cfdiff.doctor.lines import Report
 from cfdiff.doctor.path import APART
@@ -63,17 +63,18 @@ def fit(s: FitSettings, progress: Progress = silent) -> FitResult:
     notes = look(source, space, s.data)
     if space == "latent":
         need_diffusers()
-    plan = plan_splits(source, s.seed)
+    plan = None if folder.splits.is_file() else _planned(source, s.seed)  # refused before the folder is made
     with folder.owned():
         of = {"data": source.name, "fingerprint": source.fingerprint, "seed": s.seed, "classes": list(source.classes)}
         there = folder.read(of, s.force)
-        goes_on = there is not None and folder.splits.is_file()  # as it was divided, whatever is planned by now
-        splits = read_splits(folder.splits, source) if goes_on else plan.splits
-        work = Fit(s, folder, replace(source, splits=splits), there or _begin(s, of, source, device, space))
-        _refuse_short(work)
-        if there is None and s.force:
+        if there is not None and folder.splits.is_file():  # as it was divided, whatever would be planned by now
+            splits = read_splits(folder.splits, source)
+            plan = SplitPlan(splits, tuple(poor(source, splits)))
+        plan = plan or _planned(source, s.seed)
+        work = Fit(s, folder, replace(source, splits=plan.splits), there or _begin(s, of, source, device, space))
+        if there is None and s.force and folder.taken:
             folder.clear()
-        write_splits(source, splits, folder.splits)
+        write_splits(source, plan.splits, folder.splits)
         folder.write(work.state)
         return _Runner(work, (*notes, *plan.notes), progress).run()
 
@@ -98,15 +99,19 @@ def _refuse_inside(out: Path, data: Path) -> None:
         )
 
 
-def _refuse_short(fit: Fit) -> None:
-    """Before any training, where a split lacks a class: its model, the search or the figures would fail hours later."""
-    for role, (label, name) in product(SHARES, enumerate(fit.source.classes)):
-        n, needed = fit.count(role, label), FEWEST.get(role, 1)
+def _planned(source: Source, seed: int) -> SplitPlan:
+    """The plan; UserError where a split lacks a class: its model, the search or the figures would fail hours later."""
+    plan = plan_splits(source, seed)
+    splits = plan.splits
+    for role, (label, name) in product(SHARES, enumerate(source.classes)):
+        split, needed = spelled(role, np.unique(splits)), FEWEST.get(role, 1)
+        n = int(np.sum((splits == split) & (source.labels == label)))
         if n < needed:
             raise UserError(
-                f"The split {fit.split(role)} of {fit.source.name} has {n} images of class {name!r}, and a fit needs "
-                f"{needed} there at least: give more of them, or leave the data's own splits out."
+                f"The split {split} of {source.name} has {n} images of class {name!r}, and a fit needs {needed} there "
+                "at least: give more of them, or leave the data's own splits out."
             )
+    return plan
 
 
 class _Runner:
@@ -119,6 +124,7 @@ class _Runner:
 
     def run(self) -> FitResult:
         trained: dict[str, TrainResult] = {}
+        before = self.fit.folder.models()
         for role in trainings(self.fit.state.space):
             with self._stage(role) as (seconds, tell):
                 if role == SECOND and not has_second(self.fit, trained["verifier"]):
@@ -127,7 +133,9 @@ class _Runner:
         with self._stage("doctor") as (_, tell):
             checked = check(self.fit, tell)
         with self._stage("tune") as (seconds, tell):
-            spent = self.state.used.get("tune", 0.0)  # a search has its trials in a log, and goes on with them
+            # A search has its trials in a log, and goes on with them where the models are the same.
+            same = self.fit.folder.models() == before
+            spent = self.state.used.get("tune", 0.0) if same else 0.0
             found = tune(self.fit, trained["guide"], max(seconds - spent, LEAST * seconds) / 60, tell)
         with self._stage("show") as (seconds, tell):
             shown = show(self.fit, found, seconds, tell)

@@ -12,7 +12,7 @@ import numpy as np
 
 from cfdiff.data.bundled import card_sha256
 from cfdiff.data.open import open_told
-from cfdiff.data.splitting import SPELLINGS, TRAIN, VAL
+from cfdiff.data.splitting import TRAIN, VAL, spelled
 from cfdiff.engine import seed_of
 from cfdiff.errors import UserError
 from cfdiff.files import is_there
@@ -166,16 +166,15 @@ def _splits(s: MilTrainSettings) -> tuple[str | None, str | None]:
         return s.split, s.val_split
     source = open_told(s)
     known = [] if source.splits is None else [str(k) for k in np.unique(source.splits)]
-    split = s.split or next((k for k in SPELLINGS[TRAIN] if k in known), None)
+    split = s.split or spelled(TRAIN, known)
     if split is None and known:
         raise UserError(f"{source.name} has the splits {', '.join(known)}: name the one to train on with --split.")
-    return split, s.val_split or next((k for k in SPELLINGS[VAL] if k in known and k != split), None)
+    return split, s.val_split or spelled(VAL, set(known) - {split or ""})
 
 
 def _divide(whole: BagSet, split: str | None, val_split: str | None) -> tuple[BagSet, BagSet, tuple[str, str]]:
     known = sorted({one.split for one in whole.series} - {""})
-    split = split or next((k for k in SPELLINGS[TRAIN] if k in known), None)
-    val_split = val_split or next((k for k in SPELLINGS[VAL] if k in known), None)
+    split, val_split = split or spelled(TRAIN, known), val_split or spelled(VAL, known)
     for word in [*(split or "").split("+"), *(val_split or "").split("+")]:
         if word and word not in known:
             raise UserError(f"{whole.name} has no split {word!r}: the known ones are {', '.join(known) or 'none'}.")

@@ -11,7 +11,7 @@ import numpy as np
 from cfdiff.data.bundled import card_sha256
 from cfdiff.data.open import open_told
 from cfdiff.data.source import Source, random_subset
-from cfdiff.data.splitting import SPELLINGS, TRAIN, VAL
+from cfdiff.data.splitting import TRAIN, VAL, spelled
 from cfdiff.data.values import unit
 from cfdiff.errors import UserError
 from cfdiff.train.settings import TrainSettings
@@ -79,11 +79,11 @@ def open_training_data(s: TrainSettings) -> TrainingData:
 def _choose_splits(s: TrainSettings) -> TrainingData:
     whole = open_told(s)
     known = [] if whole.splits is None else [str(k) for k in np.unique(whole.splits)]
-    split = s.split or next((k for k in SPELLINGS[TRAIN] if k in known), None)
+    split = s.split or spelled(TRAIN, known)
     if split is None and known:
         raise UserError(f"{whole.name} has the splits {', '.join(known)}: name the one to train on with --split.")
     taken = set() if split is None else set(split.split("+"))
-    val_split = s.val_split or next((k for k in SPELLINGS[VAL] if k in known and k not in taken), None)
+    val_split = s.val_split or spelled(VAL, set(known) - taken)
     if val_split is not None and taken & set(val_split.split("+")):
         raise UserError(
             f"--split {split} and --val-split {val_split} overlap, so the validation would see what was trained on: "

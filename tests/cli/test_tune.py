@@ -108,6 +108,11 @@ def test_a_goal_that_was_not_reached_is_said_with_the_best_figure() -> None:
     assert [str(column.header) for column in table(figures).columns].count("judge %") == 0
 
 
+def test_what_an_edit_takes_is_known_where_trials_were_timed() -> None:
+    assert outcome(pace=0.5).seconds_per_image("negative") == 15
+    assert outcome().seconds_per_image("negative") is None
+
+
 def test_names_of_data_and_config_are_not_read_as_markup(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

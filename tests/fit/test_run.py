@@ -4,6 +4,7 @@ import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -13,11 +14,12 @@ from conftest import write_npz
 from PIL import Image
 
 from cfdiff.data.open import open_source
+from cfdiff.doctor.lines import Line, Report
 from cfdiff.errors import UserError
 from cfdiff.fit.folder import FitFolder, State
-from cfdiff.fit.plan import SECOND, TRAININGS
+from cfdiff.fit.plan import SECOND, SHARES, TRAININGS
 from cfdiff.fit.result import FitResult
-from cfdiff.fit.run import fit
+from cfdiff.fit.run import _Runner, fit
 from cfdiff.fit.settings import FitSettings
 from cfdiff.fit.stages import fitting_batch
 from cfdiff.fit.tuning import able
@@ -160,6 +162,7 @@ def test_a_damaged_state_is_said_and_force_begins_anew(tmp_path: Path) -> None:
     (tmp_path / "fit.json").write_text("{")
     with pytest.raises(UserError, match="is damaged"):
         folder.read(of, force=False)
+    assert folder.read(of, force=True) is None
 
 
 def test_models_that_no_fit_has_made_are_not_touched(tmp_path: Path) -> None:
@@ -192,15 +195,18 @@ def test_force_takes_away_what_another_fit_left_before_anything_is_trained(
     monkeypatch.setattr("cfdiff.fit.pace.WIDTHS", {8: 0})
     out = tmp_path / "out"
     kept = ("notes.txt", "edited.png", "mine/model.safetensors")
-    left = ("diffusion/model.safetensors", "autoencoder/model.safetensors", "edit.toml", "edit-to-positive.toml")
-    for seed, force in ((1, False), (1, True), (2, True)):
+    left = ["diffusion/model.safetensors", "autoencoder/model.safetensors", "edit.toml", "edit-to-positive.toml"]
+    left += ["card.md", "negative-to-positive.h5"]
+    for seed, force in ((1, False), (1, True), (1, True), (2, True)):
         data = write_npz(tmp_path / f"{seed}.npz", 240, seed=seed)
         with pytest.raises(Begun):
             fit(FitSettings(data=str(data), out=out, minutes=60, device="cpu", force=force))
-        if seed == 1:
+        if not force:
             for name in (*kept, *left):
                 (out / name).parent.mkdir(exist_ok=True)
                 (out / name).write_text("1")
+        elif seed == 1:
+            assert all((out / name).is_file() for name in (*kept, *left)), "it is the fit of the same"
     assert all((out / name).is_file() for name in kept) and not any((out / name).exists() for name in left)
     assert json.loads((out / "fit.json").read_text())["of"]["data"] == "2.npz" and (out / "splits.csv").is_file()
     splits = (out / "splits.csv").read_text()
@@ -210,6 +216,51 @@ def test_force_takes_away_what_another_fit_left_before_anything_is_trained(
     with pytest.raises(Begun):
         fit(FitSettings(data=str(tmp_path / "2.npz"), out=out, device="cpu"))
     assert (out / "splits.csv").read_text() == other, "a fit goes on as it was divided"
+
+
+def test_force_takes_no_model_away_that_stands_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cfdiff.fit.run._Runner.run", lambda self: None)
+    monkeypatch.setattr("cfdiff.fit.pace.WIDTHS", {8: 0})
+    judge = tmp_path / "out" / "judge" / "model.safetensors"
+    judge.parent.mkdir(parents=True)
+    judge.write_text("mine")
+    data = write_npz(tmp_path / "d.npz", 240)
+    fit(FitSettings(data=str(data), out=tmp_path / "out", device="cpu", force=True))
+    assert judge.read_text() == "mine"
+
+
+@pytest.mark.parametrize(("trained", "expected"), [(False, 0.1), (True, 1.0)])
+def test_a_search_that_is_given_again_has_what_is_left_unless_its_models_are_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: bool, expected: float
+) -> None:
+    class Asked(Exception):
+        """How many minutes the searches may take."""
+
+    def train(fit: Any, role: str, minutes: float, progress: Any) -> TrainResult:
+        model = fit.folder.path / role / "model.safetensors"
+        model.parent.mkdir(exist_ok=True)
+        model.write_text(f"{role} {trained}")
+        return TrainResult(model, 1, 1.0, val_accuracy=0.9)
+
+    def tune(fit: Any, guide: Any, minutes: float, progress: Any) -> None:
+        raise Asked(minutes)
+
+    monkeypatch.setattr("cfdiff.fit.run.train", train)
+    monkeypatch.setattr("cfdiff.fit.run.check", lambda *a: None)
+    monkeypatch.setattr("cfdiff.fit.run.tune", tune)
+    out = tmp_path / "out"
+    for role in TRAININGS:
+        (out / role).mkdir(parents=True)
+        (out / role / "model.safetensors").write_text(f"{role} False")
+    s = FitSettings(data=str(write_npz(tmp_path / "d.npz", 240)), out=out, device="cpu")
+    source = open_source(s.data)
+    of = {"data": source.name, "fingerprint": source.fingerprint, "seed": 0, "classes": list(source.classes)}
+    share = 60 * s.minutes * SHARES["tune"]
+    used = {name: 60 * s.minutes * part for name, part in SHARES.items() if name != "show"}
+    FitFolder(out).write(State(of, 8, "none", used, tuple(used)))
+    with pytest.raises(Asked) as asked:
+        fit(s)
+    assert 60 * asked.value.args[0] == pytest.approx(expected * share, rel=0.02)
 
 
 def test_what_would_fail_after_hours_is_refused_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,3 +280,43 @@ def test_what_would_fail_after_hours_is_refused_before(tmp_path: Path, monkeypat
     with pytest.raises(UserError, match="lies in the folder of images .*cells"):
         fit(FitSettings(data=str(folder), out=folder / "fit", device="cpu"))
     assert not (folder / "fit").exists()
+
+
+def test_a_card_is_written_whatever_a_measurement_says_and_holds_the_doctors_word_on_a_confound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+
+    def moved(fit: Any, start: str, progress: Any) -> float:
+        if start == "positive":
+            raise UserError("The mask of image 3 is a JPEG.")
+        return 0.5
+
+    def result(self: Any, trained: Any, checked: Any, found: Any, shown: Any, went: Any, unmeasured: Any) -> FitResult:
+        told.append((went, unmeasured))
+        return plain(self, trained, checked, {}, {}, went, unmeasured)
+
+    plain = _Runner._result
+    lines = [
+        Line("confound", "warn", "a corner goes with the class", "Look at it."),
+        Line("confound", "ok", "nothing"),
+        Line("guide by level", "fail", "at chance", "Train it."),
+        Line("values", "warn", "constant", "Remove."),
+    ]
+    summary = SimpleNamespace(direction="a -> b")
+    monkeypatch.setattr("cfdiff.fit.run.train", lambda fit, role, m, p: TrainResult(Path(role), 1, 1.0, val_accuracy=1))
+    monkeypatch.setattr("cfdiff.fit.run.check", lambda *a: Report("d", 1, tuple(lines)))
+    monkeypatch.setattr("cfdiff.fit.run.tune", lambda *a: {})
+    monkeypatch.setattr("cfdiff.fit.run.show", lambda *a: {"negative": summary, "positive": summary})
+    monkeypatch.setattr("cfdiff.fit.run.moved", moved)
+    monkeypatch.setattr(_Runner, "_result", result)
+    monkeypatch.setattr("cfdiff.fit.pace.WIDTHS", {8: 0})
+    data = write_npz(tmp_path / "d.npz", 240)
+    found = fit(FitSettings(data=str(data), out=tmp_path / "out", device="cpu"))
+    assert told == [({"negative": 0.5, "positive": None}, list(found.warnings[2:]))]
+    assert found.warnings == (
+        "confound: a corner goes with the class. Look at it.",
+        "guide by level: at chance. Train it.",
+        "a -> b: not measured further. The mask of image 3 is a JPEG.",
+    )
+    assert "not measured further" in (tmp_path / "out" / "card.md").read_text()

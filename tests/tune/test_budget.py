@@ -37,7 +37,9 @@ def test_without_a_limit_there_is_always_time() -> None:
 def test_trials_end_early_enough_for_what_comes_after_them() -> None:
     clock = Clock()
     budget = Budget(10, clock)  # 600 seconds
+    assert budget.pace is None
     assert len(list(budget.timed(batches(clock, 2)))) == 2, "it learns that a call takes half a second"
+    assert budget.pace == 0.5
     budget.keep(400)  # 200 seconds
     done = []
     with pytest.raises(OutOfTime):
