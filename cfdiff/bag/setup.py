@@ -137,8 +137,7 @@ def prob_of(model: Model, source: Source, rows: np.ndarray, device: Any, batch: 
 def _open(s: BagSettings) -> Source:
     judged = s.others == "judge"
     whole = open_told(s, keep_other=judged, unlabelled=_judges_classes(s) if judged else None)
-    split = s.split or own_split(whole, TEST)
-    return whole.narrow(split)
+    return whole.narrow(s.split or own_split(whole, TEST))
 
 
 def _judges_classes(s: BagSettings) -> tuple[str, str] | None:

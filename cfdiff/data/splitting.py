@@ -113,11 +113,8 @@ def _usable(source: Source, own: np.ndarray, notes: list[str]) -> np.ndarray:
     there = set(own.tolist()) - {""}
     for role in (VERIFIER, JUDGE, VAL, TEST):
         name = spelled(role, there)
-        counts = [int(np.sum((own == name) & (source.labels == label))) for label in (NEGATIVE, POSITIVE)]
-        if name is None or min(counts) >= LEAST.get(role, 1):
+        if name is None or (short := too_few(source, own, role, name)) is None:
             continue
-        short = f"The split {name} of {source.name} has {min(counts)} images of class"
-        short = f"{short} {source.classes[int(np.argmin(counts))]!r}"
         if role == TEST:
             raise UserError(
                 f"{short}, so no figure could be of both directions: give it some, or leave that split out."
@@ -125,6 +122,15 @@ def _usable(source: Source, own: np.ndarray, notes: list[str]) -> np.ndarray:
         notes.append(f"{short}: it is too little, so its images are divided with those to train on.")
         own = np.where(own == name, "", own)
     return own
+
+
+def too_few(source: Source, splits: np.ndarray, role: str, name: str) -> str | None:
+    """Of which class the split `name` of a role has fewer images than `LEAST`, in words; None where of neither."""
+    counts = [int(np.sum((splits == name) & (source.labels == label))) for label in (NEGATIVE, POSITIVE)]
+    if min(counts) >= LEAST.get(role, 1):
+        return None
+    rarer = source.classes[int(np.argmin(counts))]
+    return f"The split {name} of {source.name} has {min(counts)} images of class {rarer!r}"
 
 
 def _pools(source: Source, own: np.ndarray, notes: list[str]) -> list[tuple[np.ndarray, dict[str, float]]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cfdiff.data.raw import file_sha256
+from cfdiff.edit.recipe import NAME, NAMES
 from cfdiff.engine.symmetry import Symmetry
 from cfdiff.errors import UserError
 from cfdiff.files import atomic, parse_json
@@ -19,8 +20,7 @@ from cfdiff.store.output import own_folder
 from cfdiff.store.owner import held
 
 FORMAT = "cfdiff-fit-1"
-WAYS, KINDS = ("negative-to-positive", "positive-to-negative"), ("h5", "png", "html", "json")
-RESULTS = tuple(f"{way}.{kind}" for way in WAYS for kind in KINDS)
+CLASSES = ("negative", "positive")
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,11 @@ class FitFolder:
 
     @property
     def recipe(self) -> Path:
-        return self.path / "edit.toml"
+        return self.path / NAME
+
+    def result(self, start: str) -> Path:
+        """The result of a direction, by the class that it starts from; other files of it have that name too."""
+        return self.path / f"{start}-to-{CLASSES[1 - CLASSES.index(start)]}.h5"
 
     @property
     def taken(self) -> bool:
@@ -125,8 +129,9 @@ class FitFolder:
         """Take away what another fit has left: its models, recipes, searches, results and card."""
         for role in {role for space in ("pixel", "latent") for role in trainings(space)}:
             shutil.rmtree(self.path / role, ignore_errors=True)
-        for pattern in ("fit.json", "splits.csv", "edit.toml*", "edit-to-*", "card.*", *RESULTS):
-            for path in self.path.glob(pattern):
+        named = (*(Path(name).stem for name in NAMES), "card", *(self.result(start).stem for start in CLASSES))
+        for pattern in ("fit.json", "splits.csv", *(f"{stem}.*" for stem in named)):
+            for path in filter(Path.is_file, self.path.glob(pattern)):
                 path.unlink()
 
     def _batch_of_before(self) -> int:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from cfdiff.data.open import open_told
 from cfdiff.data.source import Source, random_subset
 from cfdiff.data.split_file import read_splits, write_splits
 from cfdiff.data.splitting import LEAST as FEWEST
-from cfdiff.data.splitting import SHARES, SplitPlan, plan_splits, poor, spelled
+from cfdiff.data.splitting import SHARES, SplitPlan, plan_splits, poor, spelled, too_few
 from cfdiff.data.values import unit
 from cfdiff.doctor.lines import Report
 from cfdiff.doctor.path import APART
@@ -102,14 +101,12 @@ def _refuse_inside(out: Path, data: Path) -> None:
 def _planned(source: Source, seed: int) -> SplitPlan:
     """The plan; UserError where a split lacks a class: its model, the search or the figures would fail hours later."""
     plan = plan_splits(source, seed)
-    splits = plan.splits
-    for role, (label, name) in product(SHARES, enumerate(source.classes)):
-        split, needed = spelled(role, np.unique(splits)), FEWEST.get(role, 1)
-        n = int(np.sum((splits == split) & (source.labels == label)))
-        if n < needed:
+    for role in SHARES:
+        name = spelled(role, set(plan.splits.tolist()))
+        if name is not None and (short := too_few(source, plan.splits, role, name)) is not None:
             raise UserError(
-                f"The split {split} of {source.name} has {n} images of class {name!r}, and a fit needs {needed} there "
-                "at least: give more of them, or leave the data's own splits out."
+                f"{short}, and a fit needs {FEWEST.get(role, 1)} there at least: give more of them, or leave the "
+                "data's own splits out."
             )
     return plan
 

@@ -13,7 +13,7 @@ import numpy as np
 from cfdiff.data.source import Source
 from cfdiff.data.splitting import JUDGE, TEST, TRAIN, VAL, VERIFIER, own_split
 from cfdiff.doctor.lines import Report
-from cfdiff.fit.folder import FitFolder, State
+from cfdiff.fit.folder import CLASSES, FitFolder, State
 from cfdiff.fit.plan import SECOND
 from cfdiff.fit.settings import FitSettings
 from cfdiff.fit.space import autoencoder_of, scaled_for_classifiers, seen_by_diffusion
@@ -48,7 +48,6 @@ SEEDS = {"autoencoder": 0, "diffusion": 0, "guide": 0, "checker": 0, "verifier":
 SHOWN = 96
 """Images a direction of the runs at the end, at most; where time is short, fewer."""
 LEAST_SHOWN = 8
-CLASSES = ("negative", "positive")
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,10 +68,6 @@ class Fit:
     def count(self, role: str, label: int) -> int:
         """Images of a class in the split of a role."""
         return int(np.sum((self.source.splits == self.split(role)) & (self.source.labels == label)))
-
-    def result(self, start: str) -> Path:
-        """The result of a direction, by the class that it starts from; other files of it have that name too."""
-        return self.folder.path / f"{start}-to-{CLASSES[1 - CLASSES.index(start)]}.h5"
 
     @property
     def data(self) -> dict[str, Any]:
@@ -183,7 +178,7 @@ def show(
     limit = int(np.clip(0.8 * (seconds - (time.monotonic() - began)) / pair, LEAST_SHOWN, SHOWN))
     shown = {}
     for start in CLASSES:
-        out = fit.result(start)
+        out = fit.folder.result(start)
         shown[start] = run(start, limit, out, out.with_suffix(".png"))
     return shown
 
@@ -195,7 +190,7 @@ def moved(fit: Fit, start: str, progress: Progress) -> float | None:
     from cfdiff.report.run import report
     from cfdiff.report.settings import ReportSettings
 
-    run = fit.result(start)
+    run = fit.folder.result(start)
     figures, weights = run.with_suffix(".json"), str(fit.folder.path)
     measured = evaluate(
         EvaluateSettings(

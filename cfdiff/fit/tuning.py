@@ -22,8 +22,9 @@ from cfdiff.edit.recipe import TOWARDS
 from cfdiff.edit.roles import load_cast
 from cfdiff.engine.symmetry import Symmetry
 from cfdiff.files import atomic
+from cfdiff.fit.folder import CLASSES
 from cfdiff.fit.plan import LEAST
-from cfdiff.fit.stages import CLASSES, Fit
+from cfdiff.fit.stages import Fit
 from cfdiff.progress import Progress
 from cfdiff.train.result import TrainResult
 from cfdiff.tune.config import as_toml

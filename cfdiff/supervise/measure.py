@@ -9,7 +9,7 @@ import torch
 
 from cfdiff.data.open import open_told
 from cfdiff.data.source import Source
-from cfdiff.data.splitting import TEST, spelled
+from cfdiff.data.splitting import TEST, own_split
 from cfdiff.data.values import to_model
 from cfdiff.errors import UserError
 from cfdiff.metrics.intervals import Groups, bootstrap_rows, over, share_interval
@@ -27,8 +27,7 @@ def open_test(s: SuperviseSettings, train: Source) -> Source | None:
         UserError: there is no such split, or it shares a group or an image with those that are trained on.
     """
     whole = open_told(s)
-    known = [] if whole.splits is None else [str(k) for k in np.unique(whole.splits)]
-    split = s.test_split or spelled(TEST, known)
+    split = s.test_split or own_split(whole, TEST)
     if split is None:
         return None
     test = whole.narrow(split)

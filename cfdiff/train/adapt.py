@@ -21,7 +21,7 @@ from cfdiff.data.bundled import card_sha256
 from cfdiff.data.match import class_misfit, shape_misfit
 from cfdiff.data.open import open_source, open_told
 from cfdiff.data.source import Source, random_subset
-from cfdiff.data.splitting import TRAIN, VAL, spelled
+from cfdiff.data.splitting import TRAIN, VAL, own_split
 from cfdiff.data.values import to_model
 from cfdiff.engine.noise import NoiseSource
 from cfdiff.errors import UserError
@@ -199,8 +199,7 @@ def _open_old(s: AdaptSettings, model: Model) -> tuple[Source, Source]:
     assert s.old is not None
     whole = open_source(s.old, negative=s.negative, positive=s.positive, reading=s.reading)
     _check(whole, model)
-    known = [] if whole.splits is None else [str(name) for name in np.unique(whole.splits)]
-    parts = [spelled(kind, known) for kind in (TRAIN, VAL)]
+    parts = [own_split(whole, kind) for kind in (TRAIN, VAL)]
     if None in parts:
         raise UserError(
             f"--old {shown(s.old)} has no splits to train and to validate on: split it (cfdiff data split), or leave "

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cfdiff.data.classes import KNOWN_PAIRS
 from cfdiff.data.names import fold
+from cfdiff.data.splitting import SHARES, SPELLINGS
 from cfdiff.errors import UserError
 
 LAYOUTS = {
@@ -23,10 +24,7 @@ LAYOUTS = {
     "split/group/class": ("split", "group", "class"),
 }
 """What `--layout` may say: what the folders stand for, from the outermost to that of the images."""
-SPLIT_WORDS = frozenset(
-    {"train", "training", "train-guide", "train-verifier", "train-judge", "val", "valid", "validation", "dev"}
-    | {"test", "testing", "holdout"}
-)
+SPLIT_WORDS = frozenset(word for role in SHARES for word in SPELLINGS.get(role, (role,)))
 """What splits are called, folded."""
 SYSTEM = frozenset(
     {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found", "$recycle.bin", "ehthumbs.db", "picasa.ini"}
