@@ -69,7 +69,7 @@ def _run(options: argparse.Namespace, values: dict[str, Any], held: bool) -> dic
         values |= {"edit": options.edit} if options.edit else {}
         values |= {"threads": options.threads}
         branch = {"control": options.control, "control_model": options.control_model}
-        values |= branch if held else {"control": "none"}  # whatever the recipe says
+        values |= {"mask": "none"} | (branch if held else {"control": "none"})  # whatever the recipe says
         if options.keep:
             options.keep.mkdir(parents=True, exist_ok=True)
             name = f"{values['from']}-{values['ratio']}-{'with' if held else 'without'}"

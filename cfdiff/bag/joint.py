@@ -22,7 +22,7 @@ from cfdiff.bag.settings import BagSettings
 from cfdiff.bag.setup import Plan, Setup
 from cfdiff.data.values import as_saved, to_model
 from cfdiff.edit.cast import probabilities
-from cfdiff.edit.editor import Editor
+from cfdiff.edit.editor import Editor, only_within
 from cfdiff.edit.kept import Edits
 from cfdiff.edit.memory import in_halves
 from cfdiff.edit.verdicts import edit_arrays
@@ -247,8 +247,10 @@ class JointEditor(Editor):
             torch.zeros(len(images), dtype=torch.int64),
             enough=count_reached(cast.clean_log_prob, k, s.target, s.batch) if s.closed_loop else None,
         )
-        found = self.walk(path, ids, guidance if s.scale else None, chunk=s.batch)
-        saved = as_saved(images, x0, cast.space.saved(x0, z, found.z))[0]
+        mask = self.mask(self.where(images), np.arange(len(images)))
+        held = None if mask is None else cast.space.mask(mask)
+        found = self.walk(path, ids, guidance if s.scale else None, held, s.batch)
+        saved = as_saved(images, x0, only_within(mask, cast.space.saved(x0, z, found.z), x0))[0]
         return saved, path.calls + int(found.network_calls.max()), int(found.guided.max())
 
     def kinds(self) -> list[Any]:

@@ -154,8 +154,10 @@ def _check_options(s: BagSettings) -> None:
             raise UserError(
                 "--mode joint chooses by itself: leave out --select and --stratify, or use --mode instance."
             )
-        if s.mask != "none" or any(own.exact for own in s.either):
-            raise UserError("--mode joint takes neither --mask nor --exact: leave them out, or use --mode instance.")
+        if s.mask not in ("none", "object") or any(own.exact for own in s.either):
+            raise UserError(
+                "--mode joint takes neither --mask auto or data nor --exact: leave them out, or use --mode instance."
+            )
         if s.tile is not None:
             raise UserError("--mode joint takes whole images only: leave out --tile, or use --mode instance.")
     if s.tile is not None and s.export is not None and s.features is None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cfdiff.data.outlines import off_ground
 from cfdiff.data.values import as_saved, to_model
 from cfdiff.edit.acceptance import Acceptance
 from cfdiff.edit.cast import Cast
@@ -186,7 +187,14 @@ class Editor:
         back = self.walk(self.encode(z, ids, self.s.depth, source), ids, None)
         return as_saved(images, x, self.cast.space.saved(x, z, back.z))
 
-    def edit(self, images: np.ndarray, ids: Sequence[str], target: int, masks: np.ndarray | None = None) -> Edits:
+    def edit(
+        self,
+        images: np.ndarray,
+        ids: Sequence[str],
+        target: int,
+        masks: np.ndarray | None = None,
+        within: np.ndarray | None = None,
+    ) -> Edits:
         """Edit (B, H, W, C) stored images to class `target`; only those that do not flip climb the ladder.
 
         A try is accepted when the verifier (the checker where there is none), on the image as saved, gives the target
@@ -199,14 +207,17 @@ class Editor:
         needless ones are left out.
 
         Args:
-            masks: (B, H, W) bool, where the images may change, for the setting mask "data".
+            masks: (B, H, W) bool, the data's, for the settings mask "data" and control "mask".
+            within: (B, H, W) bool, where the images may change, of whoever knows more of them than they show; `where`
+                says it of None.
         """
         if (own := self.towards(target)) is not self:
-            return own.edit(images, ids, target, masks)
+            return own.edit(images, ids, target, masks, within)
         n, device, space = len(images), self.cast.device, self.cast.space
         best = Edits.none(images, self.acceptance.there, self.ways)
         x = to_model(images).to(device)
         z = space.encode(x)
+        within = self.where(images, masks) if within is None else within
         batch, tried = Batch(images, x, z, space.decode(z), ids, torch.full((n,), target, device=device)), 0
         realism, lock = Realism(self.cast, self.s.seed, batch), Lock(self.cast, self.s, images, masks)
         kept = Kept(best, self.acceptance, realism, ids, target)
@@ -218,7 +229,7 @@ class Editor:
             for k, rung in enumerate(strategy.rungs):
                 if not len(climbing):
                     break
-                mask = self._data_mask(masks, climbing)
+                mask = self.mask(within, climbing)
                 with lock.rows(climbing):
                     edited, mask = self._attempt(strategy, climbing, rung, batch, mask, best)
                     if self.s.mask == "auto" and not strategy.finds:
@@ -251,14 +262,27 @@ class Editor:
         best.network_calls[rows] += found.network_calls.cpu().numpy().astype(np.int32)
         best.guide_calls[rows] += found.guided.cpu().numpy().astype(np.int32)
         edited = space.saved(x, batch.z[here], found.z, batch.drawn[here])
-        mask = found.mask if found.mask is not None else mask
-        return (edited if mask is None else torch.where(mask > 0, edited, x)), mask
+        if found.mask is not None:
+            mask = found.mask if mask is None else found.mask * mask
+        return only_within(mask, edited, x), mask
 
-    def _data_mask(self, masks: np.ndarray | None, rows: np.ndarray) -> Tensor | None:
-        if self.s.mask != "data" or masks is None:
+    def where(self, images: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray | None:
+        """(B, H, W) bool, where the images may change, as the setting mask says; None for anywhere."""
+        if self.s.mask == "object":
+            return off_ground(images)
+        return masks if self.s.mask == "data" else None
+
+    def mask(self, within: np.ndarray | None, rows: np.ndarray) -> Tensor | None:
+        """What `where` says (B, H, W) of the images `rows` (n,), as (n, 1, H, W) float; None of None."""
+        if within is None:
             return None
-        return torch.from_numpy(masks[rows]).to(self.cast.device, torch.float32)[:, None]
+        return torch.from_numpy(within[rows]).to(self.cast.device, torch.float32)[:, None]
 
     def solver(self) -> Solver:
         """A solver of the decode, with a memory of its own."""
         return SOLVERS[self.s.solver](self.s.eta)
+
+
+def only_within(mask: Tensor | None, edited: Tensor, x: Tensor) -> Tensor:
+    """Images (n, C, H, W) as edited where the mask (n, 1, H, W) is above 0, and x outside; edited of None."""
+    return edited if mask is None else torch.where(mask > 0, edited, x)

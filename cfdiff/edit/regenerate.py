@@ -38,7 +38,8 @@ class Regenerate:
         make_tau(schedule, s.redraw_depth, s.redraw_steps, "uniform")
 
     def attempt(self, rows: np.ndarray, rung: Rung, mask: Tensor | None = None) -> Attempt:
-        """Edit some of the batch at one rung; see `strategy.Strategy`. With a `mask` of the data, that is the place.
+        """Edit some of the batch at one rung; see `strategy.Strategy`. A `mask` of the data is the place; in that of an
+        object the place is looked for.
 
         Where no guidance is asked for nothing is drawn: no other class is wanted, so the source is the answer.
         """
@@ -47,14 +48,7 @@ class Regenerate:
         if s.unguided:
             count = Counter(batch.z[here])
             return Attempt(batch.z[here], count.guided, count.cost(0), torch.zeros_like(batch.x[here, :1]))
-        if self.saliency is None:
-            self.saliency = find(editor, batch)[:, 0]
-        seen = self.saliency[here, None]
-        if rung.mass is None:
-            pixels = place(seen, rung.share, s.redraw_grow)
-        else:
-            pixels = place_holding(seen, rung.mass, s.redraw_grow)
-        inside = cast.space.mask(pixels) if mask is None else mask
+        pixels, inside = self._place(here, rung, mask)
         names = [batch.ids[i] for i in rows.tolist()]
         target = batch.target[here]
         count = Counter(batch.z[here])
@@ -74,7 +68,25 @@ class Regenerate:
             clip=cast.space.discrete,
             callback=count.step,
         )
-        return Attempt(z, count.guided, count.cost(editor.calls_a_gradient), pixels if mask is None else None)
+        return Attempt(z, count.guided, count.cost(editor.calls_a_gradient), pixels)
+
+    def _place(self, here: Tensor, rung: Rung, mask: Tensor | None) -> tuple[Tensor | None, Tensor]:
+        """What is drawn anew of the images `here` (n,): its pixels (n, 1, H, W), None where the data say it, and that
+        of z (n, 1, h, w)."""
+        s = self.editor.s
+        if self.saliency is None:
+            self.saliency = find(self.editor, self.batch)[:, 0]
+        if mask is not None and s.mask == "data":
+            return None, mask
+        seen = self.saliency[here, None]
+        if mask is not None:
+            seen = seen * F.interpolate(mask, size=seen.shape[2:])
+        if rung.mass is None:
+            pixels = place(seen, rung.share, s.redraw_grow)
+        else:
+            pixels = place_holding(seen, rung.mass, s.redraw_grow)
+        inside = self.editor.cast.space.mask(pixels)
+        return pixels, inside if mask is None else inside * mask
 
 
 def find(editor: Editor, batch: Batch) -> Tensor:

@@ -176,10 +176,11 @@ class EditSettings(Settings):
     solver: Annotated[str, OneOf(SOLVERS)] = Field("ddim", json_schema_extra=PATH, description="Solver of the decode.")
     eta: float = Field(0.0, ge=0, le=1, json_schema_extra=PATH, description="Noise of DDIM; 0 is deterministic.")
     clip: bool = Field(False, json_schema_extra=PATH, description="Clip the x0 estimate while decoding.")
-    mask: Literal["none", "auto", "data"] = Field(
+    mask: Literal["none", "auto", "data", "object"] = Field(
         "none",
         json_schema_extra=GUIDANCE,
-        description="Where to edit: anywhere, where a first pass changes most, or the data's masks.",
+        description="Where to edit: anywhere, where a first pass changes most (auto), the data's masks, or the object "
+        "that lies on a plain ground (object).",
     )
     mask_share: float = Field(
         0.15,

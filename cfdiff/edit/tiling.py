@@ -85,7 +85,7 @@ class TiledEditor:
         return done, finite
 
     def edit(self, images: np.ndarray, ids: Sequence[str], target: int, masks: np.ndarray | None = None) -> Edits:
-        """See `Editor.edit`. A tile that the masks do not touch, or that needs no edit, stays, byte for byte, uncalled.
+        """See `Editor.edit`. A tile in which nothing may change, or that needs no edit, stays, byte for byte, uncalled.
 
         An image is accepted by what is said of its tiles together. Its calls are those of all its tiles; ratio, depth,
         retries and way of editing are those of the tile that was tried most often.
@@ -95,8 +95,9 @@ class TiledEditor:
         grid = self.tiles.grid(*images.shape[1:3])
         if len(grid) == 1:
             return self.editor.edit(images, ids, target, masks)
+        within = self.editor.where(images, masks)  # of an object, whose ground no tile may show
         pictures = [
-            Picture(image, self._touched(grid, None if masks is None else masks[i]), target, self.every)
+            Picture(image, _touched(grid, None if within is None else within[i]), target, self.every)
             for i, image in enumerate(images)
         ]
         for name, picture in zip(ids, pictures, strict=True):
@@ -107,7 +108,7 @@ class TiledEditor:
             pairs = [(i, k) for i, picture in enumerate(pictures) for k in picture.needed(self.acceptance.least, leave)]
             if not pairs:
                 break
-            self._round(pictures, ids, target, grid, pairs, masks)
+            self._round(pictures, ids, target, grid, pairs, masks, within)
         return self._edits(images, pictures)
 
     def _round(
@@ -118,12 +119,13 @@ class TiledEditor:
         grid: Grid,
         pairs: list[Pair],
         masks: np.ndarray | None,
+        within: np.ndarray | None,
     ) -> None:
         """Edit these tiles, and give each image its own."""
         now = [picture.now.image for picture in pictures]
         done = []
-        for part in cut(now, ids, grid, pairs, masks).parts(self.s.batch):
-            done.append(self.editor.edit(part.images, part.ids, target, part.masks))
+        for part in cut(now, ids, grid, pairs, masks, within).parts(self.s.batch):
+            done.append(self.editor.edit(part.images, part.ids, target, part.masks, part.within))
         for i in sorted({i for i, _ in pairs}):
             rows = [row for row, (of, _) in enumerate(pairs) if of == i]
             edits, tiles, picture = joined(done, rows), [pairs[row][1] for row in rows], pictures[i]
@@ -137,11 +139,6 @@ class TiledEditor:
             names = [name_of(ids[i], grid, tile) for tile in tiles]
             convinced = self.acceptance.asked(edits.counterfactual, names, target)[1] >= self.acceptance.least
             picture.take(after, tiles, convinced, hit, self.acceptance.least)
-
-    def _touched(self, grid: Grid, mask: np.ndarray | None) -> np.ndarray:
-        """(tiles,) bool, those that may change at all."""
-        held = mask is not None and self.s.mask == "data"
-        return np.array([not held or bool(mask[box].any()) for box in grid.boxes])  # type: ignore[index]
 
     def _hit(self, image: np.ndarray, name: str, target: int, grid: Grid) -> np.ndarray | None:
         """(tiles,) how sure who accepts is of the class asked for; None where there is nobody."""
@@ -176,17 +173,19 @@ class TiledEditor:
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """Tiles (K, h, w, C), with names of their own, and where they may change, (K, h, w) bool."""
+    """Tiles (K, h, w, C), with names of their own, masks of theirs, and where they may change, (K, h, w) bool."""
 
     images: np.ndarray
     ids: list[str]
     masks: np.ndarray | None
+    within: np.ndarray | None
 
     def parts(self, size: int) -> Iterator[Cut]:
         """`size` at a time."""
         for k in range(0, len(self.ids), size):
             here = slice(k, k + size)
-            yield Cut(self.images[here], self.ids[here], None if self.masks is None else self.masks[here])
+            masks, within = (None if held is None else held[here] for held in (self.masks, self.within))
+            yield Cut(self.images[here], self.ids[here], masks, within)
 
 
 def cut(
@@ -195,13 +194,24 @@ def cut(
     grid: Grid,
     pairs: Sequence[Pair],
     masks: np.ndarray | None = None,
+    within: np.ndarray | None = None,
 ) -> Cut:
     """Some tiles of images (H, W, C)."""
+
+    def tiles(whole: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+        return np.stack([whole[i][grid.boxes[k]] for i, k in pairs])
+
     return Cut(
-        np.stack([images[i][grid.boxes[k]] for i, k in pairs]),
+        tiles(images),
         [name_of(ids[i], grid, k) for i, k in pairs],
-        None if masks is None else np.stack([masks[i][grid.boxes[k]] for i, k in pairs]),
+        None if masks is None else tiles(masks),
+        None if within is None else tiles(within),
     )
+
+
+def _touched(grid: Grid, within: np.ndarray | None) -> np.ndarray:
+    """(tiles,) bool, those that may change at all."""
+    return np.array([within is None or bool(within[box].any()) for box in grid.boxes])
 
 
 def name_of(image: str, grid: Grid, tile: int) -> str:

@@ -91,8 +91,11 @@ class TuneSettings(EditSettings, DataSettings):
     scale: PositiveFloat = Field(
         EditSettings.model_fields["scale"].default, json_schema_extra=GUIDANCE, description="Guidance scale."
     )
-    mask: Literal["none", "auto"] = Field(
-        "none", json_schema_extra=GUIDANCE, description="Where to edit: anywhere, or where a first pass changes most."
+    mask: Literal["none", "auto", "object"] = Field(
+        "none",
+        json_schema_extra=GUIDANCE,
+        description="Where to edit: anywhere, where a first pass changes most (auto), or the object that lies on a "
+        "plain ground (object).",
     )
     batch_size: PositiveInt = Field(USUAL_BATCH, json_schema_extra=RUN, description="Images at once.")
     out: Path | None = Field(

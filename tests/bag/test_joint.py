@@ -58,6 +58,19 @@ def test_a_bag_is_led_to_its_count_and_what_keeps_its_class_keeps_its_bytes(toy:
     assert figures.changed_outside_edits == 0
 
 
+def test_the_plain_ground_of_its_images_never_changes(toy: Any, tmp_path: Path) -> None:
+    arrays = dict(np.load(toy.data))
+    arrays["images"][:, :2] = 0
+    np.savez(tmp_path / "framed.npz", **arrays)
+    bag(joint(toy, tmp_path / "joint.h5", data=str(tmp_path / "framed.npz"), mix="0.84", mask="object"))
+    with open_bags(tmp_path / "joint.h5") as bags:
+        for view in (bags[0], bags[1]):
+            changed = view.image != view.source
+            assert changed.any() and not changed[:, :2].any()
+    with pytest.raises(UserError, match="--mode joint takes neither --mask auto or data nor --exact"):
+        bag(joint(toy, tmp_path / "not.h5", mask="auto"))
+
+
 def test_without_guidance_and_correction_a_bag_stays_as_it_is(toy: Any, tmp_path: Path) -> None:
     figures = bag(joint(toy, tmp_path / "control.h5", mix="0.84", scale=0.0, on_fail="keep"))
     assert figures.translated == 0

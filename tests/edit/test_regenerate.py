@@ -11,6 +11,7 @@ import torch
 from exact import ExactChecker, model
 from torch import Tensor
 
+from cfdiff.data.outlines import off_ground
 from cfdiff.data.values import to_model
 from cfdiff.edit.cast import Cast
 from cfdiff.edit.editor import Editor
@@ -55,6 +56,28 @@ def test_the_place_is_where_the_classes_differ_and_outside_is_the_source(
     assert edits.mask[:, 1:4, 1:4].mean() > 0.9, "the classes differ at (1..3, 1..3)"
     assert (edits.saliency.max((1, 2)) == 1).all() and edits.saliency.min() >= 0
     assert (edits.accepting[:, 1] > 0.5).all() and set(edits.edit) == {"regenerate"}
+
+
+@pytest.mark.parametrize("way", ["anchored", "regenerate", "auto"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_the_plain_ground_that_an_object_lies_on_never_changes(
+    exact_cast: Cast, exact_images: Images, edit_settings: Settings, way: str, dtype: str
+) -> None:
+    images = exact_images(6, dtype=dtype)
+    ground = np.zeros((6, 8, 8), bool)
+    ground[:, :2] = ground[:, :, 6:] = True  # a third of the place where the classes differ, too
+    images[ground] = 0
+    s = edit_settings(**{**QUICK, "edit": way, "depth": 0.6, "retries": 1, "mask": "object"})
+    edits = Editor(exact_cast, s).edit(images, names(6), 1)
+    assert edits.counterfactual[ground].tobytes() == images[ground].tobytes()
+    assert (edits.counterfactual != images).any((1, 2, 3)).all()
+    assert edits.mask is not None and not edits.mask[ground].any()
+    if way == "anchored":
+        assert (edits.mask == off_ground(images)).all()
+    if way == "regenerate":
+        assert edits.mask[:, 2:4, 1:4].mean() > 0.9 and edits.mask.sum() < off_ground(images).sum(), (
+            "its place is still looked for"
+        )
 
 
 def test_a_draw_costs_its_steps_and_no_encoding(

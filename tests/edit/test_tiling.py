@@ -61,7 +61,7 @@ class Fake(Editor):
         self.change, self.quarantined, self.got = change, quarantined, []
         return self
 
-    def edit(self, images: np.ndarray, ids: Sequence[str], target: int, masks: np.ndarray | None = None) -> Edits:
+    def edit(self, images: np.ndarray, ids: Sequence[str], target: int, *places: np.ndarray | None) -> Edits:
         self.got += list(ids)
         edits = Edits.none(images, False, self.ways)
         edits.counterfactual = self.change(images).astype(images.dtype)
@@ -215,6 +215,17 @@ def test_outside_the_masks_of_the_data_nothing_changes_and_no_tile_is_computed(
     assert edits.network_calls[0] > 0 and edits.network_calls[1] == 0
     assert (edits.counterfactual[~masks] == images[~masks]).all() and (edits.counterfactual[masks] != 0).any()
     assert edits.mask is not None and not edits.mask[~masks].any()
+
+
+def test_the_ground_of_an_object_is_that_of_the_whole_image(exact_cast: Cast, edit_settings: Settings) -> None:
+    """In a tile that lies on the object what is plain is no ground."""
+    images = np.zeros((1, BIG, BIG, 1), np.uint8)
+    images[0, STEP:] = large(1)[0, STEP:]
+    images[0, STEP + 1 : STEP + 7, 1:7] = 100  # the tile at (6, 0) shows little else
+    edits = tiled(exact_cast, edit_settings(mask="object", depth=0.6), every=True).edit(images, names(1), 1)
+    change = (edits.counterfactual != images)[0, :, :, 0]
+    assert not change[:STEP].any() and change[STEP + 1 : STEP + 4, 1:4].any()
+    assert edits.mask is not None and not edits.mask[0, :STEP].any() and edits.mask[0, STEP:].all()
 
 
 @pytest.mark.parametrize("way", ["anchored", "regenerate", "auto"])
