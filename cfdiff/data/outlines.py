@@ -9,6 +9,7 @@ from scipy import ndimage  # type: ignore[import-untyped]
 from skimage.feature import canny
 from skimage.filters import threshold_otsu
 
+from cfdiff.data.ground import rim
 from cfdiff.data.source import Source, require_masks
 from cfdiff.data.values import unit
 from cfdiff.errors import UserError
@@ -16,8 +17,6 @@ from cfdiff.registry import CONTROLS
 
 SIGMA = 1.0
 """Of Canny's Gaussian, in pixels."""
-PLAIN = 8 / 255
-"""Of the full range: a ground differs by no more from its most frequent colour, which the rings of JPEG do not."""
 
 
 def edges(images: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
@@ -44,24 +43,7 @@ def objects(gray: np.ndarray) -> np.ndarray:
     if np.ptp(gray) == 0:
         return np.zeros(gray.shape, bool)
     bright = gray > threshold_otsu(gray)
-    rim = np.concatenate([bright[0], bright[-1], bright[:, 0], bright[:, -1]])
-    return np.asarray(ndimage.binary_fill_holes(bright if rim.mean() < 0.5 else ~bright))
-
-
-def off_ground(images: np.ndarray) -> np.ndarray:
-    """(B, H, W) bool, all of images (B, H, W, C) but the plain ground that an object lies on: what has, within `PLAIN`,
-    the most frequent colour of the rim and is joined to the rim. All of an image that would be nothing but ground."""
-    return np.stack([_off_ground(image) for image in unit(images)])
-
-
-def _off_ground(image: np.ndarray) -> np.ndarray:
-    rim = np.concatenate([image[0], image[-1], image[1:-1, 0], image[1:-1, -1]])
-    colours, counts = np.unique(rim, axis=0, return_counts=True)
-    plain = np.abs(image - colours[counts.argmax()]).max(axis=2) <= PLAIN
-    regions, _ = ndimage.label(plain, np.ones((3, 3)))
-    at_rim = np.unique(np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]]))
-    ground = np.isin(regions, at_rim[at_rim > 0])
-    return np.asarray(~ground | ground.all())
+    return np.asarray(ndimage.binary_fill_holes(bright if rim(bright).mean() < 0.5 else ~bright))
 
 
 def border(inside: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfdiff.data.outlines import off_ground
+from cfdiff.data.ground import off_ground
 from cfdiff.data.values import as_saved, to_model
 from cfdiff.edit.acceptance import Acceptance
 from cfdiff.edit.cast import Cast

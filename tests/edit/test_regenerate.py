@@ -11,7 +11,7 @@ import torch
 from exact import ExactChecker, model
 from torch import Tensor
 
-from cfdiff.data.outlines import off_ground
+from cfdiff.data.ground import off_ground
 from cfdiff.data.values import to_model
 from cfdiff.edit.cast import Cast
 from cfdiff.edit.editor import Editor
