@@ -21,6 +21,8 @@ from cfdiff.store.owner import held
 
 FORMAT = "cfdiff-fit-1"
 CLASSES = ("negative", "positive")
+LATER = ("space", "precision", "batch", "light")
+"""Keys of fit.json that a fit of before does not have."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class State:
         used: seconds of each stage so far.
         done: stages that ended.
         space: where the diffusion model runs.
+        light: how much the light of images is varied for classifiers, as their settings say it.
     """
 
     of: dict[str, Any]
@@ -44,6 +47,7 @@ class State:
     space: str = "pixel"
     precision: Precision = "no"
     batch: int = 32
+    light: dict[str, float] = field(default_factory=dict)
 
     def with_time(self, stage: str, seconds: float) -> State:
         """The stage took so many seconds in all."""
@@ -107,7 +111,7 @@ class FitFolder:
             return None
         try:
             told = parse_json(path.read_text())
-            later = {key: told[key] for key in ("space", "precision", "batch") if key in told}  # not in a fit of before
+            later = {key: told[key] for key in LATER if key in told}
             if "batch" not in later:
                 later["batch"] = self._batch_of_before()
             state = State(told["of"], told["width"], told["augment"], told["used"], tuple(told["done"]), **later)

@@ -31,7 +31,7 @@ from cfdiff.fit.plan import LEAST, SECOND, Clock, shares_of, trainings
 from cfdiff.fit.result import FitResult
 from cfdiff.fit.settings import FitSettings
 from cfdiff.fit.space import fitting_space, seen_by_diffusion
-from cfdiff.fit.stages import Fit, check, fitting_batch, has_second, moved, show, train
+from cfdiff.fit.stages import LIGHT, Fit, check, fitting_batch, has_second, moved, show, train
 from cfdiff.fit.symmetry import fitting_augment
 from cfdiff.fit.tuning import lowered, tune
 from cfdiff.models.autoencoder import need_diffusers
@@ -86,7 +86,7 @@ def _begin(s: FitSettings, of: dict[str, Any], source: Source, device: torch.dev
     batch = fitting_batch(60 * minutes * images_a_second(seen, width, device, precision))
     some = random_subset(source, few(source), s.seed)
     augment = fitting_augment(unit(some.read(np.arange(len(some)))))
-    return State(of, width, augment, space=space, precision=precision, batch=batch)
+    return State(of, width, augment, space=space, precision=precision, batch=batch, light=LIGHT)
 
 
 def _refuse_inside(out: Path, data: Path) -> None:

@@ -16,7 +16,7 @@ from cfdiff.errors import UserError
 from cfdiff.supervise.invariance import relevant_part
 from cfdiff.supervise.pairs import Pairs
 from cfdiff.supervise.settings import SuperviseSettings
-from cfdiff.train.batches import Batch, Batches, Draws, augment
+from cfdiff.train.batches import Batch, Batches, Draws, Light, augment
 
 MakeBatches = Callable[..., Batches]
 """(source, size, seed, balance=) -> batches of this process."""
@@ -80,9 +80,10 @@ class Contrast:
         channels = source.shape[1]
         together = torch.cat([source, batch.images, relevant.float()], dim=1)
         together = augment(together, batch.draws, self.s.augment, self.s.shift)
-        images = torch.cat(together[:, : 2 * channels].split(channels, dim=1), dim=1)
-        images = augment(images, batch.draws, "none", gain=self.s.gain)
-        images = torch.cat(images.split(channels, dim=1))
+        # One above the other, so that the same light falls on both.
+        pair = torch.cat(together[:, : 2 * channels].split(channels, dim=1), dim=2)
+        pair = Light(self.s.gain, self.s.gamma, self.s.cast).varied(pair, batch.draws)
+        images = torch.cat(pair.split(source.shape[2], dim=2))
         before = torch.from_numpy(self.train.labels[rows].astype(np.int64)).to(device)
         relevant = (together[:, 2 * channels :] > 0.5).repeat(2, 1, 1, 1)
         return PairBatch(images, torch.cat([before, batch.labels]), relevant, batch.draws)

@@ -21,7 +21,7 @@ from cfdiff.supervise.measure import measure, open_test
 from cfdiff.supervise.pairs import Pairs, read_pairs
 from cfdiff.supervise.result import SuperviseResult, write_result
 from cfdiff.supervise.settings import NONE, OF_MAPS, OF_PAIRS, SuperviseSettings
-from cfdiff.train.batches import Batch, augment
+from cfdiff.train.batches import Batch, Light, augment
 from cfdiff.train.classifier import ClassifierValidation
 from cfdiff.train.data import Also, Named, open_training_data
 from cfdiff.train.loop import Trainer
@@ -127,7 +127,7 @@ def _loss(s: SuperviseSettings, trainer: Trainer, train: Source, pairs: Pairs | 
 
 def _varied(s: SuperviseSettings, batch: Batch) -> Tensor:
     """The images of a batch as `train_classifier` would show them: plain training is the same training."""
-    x = augment(batch.images, batch.draws, s.augment, s.shift, s.gain)
+    x = augment(batch.images, batch.draws, s.augment, s.shift, Light(s.gain, s.gamma, s.cast))
     noise = batch.draws.normal(*x.shape[1:])
     return x + s.noise * batch.draws.uniform(1, 1, 1) * noise
 

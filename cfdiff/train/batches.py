@@ -133,14 +133,45 @@ class Batches:
         return np.random.default_rng([self.seed, pool, epoch]).permutation(self.pools[pool])
 
 
-def augment(x: Tensor, draws: Draws, kind: Symmetry, shift: int = 0, gain: float = 0.0) -> Tensor:
-    """Random flips, shifts and brightness of images (b, C, H, W) in [-1, 1].
+@dataclass(frozen=True)
+class Light:
+    """How much the light of images, as values v in [0, 1], is varied at random; black stays black in any.
+
+    Attributes:
+        gain: v is multiplied by 1 +- gain, cut at 1.
+        cast: so is each channel of a colour image by itself, by 1 +- cast: another white balance, or stain.
+        gamma: v becomes v^g then, with g between e^-gamma and e^gamma: another exposure.
+    """
+
+    gain: float = 0.0
+    gamma: float = 0.0
+    cast: float = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self.gain or self.gamma or self.cast)
+
+    def varied(self, x: Tensor, draws: Draws) -> Tensor:
+        """Images (b, C, H, W) in [-1, 1] in other light; what is 0 draws nothing."""
+        if self.gain:
+            x = ((x + 1) * (1 + self.gain * (2 * draws.uniform(1, 1, 1) - 1)) - 1).clamp(max=1)
+        if self.cast and x.shape[1] > 1:
+            x = ((x + 1) * (1 + self.cast * (2 * draws.uniform(x.shape[1], 1, 1) - 1)) - 1).clamp(max=1)
+        if self.gamma:
+            exponent = (self.gamma * (2 * draws.uniform(1, 1, 1) - 1)).exp()
+            x = 2 * ((x + 1) / 2).clamp(min=0) ** exponent - 1
+        return x
+
+
+AS_IT_IS = Light()
+
+
+def augment(x: Tensor, draws: Draws, kind: Symmetry, shift: int = 0, light: Light = AS_IT_IS) -> Tensor:
+    """Random flips, shifts and light of images (b, C, H, W) in [-1, 1].
 
     Args:
         kind: "flip" mirrors left and right; "dihedral" takes one of the eight symmetries of a square (of the four
             of a rectangle).
         shift: up to this many pixels either way; the border is repeated.
-        gain: multiplies [0, 1] values by 1 +- gain, so that a black background stays black.
     """
     _, channels, height, width = x.shape
     x = turned(x, symmetries(draws, kind, height == width))
@@ -150,9 +181,7 @@ def augment(x: Tensor, draws: Draws, kind: Symmetry, shift: int = 0, gain: float
         columns = (torch.arange(width, device=x.device) + right[:, None]).clamp(0, width - 1)
         x = x.gather(2, rows[:, None, :, None].expand(-1, channels, -1, width))
         x = x.gather(3, columns[:, None, None, :].expand(-1, channels, height, -1))
-    if gain:
-        x = ((x + 1) * (1 + gain * (2 * draws.uniform(1, 1, 1) - 1)) - 1).clamp(max=1)
-    return x
+    return light.varied(x, draws)
 
 
 def symmetries(draws: Draws, kind: Symmetry, square: bool) -> Tensor:

@@ -17,7 +17,7 @@ from cfdiff.models.checkpoint import Card, load_diffusion
 from cfdiff.models.classifier import ClassifierConfig, build_classifier, load_pretrained
 from cfdiff.models.space import encoded
 from cfdiff.progress import Progress
-from cfdiff.train.batches import draw_levels
+from cfdiff.train.batches import Light, draw_levels
 from cfdiff.train.data import open_training_data
 from cfdiff.train.loop import Trainer
 from cfdiff.train.result import TrainResult
@@ -61,7 +61,7 @@ def train_classifier(s: ClassifierSettings, progress: Progress | None = None) ->
     trainer.say_pretrained(taken, net.net)
     settle_in(space, trainer)
     batches = trainer.batches(balance=True)
-    encode = Encodings(space, data.train, s.augment, s.shift, s.gain)
+    encode = Encodings(space, data.train, s.augment, s.shift, Light(s.gain, s.gamma, s.cast))
     log_snr = schedule.log_snr(torch.arange(schedule.T + 1)).float().to(trainer.device)
 
     def loss(net: nn.Module, step: int, part: int) -> Tensor:

@@ -25,7 +25,7 @@ from cfdiff.models.classifier import ClassifierConfig, load_pretrained
 from cfdiff.models.clip import Clip, ClipConfig
 from cfdiff.models.text import learn_bpe, need, two_texts
 from cfdiff.progress import Progress
-from cfdiff.train.batches import Draws, augment
+from cfdiff.train.batches import Draws, Light, augment
 from cfdiff.train.data import Named, TrainingData, open_training_data
 from cfdiff.train.loop import Trainer
 from cfdiff.train.result import TrainResult
@@ -75,7 +75,7 @@ def train_clip(s: ClipSettings, progress: Progress | None = None) -> TrainResult
 
     def loss(net: nn.Module, step: int, part: int) -> Tensor:
         batch = batches.read(step, part)
-        x = augment(batch.images, batch.draws, s.augment, s.shift, s.gain)
+        x = augment(batch.images, batch.draws, s.augment, s.shift, Light(s.gain))
         told = shortened(captions[batch.rows].tolist(), batch.draws, s.clauses)
         number = torch.from_numpy(np.unique(told, return_inverse=True)[1]).to(x.device)
         seen, read, scale = net(x, words(told).to(x.device))

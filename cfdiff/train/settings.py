@@ -283,6 +283,19 @@ class NetworkSettings(TrainSettings):
     gain: float = Field(
         0.1, ge=0, lt=1, description="Random brightness: pixel values times 1 +- gain.", json_schema_extra=OPTIMISATION
     )
+    gamma: NonNegativeFloat = Field(
+        0.0,
+        le=2,
+        description="Random exposure: pixel values to the power of e^-gamma to e^gamma.",
+        json_schema_extra=OPTIMISATION,
+    )
+    cast: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Random colour cast: each channel times 1 +- cast, as another camera or stain has it.",
+        json_schema_extra=OPTIMISATION,
+    )
     shift: NonNegativeInt = Field(2, description="Random shift in pixels.", json_schema_extra=OPTIMISATION)
     noise: NonNegativeFloat = Field(
         0.0,

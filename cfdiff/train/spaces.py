@@ -18,7 +18,7 @@ from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import read_card
 from cfdiff.models.space import Space
 from cfdiff.registry import SPACES
-from cfdiff.train.batches import Batch, augment, symmetries
+from cfdiff.train.batches import AS_IT_IS, Batch, Light, augment, symmetries
 from cfdiff.train.loop import Trainer
 
 KEPT_BYTES = 2 << 30
@@ -66,14 +66,14 @@ def settle_in(space: Space, trainer: Trainer) -> None:
 class Encodings:
     """z of the batches of a training, augmented in pixels before they are encoded."""
 
-    def __init__(self, space: Space, source: Source, kind: Symmetry, shift: int = 0, gain: float = 0.0) -> None:
-        self.space, self.kind, self.shift, self.gain = space, kind, shift, gain
+    def __init__(self, space: Space, source: Source, kind: Symmetry, shift: int = 0, light: Light = AS_IT_IS) -> None:
+        self.space, self.kind, self.shift, self.light = space, kind, shift, light
         height, width, channels = source.shape
         self.square = height == width
         probe = torch.zeros(1, channels, height, width)
         free = space.encode(probe) is probe  # nothing is gained by keeping what an identity gives
         self.capacity = 0
-        if not (free or shift or gain):
+        if not (free or shift or light):
             shape = space.shape(channels, height, width)
             self.capacity = min(8 * len(source), KEPT_BYTES // (4 * shape[0] * shape[1] * shape[2]))
             self.kept = torch.empty(self.capacity, *shape)  # memory is taken as it is filled
@@ -85,7 +85,7 @@ class Encodings:
             with torch.no_grad():
                 if coins is not None:
                     return self.space.encode(turned(batch.images, coins))
-                return self.space.encode(augment(batch.images, batch.draws, self.kind, self.shift, self.gain))
+                return self.space.encode(augment(batch.images, batch.draws, self.kind, self.shift, self.light))
         if coins is None:
             coins = symmetries(batch.draws, self.kind, self.square)
         number = (coins.cpu() * torch.tensor([1, 2, 4])).sum(1)

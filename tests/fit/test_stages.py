@@ -9,7 +9,7 @@ import pytest
 from cfdiff.data.open import open_source
 from cfdiff.fit.folder import FitFolder, State
 from cfdiff.fit.settings import FitSettings
-from cfdiff.fit.stages import LEAST_SHOWN, SHOWN, Fit, show
+from cfdiff.fit.stages import LEAST_SHOWN, LIGHT, SHOWN, Fit, show, train
 from cfdiff.translate.summary import TranslateSummary
 
 
@@ -46,3 +46,25 @@ def test_as_many_test_images_are_shown_as_time_allows_by_the_pace_of_the_searche
     assert [(start, n) for start, n, name in asked if name == "probe.h5"] == [(start, LEAST_SHOWN) for start in probed]
     shown = [("negative", limit, "negative-to-positive.h5"), ("positive", limit, "positive-to-negative.h5")]
     assert asked[-2:] == shown and not (tmp_path / "probe.h5").exists()
+
+
+@pytest.mark.parametrize("space", ["pixel", "latent"])
+def test_classifiers_learn_in_other_light_where_that_does_not_ask_for_new_latents(
+    toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, space: str
+) -> None:
+    lights: dict[str, dict[str, float]] = {}
+
+    def train_classifier(s: Any, progress: Any) -> None:
+        lights[s.out.name] = {name: getattr(s, name) for name in LIGHT}
+
+    monkeypatch.setattr("cfdiff.train.classifier.train_classifier", train_classifier)
+    monkeypatch.setattr(Fit, "split", lambda self, role: role)
+    state = State({}, 8, "none", space=space, light=LIGHT)
+    fit = Fit(FitSettings(data=str(toy.data)), FitFolder(tmp_path), open_source(toy.data), state)
+    for role in ("guide", "checker", "verifier", "judge"):
+        train(fit, role, 1.0, lambda *a: None)
+    assert lights["verifier"] == lights["judge"] == LIGHT
+    assert lights["guide"] == lights["checker"] == (LIGHT if space == "pixel" else dict.fromkeys(LIGHT, 0.0))
+    before = Fit(fit.s, fit.folder, fit.source, State({}, 8, "none"))  # of a fit that had begun without
+    train(before, "judge", 1.0, lambda *a: None)
+    assert lights["judge"] == {"gain": 0.1, "gamma": 0.0, "cast": 0.0}

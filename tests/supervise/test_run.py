@@ -126,7 +126,7 @@ def test_a_step_has_as_many_images_with_pairs_as_without(quick: Make, make_pairs
 
 
 def test_a_pair_is_turned_and_shifted_alike(quick: Make, make_pairs: Make) -> None:
-    s = quick(make_pairs(np.arange(40)), augment="dihedral", shift=2, gain=0.1)
+    s = quick(make_pairs(np.arange(40)), augment="dihedral", shift=2, gain=0.1, gamma=0.2, cast=0.2)
     train = open_training_data(s).train
     pairs = read_pairs(s, train)
     batch = Contrast(s, train, pairs, 16, Batches).read(0, 0)

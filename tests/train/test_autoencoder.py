@@ -28,7 +28,7 @@ from cfdiff.models.features import feature_distance, feature_maps
 from cfdiff.models.latent import LatentSpace, load_autoencoder
 from cfdiff.models.space import PixelSpace
 from cfdiff.train.autoencoder import kl_from_standard, train_autoencoder
-from cfdiff.train.batches import Batch, Batches, augment
+from cfdiff.train.batches import Batch, Batches, Light, augment
 from cfdiff.train.classifier import train_classifier
 from cfdiff.train.diffusion import train_diffusion
 from cfdiff.train.settings import AutoencoderSettings, ClassifierSettings, DiffusionSettings
@@ -210,7 +210,9 @@ def test_brightness_and_shifts_are_encoded_anew_and_pixels_are_not_kept(toy: Any
     source = open_source(toy.data).select(np.arange(6))
     space = LatentSpace.of(trained[0] / "model.safetensors")
     assert (
-        Encodings(space, source, "flip", gain=0.1).capacity == Encodings(space, source, "none", shift=1).capacity == 0
+        Encodings(space, source, "flip", light=Light(gain=0.1)).capacity
+        == Encodings(space, source, "none", shift=1).capacity
+        == 0
     )
     assert Encodings(PixelSpace(), source, "dihedral").capacity == 0
     assert Encodings(space, source, "none").capacity == 8 * 6

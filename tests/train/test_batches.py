@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cfdiff.data.open import open_source
 from cfdiff.data.source import Source
-from cfdiff.train.batches import Batches, Draws, augment, draw_levels, drop_told
+from cfdiff.train.batches import Batches, Draws, Light, augment, draw_levels, drop_told
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +117,35 @@ def test_a_shift_moves_by_whole_pixels_and_repeats_the_border() -> None:
 
 def test_brightness_leaves_black_black() -> None:
     x = torch.stack([torch.full((1, 2, 2), -1.0), torch.full((1, 2, 2), 0.0)])
-    brighter = augment(x, draws(2), "none", gain=0.3)
+    brighter = augment(x, draws(2), "none", light=Light(gain=0.3))
     assert torch.equal(brighter[0], x[0])
     assert not torch.equal(brighter[1], x[1]) and brighter.max() <= 1
+
+
+values = st.floats(0, 0.9)
+
+
+@given(values, values, values, st.integers(0, 9))
+def test_another_light_keeps_black_and_the_order_of_values(gain: float, gamma: float, cast: float, seed: int) -> None:
+    steps = torch.linspace(-1, 1, 9).expand(6, 3, 1, 9)
+    light, told = Light(gain, gamma, cast), Draws(seed, 6, slice(None))
+    lit = light.varied(steps, told)
+    assert torch.allclose(lit[..., 0], torch.tensor(-1.0)), "black"
+    assert bool((lit.diff(dim=-1) >= 0).all()) and bool((lit >= -1).all()) and bool((lit <= 1).all())
+    gray = lit.std(dim=1).max() < 1e-6
+    assert bool(gray) == (cast == 0) or 0 < cast < 1e-3
+    if not light:
+        assert torch.equal(lit, steps)
+    parts = [light.varied(steps[k::2], Draws(seed, 6, slice(k, None, 2))) for k in (0, 1)]
+    assert all(torch.equal(part, lit[k::2]) for k, part in enumerate(parts)), "however the batch is cut"
+
+
+def test_exposure_goes_both_ways_and_a_gray_image_has_no_cast() -> None:
+    middle = torch.zeros(400, 1, 1, 1)
+    lit = Light(gamma=0.5).varied(middle, draws(400)).flatten() / 2 + 0.5
+    darkest, brightest = (0.5 ** torch.tensor(k).exp() for k in (0.5, -0.5))
+    assert darkest <= lit.min() < 0.35 and 0.62 < lit.max() <= brightest
+    assert torch.equal(Light(cast=0.5).varied(middle, draws(400)), middle)
 
 
 def test_what_is_read_ahead_is_what_is_asked_for_in_any_order(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,135 @@
+"""What classifiers know of groups that they never saw, taught in other light (--gain, --gamma, --cast) and hardly so.
+
+    python benchmarks/light.py ../shared/data --threads 1 --minutes 2.5 --json benchmarks/results/light.json
+
+A network as the judge of `cfdiff fit` is trained for the same time on the same groups of each set of `anyone.py`: once
+with the random brightness that `cfdiff train-classifier` has by itself, once in the light of `cfdiff fit`. Asked are
+images of other groups, none of which the test of a fit holds: balanced accuracy and AUC with 95 % intervals over
+groups, and the cross-entropy with both classes weighing the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from anyone import SETS
+from rich.console import Console
+from rich.table import Table
+from rows import Rows
+from sklearn.metrics import balanced_accuracy_score, log_loss, roc_auc_score
+
+import cfdiff
+from cfdiff.data.open import open_source
+from cfdiff.data.source import Source
+from cfdiff.data.split_file import write_splits
+from cfdiff.data.splitting import JUDGE, TRAIN, VAL, VERIFIER, own_split, plan_splits
+from cfdiff.data.values import to_model, unit
+from cfdiff.edit.cast import probabilities
+from cfdiff.fit.space import scaled_for_classifiers
+from cfdiff.fit.stages import LIGHT
+from cfdiff.fit.symmetry import fitting_augment
+from cfdiff.metrics.intervals import bootstrap_rows
+from cfdiff.models.checkpoint import load_model
+from cfdiff.progress import progress_bar
+
+LIGHTS: dict[str, dict[str, float]] = {"as usual": {}, "other light": LIGHT}
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    told = {
+        "benchmark": "light",
+        **{name: getattr(options, name) for name in ("minutes", "threads", "precision", "seed")},
+    }
+    rows = Rows(options.json, told, ("set", "light"))
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in options.only or SETS:
+            rows.put(*measure(name, Path(scratch), options))
+    Console(width=150).print(table(rows.rows))
+
+
+def measure(name: str, scratch: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row for each light."""
+    where = SETS[name]
+    data = options.data / where if isinstance(where, str) else where(options.data, scratch / f"{name}.npz")
+    splits = scratch / f"{name}.csv"
+    whole = open_source(str(data))
+    write_splits(whole, plan_splits(whole, options.seed).splits, splits)
+    source = open_source(str(data), splits=splits)
+    learned, *asked = (own_split(source, role) for role in (TRAIN, VERIFIER, JUDGE, VAL))
+    others = source.select(np.flatnonzero(np.isin(source.splits, asked)))
+    augment = fitting_augment(unit(source.read(np.arange(0, len(source), max(1, len(source) // 500)))))
+    rows = []
+    for light, settings in LIGHTS.items():
+        with progress_bar(f"{name}, {light}") as progress:
+            trained = cfdiff.train_classifier(
+                data=str(data),
+                splits=splits,
+                split=learned,
+                val_split=asked[-1],
+                out=scratch / f"{name}-{light}",
+                noisy=False,
+                augment=augment,
+                max_minutes=options.minutes,
+                threads=options.threads,
+                precision=options.precision,
+                seed=options.seed,
+                progress=progress,
+                **scaled_for_classifiers(source.shape),
+                **settings,
+            )
+        rows.append({"set": name, "light": light, "steps": trained.step, **_figures(trained.model, others)})
+    return rows
+
+
+def _figures(file: Path, others: Source) -> dict[str, Any]:
+    """What a classifier knows of images of other groups, each figure with its interval."""
+    p = probabilities(load_model(file), to_model(others.read(np.arange(len(others)))), exact=False).numpy()[:, 1]
+    y, groups = others.labels, others.groups
+    figures = {
+        "accuracy": lambda rows: balanced_accuracy_score(y[rows], p[rows] > 0.5),
+        "auc": lambda rows: roc_auc_score(y[rows], p[rows]),
+        "cross_entropy": lambda rows: log_loss(
+            y[rows], p[rows], sample_weight=1 / np.bincount(y[rows])[y[rows]], labels=[0, 1]
+        ),
+    }
+    found: dict[str, Any] = {"images": len(others), "groups": None if groups is None else len(set(groups.tolist()))}
+    for name, figure in figures.items():
+        within = (0.0, math.inf if name == "cross_entropy" else 1.0)
+        interval = bootstrap_rows(len(others), groups, figure, n_boot=500, within=within)
+        found[name] = {"value": float(figure(np.arange(len(others)))), "interval": interval}
+    return found
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """A line a set and light."""
+    heads = ("set", "light", "groups", "steps", "balanced accuracy", "AUC", "cross-entropy")
+    shown = Table(*heads, title="classifiers of groups that they never saw", title_justify="left")
+    for row in rows:
+        figures = [
+            f"{row[name]['value']:.3f} ({row[name]['interval'][0]:.2f}-{row[name]['interval'][1]:.2f})"
+            for name in ("accuracy", "auc", "cross_entropy")
+        ]
+        shown.add_row(row["set"], row["light"], str(row["groups"] or "-"), str(row["steps"]), *figures)
+    return shown
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="folder with the data sets")
+    parser.add_argument("--only", nargs="*", choices=list(SETS))
+    parser.add_argument("--minutes", type=float, default=2.5, help="of each training")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--precision", choices=["no", "bf16"], default="bf16", help="as a fit has it on a CPU with it")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="write all figures here")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
