@@ -65,9 +65,8 @@ class InstanceWriter:
         self.setup = setup
         first = s.model_copy(update={"retries": 0}) if s.on_fail == "keep" else s
         self.flip = editor_of(setup.cast, first, tiles, s.every_tile)
-        # In the closed loop a sham would stop before it began, as the checker is sure of its class already; and that is
-        # no mistake, which an edit would have to mend.
-        to_itself = s.model_copy(update={"closed_loop": False, "retries": 0, "already": "keep"})
+        # In the closed loop a sham would stop before it began, as the checker is sure of its class already.
+        to_itself = s.model_copy(update={"closed_loop": False, "retries": 0})
         self.sham = editor_of(setup.cast, to_itself, tiles, s.every_tile)
 
     def __call__(self, piece: RoundPart) -> None:

@@ -30,16 +30,8 @@ class Acceptance:
         """Whether anybody accepts."""
         return self.cast.accepting is not None
 
-    def before(self, images: np.ndarray, ids: Sequence[str], target: int) -> np.ndarray | None:
-        """How sure who accepts is of the target before any edit, (n,); None where that is of no account (`already`)."""
-        return self.asked(images, ids, target)[1] if self.s.already == "edit" and self.there else None
-
-    def asked(
-        self, saved: np.ndarray, ids: Sequence[str], target: int, before: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def asked(self, saved: np.ndarray, ids: Sequence[str], target: int) -> tuple[np.ndarray, np.ndarray]:
         """What who accepts says of saved images: p (n, 2), and how sure of the target that makes, (n,).
-
-        Told how sure it was `before` (n,), of the images that are edited, it must be so much surer now: see `beyond`.
 
         With `views`, the least sure of the mirror images counts: what is a lesion is one either way round, and what
         only fools a network seldom is.
@@ -48,10 +40,6 @@ class Acceptance:
         A verifier alone can be fooled by what is no image any more, with which the checker was never content: where
         the checker gives the target less than 1/2, both say of it no more than that.
         """
-        p, hit = self._asked(saved, ids, target)
-        return p, hit if before is None else beyond(hit, before)
-
-    def _asked(self, saved: np.ndarray, ids: Sequence[str], target: int) -> tuple[np.ndarray, np.ndarray]:
         cast = self.cast
         assert cast.accepting is not None
         x = to_model(saved).to(cast.device)
@@ -83,18 +71,3 @@ class Acceptance:
         # The guide knows no third class: what the accepting classifier gives to such stays as it is.
         share = p.sum(1, keepdims=True)
         return torch.stack(told).mean(0).softmax(dim=1).numpy() * np.where(share < 0.999, share, 1)
-
-
-SUREST = 0.999
-"""Before an edit: of whoever was surer still it is asked as of one who was so sure. Beyond, odds are rounding."""
-
-
-def beyond(hit: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """How sure of the target (n,) an edit makes whoever was so sure `before` (n,) of the unedited image.
-
-    Where that was above 1/2, and so a mistake, the odds count over those of before: hit / (1 - hit) x (1 - before) /
-    before. What changes nothing is then worth 1/2, and any image must be moved as far as one that was on the border.
-    """
-    mistaken = np.clip(before.astype(np.float64), 0.5, SUREST)
-    gained, kept = hit * (1 - mistaken), (1 - hit) * mistaken
-    return np.asarray(gained / (gained + kept), hit.dtype)

@@ -121,8 +121,7 @@ class Editor:
             edited = self.cast.space.saved(x, batch.z[at], z, batch.drawn[at])
             saved, finite = as_saved(batch.images[here], x, edited)
             names, target = [batch.ids[i] for i in here.tolist()], int(batch.target[0])
-            before = None if batch.before is None else batch.before[here]
-            accepted = finite & (self.acceptance.asked(saved, names, target, before)[1] >= self.acceptance.least)
+            accepted = finite & (self.acceptance.asked(saved, names, target)[1] >= self.acceptance.least)
             return torch.from_numpy(accepted).to(z.device)
 
         return Early(self.acceptance.least, enough, self.cast.schedule.level_of(EARLY_DEPTH))
@@ -219,10 +218,9 @@ class Editor:
         x = to_model(images).to(device)
         z = space.encode(x)
         within = self.where(images, masks) if within is None else within
-        before, tried = self.acceptance.before(images, ids, target), 0
-        batch = Batch(images, x, z, space.decode(z), ids, torch.full((n,), target, device=device), before)
+        batch, tried = Batch(images, x, z, space.decode(z), ids, torch.full((n,), target, device=device)), 0
         realism, lock = Realism(self.cast, self.s.seed, batch), Lock(self.cast, self.s, images, masks)
-        kept = Kept(best, self.acceptance, realism, ids, target, before)
+        kept = Kept(best, self.acceptance, realism, ids, target)
         pending = np.arange(n)
         for way in self.ways:
             strategy: Strategy = EDITS[way](self, batch)

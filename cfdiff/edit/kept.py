@@ -86,10 +86,8 @@ class Kept:
         realism: Realism,
         ids: Sequence[str],
         target: int,
-        before: np.ndarray | None = None,
     ) -> None:
         self.edits, self.acceptance, self.realism, self.target = edits, acceptance, realism, target
-        self.before = before
         self.names = np.array(ids)
         self.score = np.full((len(ids), 2), -np.inf)
 
@@ -153,5 +151,4 @@ class Kept:
         return without_needless_regions(images, saved, sure, wanted) if tried.anew else saved
 
     def _asked(self, rows: np.ndarray, saved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        before = None if self.before is None else self.before[rows]
-        return self.acceptance.asked(saved, self.names[rows], self.target, before)
+        return self.acceptance.asked(saved, self.names[rows], self.target)

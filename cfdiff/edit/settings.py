@@ -114,12 +114,6 @@ class EditSettings(Settings):
         description="The confidence in the image as saved under which it is tried again: the verifier's, or without "
         "one the checker's, at most --target.",
     )
-    already: Literal["keep", "edit"] = Field(
-        "keep",
-        json_schema_extra=GUIDANCE,
-        description="An image that who accepts takes for the class asked for before any edit: as the others, so that "
-        "it mostly stays as it is (keep), or edited until its odds have grown as those of the others must (edit).",
-    )
     trim: float = Field(
         0.95,
         ge=0,

@@ -18,8 +18,7 @@ from cfdiff.engine import NoiseSchedule, Step
 @dataclass(frozen=True, eq=False)
 class Batch:
     """What a way of editing gets: images (B, H, W, C), as read; x (B, C, H, W), they as models see them; z (B, c, h,
-    w), they in the space; drawn (B, C, H, W), decode(z); ids (B,); target (B,) int64 classes; before (B,), how sure who
-    accepts is of them as they are, None where that is of no account."""
+    w), they in the space; drawn (B, C, H, W), decode(z); ids (B,); target (B,) int64 classes."""
 
     images: np.ndarray
     x: Tensor
@@ -27,7 +26,6 @@ class Batch:
     drawn: Tensor
     ids: Sequence[str]
     target: Tensor
-    before: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -63,10 +63,7 @@ class TiledEditor:
 
     def __init__(self, editor: Editor, tiles: Tiles, every: bool = False) -> None:
         self.editor, self.tiles, self.every = editor, tiles, every
-        # A tile may be of the class asked for though its image is not: there is no mistake in that.
-        keep = editor.s.already == "keep"
-        self.part = editor if keep else Editor(editor.cast, editor.s.model_copy(update={"already": "keep"}))
-        self.acceptance = self.part.acceptance
+        self.acceptance = editor.acceptance
         self.cast, self.s = editor.cast, editor.s
 
     def reconstruct(
@@ -128,7 +125,7 @@ class TiledEditor:
         now = [picture.now.image for picture in pictures]
         done = []
         for part in cut(now, ids, grid, pairs, masks, within).parts(self.s.batch):
-            done.append(self.part.edit(part.images, part.ids, target, part.masks, part.within))
+            done.append(self.editor.edit(part.images, part.ids, target, part.masks, part.within))
         for i in sorted({i for i, _ in pairs}):
             rows = [row for row, (of, _) in enumerate(pairs) if of == i]
             edits, tiles, picture = joined(done, rows), [pairs[row][1] for row in rows], pictures[i]

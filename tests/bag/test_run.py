@@ -286,16 +286,6 @@ def test_shams_pass_through_the_same_edit_and_keep_their_class(toy: Any, tmp_pat
             assert (view.label[view.sham] == view.label_before[view.sham]).all()
 
 
-def test_a_sham_is_of_its_class_already_and_that_is_no_mistake(toy: Any, tmp_path: Path) -> None:
-    shams = []
-    for already in ("keep", "edit"):
-        out = tmp_path / f"{already}.h5"
-        bag(settings(toy, out, untouched="sham", mix="0.7", bags=2, already=already))
-        with open_bags(out) as bags:
-            shams.append([bags[j].image[bags[j].sham] for j in range(2)])
-    assert all(np.array_equal(one, other) for one, other in zip(*shams, strict=True))
-
-
 def test_a_bag_that_has_its_mix_already_is_copied_whole(toy: Any, tmp_path: Path) -> None:
     figures = bag(settings(toy, tmp_path / "same.h5", mix="0.5", bags=2))
     assert figures.translated == 0 and figures.mean_abs_difference is None

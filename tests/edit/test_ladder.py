@@ -47,7 +47,7 @@ def test_what_flips_without_being_accepted_settles_and_what_does_not_flip_climbs
     settle: int | None,
     retries: int,
 ) -> None:
-    def asked(self: Acceptance, saved: np.ndarray, *told: Any) -> tuple[np.ndarray, np.ndarray]:
+    def asked(self: Acceptance, saved: np.ndarray, ids: Any, target: int) -> tuple[np.ndarray, np.ndarray]:
         return np.full((len(saved), 2), 0.5, np.float32), np.full(len(saved), sure)
 
     monkeypatch.setattr(Acceptance, "asked", asked)
@@ -66,7 +66,7 @@ def test_what_settles_comes_to_no_other_way(
 ) -> None:
     """What flips is kept as it is; what does not flip is drawn anew, where that flips it."""
 
-    def asked(self: Acceptance, saved: np.ndarray, *told: Any) -> tuple[np.ndarray, np.ndarray]:
+    def asked(self: Acceptance, saved: np.ndarray, ids: Any, target: int) -> tuple[np.ndarray, np.ndarray]:
         drawn = "regenerate" in tried
         return np.full((len(saved), 2), 0.5, np.float32), np.full(len(saved), 0.95 if drawn else sure)
 

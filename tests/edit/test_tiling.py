@@ -54,13 +54,6 @@ def tiled(cast: Cast, s: Any, every: bool = False) -> TiledEditor:
     return TiledEditor(Editor(replace(cast, **whole), s), TILES, every)
 
 
-class Unsure(ExactChecker):
-    """A verifier whose odds can grow."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) / 4
-
-
 class Fake(Editor):
     """An editor that does to every tile what it is told, and notes which images it got."""
 
@@ -152,21 +145,6 @@ def test_to_negative_only_positive_tiles_are_computed_and_the_others_stay(
         assert edits.counterfactual[i][outside].tobytes() == images[i][outside].tobytes()
         assert edits.mask is not None and not edits.mask[i][outside].any() and edits.mask[i].any()
     assert edits.accepting is not None and (edits.accepting[:, 0] >= 0.9).all(), "though the edit fades at its border"
-
-
-def test_what_is_asked_of_images_that_are_of_the_class_already_is_asked_of_no_tile(
-    exact_cast: Cast, edit_settings: Settings
-) -> None:
-    """A positive image has negative tiles: who takes them for negative makes no mistake."""
-    keep, edit = (edit_settings(depth=0.6, retries=4, already=already) for already in ("keep", "edit"))
-    images = large(2, [(1, 1)])
-    images[1] = large(1)[0]
-    stays, moves = (tiled(exact_cast, s).edit(images, names(2), 0) for s in (keep, edit))
-    assert (moves.counterfactual == stays.counterfactual).all() and (moves.network_calls == stays.network_calls).all()
-    assert moves.network_calls[1] == 0 and (moves.counterfactual[1] == images[1]).all()
-    small, unsure = images[1:, :SIZE, :SIZE], replace(exact_cast, verifier=model(Unsure(), "clean-classifier"))
-    stays, moves = (tiled(unsure, s).edit(small, names(1), 0) for s in (keep, edit))
-    assert not stays.retries.any() and moves.retries.all(), "one tile is the image"
 
 
 def test_to_negative_all_positive_tiles_are_edited(exact_cast: Cast, edit_settings: Settings) -> None:
