@@ -44,8 +44,8 @@ The best steer; verifier and judge are of another kind than those, and of other 
 LIGHT = {"gain": 0.3, "gamma": 0.3, "cast": 0.1}
 """So classifiers learn to look past the light, in which groups differ more than the classes of one group do: of road
 segments that they never saw they knew 75 % in place of 68 % after the same 2.5 minutes of a core, and of four other
-sets as much as before or more (benchmarks/light.py). Twice as much made some worse; mixup, turns and zoom, with it or
-alone, none better (docs/training.md)."""
+sets as much as before or more, within .002 (benchmarks/light.py). Twice as much, mixup, turns and zoom, with it or
+alone, were not better both ways round (docs/training.md)."""
 SURE = 0.85
 """Validation accuracy of the first verifier from which a second is worth its time: one that has hardly learned says 1/2
 of everything, and averaged with it no edit is accepted."""

@@ -293,7 +293,8 @@ class NetworkSettings(TrainSettings):
         0.0,
         ge=0,
         lt=1,
-        description="Random colour cast: each channel times 1 +- cast, as another camera or stain has it.",
+        description="Random colour cast: each channel times 1 +- cast, as of another camera or stain; gray images have "
+        "none.",
         json_schema_extra=OPTIMISATION,
     )
     shift: NonNegativeInt = Field(2, description="Random shift in pixels.", json_schema_extra=OPTIMISATION)

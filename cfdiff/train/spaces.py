@@ -1,7 +1,7 @@
 """Trainings in a space: which one, what their cards say of it, and the encodings of their batches.
 
 Encoding is deterministic, and a mirrored or turned image is one of at most eight: each is encoded when it is first
-drawn, and kept. Brightness (--gain) and shifts never come twice, so with them every image is encoded anew.
+drawn, and kept. Light (--gain, --gamma, --cast) and shifts never come twice, so with them every image is encoded anew.
 """
 
 from __future__ import annotations
