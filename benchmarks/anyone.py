@@ -55,6 +55,12 @@ SETS: dict[str, str | Prepare] = {
 }
 
 
+def prepared(name: str, folder: Path, out: Path) -> Path:
+    """The file of a set, of those in a folder; what must be made of one is written to `out`."""
+    where = SETS[name]
+    return folder / where if isinstance(where, str) else where(folder, out)
+
+
 def main() -> None:
     options = _parser().parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -70,9 +76,8 @@ def main() -> None:
 
 def measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each direction of a set."""
-    where = SETS[name]
     folder = options.out / name.replace(" ", "-")
-    data = options.data / where if isinstance(where, str) else where(options.data, folder.with_suffix(".npz"))
+    data = prepared(name, options.data, folder.with_suffix(".npz"))
     common = {"threads": options.threads, "seed": options.seed, "device": options.device}
     with progress_bar(name) as progress:
         fitted = cfdiff.fit(data, out=folder, minutes=options.minutes, progress=progress, **common)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from anyone import SETS
+from anyone import SETS, prepared
 from rich.console import Console
 from rich.table import Table
 from rows import Rows
@@ -34,14 +34,14 @@ from cfdiff.fit.space import scaled_for_classifiers
 from cfdiff.fit.stages import LIGHT
 from cfdiff.fit.symmetry import fitting_augment
 from cfdiff.metrics.intervals import bootstrap_rows
-from cfdiff.models.checkpoint import load_model
+from cfdiff.models.checkpoint import Model, load_model
 from cfdiff.progress import progress_bar
 
 LIGHTS: dict[str, dict[str, float]] = {"as usual": {}, "other light": LIGHT}
 
 
 def main() -> None:
-    options = _parser().parse_args()
+    options = parser(__doc__).parse_args()
     told = {
         "benchmark": "light",
         **{name: getattr(options, name) for name in ("minutes", "threads", "precision", "seed")},
@@ -55,51 +55,57 @@ def main() -> None:
 
 def measure(name: str, scratch: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each light."""
-    where = SETS[name]
-    data = options.data / where if isinstance(where, str) else where(options.data, scratch / f"{name}.npz")
-    splits = scratch / f"{name}.csv"
-    whole = open_source(str(data))
-    write_splits(whole, plan_splits(whole, options.seed).splits, splits)
-    source = open_source(str(data), splits=splits)
-    learned, *asked = (own_split(source, role) for role in (TRAIN, VERIFIER, JUDGE, VAL))
+    source, learning = opened(name, scratch, options)
+    asked = [own_split(source, role) for role in (VERIFIER, JUDGE, VAL)]
     others = source.select(np.flatnonzero(np.isin(source.splits, asked)))
-    augment = fitting_augment(unit(source.read(np.arange(0, len(source), max(1, len(source) // 500)))))
     rows = []
     for light, settings in LIGHTS.items():
         with progress_bar(f"{name}, {light}") as progress:
             trained = cfdiff.train_classifier(
-                data=str(data),
-                splits=splits,
-                split=learned,
-                val_split=asked[-1],
+                **learning,
                 out=scratch / f"{name}-{light}",
-                noisy=False,
-                augment=augment,
-                max_minutes=options.minutes,
-                threads=options.threads,
-                precision=options.precision,
-                seed=options.seed,
                 progress=progress,
                 **scaled_for_classifiers(source.shape),
                 **settings,
             )
-        rows.append({"set": name, "light": light, "steps": trained.step, **_figures(trained.model, others)})
+        rows.append({"set": name, "light": light, "steps": trained.step, **figures(load_model(trained.model), others)})
     return rows
 
 
-def _figures(file: Path, others: Source) -> dict[str, Any]:
+def opened(name: str, scratch: Path, options: argparse.Namespace) -> tuple[Source, dict[str, Any]]:
+    """A set of `anyone.py` with the splits of a fit, and the settings of a classifier that learns from it."""
+    data = prepared(name, options.data, scratch / f"{name}.npz")
+    splits = scratch / f"{name}.csv"
+    whole = open_source(str(data))
+    write_splits(whole, plan_splits(whole, options.seed).splits, splits)
+    source = open_source(str(data), splits=splits)
+    return source, {
+        "data": str(data),
+        "splits": splits,
+        "split": own_split(source, TRAIN),
+        "val_split": own_split(source, VAL),
+        "noisy": False,
+        "augment": fitting_augment(unit(source.read(np.arange(0, len(source), max(1, len(source) // 500))))),
+        "max_minutes": options.minutes,
+        **{name: getattr(options, name) for name in ("threads", "precision", "seed")},
+    }
+
+
+def figures(model: Model, others: Source) -> dict[str, Any]:
     """What a classifier knows of images of other groups, each figure with its interval."""
-    p = probabilities(load_model(file), to_model(others.read(np.arange(len(others)))), exact=False).numpy()[:, 1]
+    p = probabilities(model, to_model(others.read(np.arange(len(others)))), exact=False).numpy()[:, 1]
     y, groups = others.labels, others.groups
-    figures = {
+    wanted = {
         "accuracy": lambda rows: balanced_accuracy_score(y[rows], p[rows] > 0.5),
+        "negative_known": lambda rows: np.mean(p[rows][y[rows] == 0] < 0.5),
+        "positive_known": lambda rows: np.mean(p[rows][y[rows] == 1] > 0.5),
         "auc": lambda rows: roc_auc_score(y[rows], p[rows]),
         "cross_entropy": lambda rows: log_loss(
             y[rows], p[rows], sample_weight=1 / np.bincount(y[rows])[y[rows]], labels=[0, 1]
         ),
     }
     found: dict[str, Any] = {"images": len(others), "groups": None if groups is None else len(set(groups.tolist()))}
-    for name, figure in figures.items():
+    for name, figure in wanted.items():
         within = (0.0, math.inf if name == "cross_entropy" else 1.0)
         interval = bootstrap_rows(len(others), groups, figure, n_boot=500, within=within)
         found[name] = {"value": float(figure(np.arange(len(others)))), "interval": interval}
@@ -119,8 +125,9 @@ def table(rows: list[dict[str, Any]]) -> Table:
     return shown
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """What both benchmarks of classifiers are told."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder with the data sets")
     parser.add_argument("--only", nargs="*", choices=list(SETS))
     parser.add_argument("--minutes", type=float, default=2.5, help="of each training")

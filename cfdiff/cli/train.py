@@ -38,7 +38,12 @@ def train_diffusion(settings: DiffusionSettings) -> None:
 @command(
     ClassifierSettings,
     "Train a guide (--noisy, the default) or a checker or judge (--clean) with any timm model.",
-    names={"noisy": "--noisy/--clean", "half": "--half/--full", "calibrate": "--calibrate"},
+    names={
+        "noisy": "--noisy/--clean",
+        "half": "--half/--full",
+        "calibrate": "--calibrate",
+        "intercept": "--intercept",
+    },
 )
 def train_classifier(settings: ClassifierSettings) -> None:
     from cfdiff.train.classifier import train_classifier as run

@@ -121,7 +121,7 @@ def train(fit: Fit, role: str, minutes: float, progress: Progress) -> TrainResul
     if role == "diffusion":
         wide: dict[str, Any] = {"width": fit.state.width, "condition": "class", "batch_size": fit.state.batch, **latent}
         return train_diffusion(DiffusionSettings(**common, **wide), progress)
-    kind: dict[str, Any] = {"noisy": role == "guide", **fit.state.light}
+    kind: dict[str, Any] = {"noisy": role == "guide", "intercept": True, **fit.state.light}
     seen: tuple[int, ...] = fit.source.shape
     if role in STEERING and latent:
         kind |= {**latent, "gain": 0.0, **dict.fromkeys(fit.state.light, 0.0), "shift": 0}  # each is encoded once

@@ -76,6 +76,29 @@ class Classifier(nn.Module):
             x = F.interpolate(x, scale_factor=1 / self.config.downsample, mode="area")
         return self.net(x.contiguous(memory_format=torch.channels_last))
 
+    @property
+    def shiftable(self) -> bool:
+        """Whether the last layer has a bias."""
+        last = last_layer(self.net)
+        return last is not None and last.bias is not None
+
+    @torch.no_grad()
+    def shift(self, by: float) -> Tensor:
+        """Add `by` to the log-odds of the positive class of a network that is `shiftable`, as far as float16, in which
+        weights are saved, can say it; what that adds to logits, (2,)."""
+        last = last_layer(self.net)
+        assert last is not None
+        bias = last.bias
+        before = bias.clone()
+        bias.add_(torch.tensor([-by / 2, by / 2]).to(bias)).copy_(bias.half())
+        return bias - before
+
+
+def last_layer(net: Any) -> nn.Linear | None:
+    """The layer of a timm model that makes logits of features; None where that is no linear one."""
+    last = net.get_classifier()
+    return last if isinstance(last, nn.Linear) else None
+
 
 def build_timm(card: Any) -> nn.Module:
     """The entry of registry.NETWORKS: that of a `checkpoint.Card`."""

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cfdiff.errors import UserError
+from cfdiff.models.classifier import last_layer
 from cfdiff.train.batches import Draws
 
 GRID = 4
@@ -103,11 +104,11 @@ def relevant_part(source: Tensor, edited: Tensor, accepted: Tensor, share: float
     return torch.where(accepted[:, None, None, None], inside, ~inside)
 
 
-def _last_layer(net: nn.Module) -> nn.Module:
+def _last_layer(net: nn.Module) -> nn.Linear:
     """The layer that makes logits of features, of a classifier that may be wrapped for several processes."""
     inside: Any = getattr(net, "module", net)
-    last = inside.net.get_classifier()
-    if not isinstance(last, nn.Linear):
+    last = last_layer(inside.net)
+    if last is None:
         raise UserError(
             f"The last layer of {inside.config.arch!r} is none that gets features: choose another --arch, or "
             "--invariance gradient."

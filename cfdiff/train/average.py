@@ -38,11 +38,9 @@ class Average:
 
     @torch.no_grad()
     def as_saved(self, half: bool) -> nn.Module:
-        """The network as its file will give it back: with `half`, each weight rounded to float16."""
-        if not half:
-            return self.saved(self.net)
+        """A copy of the network as its file will give it back: with `half`, each weight rounded to float16."""
         net = copy.deepcopy(self.saved(self.net))
-        for value in net.state_dict().values():
+        for value in net.state_dict().values() if half else ():
             if value.is_floating_point():
                 value.copy_(value.half())
         return net

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,9 +14,10 @@ from cfdiff.data.source import require_both_classes
 from cfdiff.data.values import to_model
 from cfdiff.engine.process import q_sample
 from cfdiff.engine.schedule import NoiseSchedule
-from cfdiff.models.calibration import temperatures
+from cfdiff.errors import UserError
+from cfdiff.models.calibration import fit_intercept, temperatures
 from cfdiff.models.checkpoint import Card, load_diffusion
-from cfdiff.models.classifier import ClassifierConfig, build_classifier, load_pretrained
+from cfdiff.models.classifier import Classifier, ClassifierConfig, build_classifier, load_pretrained
 from cfdiff.models.space import encoded
 from cfdiff.progress import Progress
 from cfdiff.train.batches import Light, draw_levels
@@ -55,6 +58,8 @@ def train_classifier(s: ClassifierSettings, progress: Progress | None = None) ->
     )
     torch.manual_seed(s.seed)
     net = build_classifier(config)
+    if s.intercept and not net.shiftable:
+        raise UserError(f"--intercept needs a last layer with a bias, which {s.arch!r} has not: choose another --arch.")
     taken = load_pretrained(net, s.pretrained) if s.pretrained is not None else None
     role = "guide" if s.noisy else "judge" if "judge" in data.split else "checker"
     trainer = Trainer(s, data, net, role, progress)
@@ -79,7 +84,10 @@ def train_classifier(s: ClassifierSettings, progress: Progress | None = None) ->
     images = encoded(space, images)
     labels = torch.from_numpy(data.validation.labels.astype("int64")).to(trainer.device)
 
-    validation = ClassifierValidation(schedule if s.noisy else None, images, labels, s.calibrate)
+    groups = data.validation.groups if data.validation.groups is not None else data.validation.ids
+    validation = ClassifierValidation(
+        schedule if s.noisy else None, images, labels, s.calibrate, groups if s.intercept else None
+    )
     kind = "noisy-classifier" if s.noisy else "clean-classifier"
     noised = schedule.config if s.noisy else None
     told = space_facts(s.space, space, data.train.shape)
@@ -90,11 +98,20 @@ def train_classifier(s: ClassifierSettings, progress: Progress | None = None) ->
 class ClassifierValidation:
     """What is measured at each validation of a classifier; where time is short, on a share of the images.
 
-    Images (N, C, H, W) in [-1, 1] and labels (N,) are on the network's device.
+    Images (N, C, H, W) in [-1, 1] and labels (N,) are on the network's device. With `groups` (N,), what each image
+    belongs to, the network gets the intercept that they ask for before it is measured.
     """
 
-    def __init__(self, schedule: NoiseSchedule | None, images: Tensor, labels: Tensor, calibrate: bool) -> None:
+    def __init__(
+        self,
+        schedule: NoiseSchedule | None,
+        images: Tensor,
+        labels: Tensor,
+        calibrate: bool,
+        groups: np.ndarray | None = None,
+    ) -> None:
         self.schedule, self.images, self.labels, self.calibrate = schedule, images, labels, calibrate
+        self.groups = groups
         # Both classes in turn, so that any beginning of the list holds both.
         rank = torch.empty_like(labels)
         for k in (0, 1):
@@ -105,7 +122,16 @@ class ClassifierValidation:
         """The figures of `validate`; `val_images` where not all images were taken."""
         n = self._count(share)
         rows = self.order[:n].sort().values
-        figures = validate(net, self.schedule, self.images[rows], self.labels[rows], calibrate=self.calibrate)
+        labels, logits = self.labels[rows], logits_by_level(net, self.schedule, self.images[rows])
+        figures: dict[str, Any] = {}
+        if self.groups is not None:
+            assert isinstance(net, Classifier)
+            odds = torch.stack([at[:, 1] - at[:, 0] for at in logits.values()])
+            by = fit_intercept(odds, labels, len(set(self.groups[rows.cpu().numpy()].tolist())))
+            added = net.shift(by)
+            logits = {level: at + added for level, at in logits.items()}
+            figures = {"intercept": by}
+        figures |= figures_of(logits, labels, self.schedule is not None, self.calibrate)
         return figures if share >= 1 else {**figures, "val_images": n}
 
     def passes(self, share: float) -> int:
@@ -117,22 +143,11 @@ class ClassifierValidation:
 
 
 @torch.no_grad()
-def validate(
-    net: nn.Module,
-    schedule: NoiseSchedule | None,
-    images: Tensor,
-    labels: Tensor,
-    batch: int = 128,
-    calibrate: bool = False,
-) -> dict[str, Any]:
-    """Balanced accuracy and cross-entropy on clean images, with fixed noise at each of `SHOWN_DEPTHS` for a guide.
-
-    Args:
-        schedule: the guide's; None for a clean classifier.
-        images: (N, C, H, W) in [-1, 1].
-        labels: (N,) int64.
-        calibrate: add `calibration`, the temperature at each level.
-    """
+def logits_by_level(
+    net: nn.Module, schedule: NoiseSchedule | None, images: Tensor, batch: int = 128
+) -> dict[int, Tensor]:
+    """Logits (N, 2) of images (N, C, H, W) in [-1, 1]: clean, and with fixed noise at each of `SHOWN_DEPTHS` where
+    there is the schedule of a guide."""
 
     def logits_at(level: int) -> Tensor:
         if schedule is None:
@@ -145,18 +160,28 @@ def validate(
             out.append(net(q_sample(schedule, x0, level, noise), log_snr).float())
         return torch.cat(out)
 
+    depths = SHOWN_DEPTHS if schedule is not None else (0.0,)
+    levels = [round(d * (schedule.T if schedule is not None else 1)) for d in depths]
+    return {level: logits_at(level) for level in levels}
+
+
+def figures_of(logits: Mapping[int, Tensor], labels: Tensor, noisy: bool, calibrate: bool = False) -> dict[str, Any]:
+    """Balanced accuracy and cross-entropy of logits (N, 2) of clean images, and the accuracy at each level of a guide.
+
+    Args:
+        logits: level -> those of images whose classes are `labels` (N,) int64.
+        calibrate: add `calibration`, the temperature at each level.
+    """
+
     def accuracy(logits: Tensor) -> float:
         right = (logits.argmax(1) == labels).float()
         return float(torch.stack([right[labels == k].mean() for k in (0, 1)]).mean())
 
-    depths = SHOWN_DEPTHS if schedule is not None else (0.0,)
-    levels = [round(d * (schedule.T if schedule is not None else 1)) for d in depths]
-    logits = {level: logits_at(level) for level in levels}
     figures: dict[str, Any] = {
         "val_accuracy": accuracy(logits[0]),
         "val_loss": float(F.cross_entropy(logits[0], labels)),
     }
-    if schedule is not None:
+    if noisy:
         figures["val_accuracy_by_level"] = {str(level): accuracy(at) for level, at in logits.items()}
     if calibrate:
         figures["calibration"] = temperatures(logits, labels)

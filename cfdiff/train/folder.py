@@ -31,6 +31,7 @@ FREE = frozenset(
         "val_limit",
         "half",
         "calibrate",
+        "intercept",
         "judge",
         "test_split",
         "json_",

@@ -336,6 +336,12 @@ class ClassifierSettings(NetworkSettings):
     clean_share: float = Field(
         0.2, ge=0, le=1, description="Share of the guide's images at level 0.", json_schema_extra=OPTIMISATION
     )
+    intercept: bool = Field(
+        False,
+        description="Shift the log-odds so that they lean less to one class on the validation images: fully where "
+        "those are of many groups, by half where of one.",
+        json_schema_extra=OPTIMISATION,
+    )
 
 
 class AutoencoderSettings(TrainSettings):

@@ -55,6 +55,7 @@ def test_classifiers_learn_in_other_light_where_that_does_not_ask_for_new_latent
     lights: dict[str, dict[str, float]] = {}
 
     def train_classifier(s: Any, progress: Any) -> None:
+        assert s.intercept
         lights[s.out.name] = {name: getattr(s, name) for name in LIGHT}
 
     monkeypatch.setattr("cfdiff.train.classifier.train_classifier", train_classifier)

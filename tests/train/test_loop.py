@@ -21,7 +21,7 @@ from cfdiff.models.unet import UNet
 from cfdiff.train import diffusion
 from cfdiff.train import loop as module
 from cfdiff.train.average import Average
-from cfdiff.train.classifier import train_classifier, validate
+from cfdiff.train.classifier import ClassifierValidation, train_classifier
 from cfdiff.train.data import open_training_data
 from cfdiff.train.diffusion import train_diffusion
 from cfdiff.train.folder import flat
@@ -279,13 +279,15 @@ def test_the_budget_holds_validations_and_a_model_is_there_before_the_first(
     assert (out / "model.safetensors").read_bytes() == before
 
 
-def test_the_figures_of_a_card_are_those_of_the_file(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("intercept", [False, True])
+def test_the_figures_of_a_card_are_those_of_the_file(data: Path, tmp_path: Path, intercept: bool) -> None:
     """The weights are saved in float16, and validated as they are saved."""
-    figures = train(settings(data, tmp_path / "out", "classifier", noisy=False))
+    figures = train(settings(data, tmp_path / "out", "classifier", noisy=False, intercept=intercept))
     held = open_training_data(settings(data, tmp_path, "classifier", noisy=False)).validation
     images, labels = to_model(held.read(range(len(held)))), torch.from_numpy(held.labels.astype("int64"))
-    again = validate(load_model(tmp_path / "out" / "model.safetensors").net, None, images, labels)
-    assert {k: figures.figures()[k] for k in again} == again
+    net = load_model(tmp_path / "out" / "model.safetensors").net
+    again = ClassifierValidation(None, images, labels, False)(net, 0, 1.0)
+    assert {k: figures.figures()[k] for k in again} == pytest.approx(again, rel=1e-5 if intercept else 0, abs=0)
 
 
 def test_a_model_stopped_during_its_first_validation_is_there(
@@ -294,7 +296,7 @@ def test_a_model_stopped_during_its_first_validation_is_there(
     def stop(*_: Any, **__: Any) -> None:
         raise Stop
 
-    monkeypatch.setattr("cfdiff.train.classifier.validate", stop)
+    monkeypatch.setattr("cfdiff.train.classifier.logits_by_level", stop)
     with pytest.raises(Stop):
         train(settings(data, tmp_path / "out", "classifier"))
     card = read_card(tmp_path / "out" / "model.safetensors")

@@ -137,6 +137,40 @@ def test_a_classifier_learns_and_says_what_it_saw(data: Path, tmp_path: Path, no
     assert model.card.schedule == ({"name": "cosine", "T": 50, "s": 0.008} if noisy else None)
 
 
+@pytest.mark.parametrize("noisy", [True, False])
+@pytest.mark.parametrize("group_key", ["patient", None])
+def test_the_intercept_shifts_what_is_saved_and_nothing_that_is_trained(
+    data: Path, tmp_path: Path, noisy: bool, group_key: str | None
+) -> None:
+    nets, told = {}, {}
+    for intercept in (False, True):
+        out = tmp_path / str(intercept)
+        train_classifier(
+            ClassifierSettings(
+                data=str(data), out=out, group_key=group_key, device="cpu", noisy=noisy, arch="resnet10t", kwargs=TINY,
+                T=50, batch_size=16, steps=9, eval_every=3, warmup=5, half=False, intercept=intercept,
+            )
+        )  # fmt: skip
+        model = load_model(out / "model.safetensors")
+        nets[intercept], told[intercept] = model.net, model.card.training["validation"]
+    assert told[False].keys() ^ told[True].keys() == {"intercept"}
+    x, log_snr = torch.randn(4, 1, 16, 16), torch.zeros(4) if noisy else None
+    moved = nets[True](x, log_snr) - nets[False](x, log_snr)
+    assert torch.allclose(moved[:, 1] - moved[:, 0], torch.full((4,), told[True]["intercept"]), atol=2e-3)
+    assert told[True]["intercept"] != 0
+    assert told[True]["val_loss"] != told[False]["val_loss"]
+
+
+def test_a_network_whose_last_layer_has_no_bias_gets_no_intercept(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="'levit_128s'.*another --arch"):
+        train_classifier(
+            ClassifierSettings(
+                data=str(data), out=tmp_path / "out", arch="levit_128s", upsample=14, intercept=True, noisy=True
+            )
+        )
+    assert not (tmp_path / "out").exists()
+
+
 def test_pretrained_weights_are_taken_by_name_and_the_noise_plane_starts_at_zero(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
