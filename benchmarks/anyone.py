@@ -1,4 +1,4 @@
-"""Are the edits real on data that nobody tuned for? `cfdiff fit` and its recipe on five public sets, untouched by hand.
+"""Are the edits real on data that nobody tuned for? `cfdiff fit` and its recipe on public sets, untouched by hand.
 
     python benchmarks/anyone.py ../shared/data --out runs/anyone --minutes 60 --json benchmarks/results/anyone-cpu.json
     python benchmarks/anyone.py ../shared/data --only deeppcb road          some of them; other rows stay as they are
@@ -52,6 +52,7 @@ SETS: dict[str, str | Prepare] = {
     "deeppcb": "deeppcb_64.npz",
     "tiles": tiles,
     "colour cells": colour_cells,
+    "colour cells 128": "malaria_rgb_128.npz",
 }
 
 

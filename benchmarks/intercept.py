@@ -56,10 +56,10 @@ def measure(name: str, scratch: Path, options: argparse.Namespace) -> dict[str, 
             **LIGHT,
         )
     model = load_model(trained.model)
-    by = float(model.card.training["validation"]["intercept"])
+    by = float(model.card.training["intercept"])
     others = source.select(np.flatnonzero(np.isin(source.splits, asked)))
     row: dict[str, Any] = {"set": name, "steps": trained.step, "intercept": by}
-    row["validated on"] = len(set((source.groups if source.groups is not None else source.ids)[source.splits == val]))
+    row["val_groups"] = len(set((source.groups if source.groups is not None else source.ids)[source.splits == val]))
     row["with"] = figures(model, others)
     model.net.shift(-by)
     return row | {"without": figures(model, others)}
@@ -83,7 +83,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
             low, high = found["accuracy"]["interval"]
             shown.add_row(
                 row["set"],
-                f"{row['validated on']}, {found['groups'] or found['images']}",
+                f"{row['val_groups']}, {found['groups'] or found['images']}",
                 f"{row['intercept']:.2f}",
                 kind,
                 f"{found['accuracy']['value']:.3f} ({low:.2f}-{high:.2f})",

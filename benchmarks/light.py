@@ -127,15 +127,15 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
     """What both benchmarks of classifiers are told."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="folder with the data sets")
-    parser.add_argument("--only", nargs="*", choices=list(SETS))
-    parser.add_argument("--minutes", type=float, default=2.5, help="of each training")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--precision", choices=["no", "bf16"], default="bf16", help="as a fit has it on a CPU with it")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="write all figures here")
-    return parser
+    options = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("data", type=Path, help="folder with the data sets")
+    options.add_argument("--only", nargs="*", choices=list(SETS))
+    options.add_argument("--minutes", type=float, default=2.5, help="of each training")
+    options.add_argument("--threads", type=int, default=1)
+    options.add_argument("--precision", choices=["no", "bf16"], default="bf16", help="as a fit has it on a CPU with it")
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--json", type=Path, help="write all figures here")
+    return options
 
 
 if __name__ == "__main__":

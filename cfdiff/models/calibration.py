@@ -2,7 +2,7 @@
 
 Both are fitted on validation images at each validation of a training. The temperatures, one a noise level, are stored
 in its card; nothing applies them unless it asks: a guide's gradient scales with 1 / temperature, which --scale would
-otherwise have to make up for. The intercept goes into the weights; it has no gradient.
+otherwise have to make up for. The intercept goes into the weights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 LOW, HIGH = 0.05, 20.0
 """The range of temperatures; a classifier at chance has none, and ends at the upper end."""
 MOST = 20.0
-"""The size of an intercept, at most: classes that no threshold mixes up have none."""
+"""The size of an intercept, at most; log-odds that lie further off are saturated anyway."""
 
 
 def fit_temperature(logits: Tensor, labels: Tensor, steps: int = 40) -> float:
@@ -29,7 +29,7 @@ def fit_temperature(logits: Tensor, labels: Tensor, steps: int = 40) -> float:
         logits: (N, 2) float32 of images that were not trained on.
         labels: (N,) int64.
     """
-    logits, labels = logits.double(), labels.to(logits.device)
+    logits, labels = logits.cpu().double(), labels.cpu()  # MPS has no float64
     picked = logits.gather(1, labels[:, None])[:, 0]
 
     def slope(inverse: float) -> float:
@@ -39,27 +39,33 @@ def fit_temperature(logits: Tensor, labels: Tensor, steps: int = 40) -> float:
     return math.exp(-_root(lambda log_inverse: slope(math.exp(log_inverse)), -math.log(HIGH), -math.log(LOW), steps))
 
 
-def fit_intercept(log_odds: Tensor, labels: Tensor, groups: int, steps: int = 40) -> float:
-    """What to add to the log-odds of the positive class so that they lean to neither: a b at which the classes, each
-    with the same weight, have the lowest cross-entropy, times G / (G + 1).
+def fit_intercept(log_odds: Tensor, labels: Tensor, groups: np.ndarray, steps: int = 40) -> float:
+    """What to add to the log-odds of the positive class so that they lean less to one class.
 
-    A network of few groups takes what is new to it for one of the classes, most often the positive one; "calibration in
-    the large" (Cox 1958; Van Calster et al. 2019) takes that out. How far it leans differs between groups as much as it
-    leans at all, so of one group half is believed, of many nearly all: the posterior mean where groups are N(mean, s^2)
-    and the mean itself is N(0, s^2).
+    Calibration in the large (Cox 1958; Van Calster et al. 2019): the b at which the classes, each with the same weight,
+    have the lowest cross-entropy. Other groups lean otherwise, so b is believed as far as it rests on many:
+
+        b / (1 + 1 / G + 1 / I),    I = sum_i w_i p_i (1 - p_i)
+
+    the posterior mean of the lean of a new group where one group's is N(m, 1), m is N(0, 1), and b has the variance
+    1 / I of a fit to so many images: of one group with many images half of it, of many groups nearly all.
 
     Args:
         log_odds: (..., N) float32 of images that were not trained on, at one noise level or several.
         labels: (N,) int64, both classes among them.
-        groups: G, how many the images are of; theirs is the number of images where each is a group of its own.
+        groups: (N,) what each image belongs to. G is how many groups of equal weight would be as many.
     """
-    z, positive = log_odds.double(), labels.to(log_odds.device) == 1
+    z, positive = log_odds.cpu().double(), labels.cpu() == 1  # MPS has no float64
 
     def slope(b: float) -> float:
-        wrong = (z + b).sigmoid()
-        return float(wrong[..., ~positive].mean() - (1 - wrong[..., positive]).mean())
+        return float((z + b)[..., ~positive].sigmoid().mean() - (-(z + b))[..., positive].sigmoid().mean())
 
-    return _root(slope, -MOST, MOST, steps) * groups / (groups + 1)
+    b = _root(slope, -MOST, MOST, steps)
+    weights = torch.where(positive, 0.5 / positive.sum(), 0.5 / (~positive).sum()).double()
+    share = np.bincount(np.unique(groups, return_inverse=True)[1], weights.numpy())
+    doubt = (z + b).sigmoid() * (-(z + b)).sigmoid()
+    known = float((doubt * weights).sum(-1).mean()) * len(weights)
+    return b / (1 + float(np.sum(share**2)) + 1 / max(known, 1e-12))
 
 
 def _root(slope: Callable[[float], float], low: float, high: float, steps: int) -> float:

@@ -84,14 +84,14 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def shift(self, by: float) -> Tensor:
-        """Add `by` to the log-odds of the positive class of a network that is `shiftable`, as far as float16, in which
-        weights are saved, can say it; what that adds to logits, (2,)."""
+        """Add `by` to the log-odds of the positive class of a network that is `shiftable`; what that adds to its
+        logits, (2,). A bias that float16 holds stays one, or the file would hold another than was asked."""
         last = last_layer(self.net)
         assert last is not None
-        bias = last.bias
-        before = bias.clone()
-        bias.add_(torch.tensor([-by / 2, by / 2]).to(bias)).copy_(bias.half())
-        return bias - before
+        before = last.bias.clone()
+        shifted = before + torch.tensor([-by / 2, by / 2]).to(before)
+        last.bias.copy_(shifted.half() if torch.equal(before, before.half().to(before)) else shifted)
+        return last.bias - before
 
 
 def last_layer(net: Any) -> nn.Linear | None:

@@ -40,7 +40,8 @@ class Average:
     def as_saved(self, half: bool) -> nn.Module:
         """A copy of the network as its file will give it back: with `half`, each weight rounded to float16."""
         net = copy.deepcopy(self.saved(self.net))
-        for value in net.state_dict().values() if half else ():
-            if value.is_floating_point():
-                value.copy_(value.half())
+        if half:
+            for value in net.state_dict().values():
+                if value.is_floating_point():
+                    value.copy_(value.half())
         return net

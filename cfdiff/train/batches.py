@@ -153,9 +153,9 @@ class Light:
     def varied(self, x: Tensor, draws: Draws) -> Tensor:
         """Images (b, C, H, W) in [-1, 1] in other light; what is 0 draws nothing."""
         if self.gain:
-            x = times(x, 1 + self.gain * (2 * draws.uniform(1, 1, 1) - 1))
+            x = _brightened(x, 1 + self.gain * (2 * draws.uniform(1, 1, 1) - 1))
         if self.cast and x.shape[1] > 1:
-            x = times(x, 1 + self.cast * (2 * draws.uniform(x.shape[1], 1, 1) - 1))
+            x = _brightened(x, 1 + self.cast * (2 * draws.uniform(x.shape[1], 1, 1) - 1))
         if self.gamma:
             exponent = (self.gamma * (2 * draws.uniform(1, 1, 1) - 1)).exp()
             x = 2 * ((x + 1) / 2).clamp(min=0) ** exponent - 1
@@ -165,7 +165,7 @@ class Light:
 AS_IT_IS = Light()
 
 
-def times(x: Tensor, factor: Tensor) -> Tensor:
+def _brightened(x: Tensor, factor: Tensor) -> Tensor:
     """x in [-1, 1] as values in [0, 1] that are multiplied, cut at 1."""
     return ((x + 1) * factor - 1).clamp(max=1)
 

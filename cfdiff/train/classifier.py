@@ -59,7 +59,9 @@ def train_classifier(s: ClassifierSettings, progress: Progress | None = None) ->
     torch.manual_seed(s.seed)
     net = build_classifier(config)
     if s.intercept and not net.shiftable:
-        raise UserError(f"--intercept needs a last layer with a bias, which {s.arch!r} has not: choose another --arch.")
+        raise UserError(
+            f"--intercept needs a linear last layer with a bias, which {s.arch!r} lacks: choose another --arch."
+        )
     taken = load_pretrained(net, s.pretrained) if s.pretrained is not None else None
     role = "guide" if s.noisy else "judge" if "judge" in data.split else "checker"
     trainer = Trainer(s, data, net, role, progress)
@@ -119,7 +121,7 @@ class ClassifierValidation:
         self.order = (2 * rank + labels).argsort()
 
     def __call__(self, net: nn.Module, step: int, share: float) -> dict[str, Any]:
-        """The figures of `validate`; `val_images` where not all images were taken."""
+        """The figures of the network; `val_images` where not all images were taken."""
         n = self._count(share)
         rows = self.order[:n].sort().values
         labels, logits = self.labels[rows], logits_by_level(net, self.schedule, self.images[rows])
@@ -127,10 +129,9 @@ class ClassifierValidation:
         if self.groups is not None:
             assert isinstance(net, Classifier)
             odds = torch.stack([at[:, 1] - at[:, 0] for at in logits.values()])
-            by = fit_intercept(odds, labels, len(set(self.groups[rows.cpu().numpy()].tolist())))
-            added = net.shift(by)
+            added = net.shift(fit_intercept(odds, labels, self.groups[rows.cpu().numpy()]))
             logits = {level: at + added for level, at in logits.items()}
-            figures = {"intercept": by}
+            figures = {"intercept": float(added[1] - added[0])}
         figures |= figures_of(logits, labels, self.schedule is not None, self.calibrate)
         return figures if share >= 1 else {**figures, "val_images": n}
 

@@ -43,7 +43,8 @@ Loss = Callable[[nn.Module, int, int], Tensor]
 
 
 class Evaluate(Protocol):
-    """A validation: (averaged net, step, share of the whole) -> figures for the log and the card."""
+    """A validation: (averaged net, step, share of the whole) -> figures for the log and the card. The net is a copy,
+    and saved as the validation leaves it."""
 
     def __call__(self, net: nn.Module, step: int, share: float) -> dict[str, Any]: ...
 
@@ -76,7 +77,7 @@ class Learned(Protocol):
 
 
 BETAS = (0.9, 0.99)
-APART = ("calibration", "latents")
+APART = ("calibration", "latents", "intercept")
 """What a validation measures that the model is used with: it stands beside the figures in the card, not among them."""
 SHOWN = ("val_accuracy", "val_image_to_text", "val_auroc", "val_mae", "val_loss", "bits_per_dim", "psnr")
 PROBE = 0.01
@@ -179,8 +180,9 @@ class Trainer:
         figures: dict[str, Any] = {}
         whole = evaluate.passes(1.0)
         if self.budget.limited and self.share < 1 and self.accelerator.is_main_process:
+            net = self.average.as_saved(False)
             with self.budget.validating(evaluate.passes(PROBE)):
-                evaluate(self.average.as_saved(False), self.step, PROBE)
+                evaluate(net, self.step, PROBE)
         over = self._tick(whole)
         line, saved = time.monotonic(), time.monotonic()
         with self._progress() as progress:

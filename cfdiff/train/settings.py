@@ -338,9 +338,9 @@ class ClassifierSettings(NetworkSettings):
     )
     intercept: bool = Field(
         False,
-        description="Shift the log-odds so that they lean less to one class on the validation images: fully where "
-        "those are of many groups, by half where of one.",
-        json_schema_extra=OPTIMISATION,
+        description="Shift the log-odds so that they lean less to one class on the validation images: nearly all the "
+        "way where those are of many groups, half of it where of one. Without groups each image is one.",
+        json_schema_extra=OUTPUT,
     )
 
 

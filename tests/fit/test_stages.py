@@ -8,8 +8,10 @@ import pytest
 
 from cfdiff.data.open import open_source
 from cfdiff.fit.folder import FitFolder, State
+from cfdiff.fit.plan import SECOND
 from cfdiff.fit.settings import FitSettings
 from cfdiff.fit.stages import LEAST_SHOWN, LIGHT, SHOWN, Fit, show, train
+from cfdiff.train.settings import ClassifierSettings
 from cfdiff.translate.summary import TranslateSummary
 
 
@@ -48,6 +50,16 @@ def test_as_many_test_images_are_shown_as_time_allows_by_the_pace_of_the_searche
     assert asked[-2:] == shown and not (tmp_path / "probe.h5").exists()
 
 
+def test_every_classifier_gets_an_intercept(toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[ClassifierSettings] = []
+    monkeypatch.setattr("cfdiff.train.classifier.train_classifier", lambda s, progress: asked.append(s))
+    monkeypatch.setattr(Fit, "split", lambda self, role: role)
+    fit = Fit(FitSettings(data=str(toy.data)), FitFolder(tmp_path), open_source(toy.data), State({}, 8, "none"))
+    for role in ("guide", "checker", "verifier", SECOND, "judge"):
+        train(fit, role, 1.0, lambda *a: None)
+    assert [(s.intercept, s.noisy) for s in asked] == [(True, True), *[(True, False)] * 4]
+
+
 @pytest.mark.parametrize("space", ["pixel", "latent"])
 def test_classifiers_learn_in_other_light_where_that_does_not_ask_for_new_latents(
     toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, space: str
@@ -55,7 +67,6 @@ def test_classifiers_learn_in_other_light_where_that_does_not_ask_for_new_latent
     lights: dict[str, dict[str, float]] = {}
 
     def train_classifier(s: Any, progress: Any) -> None:
-        assert s.intercept
         lights[s.out.name] = {name: getattr(s, name) for name in LIGHT}
 
     monkeypatch.setattr("cfdiff.train.classifier.train_classifier", train_classifier)

@@ -13,27 +13,33 @@ from cfdiff.errors import UserError
 from cfdiff.fit.stages import ARCHITECTURES
 from cfdiff.models.bundled import WEIGHTS
 from cfdiff.models.checkpoint import Card, load_model, save_model
-from cfdiff.models.classifier import Classifier, ClassifierConfig, build_classifier, load_pretrained
+from cfdiff.models.classifier import Classifier, ClassifierConfig, build_classifier, last_layer, load_pretrained
 
 TINY = {"channels": [8, 8, 8, 8], "stem_width": 8}
 
 
 @pytest.mark.parametrize("noisy", [False, True])
-def test_a_shift_moves_the_log_odds_of_every_image_alike(noisy: bool) -> None:
-    net = Classifier(ClassifierConfig(arch="resnet10t", kwargs=TINY, size=(32, 32), noisy=noisy)).eval()
-    x, log_snr = torch.randn(5, 1, 32, 32), torch.linspace(-3, 3, 5) if noisy else None
+@pytest.mark.parametrize("arch", sorted({*ARCHITECTURES.values(), "resnet10t"}))
+def test_a_shift_moves_the_log_odds_of_every_image_alike(arch: str, noisy: bool) -> None:
+    net = Classifier(ClassifierConfig(arch=arch, size=(64, 64), noisy=noisy)).eval()
+    assert net.shiftable
+    x, log_snr = torch.randn(5, 1, 64, 64), torch.linspace(-3, 3, 5) if noisy else None
     before = net(x, log_snr)
     added = net.shift(0.75)
     after = net(x, log_snr)
     assert torch.allclose(after - before, added.expand(5, 2), atol=1e-5)
     assert float(added[1] - added[0]) == pytest.approx(0.75, abs=1e-3)
-    bias = net.state_dict()["net.fc.bias"]
-    assert (bias.half().float() == bias).all()
 
 
-@pytest.mark.parametrize("arch", sorted({*ARCHITECTURES.values(), "convnext_atto"}))
-def test_the_classifiers_of_a_fit_can_be_shifted(arch: str) -> None:
-    assert Classifier(ClassifierConfig(arch=arch, size=(64, 64))).shiftable
+@pytest.mark.parametrize("half", [False, True])
+def test_a_shifted_bias_that_float16_held_is_held_by_it_still(half: bool) -> None:
+    net = Classifier(ClassifierConfig(arch="resnet10t", kwargs=TINY, size=(32, 32)))
+    last = last_layer(net.net)
+    assert last is not None
+    with torch.no_grad():
+        last.bias.copy_(torch.tensor([0.1, 0.7]).half() if half else torch.tensor([0.1, 0.7]))
+    net.shift(1 / 3)
+    assert torch.equal(last.bias, last.bias.half().float()) == half
 
 
 def test_a_network_that_ends_otherwise_says_that_it_cannot() -> None:

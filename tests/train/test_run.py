@@ -16,10 +16,11 @@ from cfdiff.data.values import to_model
 from cfdiff.engine import NoiseSchedule, NoiseSource, vlb
 from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import Card, load_diffusion, load_model, save_model
+from cfdiff.models.classifier import Classifier, ClassifierConfig
 from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.space import PixelSpace
 from cfdiff.models.unet import UNet, UNetConfig
-from cfdiff.train.classifier import train_classifier
+from cfdiff.train.classifier import ClassifierValidation, train_classifier
 from cfdiff.train.data import open_training_data
 from cfdiff.train.diffusion import default_mult, train_diffusion
 from cfdiff.train.result import TrainResult
@@ -142,7 +143,7 @@ def test_a_classifier_learns_and_says_what_it_saw(data: Path, tmp_path: Path, no
 def test_the_intercept_shifts_what_is_saved_and_nothing_that_is_trained(
     data: Path, tmp_path: Path, noisy: bool, group_key: str | None
 ) -> None:
-    nets, told = {}, {}
+    nets, told, by = {}, {}, {}
     for intercept in (False, True):
         out = tmp_path / str(intercept)
         train_classifier(
@@ -153,12 +154,26 @@ def test_the_intercept_shifts_what_is_saved_and_nothing_that_is_trained(
         )  # fmt: skip
         model = load_model(out / "model.safetensors")
         nets[intercept], told[intercept] = model.net, model.card.training["validation"]
-    assert told[False].keys() ^ told[True].keys() == {"intercept"}
+        by[intercept] = model.card.training.get("intercept")
+    assert told[False].keys() == told[True].keys() and by[False] is None
+    plain, shifted = (nets[k].state_dict() for k in (False, True))
+    assert [k for k, value in plain.items() if not torch.equal(value, shifted[k])] == ["net.fc.bias"]
     x, log_snr = torch.randn(4, 1, 16, 16), torch.zeros(4) if noisy else None
     moved = nets[True](x, log_snr) - nets[False](x, log_snr)
-    assert torch.allclose(moved[:, 1] - moved[:, 0], torch.full((4,), told[True]["intercept"]), atol=2e-3)
-    assert told[True]["intercept"] != 0
+    assert torch.allclose(moved[:, 1] - moved[:, 0], torch.full((4,), by[True]), atol=1e-4)
+    assert by[True] != 0
     assert told[True]["val_loss"] != told[False]["val_loss"]
+
+
+def test_the_intercept_rests_on_the_groups_that_are_validated_on(data: Path) -> None:
+    x, labels = torch.randn(96, 1, 32, 32), torch.arange(96) % 2
+    found = []
+    for groups in (np.zeros(96), np.arange(96)):
+        net = Classifier(ClassifierConfig(arch="resnet10t", kwargs=TINY, size=(32, 32))).eval()
+        net.load_state_dict({k: torch.zeros_like(v) for k, v in net.state_dict().items()})
+        net.shift(2.0)  # all that it says; p (1 - p) of 96 images without it is 24
+        found.append(ClassifierValidation(None, x, labels, False, groups)(net, 0, 1.0)["intercept"])
+    assert found == pytest.approx([-2 / (1 + 1 + 4 / 96), -2 / (1 + 1 / 96 + 4 / 96)], rel=1e-3)
 
 
 def test_a_network_whose_last_layer_has_no_bias_gets_no_intercept(data: Path, tmp_path: Path) -> None:
