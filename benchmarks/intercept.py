@@ -17,25 +17,19 @@ from typing import Any
 
 import numpy as np
 from anyone import SETS
-from light import LIGHT, figures, opened, parser
+from light import LIGHT, figures, opened, opened_rows, parser
 from rich.console import Console
 from rich.table import Table
-from rows import Rows
 
 import cfdiff
 from cfdiff.data.splitting import JUDGE, VAL, VERIFIER, own_split
-from cfdiff.fit.space import scaled_for_classifiers
 from cfdiff.models.checkpoint import load_model
 from cfdiff.progress import progress_bar
 
 
 def main() -> None:
     options = parser(__doc__).parse_args()
-    told = {
-        "benchmark": "intercept",
-        **{name: getattr(options, name) for name in ("minutes", "threads", "precision", "seed")},
-    }
-    rows = Rows(options.json, told, ("set",))
+    rows = opened_rows(options, "intercept", ("set",))
     with tempfile.TemporaryDirectory() as scratch:
         for name in options.only or SETS:
             rows.put(measure(name, Path(scratch), options))
@@ -52,7 +46,6 @@ def measure(name: str, scratch: Path, options: argparse.Namespace) -> dict[str, 
             out=scratch / name,
             intercept=True,
             progress=progress,
-            **scaled_for_classifiers(source.shape),
             **LIGHT,
         )
     model = load_model(trained.model)

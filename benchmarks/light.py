@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ from cfdiff.data.split_file import write_splits
 from cfdiff.data.splitting import JUDGE, TRAIN, VAL, VERIFIER, own_split, plan_splits
 from cfdiff.data.values import to_model, unit
 from cfdiff.edit.cast import probabilities
+from cfdiff.fit.classifiers import LIGHT
 from cfdiff.fit.space import scaled_for_classifiers
-from cfdiff.fit.stages import LIGHT
 from cfdiff.fit.symmetry import fitting_augment
 from cfdiff.metrics.intervals import bootstrap_rows
 from cfdiff.models.checkpoint import Model, load_model
@@ -41,35 +42,37 @@ LIGHTS: dict[str, dict[str, float]] = {"as usual": {}, "other light": LIGHT}
 
 
 def main() -> None:
-    options = parser(__doc__).parse_args()
-    told = {
-        "benchmark": "light",
-        **{name: getattr(options, name) for name in ("minutes", "threads", "precision", "seed")},
-    }
-    rows = Rows(options.json, told, ("set", "light"))
+    study(__doc__, "light", LIGHTS, "light")
+
+
+def study(doc: str | None, benchmark: str, ways: Mapping[str, Mapping[str, Any]], column: str) -> None:
+    """A row for each set and way to train a classifier: a name in the column, and the settings."""
+    options = parser(doc).parse_args()
+    rows = opened_rows(options, benchmark, ("set", column))
     with tempfile.TemporaryDirectory() as scratch:
         for name in options.only or SETS:
-            rows.put(*measure(name, Path(scratch), options))
-    Console(width=150).print(table(rows.rows))
+            for way, settings in ways.items():
+                rows.put({"set": name, column: way, **measure(name, way, settings, Path(scratch), options)})
+    Console(width=150).print(table(rows.rows, column))
 
 
-def measure(name: str, scratch: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each light."""
+def opened_rows(options: argparse.Namespace, benchmark: str, key: Sequence[str]) -> Rows:
+    """The rows of a benchmark of classifiers, with what is the same of all."""
+    same = {name: getattr(options, name) for name in ("minutes", "threads", "precision", "seed")}
+    return Rows(options.json, {"benchmark": benchmark, **same}, key)
+
+
+def measure(
+    name: str, way: str, settings: Mapping[str, Any], scratch: Path, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Steps of a training with these settings, and what it made knows of groups that it did not learn from."""
     source, learning = opened(name, scratch, options)
     asked = [own_split(source, role) for role in (VERIFIER, JUDGE, VAL)]
     others = source.select(np.flatnonzero(np.isin(source.splits, asked)))
-    rows = []
-    for light, settings in LIGHTS.items():
-        with progress_bar(f"{name}, {light}") as progress:
-            trained = cfdiff.train_classifier(
-                **learning,
-                out=scratch / f"{name}-{light}",
-                progress=progress,
-                **scaled_for_classifiers(source.shape),
-                **settings,
-            )
-        rows.append({"set": name, "light": light, "steps": trained.step, **figures(load_model(trained.model), others)})
-    return rows
+    with progress_bar(f"{name}, {way}") as progress:
+        out = scratch / f"{name}-{way}"
+        trained = cfdiff.train_classifier(**learning, out=out, progress=progress, **settings)
+    return {"steps": trained.step, **figures(load_model(trained.model), others)}
 
 
 def opened(name: str, scratch: Path, options: argparse.Namespace) -> tuple[Source, dict[str, Any]]:
@@ -85,6 +88,7 @@ def opened(name: str, scratch: Path, options: argparse.Namespace) -> tuple[Sourc
         "split": own_split(source, TRAIN),
         "val_split": own_split(source, VAL),
         "noisy": False,
+        **scaled_for_classifiers(source.shape),
         "augment": fitting_augment(unit(source.read(np.arange(0, len(source), max(1, len(source) // 500))))),
         "max_minutes": options.minutes,
         **{name: getattr(options, name) for name in ("threads", "precision", "seed")},
@@ -112,21 +116,21 @@ def figures(model: Model, others: Source) -> dict[str, Any]:
     return found
 
 
-def table(rows: list[dict[str, Any]]) -> Table:
-    """A line a set and light."""
-    heads = ("set", "light", "groups", "steps", "balanced accuracy", "AUC", "cross-entropy")
+def table(rows: list[dict[str, Any]], column: str) -> Table:
+    """A line a set and way."""
+    heads = ("set", column, "groups", "steps", "balanced accuracy", "AUC", "cross-entropy")
     shown = Table(*heads, title="classifiers of groups that they never saw", title_justify="left")
     for row in rows:
         figures = [
             f"{row[name]['value']:.3f} ({row[name]['interval'][0]:.2f}-{row[name]['interval'][1]:.2f})"
             for name in ("accuracy", "auc", "cross_entropy")
         ]
-        shown.add_row(row["set"], row["light"], str(row["groups"] or "-"), str(row["steps"]), *figures)
+        shown.add_row(row["set"], row[column], str(row["groups"] or "-"), str(row["steps"]), *figures)
     return shown
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
-    """What both benchmarks of classifiers are told."""
+    """What benchmarks of classifiers are told."""
     options = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("data", type=Path, help="folder with the data sets")
     options.add_argument("--only", nargs="*", choices=list(SETS))

@@ -21,7 +21,7 @@ from cfdiff.store.owner import held
 
 FORMAT = "cfdiff-fit-1"
 CLASSES = ("negative", "positive")
-LATER = ("space", "precision", "batch", "light")
+LATER = ("space", "precision", "batch", "batches", "light")
 """Keys of fit.json that a fit of before does not have."""
 
 
@@ -33,6 +33,7 @@ class State:
         of: what the fit depends on: data (fingerprint, name), seed and so on; another one is another fit.
         width, batch, augment, precision: what was found out of machine and data at first, kept so that a stopped fit
             goes on alike, however busy the machine is then.
+        batches: the like of each classifier; one that is not there has what `cfdiff train-classifier` has by itself.
         used: seconds of each stage so far.
         done: stages that ended.
         space: where the diffusion model runs.
@@ -47,6 +48,7 @@ class State:
     space: str = "pixel"
     precision: Precision = "no"
     batch: int = 32
+    batches: dict[str, int] = field(default_factory=dict)
     light: dict[str, float] = field(default_factory=dict)
 
     def with_time(self, stage: str, seconds: float) -> State:

@@ -1,16 +1,21 @@
-"""How fast this machine trains, and so in which precision, and how large a diffusion network the time allows."""
+"""How fast this machine trains, and so in which precision, in which batches, and how large a diffusion network."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from cfdiff.edit.cast import DTYPES
 from cfdiff.engine.loss import l_simple
 from cfdiff.engine.schedule import NoiseSchedule
 from cfdiff.errors import UserError
-from cfdiff.fit.plan import Precision
+from cfdiff.fit.classifiers import classifier_network, classifier_seen
+from cfdiff.fit.plan import CLASSIFIERS, Precision, shares_of
+from cfdiff.models.classifier import ClassifierConfig, build_classifier
 from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.unet import UNet, UNetConfig
 from cfdiff.train.diffusion import default_mult
@@ -20,6 +25,15 @@ WIDTHS = {64: 60_000, 48: 24_000, 32: 0}
 LEAST = 1500
 """Images that a first diffusion model has to see at least: with fewer there is nothing to look at."""
 BATCH = 16
+FEW_STEPS = 2000
+"""Steps under which a smaller batch teaches a diffusion model more than a larger one."""
+FEW_OF_CLASSIFIERS = 1000
+"""The like of classifiers."""
+CLASSIFIER_BATCHES = (64, 32)
+"""None is smaller: with 16 they learn more on some sets, and less on as many (benchmarks/batches.py)."""
+BATCHES = (64, 32, 16)
+"""None is smaller: half an hour of a core with batches of 8 (20,700 images of the circuit boards) ended at a loss of
+.0160, with batches of 16 (16,500 images) at .0158."""
 QUICKER = 1.1
 """How much more bfloat16 must do to be worth its coarser numbers: a processor without it computes it the long way."""
 
@@ -27,7 +41,7 @@ QUICKER = 1.1
 def images_a_second(
     shape: tuple[int, int, int], width: int, device: torch.device, precision: Precision = "no"
 ) -> float:
-    """Training images (H, W, C) a second through our U-Net of that width, measured on two steps."""
+    """Training images (H, W, C) a second through our U-Net of that width."""
     height, columns, channels = shape
     mult = default_mult(shape, 2)
     size = {"channels": channels, "size": (height, columns), "width": width, "mult": mult, "classes": 2}
@@ -35,10 +49,49 @@ def images_a_second(
     denoise = Denoiser(net, NoiseSchedule.cosine(1000), dtype=DTYPES[precision])
     x = torch.zeros(BATCH, channels, height, columns, device=device)
     levels = torch.full((BATCH,), 500, device=device)
+    return _pace(lambda: l_simple(denoise.schedule, denoise, x, levels, torch.randn_like(x)).mean(), device)
+
+
+def classified_a_second(config: ClassifierConfig, device: torch.device, precision: Precision = "no") -> float:
+    """Training images a second through a classifier."""
+    net = build_classifier(config).to(device)
+    x = torch.zeros(BATCH, config.channels, *config.size, device=device)
+    log_snr = (torch.zeros(BATCH, device=device),) if config.noisy else ()
+    labels = torch.zeros(BATCH, dtype=torch.long, device=device)
+
+    def loss() -> Tensor:
+        dtype = DTYPES[precision]
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+            return F.cross_entropy(net(x, *log_snr).float(), labels)
+
+    return _pace(loss, device)
+
+
+def fitting_batch(images: float, few: int = FEW_STEPS, batches: Sequence[int] = BATCHES) -> int:
+    """The largest of batches, from large to small, with which so many images make `few` steps, else the smallest."""
+    return next((batch for batch in batches if images / batch >= few), batches[-1])
+
+
+def fitting_batches(
+    shape: tuple[int, int, int], space: str, minutes: float, device: torch.device, precision: Precision
+) -> dict[str, int]:
+    """The batch of each classifier of images (H, W, C) in a fit of so many minutes."""
+    found: dict[str, int] = {}
+    for role in CLASSIFIERS:
+        height, width, channels = classifier_seen(role, space, shape)
+        told = {"channels": channels, "size": (height, width), "noisy": role == "guide"}
+        config = ClassifierConfig.model_validate({**classifier_network(role, space, shape), **told})
+        images = 60 * minutes * shares_of(space)[role] * classified_a_second(config, device, precision)
+        found[role] = fitting_batch(images, FEW_OF_CLASSIFIERS, CLASSIFIER_BATCHES)
+    return found
+
+
+def _pace(loss: Callable[[], Tensor], device: torch.device) -> float:
+    """Images a second of a loss of `BATCH` images that learns, the best of two steps after one to warm up."""
     best = 0.0
-    for _ in range(3):  # the first warms up
+    for _ in range(3):
         started = time.monotonic()
-        l_simple(denoise.schedule, denoise, x, levels, torch.randn_like(x)).mean().backward()
+        loss().backward()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         best = max(best, BATCH / max(1e-9, time.monotonic() - started))

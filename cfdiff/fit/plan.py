@@ -11,7 +11,8 @@ from cfdiff.roles import nth
 SECOND = nth("verifier", 1)
 Precision = Literal["no", "bf16"]
 """Autocast of the networks while they train."""
-TRAININGS = ("diffusion", "guide", "checker", "verifier", SECOND, "judge")
+CLASSIFIERS = ("guide", "checker", "verifier", SECOND, "judge")
+TRAININGS = ("diffusion", *CLASSIFIERS)
 SHARES: Mapping[str, float] = {
     "diffusion": 0.43,
     "guide": 0.14,

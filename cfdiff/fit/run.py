@@ -24,14 +24,15 @@ from cfdiff.doctor.path import APART
 from cfdiff.edit.roles import pick_device
 from cfdiff.errors import UserError
 from cfdiff.files import atomic
+from cfdiff.fit.classifiers import LIGHT
 from cfdiff.fit.folder import FitFolder, State
 from cfdiff.fit.look import few, look
-from cfdiff.fit.pace import fitting_network, images_a_second
+from cfdiff.fit.pace import fitting_batch, fitting_batches, fitting_network, images_a_second
 from cfdiff.fit.plan import LEAST, SECOND, Clock, shares_of, trainings
 from cfdiff.fit.result import FitResult
 from cfdiff.fit.settings import FitSettings
 from cfdiff.fit.space import fitting_space, seen_by_diffusion
-from cfdiff.fit.stages import LIGHT, Fit, check, fitting_batch, has_second, moved, show, train
+from cfdiff.fit.stages import Fit, check, has_second, moved, show, train
 from cfdiff.fit.symmetry import fitting_augment
 from cfdiff.fit.tuning import lowered, tune
 from cfdiff.models.autoencoder import need_diffusers
@@ -84,9 +85,10 @@ def _begin(s: FitSettings, of: dict[str, Any], source: Source, device: torch.dev
     seen = seen_by_diffusion(space, source.shape)
     width, precision = fitting_network(seen, minutes, device)
     batch = fitting_batch(60 * minutes * images_a_second(seen, width, device, precision))
+    batches = fitting_batches(source.shape, space, s.minutes, device, precision)
     some = random_subset(source, few(source), s.seed)
     augment = fitting_augment(unit(some.read(np.arange(len(some)))))
-    return State(of, width, augment, space=space, precision=precision, batch=batch, light=LIGHT)
+    return State(of, width, augment, space=space, precision=precision, batch=batch, batches=batches, light=LIGHT)
 
 
 def _refuse_inside(out: Path, data: Path) -> None:

@@ -13,39 +13,20 @@ import numpy as np
 from cfdiff.data.source import Source
 from cfdiff.data.splitting import JUDGE, TEST, TRAIN, VAL, VERIFIER, own_split
 from cfdiff.doctor.lines import Report
+from cfdiff.fit.classifiers import classifier_network
 from cfdiff.fit.folder import CLASSES, FitFolder, State
 from cfdiff.fit.plan import SECOND
 from cfdiff.fit.settings import FitSettings
-from cfdiff.fit.space import autoencoder_of, scaled_for_classifiers, seen_by_diffusion
+from cfdiff.fit.space import autoencoder_of
 from cfdiff.progress import Progress
 from cfdiff.roles import STEERING
 from cfdiff.train.result import TrainResult
 from cfdiff.translate.summary import TranslateSummary
 from cfdiff.tune.result import TuneResult
 
-FEW_STEPS = 2000
-"""Steps under which a smaller batch teaches a diffusion model more than a larger one."""
-BATCHES = (64, 32, 16)
-"""None is smaller: half an hour of a core with batches of 8 (20,700 images of the circuit boards) ended at a loss of
-.0160, with batches of 16 (16,500 images) at .0158."""
 ALONE = 1000
 """Images of each class that a verifier needs to learn from its own groups alone; with fewer it learns from those of the
 guide too, and then another architecture is what tells it apart."""
-ARCHITECTURES = {
-    "guide": "ese_vovnet19b_slim",
-    "checker": "ese_vovnet19b_slim",
-    "verifier": "resnet14t",
-    SECOND: "resnet14t",
-    "judge": "resnet14t",
-}
-"""What learned most in 3.4 minutes of one core, on defects of a few pixels (447 pairs of circuit boards; accuracy on
-others): VoVNet .88, resnet14t .79, resnet10t .71, a narrow resnet18 .69, hgnetv2_b0 .62, regnetx_002 .55, dla34 .53.
-The best steer; verifier and judge are of another kind than those, and of other groups than one another."""
-LIGHT = {"gain": 0.3, "gamma": 0.3, "cast": 0.1}
-"""So classifiers learn to look past the light, in which groups differ more than the classes of one group do: of road
-segments that they never saw they knew 75 % in place of 68 % after the same 2.5 minutes of a core, and of four other
-sets as much as before or more, within .002 (benchmarks/light.py). Twice as much, mixup, turns and zoom, with it or
-alone, were not better both ways round (docs/training.md)."""
 SURE = 0.85
 """Validation accuracy of the first verifier from which a second is worth its time: one that has hardly learned says 1/2
 of everything, and averaged with it no edit is accepted."""
@@ -122,19 +103,12 @@ def train(fit: Fit, role: str, minutes: float, progress: Progress) -> TrainResul
         wide: dict[str, Any] = {"width": fit.state.width, "condition": "class", "batch_size": fit.state.batch, **latent}
         return train_diffusion(DiffusionSettings(**common, **wide), progress)
     kind: dict[str, Any] = {"noisy": role == "guide", "intercept": True, **fit.state.light}
-    seen: tuple[int, ...] = fit.source.shape
     if role in STEERING and latent:
         kind |= {**latent, "gain": 0.0, **dict.fromkeys(fit.state.light, 0.0), "shift": 0}  # each is encoded once
-        seen = seen_by_diffusion(fit.state.space, fit.source.shape)
-    kind |= scaled_for_classifiers(seen)
-    if role in ARCHITECTURES:
-        kind["arch"] = ARCHITECTURES[role]
+    kind |= classifier_network(role, fit.state.space, fit.source.shape)
+    if role in fit.state.batches:
+        kind["batch_size"] = fit.state.batches[role]
     return train_classifier(ClassifierSettings(**common, **kind), progress)
-
-
-def fitting_batch(images: float) -> int:
-    """The largest of `BATCHES` with which so many images make `FEW_STEPS` steps, else the smallest."""
-    return next((batch for batch in BATCHES if images / batch >= FEW_STEPS), BATCHES[-1])
 
 
 def has_second(fit: Fit, first: TrainResult) -> bool:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,11 +10,10 @@ import pytest
 
 from cfdiff.data.open import open_source
 from cfdiff.errors import UserError
+from cfdiff.fit.classifiers import ARCHITECTURES
 from cfdiff.fit.look import few, look
-from cfdiff.fit.pace import fitting_network
 from cfdiff.fit.settings import FitSettings
 from cfdiff.fit.space import fitting_space, scaled_for_classifiers, seen_by_diffusion
-from cfdiff.fit.stages import ARCHITECTURES
 from cfdiff.models.classifier import ClassifierConfig, build_classifier
 
 N = 120
@@ -108,27 +106,6 @@ def test_classifiers_see_what_costs_little_and_shows_enough() -> None:
     assert seen[28] == seen[32] == {"upsample": 2} == scaled_for_classifiers((28, 64, 1)) and seen[48] == seen[64] == {}
     assert scaled_for_classifiers((8, 8, 4)) == {"upsample": 6}
     assert seen[128] == seen[256] == {"downsample": 2} and seen[512] == {"downsample": 4}
-
-
-def test_too_little_time_for_a_first_model_is_said_with_what_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    pace: Callable[..., float] = lambda shape, width, device, precision="no": 10.0 * 64 / width  # noqa: E731
-    monkeypatch.setattr("cfdiff.fit.pace.images_a_second", pace)
-    cpu = torch.device("cpu")
-    with pytest.raises(UserError, match=r"1 minutes for the diffusion model are too short here: .* takes 1.2 at least"):
-        fitting_network((16, 16, 1), 1.0, cpu)
-    found = [fitting_network((16, 16, 1), minutes, cpu) for minutes in (2, 40, 200)]
-    assert found == [(32, "no"), (48, "no"), (64, "no")]
-
-
-@pytest.mark.parametrize(("gain", "chosen"), [(0.3, "no"), (1.05, "no"), (1.4, "bf16")])
-def test_half_precision_is_taken_where_it_is_quicker(monkeypatch: pytest.MonkeyPatch, gain: float, chosen: str) -> None:
-    import torch
-
-    pace: Callable[..., float] = lambda shape, width, device, precision="no": 1e3 * (gain if precision != "no" else 1)  # noqa: E731
-    monkeypatch.setattr("cfdiff.fit.pace.images_a_second", pace)
-    assert fitting_network((16, 16, 1), 200.0, torch.device("cpu")) == (64, chosen)
 
 
 def test_the_settings_have_a_place_for_the_data_and_defaults_for_the_rest() -> None:

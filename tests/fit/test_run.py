@@ -17,11 +17,10 @@ from cfdiff.data.open import open_source
 from cfdiff.doctor.lines import Line, Report
 from cfdiff.errors import UserError
 from cfdiff.fit.folder import FitFolder, State
-from cfdiff.fit.plan import SECOND, SHARES, TRAININGS
+from cfdiff.fit.plan import CLASSIFIERS, SECOND, SHARES, TRAININGS
 from cfdiff.fit.result import FitResult
 from cfdiff.fit.run import _Runner, fit
 from cfdiff.fit.settings import FitSettings
-from cfdiff.fit.stages import fitting_batch
 from cfdiff.fit.tuning import able
 from cfdiff.models.checkpoint import read_card
 from cfdiff.roles import file_hashes
@@ -31,7 +30,7 @@ from cfdiff.translate.run import translate
 from cfdiff.translate.settings import TranslateSettings
 
 MINUTES = 0.45
-SMALL = {"verifier": "resnet10t", "verifier-2": "resnet10t", "judge": "resnet18"}
+SMALL = dict.fromkeys(CLASSIFIERS, "resnet14t") | {"verifier": "resnet10t", SECOND: "resnet10t", "judge": "resnet18"}
 
 
 class Killed(Exception):
@@ -63,7 +62,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cfdiff.fit.pace.WIDTHS", {8: 0})
         patch.setattr("cfdiff.fit.pace.LEAST", 1)
-        patch.setattr("cfdiff.fit.stages.ARCHITECTURES", SMALL)
+        patch.setattr("cfdiff.fit.classifiers.ARCHITECTURES", SMALL)
         patch.setattr("cfdiff.fit.stages.SURE", 0)
         with pytest.raises(Killed):
             fit(s, kill)
@@ -150,12 +149,12 @@ def test_a_damaged_state_is_said_and_force_begins_anew(tmp_path: Path) -> None:
     folder.write(state)
     assert folder.read(of, force=False) == state
     before = json.loads((tmp_path / "fit.json").read_text())
-    del before["batch"], before["precision"], before["light"]
+    del before["batch"], before["batches"], before["precision"], before["light"]
     (tmp_path / "fit.json").write_text(json.dumps(before))
     (tmp_path / "diffusion").mkdir()
     (tmp_path / "diffusion" / "settings.json").write_text('{"batch_size": 16}')
     found = folder.read(of, force=False)
-    assert found is not None and (found.batch, found.precision, found.light) == (16, "no", {}), (
+    assert found is not None and (found.batch, found.batches, found.precision, found.light) == (16, {}, "no", {}), (
         "as a fit of before trained"
     )
     with pytest.raises(UserError, match="something else .its seed differs"):
@@ -178,10 +177,6 @@ def test_models_that_no_fit_has_made_are_not_touched(tmp_path: Path) -> None:
 )
 def test_a_guide_at_chance_in_all_noise_does_not_steer(by_level: Any, known: bool) -> None:
     assert able(TrainResult(Path("m"), 1, 1.0, val_accuracy_by_level=by_level)) is known
-
-
-def test_a_batch_is_smaller_where_steps_are_few() -> None:
-    assert [fitting_batch(images) for images in (10, 40_000, 70_000, 1e6)] == [16, 16, 32, 64]
 
 
 def test_force_takes_away_what_another_fit_left_before_anything_is_trained(

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from cfdiff.data.open import open_source
+from cfdiff.fit.classifiers import LIGHT
 from cfdiff.fit.folder import FitFolder, State
 from cfdiff.fit.plan import SECOND
 from cfdiff.fit.settings import FitSettings
-from cfdiff.fit.stages import LEAST_SHOWN, LIGHT, SHOWN, Fit, show, train
+from cfdiff.fit.stages import LEAST_SHOWN, SHOWN, Fit, show, train
 from cfdiff.train.settings import ClassifierSettings
 from cfdiff.translate.summary import TranslateSummary
 
@@ -58,6 +59,19 @@ def test_every_classifier_gets_an_intercept(toy: Any, tmp_path: Path, monkeypatc
     for role in ("guide", "checker", "verifier", SECOND, "judge"):
         train(fit, role, 1.0, lambda *a: None)
     assert [(s.intercept, s.noisy) for s in asked] == [(True, True), *[(True, False)] * 4]
+
+
+def test_classifiers_learn_in_batches_of_what_was_found(
+    toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("cfdiff.train.classifier.train_classifier", lambda s, progress: asked.append(s.batch_size))
+    monkeypatch.setattr(Fit, "split", lambda self, role: role)
+    state = State({}, 8, "none", batches={"guide": 16, "verifier": 32})
+    fit = Fit(FitSettings(data=str(toy.data)), FitFolder(tmp_path), open_source(toy.data), state)
+    for role in ("guide", "verifier", "judge"):
+        train(fit, role, 1.0, lambda *a: None)
+    assert asked == [16, 32, ClassifierSettings.model_fields["batch_size"].default]
 
 
 @pytest.mark.parametrize("space", ["pixel", "latent"])
