@@ -13,7 +13,7 @@ from cfdiff.edit.acceptance import Acceptance
 from cfdiff.fit.folder import FitFolder, State
 from cfdiff.fit.settings import FitSettings
 from cfdiff.fit.stages import Fit
-from cfdiff.fit.tuning import ASKED, lowered, tune, whom_real_images_convince
+from cfdiff.fit.tuning import ASKED, beginning, lowered, tune, whom_real_images_convince
 from cfdiff.train.result import TrainResult
 from cfdiff.tune.settings import TuneSettings
 
@@ -71,3 +71,11 @@ def test_each_search_has_the_images_of_the_class_that_it_starts_from(
     fit = Fit(s, FitFolder(tmp_path), replace(source, splits=splits), State({}, 8, "none"))
     tune(fit, TrainResult(Path("m"), 1, 1.0), 1.0, lambda *a: None)
     assert asked == {"negative": 12, "positive": 2}
+
+
+@pytest.mark.parametrize(("space", "edit"), [("pixel", "anchored+regenerate"), ("latent", "auto")])
+def test_searches_in_latents_begin_with_the_smaller_change_of_both_ways(toy: Any, space: str, edit: str) -> None:
+    guide = TrainResult(Path("m"), 1, 1.0, val_accuracy_by_level={"0": 0.9, "500": 0.9, "700": 0.5})
+    fit: Any = SimpleNamespace(state=SimpleNamespace(space=space))
+    start = beginning(fit, guide)
+    assert (start["edit"], start["guides"], start["depth"]) == (edit, "both", 0.6)
