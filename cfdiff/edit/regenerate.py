@@ -1,4 +1,4 @@
-"""The regenerating edit: find the place by the guides' gradients, and draw it anew as the other class."""
+"""The regenerating edit: find the place by guides and denoiser, and draw it anew as the other class."""
 
 from __future__ import annotations
 
@@ -15,11 +15,17 @@ from cfdiff.edit.settings import EditSettings
 from cfdiff.edit.strategy import Attempt, Batch, Counter
 from cfdiff.engine import NoiseSchedule, NoiseSource, make_tau
 from cfdiff.engine.regenerate import regenerate
-from cfdiff.engine.saliency import clean_saliency, joined, noisy_saliency, place, place_holding
+from cfdiff.engine.saliency import clean_saliency, contrast, joined, noisy_saliency, place, place_holding
 from cfdiff.registry import GUIDES
 
 LOOKS = (0.1, 0.2, 0.3, 0.5)
 """Depths at which the guide is asked where the class stands, as far as it is above chance there."""
+
+CONTRASTED = (0.3, 0.45, 0.6)
+"""Depths at which the denoiser is asked: below it looks at grain, above it sees no more than the layout."""
+DRAWS = 2
+PART = 2.0
+"""How much the denoiser counts beside all guides."""
 
 
 class Regenerate:
@@ -48,6 +54,7 @@ class Regenerate:
         if s.unguided:
             count = Counter(batch.z[here])
             return Attempt(batch.z[here], count.guided, count.cost(0), torch.zeros_like(batch.x[here, :1]))
+        looked = self._look(here)
         pixels, inside = self._place(here, rung, mask)
         names = [batch.ids[i] for i in rows.tolist()]
         target = batch.target[here]
@@ -68,14 +75,28 @@ class Regenerate:
             clip=cast.space.discrete,
             callback=count.step,
         )
-        return Attempt(z, count.guided, count.cost(editor.calls_a_gradient), pixels)
+        return Attempt(z, count.guided, count.cost(editor.calls_a_gradient) + looked, pixels)
+
+    def _look(self, here: Tensor) -> int:
+        """Find where the class asked for is missing, once: the first rung has all images that come here.
+
+        Returns:
+            Network calls of each image.
+        """
+        if self.saliency is not None:
+            return 0
+        self.saliency = find(self.editor, self.batch)[:, 0]
+        if self.editor.s.redraw_find == "guides":
+            return 0
+        found = find_by_denoiser(self.editor, self.batch, here)
+        self.saliency[here] = joined([self.saliency[here, None], PART * found], blur=1)[:, 0]
+        return 2 * DRAWS * len(CONTRASTED)
 
     def _place(self, here: Tensor, rung: Rung, mask: Tensor | None) -> tuple[Tensor | None, Tensor]:
         """What is drawn anew of the images `here` (n,): its pixels (n, 1, H, W), None where the data say it, and that
         of z (n, 1, h, w)."""
         s = self.editor.s
-        if self.saliency is None:
-            self.saliency = find(self.editor, self.batch)[:, 0]
+        assert self.saliency is not None
         if mask is not None and s.mask == "data":
             return None, mask
         seen = self.saliency[here, None]
@@ -102,3 +123,12 @@ def find(editor: Editor, batch: Batch) -> Tensor:
     if cast.checker is not None:
         maps.append(clean_saliency(cast.checker_log_prob, batch.x, batch.target))
     return joined(maps)
+
+
+def find_by_denoiser(editor: Editor, batch: Batch, here: Tensor) -> Tensor:
+    """(n, 1, H, W) in [0, 1], where the class asked for is missing in the images `here` (n,), to the denoiser."""
+    cast, z = editor.cast, batch.z[here]
+    noise = NoiseSource(editor.s.seed, [f"contrast/{batch.ids[i]}" for i in here.tolist()])
+    levels = [cast.schedule.level_of(depth) for depth in CONTRASTED]
+    found = contrast(cast.schedule, cast.denoise, z, batch.target[here], levels, noise, DRAWS)
+    return F.interpolate(found, size=batch.x.shape[2:], mode="bilinear")

@@ -217,6 +217,11 @@ def _check_needs(cast: Cast, s: EditSettings) -> None:
             f"--base {s.base} tells the diffusion model a class, and {cast.diffusion.name!r} knows none: train one "
             "with --condition class, or use --base none."
         )
+    if s.redraw_find == "both" and s.edit != "anchored" and not cast.diffusion.knows_classes:
+        raise UserError(
+            f"--redraw-find both asks the diffusion model where a class stands, and {cast.diffusion.name!r} knows "
+            "none: train one with --condition class, or use --redraw-find guides."
+        )
     if not cast.denoise.told_nothing and (s.base == "none" or s.exact):
         raise UserError(
             f"{cast.diffusion.name!r} must always be told a class, for it has none that means nothing: use "

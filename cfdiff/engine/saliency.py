@@ -1,4 +1,5 @@
-"""Where a class stands in an image, to classifiers: the size of their gradients, and the place that it marks."""
+"""Where a class stands in an image: to classifiers by the size of their gradients, to a conditional denoiser by how
+much worse it does told the other class; and the place that it marks."""
 
 from __future__ import annotations
 
@@ -39,6 +40,42 @@ def noisy_saliency(
 def clean_saliency(log_prob: Callable[[Tensor], Tensor], x: Tensor, target: Tensor) -> Tensor:
     """|grad log p(target | x)|, mean over channels, (B, 1, H, W), highest 1 in each image (Simonyan et al. 2014)."""
     return _to_one(grad_log_prob(log_prob, x, target).abs().mean(1, keepdim=True))
+
+
+@torch.no_grad()
+def contrast(
+    schedule: NoiseSchedule,
+    denoise: Callable[[Tensor, int, Tensor], Tensor],
+    x0: Tensor,
+    target: Tensor,
+    levels: Sequence[int],
+    noise: NoiseSource,
+    draws: int = 2,
+    blur: int = 5,
+) -> Tensor:
+    """Where a denoiser foresees the noise worse told `target` than told the other class: (B, 1, H, W), highest 1.
+
+    ||eps - eps_theta(x_l, target)||^2 - ||eps - eps_theta(x_l, 1 - target)||^2 of each pixel, where the sum over all is
+    the classifier that the denoiser implies (Li et al. 2023, "Your diffusion model is secretly a zero-shot
+    classifier"). Mean over channels and draws, smoothed by a box of `blur` pixels (odd), nothing below 0, each level
+    over its mean size, added. It takes 2 `draws` network calls a level. 0 everywhere where the class makes no
+    difference.
+
+    Args:
+        denoise: (x_l (B, C, H, W), level, class (B,) int64) -> eps_theta.
+        x0, target, levels: as of `noisy_saliency`.
+    """
+    size = torch.zeros_like(x0[:, :1])
+    for level in levels:
+        gap = torch.zeros_like(size)
+        for _ in range(draws):
+            eps = noise.like(x0)
+            x = q_sample(schedule, x0, level, eps)
+            wrong, right = ((eps - denoise(x, level, told)).square() for told in (target, 1 - target))
+            gap += (wrong - right).mean(1, keepdim=True)
+        usual = gap.abs().mean((1, 2, 3), keepdim=True).clamp_min(torch.finfo(gap.dtype).tiny)
+        size += F.avg_pool2d(gap, blur, 1, blur // 2, count_include_pad=False).clamp_min(0) / usual
+    return _to_one(size)
 
 
 def joined(maps: Sequence[Tensor], blur: int = 5) -> Tensor:

@@ -125,8 +125,8 @@ def beginning(fit: Fit, guide: TrainResult) -> dict[str, Any]:
     depth = fitting_depth(guide.val_accuracy_by_level or {}, DiffusionSettings.model_fields["T"].default)
     # The cheap way first: what time there is must be enough for a look at more than a handful of images.
     # What the first way does not get accepted is drawn anew: on hard data no setting of the first alone is enough.
-    start: dict[str, Any] = {**CHEAP, "edit": EDIT[fit.state.space], "redraw_mass": MASS, "early": False}
-    start["guides"] = "both" if able(guide) else "clean"
+    start: dict[str, Any] = {**CHEAP, "edit": EDIT[fit.state.space], "redraw_mass": MASS, "redraw_find": "both"}
+    start |= {"early": False, "guides": "both" if able(guide) else "clean"}
     start["redraws"] = 2 * DRAWS_A_ROUND
     return start if depth is None else {**start, "depth": depth, "smooth": fitting_smooth(depth)}
 

@@ -120,6 +120,28 @@ def test_a_place_may_be_told_by_what_it_holds_and_each_draw_holds_more(
         assert torch.equal(mask, place_holding(way.saliency[:, None], rung.mass, 1))
 
 
+def test_a_conditional_denoiser_helps_to_find_the_place_once_for_twelve_calls(
+    told_cast: Cast, exact_images: Images, edit_settings: Settings
+) -> None:
+    images = exact_images(4)
+    plain = {**QUICK, "redraws": 2, "redraw_grow": 1}
+    guides, both = (
+        Editor(told_cast, edit_settings(**plain, redraw_find=who)).edit(images, names(4), 1)
+        for who in ("guides", "both")
+    )
+    assert (both.network_calls >= 12 + 8).all() and (guides.network_calls >= 8).all()
+    assert guides.saliency is not None and both.saliency is not None and (both.saliency != guides.saliency).any()
+    one = Editor(told_cast, edit_settings(**plain, redraw_find="both")).edit(images[2:3], names(4)[2:3], 1)
+    assert one.counterfactual.tobytes() == both.counterfactual[2:3].tobytes(), "whoever else is in the batch"
+    assert one.network_calls.tolist() == both.network_calls[2:3].tolist()
+    cast = replace(told_cast, verifier=model(Never(), "clean-classifier"))
+    calls = [
+        Editor(cast, edit_settings(**plain, redraw_find=who, realism=0)).edit(images, names(4), 1).network_calls
+        for who in ("guides", "both")
+    ]
+    assert (calls[1] - calls[0] == 12).all(), "two draws, and they looked once"
+
+
 def test_auto_keeps_the_smaller_accepted_change_of_both_ways(
     exact_cast: Cast, exact_images: Images, edit_settings: Settings
 ) -> None:

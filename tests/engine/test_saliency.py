@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cfdiff.engine import NoiseSchedule, NoiseSource
-from cfdiff.engine.saliency import clean_saliency, joined, noisy_saliency, place, place_holding
+from cfdiff.engine.saliency import clean_saliency, contrast, joined, noisy_saliency, place, place_holding
 
 SCHEDULE = NoiseSchedule.cosine(100)
 TARGET = torch.tensor([1, 0])
@@ -34,6 +34,45 @@ def test_saliency_is_where_the_classes_differ_and_its_highest_is_1() -> None:
 def test_an_image_to_which_no_class_is_nearer_has_no_place() -> None:
     flat = clean_saliency(lambda x: (x * 0).flatten(1)[:, :2], images(), TARGET)
     assert not flat.any() and not flat.isnan().any()
+
+
+def own_mean(x: Tensor, level: int, told: Tensor) -> Tensor:
+    """eps of classes that are points, -1 and 1 in the pixels (0..2, 0..2), 0 elsewhere."""
+    ab = SCHEDULE.alpha_bar[level].float()
+    mean = torch.zeros_like(x)
+    mean[:, :, :3, :3] = (2.0 * told - 1).view(-1, 1, 1, 1)
+    return (x - ab.sqrt() * mean) / (1 - ab).sqrt()
+
+
+def test_a_denoiser_does_worse_told_the_other_class_where_the_classes_differ_alone() -> None:
+    calls: list[list[int]] = []
+
+    def denoise(x: Tensor, level: int, told: Tensor) -> Tensor:
+        calls.append([level, *told.tolist()])
+        return own_mean(x, level, told)
+
+    x0 = torch.zeros(2, 3, 12, 10)
+    x0[:, :, :3, :3] = torch.tensor([-1.0, 1.0]).view(-1, 1, 1, 1)  # each of the class that it is not to be
+    found = contrast(SCHEDULE, denoise, x0, TARGET, [10, 40], NoiseSource(0, ["a", "b"]), draws=2, blur=1)
+    assert found.shape == (2, 1, 12, 10) and found.amax((1, 2, 3)).tolist() == [1, 1]
+    inside = torch.zeros(12, 10, dtype=torch.bool)
+    inside[:3, :3] = True
+    assert (found[:, 0, inside] > 0.9).all() and (found[:, 0, ~inside] < 1e-4).all()
+    assert calls == [[level, *told] for level in (10, 10, 40, 40) for told in ([1, 0], [0, 1])]
+    already = contrast(SCHEDULE, denoise, x0, 1 - TARGET, [10, 40], NoiseSource(0, ["a", "b"]), blur=1)
+    assert not already[:, 0, inside].any(), "where it is the class asked for, nothing is missing"
+
+
+def test_the_contrast_of_an_image_does_not_depend_on_the_others_of_its_batch() -> None:
+    x0 = torch.rand(2, 1, 8, 8)
+    both = contrast(SCHEDULE, own_mean, x0, TARGET, [30], NoiseSource(3, ["a", "b"]))
+    alone = contrast(SCHEDULE, own_mean, x0[1:], TARGET[1:], [30], NoiseSource(3, ["b"]))
+    assert torch.allclose(both[1:], alone, atol=1e-6)
+
+
+def test_a_class_that_makes_no_difference_to_a_denoiser_has_no_place() -> None:
+    same = contrast(SCHEDULE, lambda x, level, told: x, images(), TARGET, [30], NoiseSource(0, ["a", "b"]))
+    assert not same.any() and not same.isnan().any()
 
 
 def test_maps_are_joined_at_equal_weight_and_smoothed_without_a_dark_rim() -> None:

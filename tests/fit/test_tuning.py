@@ -79,3 +79,4 @@ def test_searches_in_latents_begin_with_the_smaller_change_of_both_ways(toy: Any
     fit: Any = SimpleNamespace(state=SimpleNamespace(space=space))
     start = beginning(fit, guide)
     assert (start["edit"], start["guides"], start["depth"]) == (edit, "both", 0.6)
+    assert start["redraw_find"] == "both", "the diffusion model of a fit knows the classes"
