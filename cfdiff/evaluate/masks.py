@@ -226,8 +226,8 @@ def _pooled(maps: np.ndarray, masks: np.ndarray, columns: Columns) -> dict[str, 
 
 
 def _saliency(maps: np.ndarray, saliency: np.ndarray, masks: np.ndarray, columns: Columns) -> dict[str, Figure]:
-    """Of the guides' saliency as a map of its own, and of its sum with the difference map, both 1 at most an image."""
-    words = {"saliency": "the guides' saliency", "sum": "saliency + difference map"}
+    """Of the saliency as a map of its own, and of its sum with the difference map, both 1 at most an image."""
+    words = {"saliency": "the saliency", "sum": "saliency + difference map"}
     found = {}
     for name, scores in {"saliency": saliency, "sum": saliency + localisation.to_one(maps)}.items():
         pooled = _pooled(scores, masks, columns)
