@@ -25,7 +25,7 @@ class Edits:
         retries: rungs of its ladder, of all ways together.
         mask: (N, H, W) bool, where the image was allowed to change; None for anywhere.
         quarantined: no try gave finite pixels, so the source stands.
-        saliency: (N, H, W) float32 in [0, 1], where the class stands to the guides; None where no way looked.
+        saliency: (N, H, W) float32 in [0, 1], where the class stands, as `Strategy.saliency`; None where no way looked.
     """
 
     counterfactual: np.ndarray

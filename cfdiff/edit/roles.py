@@ -212,15 +212,16 @@ def check_guides(cast: Cast, s: EditSettings) -> None:
 
 def _check_needs(cast: Cast, s: EditSettings) -> None:
     check_guides(cast, s)
-    if s.base != "none" and not (cast.diffusion.knows_classes or (s.texts != (None, None) and cast.diffusion.reads)):
+    told = cast.diffusion.knows_classes or (s.texts != (None, None) and cast.diffusion.reads)
+    if s.base != "none" and not told:
         raise UserError(
             f"--base {s.base} tells the diffusion model a class, and {cast.diffusion.name!r} knows none: train one "
             "with --condition class, or use --base none."
         )
-    if s.redraw_find == "both" and s.edit != "anchored" and not cast.diffusion.knows_classes:
+    if s.redraw_find != "guides" and not told:
         raise UserError(
-            f"--redraw-find both asks the diffusion model where a class stands, and {cast.diffusion.name!r} knows "
-            "none: train one with --condition class, or use --redraw-find guides."
+            f"--redraw-find {s.redraw_find} asks the diffusion model where a class stands, and "
+            f"{cast.diffusion.name!r} knows none: train one with --condition class, or use --redraw-find guides."
         )
     if not cast.denoise.told_nothing and (s.base == "none" or s.exact):
         raise UserError(

@@ -217,11 +217,11 @@ class EditSettings(Settings):
         description="In place of --redraw-share: the place is the fewest pixels that hold this share of all that "
         "points to a place, 1.75 x more each draw; so a small lesion gets a small place and a large one a large.",
     )
-    redraw_find: Literal["guides", "both"] = Field(
+    redraw_find: Literal["guides", "guides+denoiser"] = Field(
         "guides",
         json_schema_extra=REGENERATE,
-        description="Who finds the place: the gradients of the guides, or they and a class-conditional diffusion "
-        "model, which is asked where it does worse told the class asked for (both; 12 network calls an image).",
+        description="Who finds the place: the gradients of the guides, or with them a class-conditional diffusion "
+        "model, by where it does worse told the class asked for (12 network calls an image or tile).",
     )
     redraw_grow: PositiveInt = Field(
         5, le=1023, json_schema_extra=REGENERATE, description="Side of the square that the place is dilated by, odd."

@@ -50,7 +50,7 @@ def contrast(
     target: Tensor,
     levels: Sequence[int],
     noise: NoiseSource,
-    draws: int = 2,
+    draws: int,
     blur: int = 5,
 ) -> Tensor:
     """Where a denoiser foresees the noise worse told `target` than told the other class: (B, 1, H, W), highest 1.
@@ -59,7 +59,7 @@ def contrast(
     the classifier that the denoiser implies (Li et al. 2023, "Your diffusion model is secretly a zero-shot
     classifier"). Mean over channels and draws, smoothed by a box of `blur` pixels (odd), nothing below 0, each level
     over its mean size, added. It takes 2 `draws` network calls a level. 0 everywhere where the class makes no
-    difference.
+    difference at all; how large it is, the map does not say.
 
     Args:
         denoise: (x_l (B, C, H, W), level, class (B,) int64) -> eps_theta.

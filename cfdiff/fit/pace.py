@@ -14,7 +14,7 @@ from cfdiff.engine.loss import l_simple
 from cfdiff.engine.schedule import NoiseSchedule
 from cfdiff.errors import UserError
 from cfdiff.fit.classifiers import classifier_network, classifier_seen
-from cfdiff.fit.plan import CLASSIFIERS, Precision, shares_of
+from cfdiff.fit.plan import OF_CLASSES, Precision, shares_of
 from cfdiff.models.classifier import ClassifierConfig, build_classifier
 from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.unet import UNet, UNetConfig
@@ -28,7 +28,7 @@ BATCH = 16
 FEW_STEPS = 2000
 """Steps under which a smaller batch teaches a diffusion model more than a larger one."""
 FEW_OF_CLASSIFIERS = 1000
-"""The like of classifiers."""
+"""The like of classifiers: with 330 steps of 64 they learn less (benchmarks/batches.py); where it ends is a guess."""
 CLASSIFIER_BATCHES = (64, 32)
 """None is smaller: with 16 they learn more on some sets, and less on as many (benchmarks/batches.py)."""
 BATCHES = (64, 32, 16)
@@ -76,12 +76,15 @@ def fitting_batches(
     shape: tuple[int, int, int], space: str, minutes: float, device: torch.device, precision: Precision
 ) -> dict[str, int]:
     """The batch of each classifier of images (H, W, C) in a fit of so many minutes."""
-    found: dict[str, int] = {}
-    for role in CLASSIFIERS:
+    found, paces = dict[str, int](), dict[str, float]()
+    for role in OF_CLASSES:
         height, width, channels = classifier_seen(role, space, shape)
         told = {"channels": channels, "size": (height, width), "noisy": role == "guide"}
         config = ClassifierConfig.model_validate({**classifier_network(role, space, shape), **told})
-        images = 60 * minutes * shares_of(space)[role] * classified_a_second(config, device, precision)
+        network = config.model_dump_json()  # which several roles have
+        if network not in paces:
+            paces[network] = classified_a_second(config, device, precision)
+        images = 60 * minutes * shares_of(space)[role] * paces[network]
         found[role] = fitting_batch(images, FEW_OF_CLASSIFIERS, CLASSIFIER_BATCHES)
     return found
 
@@ -89,12 +92,15 @@ def fitting_batches(
 def _pace(loss: Callable[[], Tensor], device: torch.device) -> float:
     """Images a second of a loss of `BATCH` images that learns, the best of two steps after one to warm up."""
     best = 0.0
-    for _ in range(3):
+    for step in range(3):
         started = time.monotonic()
         loss().backward()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        best = max(best, BATCH / max(1e-9, time.monotonic() - started))
+        elif device.type == "mps":
+            torch.mps.synchronize()
+        pace = BATCH / max(1e-9, time.monotonic() - started)
+        best = max(best, pace) if step else 0.0
     return best
 
 

@@ -11,8 +11,8 @@ from cfdiff.roles import nth
 SECOND = nth("verifier", 1)
 Precision = Literal["no", "bf16"]
 """Autocast of the networks while they train."""
-CLASSIFIERS = ("guide", "checker", "verifier", SECOND, "judge")
-TRAININGS = ("diffusion", *CLASSIFIERS)
+OF_CLASSES = ("guide", "checker", "verifier", SECOND, "judge")
+TRAININGS = ("diffusion", *OF_CLASSES)
 SHARES: Mapping[str, float] = {
     "diffusion": 0.43,
     "guide": 0.14,

@@ -34,7 +34,7 @@ from cfdiff.fit.settings import FitSettings
 from cfdiff.fit.space import fitting_space, seen_by_diffusion
 from cfdiff.fit.stages import Fit, check, has_second, moved, show, train
 from cfdiff.fit.symmetry import fitting_augment
-from cfdiff.fit.tuning import lowered, tune
+from cfdiff.fit.tuning import goes_on, lowered, tune
 from cfdiff.models.autoencoder import need_diffusers
 from cfdiff.progress import Progress, silent
 from cfdiff.roles import CLASSIFIERS
@@ -132,8 +132,8 @@ class _Runner:
         with self._stage("doctor") as (_, tell):
             checked = check(self.fit, tell)
         with self._stage("tune") as (seconds, tell):
-            # A search has its trials in a log, and goes on with them where the models are the same.
-            same = self.fit.folder.models() == before
+            # A search has its trials in a log, and goes on with them where the models are the same and it begins alike.
+            same = self.fit.folder.models() == before and goes_on(self.fit, trained["guide"])
             spent = self.state.used.get("tune", 0.0) if same else 0.0
             found = tune(self.fit, trained["guide"], max(seconds - spent, LEAST * seconds) / 60, tell)
         with self._stage("show") as (seconds, tell):

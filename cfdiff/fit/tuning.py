@@ -38,10 +38,6 @@ FIRST = 1 / 3
 negative, which took up to six times as many network calls an image."""
 ASKED = 64
 """Real images of a class that who accepts is asked of."""
-EDIT = {"pixel": "anchored+regenerate", "latent": "auto"}
-"""Ways of editing by space. In latents both are tried for every image, and the smaller accepted change is kept: there
-the guide sees the class up to the top, and on a path so deep one in ten cells of 128 px got a black hole beside its
-parasite, which the verifiers took for part of it and which no place drawn anew has. Calls are 2.7 times as many."""
 MASS = 0.2
 """Of the saliency, in the first place that is drawn anew: 2 % of the pixels of circuit boards, whose defects are small,
 and 6 % of road tiles with potholes of a quarter of the tile; no share of pixels suits both."""
@@ -59,7 +55,7 @@ def tune(fit: Fit, guide: TrainResult, minutes: float, progress: Progress) -> Ma
 
     began, start = time.monotonic(), beginning(fit, guide)
     with atomic(fit.folder.recipe) as scratch:
-        scratch.write_text("\n".join(["# Where cfdiff fit began to search.", *as_toml(start)]) + "\n")
+        scratch.write_text(as_begun(start))
     found: dict[str, TuneResult] = {}
     for name, asked, share in (("negative", "positive", FIRST), ("positive", "negative", 1.0)):
         settings = TuneSettings(
@@ -80,6 +76,16 @@ def tune(fit: Fit, guide: TrainResult, minutes: float, progress: Progress) -> Ma
         limits["max_minutes"] = max(share * left, LEAST * minutes)
         found[name] = search(settings.model_copy(update=limits), progress)
     return found
+
+
+def as_begun(start: Mapping[str, Any]) -> str:
+    """What `edit.toml` says of where the searches begin."""
+    return "\n".join(["# Where cfdiff fit began to search.", *as_toml(start)]) + "\n"
+
+
+def goes_on(fit: Fit, guide: TrainResult) -> bool:
+    """Whether the searches that were made begin as they would today, so that their trials are still of use."""
+    return fit.folder.recipe.is_file() and fit.folder.recipe.read_text() == as_begun(beginning(fit, guide))
 
 
 def lowered(found: Mapping[str, TuneResult]) -> list[str]:
@@ -120,13 +126,19 @@ def beginning(fit: Fit, guide: TrainResult) -> dict[str, Any]:
     A guide that is at chance at every noise level cannot steer: then they begin with the checker alone.
     """
     from cfdiff.train.settings import DiffusionSettings
-    from cfdiff.tune.space import CHEAP
+    from cfdiff.tune.space import AFTER, CHEAP
 
     depth = fitting_depth(guide.val_accuracy_by_level or {}, DiffusionSettings.model_fields["T"].default)
     # The cheap way first: what time there is must be enough for a look at more than a handful of images.
-    # What the first way does not get accepted is drawn anew: on hard data no setting of the first alone is enough.
-    start: dict[str, Any] = {**CHEAP, "edit": EDIT[fit.state.space], "redraw_mass": MASS, "redraw_find": "both"}
-    start |= {"early": False, "guides": "both" if able(guide) else "clean"}
+    start: dict[str, Any] = {**CHEAP, "redraw_mass": MASS, "early": False}
+    if fit.state.space == "latent":
+        # Both ways for every image: one in ten anchored edits of cells of 128 px had a black hole beside the parasite,
+        # which the verifiers took for part of it, and the smaller of both ways had none.
+        start["edit"] = "auto"
+    else:
+        # What the first way does not get accepted is drawn anew: on hard data no setting of the first alone is enough.
+        start |= {"edit": AFTER, "redraw_find": "guides+denoiser"}
+    start["guides"] = "both" if able(guide) else "clean"
     start["redraws"] = 2 * DRAWS_A_ROUND
     return start if depth is None else {**start, "depth": depth, "smooth": fitting_smooth(depth)}
 

@@ -32,7 +32,7 @@ class Run:
         prob: those of roles.WITNESSES that the run had -> (N, 2 stages, 2 classes).
         read: rows, rising -> source and counterfactual (B, H, W, C) as stored.
         masks: rows -> (B, H, W) where the images were allowed to change; None where anywhere.
-        saliency: rows -> (B, H, W) in [0, 1], where the class stands to the guides; None where no edit looked.
+        saliency: rows -> (B, H, W) in [0, 1], where the class stands; None where no edit looked.
         quarantined: (N,) bool, the images that no edit of could be saved.
         bags: the open file, where it is a bag file.
         recall: role -> what its model says of real images of the class asked for; empty where the file does not say.

@@ -89,7 +89,12 @@ SCHEMA: dict[str, Field] = {
     "difference": Field(_IMAGE, "float16", "fraction of the full range", "counterfactual - source, signed", True),
     "factual": Field(_IMAGE, "image", "stored value", "the unguided reconstruction of the same image"),
     "mask": Field(("N", "H", "W"), "bool", "", "where the image was allowed to change"),
-    "saliency": Field(("N", "H", "W"), "float16", "1", "where the class stands to the guides, 1 at most in each image"),
+    "saliency": Field(
+        ("N", "H", "W"),
+        "float16",
+        "1",
+        "where the class stands to guides and, where asked, denoiser; 1 at most",
+    ),
     "prob/checker": Field(("N", "2", "K"), "float32", "probability", f"checker, {_STAGES}", values=PROBABILITY),
     "prob/verifier": Field(
         ("N", "2", "K"), "float32", "probability", f"verifier, which never steers, {_STAGES}", values=PROBABILITY

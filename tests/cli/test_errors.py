@@ -201,7 +201,9 @@ def test_classifier_free_guidance_with_an_unconditional_model(refused: Refused, 
 
 def test_an_unconditional_model_cannot_be_told_the_source_class(refused: Refused) -> None:
     assert "--base source tells the diffusion model a class" in refused(base="source")
-    assert "--redraw-find both asks the diffusion model" in refused(edit="auto", redraw_find="both")
+    assert "--redraw-find guides+denoiser asks the diffusion model" in refused(
+        edit="auto", redraw_find="guides+denoiser"
+    )
 
 
 def test_a_conditional_model_whose_classes_are_in_the_other_order(refused: Refused, toy_told: Any) -> None:

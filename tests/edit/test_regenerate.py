@@ -127,17 +127,17 @@ def test_a_conditional_denoiser_helps_to_find_the_place_once_for_twelve_calls(
     plain = {**QUICK, "redraws": 2, "redraw_grow": 1}
     guides, both = (
         Editor(told_cast, edit_settings(**plain, redraw_find=who)).edit(images, names(4), 1)
-        for who in ("guides", "both")
+        for who in ("guides", "guides+denoiser")
     )
     assert (both.network_calls >= 12 + 8).all() and (guides.network_calls >= 8).all()
     assert guides.saliency is not None and both.saliency is not None and (both.saliency != guides.saliency).any()
-    one = Editor(told_cast, edit_settings(**plain, redraw_find="both")).edit(images[2:3], names(4)[2:3], 1)
+    one = Editor(told_cast, edit_settings(**plain, redraw_find="guides+denoiser")).edit(images[2:3], names(4)[2:3], 1)
     assert one.counterfactual.tobytes() == both.counterfactual[2:3].tobytes(), "whoever else is in the batch"
     assert one.network_calls.tolist() == both.network_calls[2:3].tolist()
     cast = replace(told_cast, verifier=model(Never(), "clean-classifier"))
     calls = [
         Editor(cast, edit_settings(**plain, redraw_find=who, realism=0)).edit(images, names(4), 1).network_calls
-        for who in ("guides", "both")
+        for who in ("guides", "guides+denoiser")
     ]
     assert (calls[1] - calls[0] == 12).all(), "two draws, and they looked once"
 

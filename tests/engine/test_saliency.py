@@ -59,19 +59,19 @@ def test_a_denoiser_does_worse_told_the_other_class_where_the_classes_differ_alo
     inside[:3, :3] = True
     assert (found[:, 0, inside] > 0.9).all() and (found[:, 0, ~inside] < 1e-4).all()
     assert calls == [[level, *told] for level in (10, 10, 40, 40) for told in ([1, 0], [0, 1])]
-    already = contrast(SCHEDULE, denoise, x0, 1 - TARGET, [10, 40], NoiseSource(0, ["a", "b"]), blur=1)
+    already = contrast(SCHEDULE, denoise, x0, 1 - TARGET, [10, 40], NoiseSource(0, ["a", "b"]), 1, blur=1)
     assert not already[:, 0, inside].any(), "where it is the class asked for, nothing is missing"
 
 
 def test_the_contrast_of_an_image_does_not_depend_on_the_others_of_its_batch() -> None:
     x0 = torch.rand(2, 1, 8, 8)
-    both = contrast(SCHEDULE, own_mean, x0, TARGET, [30], NoiseSource(3, ["a", "b"]))
-    alone = contrast(SCHEDULE, own_mean, x0[1:], TARGET[1:], [30], NoiseSource(3, ["b"]))
+    both = contrast(SCHEDULE, own_mean, x0, TARGET, [30], NoiseSource(3, ["a", "b"]), 1)
+    alone = contrast(SCHEDULE, own_mean, x0[1:], TARGET[1:], [30], NoiseSource(3, ["b"]), 1)
     assert torch.allclose(both[1:], alone, atol=1e-6)
 
 
 def test_a_class_that_makes_no_difference_to_a_denoiser_has_no_place() -> None:
-    same = contrast(SCHEDULE, lambda x, level, told: x, images(), TARGET, [30], NoiseSource(0, ["a", "b"]))
+    same = contrast(SCHEDULE, lambda x, level, told: x, images(), TARGET, [30], NoiseSource(0, ["a", "b"]), 1)
     assert not same.any() and not same.isnan().any()
 
 

@@ -17,7 +17,7 @@ from cfdiff.data.open import open_source
 from cfdiff.doctor.lines import Line, Report
 from cfdiff.errors import UserError
 from cfdiff.fit.folder import FitFolder, State
-from cfdiff.fit.plan import CLASSIFIERS, SECOND, SHARES, TRAININGS
+from cfdiff.fit.plan import OF_CLASSES, SECOND, SHARES, TRAININGS
 from cfdiff.fit.result import FitResult
 from cfdiff.fit.run import _Runner, fit
 from cfdiff.fit.settings import FitSettings
@@ -30,7 +30,7 @@ from cfdiff.translate.run import translate
 from cfdiff.translate.settings import TranslateSettings
 
 MINUTES = 0.45
-SMALL = dict.fromkeys(CLASSIFIERS, "resnet14t") | {"verifier": "resnet10t", SECOND: "resnet10t", "judge": "resnet18"}
+SMALL = dict.fromkeys(OF_CLASSES, "resnet14t") | {"verifier": "resnet10t", SECOND: "resnet10t", "judge": "resnet18"}
 
 
 class Killed(Exception):
@@ -226,9 +226,9 @@ def test_force_takes_no_model_away_that_stands_alone(tmp_path: Path, monkeypatch
     assert judge.read_text() == "mine"
 
 
-@pytest.mark.parametrize(("trained", "expected"), [(False, 0.1), (True, 1.0)])
-def test_a_search_that_is_given_again_has_what_is_left_unless_its_models_are_new(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: bool, expected: float
+@pytest.mark.parametrize(("trained", "alike", "expected"), [(False, True, 0.1), (True, True, 1.0), (False, False, 1.0)])
+def test_a_search_that_is_given_again_has_what_is_left_unless_its_models_or_its_beginning_are_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: bool, alike: bool, expected: float
 ) -> None:
     class Asked(Exception):
         """How many minutes the searches may take."""
@@ -245,6 +245,7 @@ def test_a_search_that_is_given_again_has_what_is_left_unless_its_models_are_new
     monkeypatch.setattr("cfdiff.fit.run.train", train)
     monkeypatch.setattr("cfdiff.fit.run.check", lambda *a: None)
     monkeypatch.setattr("cfdiff.fit.run.tune", tune)
+    monkeypatch.setattr("cfdiff.fit.run.goes_on", lambda fit, guide: alike)
     out = tmp_path / "out"
     for role in TRAININGS:
         (out / role).mkdir(parents=True)

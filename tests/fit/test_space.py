@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import write_npz
 
-from cfdiff.fit.plan import CLASSIFIERS, SECOND, TRAININGS
+from cfdiff.fit.plan import OF_CLASSES, SECOND, TRAININGS
 from cfdiff.fit.run import fit
 from cfdiff.fit.settings import FitSettings
 from cfdiff.models.checkpoint import read_card
@@ -23,7 +23,7 @@ def test_a_fit_in_latents_trains_its_autoencoder_first_and_leaves_it_beside_the_
     pytest.importorskip("diffusers")
     data, told = write_npz(tmp_path / "spots.npz", 240), []
     s = FitSettings(data=str(data), out=tmp_path / "out", minutes=0.35, device="cpu", threads=1, space="latent")
-    small = dict.fromkeys(CLASSIFIERS, "resnet14t") | {"verifier": "resnet10t", "judge": "resnet18"}
+    small = dict.fromkeys(OF_CLASSES, "resnet14t") | {"verifier": "resnet10t", "judge": "resnet18"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cfdiff.fit.pace.WIDTHS", {8: 0})
         patch.setattr("cfdiff.fit.pace.LEAST", 1)

@@ -13,7 +13,7 @@ from cfdiff.edit.acceptance import Acceptance
 from cfdiff.fit.folder import FitFolder, State
 from cfdiff.fit.settings import FitSettings
 from cfdiff.fit.stages import Fit
-from cfdiff.fit.tuning import ASKED, beginning, lowered, tune, whom_real_images_convince
+from cfdiff.fit.tuning import ASKED, as_begun, beginning, goes_on, lowered, tune, whom_real_images_convince
 from cfdiff.train.result import TrainResult
 from cfdiff.tune.settings import TuneSettings
 
@@ -73,10 +73,23 @@ def test_each_search_has_the_images_of_the_class_that_it_starts_from(
     assert asked == {"negative": 12, "positive": 2}
 
 
-@pytest.mark.parametrize(("space", "edit"), [("pixel", "anchored+regenerate"), ("latent", "auto")])
-def test_searches_in_latents_begin_with_the_smaller_change_of_both_ways(toy: Any, space: str, edit: str) -> None:
+@pytest.mark.parametrize(
+    ("space", "edit", "find"), [("pixel", "anchored+regenerate", "guides+denoiser"), ("latent", "auto", None)]
+)
+def test_searches_in_latents_begin_with_the_smaller_change_of_both_ways(space: str, edit: str, find: Any) -> None:
     guide = TrainResult(Path("m"), 1, 1.0, val_accuracy_by_level={"0": 0.9, "500": 0.9, "700": 0.5})
     fit: Any = SimpleNamespace(state=SimpleNamespace(space=space))
     start = beginning(fit, guide)
     assert (start["edit"], start["guides"], start["depth"]) == (edit, "both", 0.6)
-    assert start["redraw_find"] == "both", "the diffusion model of a fit knows the classes"
+    assert start.get("redraw_find") == find, "in latents it was not measured"
+
+
+def test_a_search_goes_on_where_it_would_begin_alike(tmp_path: Path) -> None:
+    guide = TrainResult(Path("m"), 1, 1.0, val_accuracy_by_level={"0": 0.9, "500": 0.9, "700": 0.5})
+    fit: Any = SimpleNamespace(state=SimpleNamespace(space="pixel"), folder=FitFolder(tmp_path))
+    assert not goes_on(fit, guide), "none was made"
+    fit.folder.recipe.write_text(as_begun(beginning(fit, guide)))
+    assert goes_on(fit, guide)
+    assert not goes_on(fit, replace(guide, val_accuracy_by_level={"0": 0.9, "500": 0.6})), "from another depth"
+    fit.folder.recipe.write_text(as_begun({**beginning(fit, guide), "redraw_find": "guides"}))
+    assert not goes_on(fit, guide), "as one of before began"
