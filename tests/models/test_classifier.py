@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from cfdiff.errors import UserError
-from cfdiff.fit.stages import ARCHITECTURES
+from cfdiff.fit.classifiers import ARCHITECTURES
 from cfdiff.models.bundled import WEIGHTS
 from cfdiff.models.checkpoint import Card, load_model, save_model
 from cfdiff.models.classifier import Classifier, ClassifierConfig, build_classifier, last_layer, load_pretrained
