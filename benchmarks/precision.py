@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from cfdiff.edit.roles import pick_device
-from cfdiff.fit.stages import ARCHITECTURES
+from cfdiff.fit.classifiers import ARCHITECTURES
 from cfdiff.models.classifier import Classifier, ClassifierConfig
 from cfdiff.models.unet import UNet, UNetConfig
 from cfdiff.train.diffusion import default_mult
