@@ -25,11 +25,19 @@ sets as much as before or more, within .002 (benchmarks/light.py). Twice as much
 alone, were not better both ways round (docs/training.md)."""
 
 
+def begun(space: str) -> tuple[str, ...]:
+    """The classifiers that are the way down of the fit's own diffusion model, and begin from it.
+
+    Verifiers see pixels, so of a diffusion model of latents there are none.
+    """
+    return (SECOND,) if space == "pixel" else ()
+
+
 def classifier_seen(role: str, space: str, shape: tuple[int, int, int]) -> tuple[int, int, int]:
     """(h, w, c) that the classifier of a role sees of images (H, W, C): who steers sees what is diffused."""
     return seen_by_diffusion(space, shape) if role in STEERING else shape
 
 
 def classifier_network(role: str, space: str, shape: tuple[int, int, int]) -> dict[str, Any]:
-    """Settings of `cfdiff train-classifier` that say which network learns images (H, W, C)."""
+    """Settings of `cfdiff train-classifier` that say which network learns images (H, W, C) from nothing."""
     return {"arch": ARCHITECTURES[role], **scaled_for_classifiers(classifier_seen(role, space, shape))}

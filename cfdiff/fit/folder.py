@@ -21,7 +21,7 @@ from cfdiff.store.owner import held
 
 FORMAT = "cfdiff-fit-1"
 CLASSES = ("negative", "positive")
-LATER = ("space", "precision", "batch", "batches", "light")
+LATER = ("space", "precision", "batch", "batches", "light", "begun")
 """Keys of fit.json that a fit of before does not have."""
 
 
@@ -37,6 +37,7 @@ class State:
         used: seconds of each stage so far.
         done: stages that ended.
         space: where the diffusion model runs.
+        begun: the classifiers that begin from the diffusion model.
         light: how much the light of images is varied for classifiers, as their settings say it.
     """
 
@@ -50,6 +51,7 @@ class State:
     batch: int = 32
     batches: dict[str, int] = field(default_factory=dict)
     light: dict[str, float] = field(default_factory=dict)
+    begun: list[str] = field(default_factory=list)
 
     def with_time(self, stage: str, seconds: float) -> State:
         """The stage took so many seconds in all."""

@@ -13,11 +13,12 @@ from cfdiff.edit.cast import DTYPES
 from cfdiff.engine.loss import l_simple
 from cfdiff.engine.schedule import NoiseSchedule
 from cfdiff.errors import UserError
-from cfdiff.fit.classifiers import classifier_network, classifier_seen
+from cfdiff.fit.classifiers import begun, classifier_network, classifier_seen
 from cfdiff.fit.plan import OF_CLASSES, Precision, shares_of
 from cfdiff.models.classifier import ClassifierConfig, build_classifier
 from cfdiff.models.denoiser import Denoiser
 from cfdiff.models.unet import UNet, UNetConfig
+from cfdiff.models.way_down import ARCH, arguments_of
 from cfdiff.train.diffusion import default_mult
 
 WIDTHS = {64: 60_000, 48: 24_000, 32: 0}
@@ -42,14 +43,18 @@ def images_a_second(
     shape: tuple[int, int, int], width: int, device: torch.device, precision: Precision = "no"
 ) -> float:
     """Training images (H, W, C) a second through our U-Net of that width."""
-    height, columns, channels = shape
-    mult = default_mult(shape, 2)
-    size = {"channels": channels, "size": (height, columns), "width": width, "mult": mult, "classes": 2}
-    net = UNet(UNetConfig.model_validate(size)).to(device)
-    denoise = Denoiser(net, NoiseSchedule.cosine(1000), dtype=DTYPES[precision])
-    x = torch.zeros(BATCH, channels, height, columns, device=device)
+    config = _unet(shape, width)
+    denoise = Denoiser(UNet(config).to(device), NoiseSchedule.cosine(1000), dtype=DTYPES[precision])
+    x = torch.zeros(BATCH, config.channels, *config.size, device=device)
     levels = torch.full((BATCH,), 500, device=device)
     return _pace(lambda: l_simple(denoise.schedule, denoise, x, levels, torch.randn_like(x)).mean(), device)
+
+
+def _unet(shape: tuple[int, int, int], width: int) -> UNetConfig:
+    """That of a fit's diffusion model of images (H, W, C)."""
+    height, columns, channels = shape
+    size = {"channels": channels, "size": (height, columns), "width": width, "mult": default_mult(shape, 2)}
+    return UNetConfig.model_validate({**size, "classes": 2})
 
 
 def classified_a_second(config: ClassifierConfig, device: torch.device, precision: Precision = "no") -> float:
@@ -73,18 +78,20 @@ def fitting_batch(images: float, few: int = FEW_STEPS, batches: Sequence[int] = 
 
 
 def fitting_batches(
-    shape: tuple[int, int, int], space: str, minutes: float, device: torch.device, precision: Precision
+    shape: tuple[int, int, int], space: str, minutes: float, device: torch.device, precision: Precision, width: int
 ) -> dict[str, int]:
-    """The batch of each classifier of images (H, W, C) in a fit of so many minutes."""
+    """The batch of each classifier of images (H, W, C) in so many minutes, with a diffusion model of that width."""
     found, paces = dict[str, int](), dict[str, float]()
     for role in OF_CLASSES:
-        height, width, channels = classifier_seen(role, space, shape)
-        told = {"channels": channels, "size": (height, width), "noisy": role == "guide"}
-        config = ClassifierConfig.model_validate({**classifier_network(role, space, shape), **told})
-        network = config.model_dump_json()  # which several roles have
-        if network not in paces:
-            paces[network] = classified_a_second(config, device, precision)
-        images = 60 * minutes * shares_of(space)[role] * paces[network]
+        seen = classifier_seen(role, space, shape)
+        told = {"channels": seen[2], "size": seen[:2], "noisy": role == "guide"}
+        way_down = {"arch": ARCH, "kwargs": arguments_of(_unet(seen, width).model_dump(mode="json"), None)}
+        network = way_down if role in begun(space) else classifier_network(role, space, shape)
+        config = ClassifierConfig.model_validate({**network, **told})
+        known = config.model_dump_json()  # which several roles have
+        if known not in paces:
+            paces[known] = classified_a_second(config, device, precision)
+        images = 60 * minutes * shares_of(space)[role] * paces[known]
         found[role] = fitting_batch(images, FEW_OF_CLASSIFIERS, CLASSIFIER_BATCHES)
     return found
 

@@ -24,7 +24,7 @@ from cfdiff.doctor.path import APART
 from cfdiff.edit.roles import pick_device
 from cfdiff.errors import UserError
 from cfdiff.files import atomic
-from cfdiff.fit.classifiers import LIGHT
+from cfdiff.fit.classifiers import LIGHT, begun
 from cfdiff.fit.folder import FitFolder, State
 from cfdiff.fit.look import few, look
 from cfdiff.fit.pace import fitting_batch, fitting_batches, fitting_network, images_a_second
@@ -85,10 +85,11 @@ def _begin(s: FitSettings, of: dict[str, Any], source: Source, device: torch.dev
     seen = seen_by_diffusion(space, source.shape)
     width, precision = fitting_network(seen, minutes, device)
     batch = fitting_batch(60 * minutes * images_a_second(seen, width, device, precision))
-    batches = fitting_batches(source.shape, space, s.minutes, device, precision)
+    batches = fitting_batches(source.shape, space, s.minutes, device, precision, width)
     some = random_subset(source, few(source), s.seed)
     augment = fitting_augment(unit(some.read(np.arange(len(some)))))
-    return State(of, width, augment, space=space, precision=precision, batch=batch, batches=batches, light=LIGHT)
+    found = State(of, width, augment, space=space, precision=precision, batch=batch, batches=batches, light=LIGHT)
+    return replace(found, begun=[*begun(space)])
 
 
 def _refuse_inside(out: Path, data: Path) -> None:

@@ -81,6 +81,7 @@ def train(fit: Fit, role: str, minutes: float, progress: Progress) -> TrainResul
         "diffusion": f"{train_split}+{verifier_split}",
         "verifier": verifier_split if alone else f"{train_split}+{verifier_split}",
         "judge": fit.split(JUDGE),
+        **dict.fromkeys(fit.state.begun, f"{train_split}+{verifier_split}"),  # what they begin from knows both
     }.get(role, train_split)
     file = fit.folder.path / "autoencoder" / "model.safetensors"
     latent: dict[str, Any] = {} if fit.state.space == "pixel" else {"space": fit.state.space, "autoencoder": file}
@@ -105,16 +106,21 @@ def train(fit: Fit, role: str, minutes: float, progress: Progress) -> TrainResul
     kind: dict[str, Any] = {"noisy": role == "guide", "intercept": True, **fit.state.light}
     if role in STEERING and latent:
         kind |= {**latent, "gain": 0.0, **dict.fromkeys(fit.state.light, 0.0), "shift": 0}  # each is encoded once
-    kind |= classifier_network(role, fit.state.space, fit.source.shape)
+    if role in fit.state.begun:
+        kind["init"] = fit.folder.path / "diffusion" / "model.safetensors"
+    else:
+        kind |= classifier_network(role, fit.state.space, fit.source.shape)
     if role in fit.state.batches:
         kind["batch_size"] = fit.state.batches[role]
     return train_classifier(ClassifierSettings(**common, **kind), progress)
 
 
 def has_second(fit: Fit, first: TrainResult) -> bool:
-    """Whether a second verifier is trained, or was: else its time goes to the first, which needs it."""
+    """Whether a second verifier is trained, or was: else its time goes to the first, which needs it. One that begins
+    from the diffusion model always is: it needs less."""
     there = (fit.folder.path / SECOND / "model.safetensors").exists()
-    return there or (SECOND not in fit.state.done and (first.val_accuracy or 0.0) >= SURE)
+    worth = SECOND in fit.state.begun or (first.val_accuracy or 0.0) >= SURE
+    return there or (SECOND not in fit.state.done and worth)
 
 
 def check(fit: Fit, progress: Progress) -> Report:

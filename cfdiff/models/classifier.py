@@ -1,4 +1,4 @@
-"""Classifiers: any timm model, with a noise-level plane where it is to read noisy images.
+"""Classifiers: any timm model, or the way down of a U-Net, with a noise-level plane where it is to read noisy images.
 
 A `noisy` classifier is the guide: it saw x_l in training and takes C + 1 channels, the last of which holds the
 log-SNR of the level. A clean one is a checker or a judge.
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from cfdiff.errors import UserError, first_line
 from cfdiff.models.arguments import check_arguments, is_plain_name
+from cfdiff.models.way_down import ARCH, WayDown
 
 LOG_SNR_SPAN = 10.0
 """|log-SNR| at which the noise-level plane saturates at +-1."""
@@ -29,7 +30,7 @@ class ClassifierConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    arch: str = Field("resnet14t", description="Name of a timm model.")
+    arch: str = Field("resnet14t", description=f"Name of a timm model, or {ARCH!r} (`way_down`).")
     kwargs: dict[str, Any] = Field(default_factory=dict, description="Further arguments that shape it.")
     channels: PositiveInt = Field(1, le=4096)
     size: tuple[PositiveInt, PositiveInt] = (48, 48)
@@ -49,20 +50,8 @@ class Classifier(nn.Module):
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
-        import timm  # two seconds of import, which a U-Net alone need not pay
-
-        check_arch(config.arch, timm.list_models())
-        check_arguments(config.arch, config.kwargs)
         self.config = config
-        try:
-            self.net = timm.create_model(
-                config.arch, in_chans=config.channels + config.noisy, num_classes=2, **config.kwargs
-            )
-        except BUILD_ERRORS as error:
-            raise UserError(
-                f"timm cannot build {config.arch!r} with {config.kwargs or 'no further arguments'}: "
-                f"{first_line(error)}."
-            ) from error
+        self.net = _of_timm(config) if config.arch != ARCH else _way_down(config)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, log_snr: Tensor | None = None) -> Tensor:
@@ -94,8 +83,25 @@ class Classifier(nn.Module):
         return last.bias - before
 
 
+def _of_timm(config: ClassifierConfig) -> Any:
+    import timm  # two seconds of import, which a U-Net alone need not pay
+
+    check_arch(config.arch, timm.list_models())
+    check_arguments(config.arch, config.kwargs)
+    try:
+        return timm.create_model(config.arch, in_chans=config.channels + config.noisy, num_classes=2, **config.kwargs)
+    except BUILD_ERRORS as error:
+        raise UserError(
+            f"timm cannot build {config.arch!r} with {config.kwargs or 'no further arguments'}: {first_line(error)}."
+        ) from error
+
+
+def _way_down(config: ClassifierConfig) -> WayDown:
+    return WayDown(config.channels, config.seen, config.noisy, config.kwargs, LOG_SNR_SPAN)
+
+
 def last_layer(net: Any) -> nn.Linear | None:
-    """The layer of a timm model that makes logits of features; None where that is no linear one."""
+    """The layer of a network that makes logits of features; None where that is no linear one."""
     last = net.get_classifier()
     return last if isinstance(last, nn.Linear) else None
 

@@ -1,4 +1,4 @@
-"""train-diffusion --init: a training that begins from a trained model, perhaps to teach it a condition."""
+"""--init: a training that begins from a diffusion model, perhaps to teach it a condition, or to tell classes apart."""
 
 from __future__ import annotations
 
@@ -8,15 +8,22 @@ from typing import Any, TypeVar
 from torch import nn
 
 from cfdiff.errors import UserError
-from cfdiff.models.checkpoint import Model, in_half
+from cfdiff.models.checkpoint import Model, in_half, load_own_diffusion
+from cfdiff.models.control import unet_of
 from cfdiff.models.prompted import OWN, Prompted
 from cfdiff.models.unet import UNetConfig
-from cfdiff.train.settings import DiffusionSettings, TrainSettings
+from cfdiff.models.way_down import ARCH, WayDown, arguments_of
+from cfdiff.train.settings import ClassifierSettings, DiffusionSettings, TrainSettings
 from cfdiff.train.telling import Telling
 
 S = TypeVar("S", bound=TrainSettings)
 SHAPING = ("patch", "width", "mult", "blocks", "attention", "dropout")
 """Settings that the model has decided already, besides schedule, T and parametrisation."""
+OF_OTHER_NETWORKS = ("arch", "kwargs", "upsample", "downsample", "pretrained")
+"""Settings of a classifier that begins from nothing, or from weights of timm."""
+GENTLE = 1e-3
+"""Learning rate of a classifier that begins from a diffusion model: half of what others have; with a third of it three
+sets were known less after 2.5 minutes (docs/training.md)."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,11 @@ class Beginning:
     def put_into(self, network: nn.Module) -> None:
         """Its weights into a network of the same shape; what that has besides stays as it is, at zero."""
         own = self.model.net
-        if isinstance(own, Prompted) or not isinstance(network, Prompted):
+        if isinstance(network, WayDown):
+            unet = unet_of(own)
+            assert unet is not None
+            network.begin_from(unet)
+        elif isinstance(own, Prompted) or not isinstance(network, Prompted):
             network.load_state_dict(own.state_dict(), strict=False)
         else:
             network.net.load_state_dict(own.state_dict(), strict=False)
@@ -65,17 +76,8 @@ def beginning(
     Raises:
         UserError: it is none of our U-Nets, or does not fit the data, the settings or the condition.
     """
-    assert s.init is not None
-    card, name = model.card, f"--init {s.init.name!r}"
-    if card.config.get("network", "unet") not in ("unet", "unet-tokens") or card.learned_sigma:
-        raise UserError(f"{name} is no U-Net of cfdiff train-diffusion: give the file of one.")
-    shape = UNetConfig(**{key: value for key, value in card.config.items() if key not in OWN})
-    if (shape.channels, *shape.size) != z or (card.space or None) != facts.get("space"):
-        raise UserError(
-            f"{name} draws images of {model.shape[0]}x{model.shape[1]}x{model.shape[2]} in "
-            f"{(card.space or {'name': 'pixel'})['name']} space, and this training is of others: give a model of these "
-            "images, in the same space (--space, and the same --autoencoder)."
-        )
+    shape = _shape(s, model, facts, z)
+    card, name = model.card, _named(s)
     decided = shape.model_dump() | (card.schedule or {}) | {"parametrisation": card.parametrisation}
     decided |= {"schedule": decided.get("name")}
     for key in (*SHAPING, "schedule", "T", "parametrisation"):
@@ -94,3 +96,52 @@ def beginning(
             "and text tower that it was trained with."
         )
     return Beginning(model, shape)
+
+
+def begun_classifier(
+    s: ClassifierSettings, facts: dict[str, Any], z: tuple[int, int, int]
+) -> tuple[ClassifierSettings, Beginning]:
+    """The settings of a classifier of latents or images z (c, h, w) in the space of `facts` that begins from the model
+    of --init, and that beginning: the way down of its network, its schedule, and a gentle rate where none is asked for.
+
+    Raises:
+        UserError: it is none of our U-Nets, does not fit the data, or the settings ask for another network.
+    """
+    assert s.init is not None
+    model = load_own_diffusion(s.init, "--init")
+    shape = _shape(s, model, facts, z)
+    for key in OF_OTHER_NETWORKS:
+        default = ClassifierSettings.model_fields[key].get_default(call_default_factory=True)
+        if getattr(s, key) != default:
+            raise UserError(
+                f"{_named(s)} is the network of a classifier that begins from it, and --{key} shapes another one: give "
+                "one of the two."
+            )
+    update: dict[str, Any] = {"arch": ARCH, "kwargs": arguments_of(shape.model_dump(mode="json"), model.card.schedule)}
+    if not s.model_fields_set & {"schedule", "schedule_of", "T"}:
+        update["schedule_of"] = s.init
+    if "lr" not in s.model_fields_set:
+        update["lr"] = GENTLE
+    return as_stored(s.model_copy(update=update), model), Beginning(model, shape)
+
+
+def _named(s: DiffusionSettings | ClassifierSettings) -> str:
+    assert s.init is not None
+    return f"--init {s.init.name!r}"
+
+
+def _shape(
+    s: DiffusionSettings | ClassifierSettings, model: Model, facts: dict[str, Any], z: tuple[int, int, int]
+) -> UNetConfig:
+    """The shape of the U-Net of the model of --init; UserError where it is no U-Net of ours, or not of images z."""
+    card = model.card
+    if card.config.get("network", "unet") not in ("unet", "unet-tokens") or card.learned_sigma:
+        raise UserError(f"{_named(s)} is no U-Net of cfdiff train-diffusion: give the file of one.")
+    shape = UNetConfig(**{key: value for key, value in card.config.items() if key not in OWN})
+    if (shape.channels, *shape.size) != z or (card.space or None) != facts.get("space"):
+        raise UserError(
+            f"{_named(s)} draws images of {model.shape[0]}x{model.shape[1]}x{model.shape[2]} in "
+            f"{(card.space or {'name': 'pixel'})['name']} space, and this training is of others: give a model of these "
+            "images, in the same space (--space, and the same --autoencoder)."
+        )
+    return shape

@@ -21,6 +21,7 @@ from cfdiff.models.classifier import Classifier, ClassifierConfig, build_classif
 from cfdiff.models.space import encoded
 from cfdiff.progress import Progress
 from cfdiff.train.batches import Light, draw_levels
+from cfdiff.train.beginning import begun_classifier
 from cfdiff.train.data import open_training_data
 from cfdiff.train.loop import Trainer
 from cfdiff.train.result import TrainResult
@@ -42,6 +43,10 @@ def train_classifier(s: ClassifierSettings, progress: Progress | None = None) ->
     space = open_space(s.space, s.autoencoder)
     image_height, image_width, image_channels = data.train.shape
     channels, height, width = space.shape(image_channels, image_height, image_width)
+    told = space_facts(s.space, space, data.train.shape)
+    begin = None
+    if s.init is not None:
+        s, begin = begun_classifier(s, told, (channels, height, width))
     config = ClassifierConfig(
         arch=s.arch,
         kwargs=s.kwargs,
@@ -63,6 +68,8 @@ def train_classifier(s: ClassifierSettings, progress: Progress | None = None) ->
             f"--intercept needs a linear last layer with a bias, which {s.arch!r} lacks: choose another --arch."
         )
     taken = load_pretrained(net, s.pretrained) if s.pretrained is not None else None
+    if begin is not None:
+        begin.put_into(net.net)
     role = "guide" if s.noisy else "judge" if "judge" in data.split else "checker"
     trainer = Trainer(s, data, net, role, progress)
     trainer.say_pretrained(taken, net.net)
@@ -92,8 +99,8 @@ def train_classifier(s: ClassifierSettings, progress: Progress | None = None) ->
     )
     kind = "noisy-classifier" if s.noisy else "clean-classifier"
     noised = schedule.config if s.noisy else None
-    told = space_facts(s.space, space, data.train.shape)
-    card = Card(kind, net.config.model_dump(mode="json"), noised, data.card, {}, **told)
+    learned = data.card if begin is None else begin.also(data.card)
+    card = Card(kind, net.config.model_dump(mode="json"), noised, learned, {}, **told)
     return trainer.run(loss, validation, card)
 
 

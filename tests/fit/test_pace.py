@@ -55,7 +55,7 @@ def test_classifiers_get_a_batch_by_their_own_pace_and_time(monkeypatch: pytest.
     monkeypatch.setattr("cfdiff.fit.pace.classified_a_second", pace)
 
     def batches(minutes: float) -> dict[str, int]:
-        return fitting_batches((128, 128, 3), space, minutes, torch.device("cpu"), "no")
+        return fitting_batches((128, 128, 3), space, minutes, torch.device("cpu"), "no", 48)
 
     short, hour, long = batches(1.0), batches(60.0), batches(1000.0)
     assert list(short) == list(hour) == list(long) == list(ARCHITECTURES)
@@ -63,4 +63,8 @@ def test_classifiers_get_a_batch_by_their_own_pace_and_time(monkeypatch: pytest.
     assert (hour["verifier"], hour["guide"]) == (32, 64), "36,000 images and 202,000, fewer in latents"
     seen = [(config.size, config.noisy) for config in asked[:3]]  # verifiers and judge are one network
     steering = (128, 128) if space == "pixel" else (32, 32)
-    assert seen == [(steering, True), (steering, False), ((128, 128), False)] and len(asked) == 9
+    assert seen == [(steering, True), (steering, False), ((128, 128), False)]
+    assert len(asked) == 3 * (3 if space == "latent" else 4)
+    begun = [config for config in asked if config.arch == "unet"]
+    assert [(config.kwargs["width"], config.size) for config in begun] == [(48, (128, 128))] * len(begun)
+    assert len(begun) == (0 if space == "latent" else 3), "the second verifier is the way down of the diffusion model"

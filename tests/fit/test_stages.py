@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,11 +8,12 @@ from typing import Any
 import pytest
 
 from cfdiff.data.open import open_source
+from cfdiff.data.splitting import TRAIN, VERIFIER
 from cfdiff.fit.classifiers import LIGHT
 from cfdiff.fit.folder import FitFolder, State
 from cfdiff.fit.plan import SECOND
 from cfdiff.fit.settings import FitSettings
-from cfdiff.fit.stages import LEAST_SHOWN, SHOWN, Fit, show, train
+from cfdiff.fit.stages import LEAST_SHOWN, SHOWN, SURE, Fit, has_second, show, train
 from cfdiff.train.settings import ClassifierSettings
 from cfdiff.translate.summary import TranslateSummary
 
@@ -94,3 +96,25 @@ def test_classifiers_learn_in_other_light_where_that_does_not_ask_for_new_latent
     before = Fit(fit.s, fit.folder, fit.source, State({}, 8, "none"))  # of a fit that had begun without
     train(before, "judge", 1.0, lambda *a: None)
     assert lights["judge"] == {"gain": 0.1, "gamma": 0.0, "cast": 0.0}
+
+
+@pytest.mark.parametrize("begun", [[], [SECOND]])
+def test_the_second_verifier_begins_from_the_diffusion_model_and_learns_what_that_knows(
+    toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: list[str]
+) -> None:
+    asked: dict[str, ClassifierSettings] = {}
+    monkeypatch.setattr("cfdiff.train.classifier.train_classifier", lambda s, progress: asked.setdefault(s.out.name, s))
+    monkeypatch.setattr(Fit, "split", lambda self, role: role)
+    fit = Fit(
+        FitSettings(data=str(toy.data)), FitFolder(tmp_path), open_source(toy.data), State({}, 8, "none", begun=begun)
+    )
+    for role in ("guide", "checker", "verifier", SECOND, "judge"):
+        train(fit, role, 1.0, lambda *a: None)
+    own = tmp_path / "diffusion" / "model.safetensors"
+    assert [role for role, s in asked.items() if s.init == own] == begun
+    assert asked[SECOND].split == (f"{TRAIN}+{VERIFIER}" if begun else TRAIN) and asked["guide"].split == TRAIN
+    assert ("arch" in asked[SECOND].model_fields_set) == (not begun)
+    unsure: Any = SimpleNamespace(val_accuracy=SURE - 0.1)
+    assert has_second(fit, unsure) == bool(begun)
+    assert has_second(fit, SimpleNamespace(val_accuracy=SURE))  # type: ignore[arg-type]
+    assert not has_second(replace(fit, state=fit.state.ended(SECOND)), SimpleNamespace(val_accuracy=1.0))  # type: ignore[arg-type]
