@@ -3,17 +3,16 @@
     python benchmarks/beginnings.py ../shared/data --fits runs/anyone --threads 1 --minutes 2.5 \\
         --json benchmarks/results/beginnings.json
 
-A network as the judge of `cfdiff fit`, twice, and the way down of the diffusion model of a fit (--init), twice, learn
-for the same time from the same groups of each set of `anyone.py`, whose --out is --fits. Asked are images of groups
-that neither they nor the diffusion model learned from, and that the test of a fit does not hold: each one alone, and
-pairs of them as two verifiers.
+A network as the verifier of `cfdiff fit`, twice, and the way down of the diffusion model of a fit (--init) learn for
+the same time from the groups that taught that diffusion model, which was told their classes too. --fits is the --out of
+`anyone.py`. Asked are images of groups that none of them saw, and that the test of a fit does not hold: each alone, and
+pairs as two verifiers are averaged.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from light import figures, opened, opened_rows, parser, table
 from rich.console import Console
 
 import cfdiff
-from cfdiff.data.splitting import JUDGE, VAL, own_split
+from cfdiff.data.splitting import JUDGE, TRAIN, VAL, VERIFIER, own_split
 from cfdiff.fit.classifiers import LIGHT
 from cfdiff.fit.space import scaled_for_classifiers
 from cfdiff.models.checkpoint import Model, load_model, read_card
@@ -31,7 +30,14 @@ from cfdiff.models.ensemble import ensemble
 from cfdiff.progress import progress_bar
 
 BATCH = 32
-WAYS = ("nothing", "diffusion model")
+NOTHING, DENOISER = "nothing", "diffusion model"
+ASKED = {
+    NOTHING: (0,),
+    DENOISER: (2,),
+    "nothing, twice": (0, 1),
+    "one of each": (0, 2),
+}
+"""What is asked -> which of the three trainings it is."""
 
 
 def main() -> None:
@@ -48,36 +54,28 @@ def measure(name: str, denoiser: Path, scratch: Path, options: argparse.Namespac
     """The rows of a set: each way alone, and the pairs."""
     source, learning = opened(name, scratch, options)
     others = source.select(np.flatnonzero(np.isin(source.splits, [own_split(source, role) for role in (JUDGE, VAL)])))
-    for key in scaled_for_classifiers(source.shape):
-        del learning[key]
-    models: dict[tuple[str, int], Model] = {}
-    steps: dict[str, int] = {}
-    for way, seed in product(WAYS, (0, 1)):
-        network = {"init": denoiser} if way == WAYS[1] else scaled_for_classifiers(source.shape)
-        settings = {**learning, **LIGHT, **network, "batch_size": BATCH, "seed": options.seed + seed}
-        with progress_bar(f"{name}, from {way}, {seed + 1} of 2") as progress:
-            trained = cfdiff.train_classifier(**settings, out=scratch / f"{name}-{way}-{seed}", progress=progress)
-        models[way, seed] = load_model(trained.model)
-        steps[way] = trained.step
-    nothing, begun = WAYS
-    asked = {
-        nothing: [(nothing, 0)],
-        begun: [(begun, 0)],
-        "nothing, twice": [(nothing, 0), (nothing, 1)],
-        "diffusion model, twice": [(begun, 0), (begun, 1)],
-        "nothing, diffusion model": [(nothing, 0), (begun, 0)],
-    }
+    if others.groups is not None and set(map(str, others.groups)) & set(read_card(denoiser).data["groups"]):
+        raise SystemExit(f"the diffusion model of {name} knows groups to ask of: fit it with --seed {options.seed}")
+    scaled = scaled_for_classifiers(source.shape)
+    learning = {key: value for key, value in learning.items() if key not in scaled}
+    learning |= {"split": "+".join(str(own_split(source, role)) for role in (TRAIN, VERIFIER)), "batch_size": BATCH}
+    models, steps = list[Model](), list[int]()
+    for i, network in enumerate((scaled, scaled, {"init": denoiser})):
+        with progress_bar(f"{name}, {i + 1} of 3") as progress:
+            settings = {**learning, **LIGHT, **network, "seed": options.seed + i % 2}
+            trained = cfdiff.train_classifier(**settings, out=scratch / f"{name}-{i}", progress=progress)
+        models.append(load_model(trained.model))
+        steps.append(trained.step)
     found = []
-    for label, members in asked.items():
-        model = ensemble([models[member] for member in members])
+    for label, members in ASKED.items():
+        model = ensemble([models[i] for i in members])
         assert model is not None
-        told = {"set": name, "begun from": label, "steps": steps[members[-1][0]]}
-        found.append({**told, **figures(model, others)})
+        found.append({"set": name, "begun from": label, "steps": steps[members[-1]], **figures(model, others)})
     return found
 
 
 def _denoiser(fits: Path, name: str) -> Path | None:
-    """The diffusion model of the fit of a set; None where there is none in pixels, which are what a judge sees."""
+    """The diffusion model of the fit of a set; None where there is none in pixels, which are what a verifier sees."""
     path = fits / name.replace(" ", "-") / "diffusion" / "model.safetensors"
     return path if path.is_file() and read_card(path).space is None else None
 

@@ -37,7 +37,8 @@ def train_diffusion(settings: DiffusionSettings) -> None:
 
 @command(
     ClassifierSettings,
-    "Train a guide (--noisy, the default) or a checker or judge (--clean) with any timm model.",
+    "Train a guide (--noisy, the default) or a checker or judge (--clean): any timm model, or one that begins from a "
+    "diffusion model (--init).",
     names={
         "noisy": "--noisy/--clean",
         "half": "--half/--full",

@@ -70,7 +70,8 @@ class NoiseSchedule:
     def from_config(cls, config: dict[str, Any]) -> NoiseSchedule:
         """The inverse of `config`: the name, T and the parameters of its formula, or the betas.
 
-        A parameter that is not there has its default: files before 0.2 held the name and T alone.
+        A parameter that is not there has its default: files before 0.2 held the name and T alone. It is computed on the
+        CPU, also within a network that is built without its numbers (`torch.device("meta")`).
         """
         name, rest = config.get("name"), {key: value for key, value in config.items() if key != "name"}
         build: Any = {"linear": cls.linear, "cosine": cls.cosine, "betas": cls.from_betas}.get(str(name))
@@ -81,7 +82,9 @@ class NoiseSchedule:
                 if not 1 <= int(rest["T"]) <= MOST_STEPS:
                     raise UserError(f"A noise schedule has 1 to {MOST_STEPS:,} steps, not T = {rest['T']!r}.")
                 rest = {"T": int(rest.pop("T")), **{key: float(value) for key, value in rest.items()}}
-            return build(**rest)
+            with torch.device("cpu"):
+                found: NoiseSchedule = build(**rest)
+            return found
         except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise UserError(f"The noise schedule {config} is not complete: it needs T, or betas.") from error
 

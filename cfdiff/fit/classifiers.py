@@ -12,7 +12,7 @@ ARCHITECTURES = {
     "guide": "ese_vovnet19b_slim",
     "checker": "ese_vovnet19b_slim",
     "verifier": "resnet14t",
-    SECOND: "resnet14t",
+    SECOND: "resnet14t",  # where it does not begin from the diffusion model
     "judge": "resnet14t",
 }
 """What learned most in 3.4 minutes of one core, on defects of a few pixels (447 pairs of circuit boards; accuracy on

@@ -85,8 +85,9 @@ def fitting_batches(
     for role in OF_CLASSES:
         seen = classifier_seen(role, space, shape)
         told = {"channels": seen[2], "size": seen[:2], "noisy": role == "guide"}
-        way_down = {"arch": ARCH, "kwargs": arguments_of(_unet(seen, width).model_dump(mode="json"), None)}
-        network = way_down if role in begun(space) else classifier_network(role, space, shape)
+        network = classifier_network(role, space, shape)
+        if role in begun(space):
+            network = {"arch": ARCH, "kwargs": arguments_of(_unet(seen, width).model_dump(mode="json"), None)}
         config = ClassifierConfig.model_validate({**network, **told})
         known = config.model_dump_json()  # which several roles have
         if known not in paces:

@@ -88,8 +88,8 @@ def _begin(s: FitSettings, of: dict[str, Any], source: Source, device: torch.dev
     batches = fitting_batches(source.shape, space, s.minutes, device, precision, width)
     some = random_subset(source, few(source), s.seed)
     augment = fitting_augment(unit(some.read(np.arange(len(some)))))
-    found = State(of, width, augment, space=space, precision=precision, batch=batch, batches=batches, light=LIGHT)
-    return replace(found, begun=[*begun(space)])
+    sizes: dict[str, Any] = {"precision": precision, "batch": batch, "batches": batches}
+    return State(of, width, augment, space=space, light=LIGHT, begun=[*begun(space)], **sizes)
 
 
 def _refuse_inside(out: Path, data: Path) -> None:

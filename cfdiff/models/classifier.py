@@ -133,7 +133,7 @@ def build_classifier(config: ClassifierConfig) -> Classifier:
     except UserError:
         pass  # it takes no such argument; the first problem says more
     raise UserError(
-        f"timm's {config.arch!r} cannot take images of {height}x{width} pixels ({problem}): "
+        f"{config.arch!r} cannot take images of {height}x{width} pixels ({problem}): "
         "enlarge them with --upsample, shrink them with --downsample, or choose another --arch."
     )
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cfdiff.models.attention import zeroed
 from cfdiff.models.prompted import Prompted
-from cfdiff.models.unet import UNet, UNetConfig
+from cfdiff.models.unet import UNet, UNetConfig, take_way_down, way_down
 
 
 class ControlConfig(BaseModel):
@@ -40,8 +40,7 @@ class Control(nn.Module):
         height, width = config.unet.size
         self.config = SimpleNamespace(size=config.image, channels=config.unet.channels, classes=0)
         self.factor = (config.image[0] * config.unet.patch // height, config.image[1] * config.unet.patch // width)
-        self.copy = UNet(config.unet)
-        self.copy.up, self.copy.head = nn.ModuleList(), nn.Sequential()
+        self.copy = way_down(config.unet)
         w = config.unet.width
         self.hint = nn.Sequential(
             nn.Conv2d(self.factor[0] * self.factor[1], w, 3, padding=1),
@@ -52,8 +51,7 @@ class Control(nn.Module):
 
     def copy_of(self, net: UNet) -> None:
         """Begin with the weights of the denoiser's encoder half."""
-        own = self.copy.state_dict()
-        self.copy.load_state_dict({key: value for key, value in net.state_dict().items() if key in own})
+        take_way_down(self.copy, net)
 
     def forward(self, x: Tensor, t: Tensor, hint: Tensor) -> list[Tensor]:
         down, right = self.factor

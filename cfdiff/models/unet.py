@@ -178,6 +178,19 @@ class UNet(nn.Module):
         return found
 
 
+def way_down(config: UNetConfig) -> UNet:
+    """The half of a U-Net that is `encoded`: nothing of the way up, and no head."""
+    net = UNet(config)
+    net.up, net.head = nn.ModuleList(), nn.Sequential()
+    return net
+
+
+def take_way_down(net: UNet, whole: UNet) -> None:
+    """The weights of `whole` into a `way_down` of its shape."""
+    own = net.state_dict()
+    net.load_state_dict({key: value for key, value in whole.state_dict().items() if key in own})
+
+
 def build_unet(card: Any) -> nn.Module:
     """The entry of registry.NETWORKS: that of a `checkpoint.Card`."""
     return UNet(UNetConfig(**card.config))

@@ -1,8 +1,8 @@
 """The way down of our U-Net as a classifier: what a denoiser has learned of images serves to tell their classes, too.
 
-A denoiser needs no labels, and its inner features tell classes apart (Baranchuk et al. 2022; Xiang et al. 2023, DDAE);
-the noisy classifier of Dhariwal & Nichol (2021, section 4) is such a way down, begun from nothing. One that begins from
-a trained denoiser needs fewer labels, and less time (benchmarks/beginnings.py).
+The inner features of a denoiser tell classes apart (Baranchuk et al. 2022; Xiang et al. 2023, DDAE), and the noisy
+classifier of Dhariwal & Nichol (2021, section 4) is such a way down, begun from nothing. What it buys to begin from a
+trained denoiser: docs/training.md, benchmarks/beginnings.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cfdiff.engine.schedule import NoiseSchedule
 from cfdiff.errors import UserError, first_line
-from cfdiff.models.unet import UNet, UNetConfig
+from cfdiff.models.unet import UNet, UNetConfig, take_way_down, way_down
 
 ARCH = "unet"
 """What --arch, and the config of a classifier, call it."""
@@ -58,8 +58,7 @@ class WayDown(nn.Module):
             raise UserError(f"--arch {ARCH} cannot be built of these arguments: {first_line(error)}.") from error
         self.noisy, self.span = noisy, span
         self.register_buffer("levels", schedule.log_snr(torch.arange(1, schedule.T + 1)).float(), persistent=False)
-        self.net = UNet(config)
-        self.net.up, self.net.head = nn.ModuleList(), nn.Sequential()
+        self.net = way_down(config)
         deepest = config.width * config.mult[-1]
         self.norm = nn.LayerNorm(3 * deepest)
         self.fc: nn.Module = nn.Linear(3 * deepest, 2)
@@ -90,9 +89,7 @@ class WayDown(nn.Module):
     @torch.no_grad()
     def begin_from(self, denoiser: UNet) -> None:
         """Take the weights of a denoiser of the same shape; of one that may be told the class, as it is told none."""
-        self.net.load_state_dict(
-            {key: value for key, value in denoiser.state_dict().items() if key in self.net.state_dict()}
-        )
+        take_way_down(self.net, denoiser)
         if denoiser.told is not None:
             self.net.embed[-1].bias += denoiser.told.weight[-1]
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cfdiff.errors import UserError
 from cfdiff.models.classifier import last_layer
@@ -54,7 +55,8 @@ def gradient(net: nn.Module, others: Tensor, pairs: Tensor, relevant: Tensor, dr
     sets, and it is least for a network that says nothing.
     """
     asked = pairs.detach().requires_grad_()
-    logits = net(torch.cat([others, asked]))
+    with sdpa_kernel(SDPBackend.MATH):  # the quicker kinds of attention have no second derivative
+        logits = net(torch.cat([others, asked]))
     margin = (logits[len(others) :, 1] - logits[len(others) :, 0]).float()
     (slope,) = torch.autograd.grad(margin.sum(), asked, create_graph=True)
     energy = slope.float().square()

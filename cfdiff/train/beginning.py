@@ -8,11 +8,12 @@ from typing import Any, TypeVar
 from torch import nn
 
 from cfdiff.errors import UserError
-from cfdiff.models.checkpoint import Model, in_half, load_own_diffusion
-from cfdiff.models.control import unet_of
+from cfdiff.models.checkpoint import Model, in_half, load_own_diffusion, read_card
 from cfdiff.models.prompted import OWN, Prompted
-from cfdiff.models.unet import UNetConfig
-from cfdiff.models.way_down import ARCH, WayDown, arguments_of
+from cfdiff.models.unet import UNet, UNetConfig
+from cfdiff.models.way_down import ARCH, arguments_of
+from cfdiff.settings import first_changed
+from cfdiff.train.folder import RunFolder
 from cfdiff.train.settings import ClassifierSettings, DiffusionSettings, TrainSettings
 from cfdiff.train.telling import Telling
 
@@ -22,8 +23,8 @@ SHAPING = ("patch", "width", "mult", "blocks", "attention", "dropout")
 OF_OTHER_NETWORKS = ("arch", "kwargs", "upsample", "downsample", "pretrained")
 """Settings of a classifier that begins from nothing, or from weights of timm."""
 GENTLE = 1e-3
-"""Learning rate of a classifier that begins from a diffusion model: half of what others have; with a third of it three
-sets were known less after 2.5 minutes (docs/training.md)."""
+"""Learning rate of a classifier that begins from a diffusion model: half of what others have. With a third of it the
+cross-entropy of three sets was higher after 2.5 minutes (docs/training.md)."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +37,28 @@ class Beginning:
     def put_into(self, network: nn.Module) -> None:
         """Its weights into a network of the same shape; what that has besides stays as it is, at zero."""
         own = self.model.net
-        if isinstance(network, WayDown):
-            unet = unet_of(own)
-            assert unet is not None
-            network.begin_from(unet)
-        elif isinstance(own, Prompted) or not isinstance(network, Prompted):
+        if isinstance(own, Prompted) or not isinstance(network, Prompted):
             network.load_state_dict(own.state_dict(), strict=False)
         else:
             network.net.load_state_dict(own.state_dict(), strict=False)
 
-    def also(self, card: dict[str, Any]) -> dict[str, Any]:
-        """What a card says of the data, of a network that has learned from the model's, too."""
-        groups = sorted({*self.model.card.data.get("groups", []), *card["groups"]})
-        return {**card, "groups": groups, "began_from": self.model.sha256}
+    @property
+    def unet(self) -> UNet:
+        """The model's network, where it is one that reads no words."""
+        assert isinstance(self.model.net, UNet)
+        return self.model.net
+
+    @property
+    def groups(self) -> set[str]:
+        """What the model has learned from."""
+        return set(self.model.card.data.get("groups") or ())
+
+    def also(self, card: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
+        """What a card says of the data, of a network that has learned from the model's, too. A training that goes on in
+        its folder began from what it says there, whatever has become of the file since."""
+        goes_on = folder.model.exists() and not folder.s.force
+        before = read_card(folder.model).data.get("began_from") if goes_on else None
+        return {**card, "groups": sorted({*self.groups, *card["groups"]}), "began_from": before or self.model.sha256}
 
 
 def as_decided(s: DiffusionSettings, model: Model) -> DiffusionSettings:
@@ -110,15 +120,17 @@ def begun_classifier(
     assert s.init is not None
     model = load_own_diffusion(s.init, "--init")
     shape = _shape(s, model, facts, z)
-    for key in OF_OTHER_NETWORKS:
-        default = ClassifierSettings.model_fields[key].get_default(call_default_factory=True)
-        if getattr(s, key) != default:
-            raise UserError(
-                f"{_named(s)} is the network of a classifier that begins from it, and --{key} shapes another one: give "
-                "one of the two."
-            )
+    if option := first_changed(s, OF_OTHER_NETWORKS):
+        raise UserError(
+            f"{_named(s)} is the network of a classifier that begins from it, and {option} shapes another one: "
+            "give one of the two."
+        )
+    if not isinstance(model.net, UNet):
+        raise UserError(
+            f"{_named(s)} reads words, which a classifier has not: give a model with --condition class, or without one."
+        )
     update: dict[str, Any] = {"arch": ARCH, "kwargs": arguments_of(shape.model_dump(mode="json"), model.card.schedule)}
-    if not s.model_fields_set & {"schedule", "schedule_of", "T"}:
+    if s.noisy and not s.model_fields_set & {"schedule", "schedule_of", "T"}:
         update["schedule_of"] = s.init
     if "lr" not in s.model_fields_set:
         update["lr"] = GENTLE

@@ -19,6 +19,7 @@ from cfdiff.models.calibration import fit_intercept, temperatures
 from cfdiff.models.checkpoint import Card, load_diffusion
 from cfdiff.models.classifier import Classifier, ClassifierConfig, build_classifier, load_pretrained
 from cfdiff.models.space import encoded
+from cfdiff.models.way_down import WayDown
 from cfdiff.progress import Progress
 from cfdiff.train.batches import Light, draw_levels
 from cfdiff.train.beginning import begun_classifier
@@ -69,11 +70,14 @@ def train_classifier(s: ClassifierSettings, progress: Progress | None = None) ->
         )
     taken = load_pretrained(net, s.pretrained) if s.pretrained is not None else None
     if begin is not None:
-        begin.put_into(net.net)
+        assert isinstance(net.net, WayDown)
+        net.net.begin_from(begin.unet)
     role = "guide" if s.noisy else "judge" if "judge" in data.split else "checker"
     trainer = Trainer(s, data, net, role, progress)
     trainer.say_pretrained(taken, net.net)
     settle_in(space, trainer)
+    if begin is not None:
+        trainer.say_known(begin.groups, data.validation)
     batches = trainer.batches(balance=True)
     encode = Encodings(space, data.train, s.augment, s.shift, Light(s.gain, s.gamma, s.cast))
     log_snr = schedule.log_snr(torch.arange(schedule.T + 1)).float().to(trainer.device)
@@ -99,7 +103,7 @@ def train_classifier(s: ClassifierSettings, progress: Progress | None = None) ->
     )
     kind = "noisy-classifier" if s.noisy else "clean-classifier"
     noised = schedule.config if s.noisy else None
-    learned = data.card if begin is None else begin.also(data.card)
+    learned = data.card if begin is None else begin.also(data.card, trainer.folder)
     card = Card(kind, net.config.model_dump(mode="json"), noised, learned, {}, **told)
     return trainer.run(loss, validation, card)
 

@@ -88,7 +88,7 @@ def train_diffusion(s: DiffusionSettings, progress: Progress | None = None) -> T
         "diffusion",
         config,
         schedule.config,
-        data.card if begin is None else begin.also(data.card),
+        data.card if begin is None else begin.also(data.card, trainer.folder),
         {},
         parametrisation=parametrisation,
         condition=told.condition,

@@ -269,9 +269,7 @@ class ControlSettings(TrainSettings):
 class NetworkSettings(TrainSettings):
     """What trainings of classifiers share: the network, and how an image is varied and answered."""
 
-    arch: str = Field(
-        "resnet14t", description="Any timm model, or unet, the way down of a U-Net.", json_schema_extra=MODEL
-    )
+    arch: str = Field("resnet14t", description="Any timm model.", json_schema_extra=MODEL)
     kwargs: dict[str, Any] = Field(
         default_factory=dict, description="JSON: further arguments that shape it.", json_schema_extra=MODEL
     )
@@ -323,7 +321,7 @@ class ClassifierSettings(NetworkSettings):
     init: Path | None = Field(
         None,
         description="Own diffusion model whose way down it begins from, in the place of --arch: that knows the images "
-        "already, and so needs fewer labels and less time.",
+        "already (docs/training.md).",
         json_schema_extra=MODEL,
     )
     noisy: bool = Field(

@@ -134,3 +134,24 @@ def test_its_arguments_are_those_of_the_u_net_that_it_is_of() -> None:
 def test_what_cannot_be_built_says_so(kwargs: Any, says: str) -> None:
     with pytest.raises(UserError, match=says):
         Classifier(config(kwargs={**SMALL, **kwargs}))
+
+
+@pytest.mark.parametrize("kind", ["noisy-classifier", "clean-classifier"])
+def test_a_card_that_lies_of_its_size_is_refused_before_that_takes_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    net = build_classifier(config(noisy=kind == "noisy-classifier"))
+    told = net.config.model_dump(mode="json")
+    path = tmp_path / "m.safetensors"
+    save_model(path, net, Card(kind, {**told, "kwargs": {**SMALL, "width": 64}}, None, {}, {}))
+    built: list[str] = []
+    real = UNet.__init__
+
+    def build(self: UNet, config: UNetConfig) -> None:
+        real(self, config)
+        built.append(self.stem.weight.device.type)
+
+    monkeypatch.setattr(UNet, "__init__", build)
+    with pytest.raises(UserError, match=r"m.safetensors is damaged"):
+        load_model(path)
+    assert built == ["meta"]
