@@ -116,11 +116,9 @@ def train(fit: Fit, role: str, minutes: float, progress: Progress) -> TrainResul
 
 
 def has_second(fit: Fit, first: TrainResult) -> bool:
-    """Whether a second verifier is trained, or was: else its time goes to the first, which needs it. One that begins
-    from the diffusion model always is: it needs less."""
+    """Whether a second verifier is trained, or was: else its time goes to the first, which needs it."""
     there = (fit.folder.path / SECOND / "model.safetensors").exists()
-    worth = SECOND in fit.state.begun or (first.val_accuracy or 0.0) >= SURE
-    return there or (SECOND not in fit.state.done and worth)
+    return there or (SECOND not in fit.state.done and (first.val_accuracy or 0.0) >= SURE)
 
 
 def check(fit: Fit, progress: Progress) -> Report:

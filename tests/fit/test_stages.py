@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +12,7 @@ from cfdiff.fit.classifiers import LIGHT
 from cfdiff.fit.folder import FitFolder, State
 from cfdiff.fit.plan import SECOND
 from cfdiff.fit.settings import FitSettings
-from cfdiff.fit.stages import LEAST_SHOWN, SHOWN, SURE, Fit, has_second, show, train
+from cfdiff.fit.stages import LEAST_SHOWN, SHOWN, Fit, show, train
 from cfdiff.train.settings import ClassifierSettings
 from cfdiff.translate.summary import TranslateSummary
 
@@ -114,7 +113,3 @@ def test_the_second_verifier_begins_from_the_diffusion_model_and_learns_what_tha
     assert [role for role, s in asked.items() if s.init == own] == begun
     assert asked[SECOND].split == (f"{TRAIN}+{VERIFIER}" if begun else TRAIN) and asked["guide"].split == TRAIN
     assert ("arch" in asked[SECOND].model_fields_set) == (not begun)
-    unsure: Any = SimpleNamespace(val_accuracy=SURE - 0.1)
-    assert has_second(fit, unsure) == bool(begun)
-    assert has_second(fit, SimpleNamespace(val_accuracy=SURE))  # type: ignore[arg-type]
-    assert not has_second(replace(fit, state=fit.state.ended(SECOND)), SimpleNamespace(val_accuracy=1.0))  # type: ignore[arg-type]
