@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from spots import write_spots
 
 from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import Card, in_half, load_diffusion, load_model, save_model
@@ -25,18 +26,9 @@ QUICK: dict[str, Any] = {"batch_size": 16, "device": "cpu", "threads": 1, "group
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """96 images 16x16 of two classes, plain and with a bright spot, of 24 patients in three splits."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(96) % 2
-    images = rng.integers(80, 100, (96, 16, 16), dtype=np.uint8)
-    for k in np.flatnonzero(labels):
-        i, j = rng.integers(2, 10, 2)
-        images[k, i : i + 4, j : j + 4] += 120
-    path = tmp_path_factory.mktemp("toy") / "toy.npz"
-    patient = np.array([f"P{i // 4}" for i in range(96)])
+    """Spots of patients in three splits."""
     splits = np.repeat(["train", "other", "val"], [48, 24, 24])
-    np.savez(path, images=images, labels=np.array(["negative", "positive"])[labels], patient=patient, split=splits)
-    return path
+    return write_spots(tmp_path_factory.mktemp("toy") / "toy.npz", split=splits)
 
 
 @pytest.fixture(scope="module")

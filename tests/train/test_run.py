@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from spots import write_spots
 
 from cfdiff import registry
 from cfdiff.data.values import to_model
@@ -32,17 +33,7 @@ TINY = {"channels": [8, 16, 16, 16], "stem_width": 8}
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """96 images 16x16 of two classes, plain and with a bright spot, of 24 patients."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(96) % 2
-    images = rng.integers(80, 100, (96, 16, 16), dtype=np.uint8)
-    for k in np.flatnonzero(labels):
-        i, j = rng.integers(2, 10, 2)
-        images[k, i : i + 4, j : j + 4] += 120
-    path = tmp_path_factory.mktemp("toy") / "toy.npz"
-    patient = np.array([f"P{i // 4}" for i in range(96)])
-    np.savez(path, images=images, labels=np.array(["negative", "positive"])[labels], patient=patient)
-    return path
+    return write_spots(tmp_path_factory.mktemp("toy") / "toy.npz")
 
 
 def test_a_diffusion_model_learns_and_shows_what_it_draws(data: Path, tmp_path: Path) -> None:
