@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from rich.console import Console
 from torch import nn
 
+from cfdiff.data.source import Source
 from cfdiff.errors import UserError
 from cfdiff.models.checkpoint import Model, in_half, load_own_diffusion, read_card
 from cfdiff.models.prompted import OWN, Prompted
@@ -52,6 +54,14 @@ class Beginning:
     def groups(self) -> set[str]:
         """What the model has learned from."""
         return set(self.model.card.data.get("groups") or ())
+
+    def say_known(self, validation: Source, console: Console) -> None:
+        """How many groups of the validation the model has learned from; nothing where none."""
+        here = set() if validation.groups is None else {str(group) for group in validation.groups}
+        if known := len(here & self.groups):
+            console.print(
+                f"{known} of {len(here)} groups to validate on taught what it begins from: the figures flatter it."
+            )
 
     def also(self, card: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
         """What a card says of the data, of a network that has learned from the model's, too. A training that goes on in

@@ -77,7 +77,7 @@ def train_classifier(s: ClassifierSettings, progress: Progress | None = None) ->
     trainer.say_pretrained(taken, net.net)
     settle_in(space, trainer)
     if begin is not None:
-        trainer.say_known(begin.groups, data.validation)
+        begin.say_known(data.validation, trainer.console)
     batches = trainer.batches(balance=True)
     encode = Encodings(space, data.train, s.augment, s.shift, Light(s.gain, s.gamma, s.cast))
     log_snr = schedule.log_snr(torch.arange(schedule.T + 1)).float().to(trainer.device)

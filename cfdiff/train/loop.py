@@ -167,14 +167,6 @@ class Trainer:
         if taken is not None:
             self.console.print(f"{taken} of {len(net.state_dict())} tensors start from the pretrained weights.")
 
-    def say_known(self, groups: set[str], validation: Source) -> None:
-        """How many groups of the validation a network that the training begins from has learned from."""
-        here = set() if validation.groups is None else {str(group) for group in validation.groups}
-        if known := len(here & groups):
-            self.console.print(
-                f"{known} of {len(here)} groups to validate on taught what it begins from: the figures flatter it."
-            )
-
     def run(self, loss: Loss, evaluate: Evaluate, card: Card) -> TrainResult:
         """Train to the last step or minute.
 
